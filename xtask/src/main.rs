@@ -1,2 +1,34 @@
-//! Tasks of the workspace.
-fn main() {}
+//! `cargo xtask TASK`: the tasks of this workspace. Start at `flags.rs`, the whole command line;
+//! each task is one module with a `run` that prints what it found in its last line.
+
+mod flags;
+mod sh;
+mod workspace;
+
+mod bench;
+mod ci;
+mod demo;
+mod loom;
+mod package;
+mod test;
+mod tidy;
+
+use clap::Parser;
+use flags::{Flags, Task};
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let outcome = match Flags::parse().task {
+        Task::Demo(flags) => demo::run(&flags),
+        Task::Test(flags) => test::run(&flags),
+        Task::Loom(flags) => loom::run(&flags),
+        Task::Tidy => tidy::run(),
+        Task::Bench(flags) => bench::run(&flags),
+        Task::Package => package::run(),
+        Task::Ci(flags) => ci::run(&flags),
+    };
+    outcome.unwrap_or_else(|error| {
+        eprintln!("xtask: {error}");
+        ExitCode::FAILURE
+    })
+}

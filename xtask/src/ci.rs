@@ -1,0 +1,91 @@
+//! `cargo xtask ci`: all that must hold before a change is taken in. Every step runs, even after
+//! one has failed, so that one run shows all there is to do. Nothing is judged by its duration.
+
+use crate::flags;
+use crate::sh::{self, Result};
+use crate::workspace::Workspace;
+use crate::{package, test, tidy};
+use std::process::{Command, ExitCode};
+use std::time::Instant;
+
+pub(crate) fn run(flags: &flags::Ci) -> Result<ExitCode> {
+    let mut steps = Steps::default();
+    if !flags.no_test {
+        let all = flags::Test { no_loom: false, preemptions: 3, crates: Vec::new() };
+        steps.run("test", || test::run(&all));
+    }
+    steps.run("format", || cargo(&["fmt", "--all", "--check"], None));
+    steps.run("clippy", || {
+        let lints = ["--", "-D", "warnings"];
+        let what = ["clippy", "--workspace", "--all-targets", "--all-features"];
+        cargo(&[&what[..], &lints].concat(), None)
+    });
+    steps.run("docs", || {
+        let what = ["doc", "--workspace", "--no-deps", "--all-features"];
+        cargo(&what, Some(("RUSTDOCFLAGS", "-D warnings")))
+    });
+    steps.run("tidy", tidy::run);
+    steps.run("package", package::run);
+    Ok(steps.conclude())
+}
+
+fn cargo(arguments: &[&str], env: Option<(&str, &str)>) -> Result<ExitCode> {
+    let mut command: Command = sh::cargo();
+    command.args(arguments).current_dir(Workspace::load()?.root).envs(env);
+    sh::run(command)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+#[derive(Default)]
+struct Steps {
+    ran: usize,
+    failed: Vec<&'static str>,
+}
+
+impl Steps {
+    fn run(&mut self, name: &'static str, step: impl FnOnce() -> Result<ExitCode>) {
+        println!("\n== ci: {name} ==");
+        let start = Instant::now();
+        let good = match step() {
+            Ok(code) => code == ExitCode::SUCCESS,
+            Err(error) => {
+                println!("{error}");
+                false
+            }
+        };
+        self.ran += 1;
+        if !good {
+            self.failed.push(name);
+        }
+        let verdict = if good { "ok" } else { "FAILED" };
+        println!("== ci: {name} {verdict}, {:.0} s ==", start.elapsed().as_secs_f64());
+    }
+
+    fn conclude(&self) -> ExitCode {
+        if self.failed.is_empty() {
+            println!("\nci: ok, {} steps", self.ran);
+            ExitCode::SUCCESS
+        } else {
+            println!("\nci: failed: {} (of {} steps)", self.failed.join(", "), self.ran);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Steps;
+    use std::process::ExitCode;
+
+    #[test]
+    fn one_failed_step_fails_all_and_the_rest_still_runs() {
+        let mut steps = Steps::default();
+        steps.run("a", || Ok(ExitCode::SUCCESS));
+        assert_eq!(steps.conclude(), ExitCode::SUCCESS);
+        steps.run("b", || Err("no".into()));
+        steps.run("c", || Ok(ExitCode::FAILURE));
+        steps.run("d", || Ok(ExitCode::SUCCESS));
+        assert_eq!((steps.ran, &steps.failed[..]), (4, &["b", "c"][..]));
+        assert_eq!(steps.conclude(), ExitCode::FAILURE);
+    }
+}

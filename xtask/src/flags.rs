@@ -1,0 +1,109 @@
+//! The whole command line.
+
+use clap::{Args, Parser, Subcommand};
+
+/// Tasks of this workspace.
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", arg_required_else_help = true)]
+pub(crate) struct Flags {
+    #[command(subcommand)]
+    pub(crate) task: Task,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Task {
+    /// Runs the demonstration: a postmaster, workers, a crash, and what the backends see of it
+    Demo(Demo),
+    /// Tests each crate alone, with each set of its features, then runs the loom models
+    Test(Test),
+    /// Runs the loom models: every interleaving of the shared-memory protocols, within a bound
+    Loom(Loom),
+    /// Checks the rules of layout that the compiler does not know
+    Tidy,
+    /// Runs the criterion benches
+    Bench(Bench),
+    /// Looks at what each crate would publish, offline
+    Package,
+    /// All that must hold before a change is taken in: tests, format, clippy, docs, tidy, package
+    Ci(Ci),
+}
+
+/// Flags of `demo`.
+#[derive(Debug, Args)]
+pub(crate) struct Demo {
+    /// How long the demonstration runs; its own default when left out
+    #[arg(long, value_name = "N")]
+    pub(crate) seconds: Option<u32>,
+    /// Keep its folder, with the logs and the database
+    #[arg(long)]
+    pub(crate) keep: bool,
+    /// The database that its workers write to, for instance sqlite
+    #[arg(long, value_name = "KIND")]
+    pub(crate) database: Option<String>,
+}
+
+/// Flags of `test`.
+#[derive(Debug, Args)]
+pub(crate) struct Test {
+    /// Leave the loom models out
+    #[arg(long)]
+    pub(crate) no_loom: bool,
+    /// How often a loom model may switch threads where it need not
+    #[arg(long, value_name = "N", default_value_t = 3)]
+    pub(crate) preemptions: u32,
+    /// Crates to test; all when none is named
+    #[arg(value_name = "CRATE")]
+    pub(crate) crates: Vec<String>,
+}
+
+/// Flags of `loom`.
+#[derive(Debug, Args)]
+pub(crate) struct Loom {
+    /// How often a model may switch threads where it need not; more finds more and takes longer
+    #[arg(long, value_name = "N", default_value_t = 3)]
+    pub(crate) preemptions: u32,
+    /// Crates whose models to run; all that have models when none is named
+    #[arg(value_name = "CRATE")]
+    pub(crate) crates: Vec<String>,
+}
+
+/// Flags of `bench`.
+#[derive(Debug, Args)]
+pub(crate) struct Bench {
+    /// Fewer samples: rough figures in a fraction of the time
+    #[arg(long)]
+    pub(crate) quick: bool,
+    /// Only benches whose name contains this
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) filter: Option<String>,
+    /// Crates to measure; all that have benches when none is named
+    #[arg(value_name = "CRATE")]
+    pub(crate) crates: Vec<String>,
+}
+
+/// Flags of `ci`.
+#[derive(Debug, Args)]
+pub(crate) struct Ci {
+    /// Leave the tests out, when they have been run already
+    #[arg(long)]
+    pub(crate) no_test: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Flags;
+    use clap::CommandFactory;
+
+    #[test]
+    fn every_task_and_every_flag_says_what_it_does() {
+        let command = Flags::command();
+        command.clone().debug_assert();
+        for task in command.get_subcommands() {
+            assert!(task.get_about().is_some(), "{}", task.get_name());
+            for flag in task.get_arguments() {
+                assert!(flag.get_help().is_some(), "{} {}", task.get_name(), flag.get_id());
+            }
+        }
+    }
+}

@@ -1,0 +1,177 @@
+//! Rules on the manifests: which crate may lean on which, and what each crate has.
+
+use super::Finding;
+use crate::workspace::{Package, Workspace};
+use std::fs;
+
+/// Which crates of the workspace each may depend on. The arrows point down only; postmaster and
+/// backend meet in bgw-core alone, in their tests too.
+const ARROWS: [(&str, &[&str]); 7] = [
+    ("shmem-slots", &[]),
+    ("bgw-core", &["shmem-slots"]),
+    ("bgw-postmaster", &["shmem-slots", "bgw-core"]),
+    ("bgw-backend", &["shmem-slots", "bgw-core"]),
+    ("bgw-examples", &["shmem-slots", "bgw-core", "bgw-postmaster", "bgw-backend"]),
+    ("process-test", &[]),
+    ("xtask", &["process-test"]),
+];
+/// May be a dev-dependency of every crate, and of nothing else a dependency.
+const HARNESS: &str = "process-test";
+/// What a published crate has.
+const FILES: [&str; 3] = ["README.md", "CHANGELOG.md", "benches/"];
+
+pub(crate) fn check(workspace: &Workspace, files: &[String]) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    for package in &workspace.packages {
+        let folder = package.folder.strip_prefix(&workspace.root).unwrap_or(&package.folder);
+        let folder = folder.to_string_lossy().into_owned();
+        let file = format!("{folder}/Cargo.toml");
+        let manifest = fs::read_to_string(workspace.root.join(&file)).unwrap_or_default();
+        findings.extend(dependencies(&file, package, workspace));
+        findings.extend(literal_version(&file, &manifest));
+        findings.extend(wanted_files(&folder, package, files));
+    }
+    findings
+}
+
+fn finding(file: &str, line: usize, rule: &'static str, text: String) -> Finding {
+    Finding { file: file.to_owned(), line, rule, text }
+}
+
+fn dependencies(file: &str, package: &Package, workspace: &Workspace) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    let name = &package.name;
+    let Some((_, allowed)) = ARROWS.iter().find(|(from, _)| from == name) else {
+        let text = format!("`{name}` is not in the table of arrows; add it to xtask's tidy");
+        return vec![finding(file, 0, "arrows", text)];
+    };
+    for dependency in package.dependencies.iter().filter(|dependency| dependency.local) {
+        let other = dependency.name.as_str();
+        let harness = dependency.dev && other == HARNESS;
+        if !allowed.contains(&other) && !harness {
+            let text =
+                format!("`{name}` must not depend on `{other}`; share through a lower crate");
+            findings.push(finding(file, 0, "arrows", text));
+        }
+        // Cargo drops a dev-dependency without a version when it packages; one with a version it
+        // would look for at crates.io.
+        let published = workspace.packages.iter().any(|p| p.name == other && p.published);
+        let versioned = dependency.version != "*";
+        if !versioned && (published || !dependency.dev) {
+            let text = format!("`{other}` has a path and no version; add `version = \"…\"`");
+            findings.push(finding(file, 0, "path-version", text));
+        } else if versioned && dependency.dev && !published && package.published {
+            let text = format!("`{other}` is never published; take its version away");
+            findings.push(finding(file, 0, "path-version", text));
+        }
+    }
+    findings
+}
+
+fn literal_version(file: &str, manifest: &str) -> Option<Finding> {
+    let mut section = "";
+    for (index, line) in manifest.lines().enumerate() {
+        if line.starts_with('[') {
+            section = line.trim_end();
+        } else if section == "[package]" && line.starts_with("version") {
+            let inherited = line.contains("workspace");
+            let text = "the version is inherited; write it here, crates are released one by one";
+            return inherited.then(|| finding(file, index + 1, "version", text.to_owned()));
+        }
+    }
+    Some(finding(file, 0, "version", "no version in [package]; write one".to_owned()))
+}
+
+fn wanted_files(folder: &str, package: &Package, files: &[String]) -> Vec<Finding> {
+    let wanted = if package.published { &FILES[..] } else { &FILES[..1] };
+    wanted
+        .iter()
+        .filter(|name| {
+            let path = format!("{folder}/{name}");
+            !files
+                .iter()
+                .any(|file| *file == path || (path.ends_with('/') && file.starts_with(&path)))
+        })
+        .map(|name| {
+            let text = format!("{name} is missing in `{}`; add it", package.name);
+            finding(&format!("{folder}/{name}"), 0, "crate-files", text)
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{dependencies, literal_version, wanted_files};
+    use crate::workspace::{Dependency, Package, Workspace};
+    use std::path::PathBuf;
+
+    fn package(name: &str, published: bool) -> Package {
+        Package { name: name.into(), published, ..Package::default() }
+    }
+
+    /// The rules that a dependency of `from` on `to` breaks.
+    fn broken(from: &str, to: &str, version: &str, dev: bool) -> Vec<&'static str> {
+        let names = ["shmem-slots", "bgw-core", "bgw-postmaster", "bgw-backend"];
+        let mut packages: Vec<Package> = names.iter().map(|name| package(name, true)).collect();
+        packages.push(package("process-test", false));
+        packages.push(package("xtask", false));
+        let workspace = Workspace { root: PathBuf::new(), target: PathBuf::new(), packages };
+        let mut package = package(from, from != "xtask");
+        let (name, version) = (to.to_owned(), version.to_owned());
+        package.dependencies.push(Dependency { name, version, dev, local: true });
+        dependencies("x", &package, &workspace).into_iter().map(|finding| finding.rule).collect()
+    }
+
+    #[test]
+    fn arrows_point_down_only() {
+        for (from, to) in [
+            ("bgw-core", "shmem-slots"),
+            ("bgw-postmaster", "bgw-core"),
+            ("bgw-backend", "bgw-core"),
+        ] {
+            assert_eq!(broken(from, to, "^0.1.0", false), [""; 0], "{from} -> {to}");
+            assert_eq!(broken(to, from, "^0.1.0", false), ["arrows"], "{to} -> {from}");
+        }
+    }
+
+    #[test]
+    fn postmaster_and_backend_know_nothing_of_each_other_even_in_tests() {
+        for dev in [false, true] {
+            assert_eq!(broken("bgw-backend", "bgw-postmaster", "^0.1.0", dev), ["arrows"]);
+            assert_eq!(broken("bgw-postmaster", "bgw-backend", "^0.1.0", dev), ["arrows"]);
+        }
+        assert_eq!(broken("xtask", "bgw-core", "^0.1.0", false), ["arrows"]);
+    }
+
+    #[test]
+    fn a_path_has_a_version_unless_it_is_the_harness() {
+        assert_eq!(broken("bgw-core", "shmem-slots", "*", false), ["path-version"]);
+        assert_eq!(broken("bgw-core", "process-test", "*", true), [""; 0]);
+        assert_eq!(broken("bgw-core", "process-test", "^0.1", true), ["path-version"]);
+        assert_eq!(broken("bgw-core", "process-test", "*", false), ["arrows", "path-version"]);
+    }
+
+    #[test]
+    fn a_crate_nobody_knows_is_a_finding() {
+        assert_eq!(broken("bgw-extra", "bgw-core", "^0.1.0", false), ["arrows"]);
+    }
+
+    #[test]
+    fn the_version_is_literal() {
+        assert_eq!(literal_version("x", "[package]\nname = \"a\"\nversion = \"0.1.0\"\n"), None);
+        let line = |text| literal_version("x", text).map(|finding| finding.line);
+        assert_eq!(line("[package]\nversion.workspace = true\n"), Some(2));
+        assert_eq!(line("[package]\nversion = { workspace = true }\n"), Some(2));
+        assert_eq!(line("[dependencies]\nversion = \"1\"\n"), Some(0));
+    }
+
+    #[test]
+    fn a_published_crate_has_readme_changelog_and_benches() {
+        let files = ["a/README.md", "a/CHANGELOG.md", "a/benches/b.rs"].map(str::to_owned);
+        assert_eq!(wanted_files("a", &package("a", true), &files), []);
+        let missing = wanted_files("b", &package("b", true), &files);
+        let names: Vec<_> = missing.iter().map(|finding| finding.file.as_str()).collect();
+        assert_eq!(names, ["b/README.md", "b/CHANGELOG.md", "b/benches/"]);
+        assert_eq!(wanted_files("b", &package("b", false), &files).len(), 1);
+    }
+}
