@@ -11,7 +11,7 @@
 use crate::body::{self, PANICKED, SKIPPED};
 use crate::registry::Test;
 use crate::sys::{self, Side};
-use crate::tree::{self, GRACE, Process};
+use crate::tree::{self, Process};
 use crate::verdict::Outcome;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -27,6 +27,8 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
+/// How long the end of the processes that a test left may take.
+const GRACE: Duration = Duration::from_secs(2);
 /// How long the guard tries to kill what does not end.
 const KILL_LIMIT: Duration = Duration::from_secs(10);
 

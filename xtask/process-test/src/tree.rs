@@ -5,7 +5,6 @@
 
 use nix::unistd::Pid;
 use std::fs;
-use std::time::Duration;
 
 /// One line of `/proc/PID/stat`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -124,9 +123,6 @@ pub fn descendants(pid: Pid) -> Vec<Pid> {
         .map(|process| Pid::from_raw(process.pid))
         .collect()
 }
-
-/// How long the end of the processes that a test left may take.
-pub(crate) const GRACE: Duration = Duration::from_secs(2);
 
 #[cfg(test)]
 mod tests {
