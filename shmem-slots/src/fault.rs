@@ -1,0 +1,78 @@
+//! Named crash points, for tests: places between two steps of a protocol where a process may be made
+//! to die. Without the feature `fault` nothing of this is compiled in.
+//!
+//! `SHMEM_SLOTS_FAULT=claim:after_swap=kill` in the environment, read once, makes the process kill
+//! itself when it first reaches that point; `stop` stops it (SIGSTOP), and `@3` acts at the third
+//! time.
+
+/// All points, in the order of the protocol.
+#[cfg(feature = "fault")]
+pub const POINTS: &[&str] = &[
+    "claim:before_mark",
+    "claim:before_swap",
+    "claim:after_swap",
+    "claim:after_hint",
+    "claim:payload_written",
+    "publish:before_swap",
+    "publish:after_swap",
+    "abandon:before_swap",
+    "abandon:before_hint",
+    "set_flags:before_swap",
+    "set_flags:before_mark",
+    "update:before_wake",
+    "report:half_written",
+    "report:before_count",
+    "free:before_mark",
+    "free:before_swap",
+    "free:before_hint",
+    "free:before_wake",
+    "sweep:before_swap",
+    "sweep:before_hint",
+];
+
+/// Does what the environment asks for at the point called `name`.
+#[cfg(not(feature = "fault"))]
+#[inline]
+pub(crate) const fn point(_name: &str) {}
+
+#[cfg(feature = "fault")]
+pub(crate) use armed::point;
+
+#[cfg(feature = "fault")]
+mod armed {
+    use std::sync::OnceLock;
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    struct Armed {
+        point: String,
+        signal: libc::c_int,
+        left: AtomicU32,
+    }
+
+    static ARMED: OnceLock<Option<Armed>> = OnceLock::new();
+
+    fn read() -> Option<Armed> {
+        let text = std::env::var("SHMEM_SLOTS_FAULT").ok()?;
+        let (point, action) = text.split_once('=')?;
+        let (action, times) = action.split_once('@').unwrap_or((action, "1"));
+        let signal = match action {
+            "kill" => libc::SIGKILL,
+            "stop" => libc::SIGSTOP,
+            _ => return None,
+        };
+        let left = AtomicU32::new(times.parse().ok()?);
+        Some(Armed { point: point.to_owned(), signal, left })
+    }
+
+    pub(crate) fn point(name: &str) {
+        debug_assert!(super::POINTS.contains(&name), "{name} is not in the list");
+        let Some(armed) = ARMED.get_or_init(read) else { return };
+        if armed.point == name && armed.left.fetch_sub(1, Ordering::Relaxed) == 1 {
+            // Sent to oneself; the only errors are a bad signal or pid.
+            let _ = nix::sys::signal::kill(
+                nix::unistd::Pid::this(),
+                nix::sys::signal::Signal::try_from(armed.signal).ok(),
+            );
+        }
+    }
+}

@@ -1,0 +1,204 @@
+//! Where each cell lies. Pure.
+//!
+//! A region is an array of 64-bit cells. Its parts, each beginning on a cache line:
+//!
+//! | part | cells | touched by |
+//! |---|---|---|
+//! | header | 16 | attach |
+//! | user cells | as asked for | the upper layer |
+//! | hint trees: free, changed | about 1/64 a slot each | claim, free, drain |
+//! | slot lines | 8 a slot: word, payload length, report count | whoever asks |
+//! | auxiliary lines | 8 a slot | the tenant |
+//! | reports | two buffers a slot | manager, waiters |
+//! | payload heads | the first 512 bytes of `T` a slot | claimer, readers |
+//! | payload tails | the rest of `T` a slot | the same, where it is not zero |
+//!
+//! Tails lie apart, so that the rarely used end of a large `T` costs no memory until it is used.
+
+/// Cells in a cache line.
+pub(crate) const LINE: usize = 8;
+/// Cells of the header.
+pub(crate) const HEADER: usize = 16;
+/// Cells of a payload that lie in its head.
+pub(crate) const HEAD_CELLS: usize = 64;
+/// The most slots that there can be.
+pub const MAX_CAPACITY: u32 = 1 << 20;
+/// Levels that a hint tree has at most: 64 to the power of 4 is beyond [`MAX_CAPACITY`].
+pub(crate) const MAX_LEVELS: usize = 4;
+
+/// Places in a slot's line.
+pub(crate) const WORD: usize = 0;
+pub(crate) const PAYLOAD_LEN: usize = 1;
+pub(crate) const REPORT_COUNT: usize = 2;
+
+/// Sizes that decide the layout.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Shape {
+    pub(crate) capacity: u32,
+    pub(crate) payload_cells: usize,
+    pub(crate) report_cells: usize,
+    pub(crate) user_cells: u32,
+}
+
+/// One hint tree: the first cell of each level, leaves first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct TreePlan {
+    pub(crate) levels: usize,
+    pub(crate) starts: [usize; MAX_LEVELS],
+    pub(crate) capacity: u32,
+}
+
+/// The first cell of each part.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Layout {
+    pub(crate) shape: Shape,
+    pub(crate) user: usize,
+    pub(crate) free: TreePlan,
+    pub(crate) changed: TreePlan,
+    pub(crate) lines: usize,
+    pub(crate) aux: usize,
+    pub(crate) reports: usize,
+    pub(crate) heads: usize,
+    pub(crate) tails: usize,
+    pub(crate) total: usize,
+}
+
+const fn aligned(cell: usize) -> usize {
+    cell.div_ceil(LINE) * LINE
+}
+
+impl TreePlan {
+    const fn at(start: usize, capacity: u32) -> (Self, usize) {
+        let mut starts = [0; MAX_LEVELS];
+        let mut next = start;
+        let mut level = 0;
+        let mut bits = capacity as usize;
+        loop {
+            starts[level] = next;
+            let cells = bits.div_ceil(64);
+            next = aligned(next + cells);
+            level += 1;
+            if cells == 1 || level == MAX_LEVELS {
+                break;
+            }
+            bits = cells;
+        }
+        (Self { levels: level, starts, capacity }, next)
+    }
+}
+
+impl Shape {
+    /// Cells of one report buffer: its generation and the report.
+    pub(crate) const fn report_buffer(&self) -> usize {
+        self.report_cells + 1
+    }
+
+    /// Cells of a payload's head.
+    pub(crate) const fn head(&self) -> usize {
+        if self.payload_cells < HEAD_CELLS { self.payload_cells } else { HEAD_CELLS }
+    }
+
+    /// Cells of a payload's tail.
+    pub(crate) const fn tail(&self) -> usize {
+        self.payload_cells - self.head()
+    }
+
+    /// The layout, or `None` when the capacity is out of range or the sizes overflow.
+    pub(crate) fn layout(self) -> Option<Layout> {
+        if self.capacity == 0 || self.capacity > MAX_CAPACITY {
+            return None;
+        }
+        let slots = self.capacity as usize;
+        let user = HEADER;
+        let trees = aligned(user.checked_add(self.user_cells as usize)?);
+        let (free, next) = TreePlan::at(trees, self.capacity);
+        let (changed, lines) = TreePlan::at(next, self.capacity);
+        let part = |start: usize, cells: usize| {
+            Some(aligned(start.checked_add(slots.checked_mul(cells)?)?))
+        };
+        let aux = part(lines, LINE)?;
+        let reports = part(aux, LINE)?;
+        let heads = part(reports, self.report_buffer().checked_mul(2)?)?;
+        let tails = part(heads, self.head())?;
+        let total = part(tails, self.tail())?;
+        total.checked_mul(8)?;
+        let shape = self;
+        Some(Layout { shape, user, free, changed, lines, aux, reports, heads, tails, total })
+    }
+}
+
+impl Layout {
+    pub(crate) const fn line(&self, index: u32, place: usize) -> usize {
+        self.lines + index as usize * LINE + place
+    }
+
+    pub(crate) const fn aux(&self, index: u32, place: usize) -> usize {
+        self.aux + index as usize * LINE + place
+    }
+
+    /// The cell of payload word `word` of slot `index`.
+    pub(crate) const fn payload(&self, index: u32, word: usize) -> usize {
+        let head = self.shape.head();
+        if word < head {
+            self.heads + index as usize * head + word
+        } else {
+            self.tails + index as usize * self.shape.tail() + (word - head)
+        }
+    }
+
+    /// The first cell (the generation) of report buffer `which` of slot `index`.
+    pub(crate) const fn report(&self, index: u32, which: usize) -> usize {
+        self.reports + (index as usize * 2 + which) * self.shape.report_buffer()
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    fn shape(capacity: u32) -> Shape {
+        Shape { capacity, payload_cells: 200, report_cells: 7, user_cells: 20 }
+    }
+
+    #[test]
+    fn parts_do_not_overlap_and_begin_on_a_line() {
+        for capacity in [1, 7, 8, 64, 65, 4096, 65_536, MAX_CAPACITY] {
+            let layout = shape(capacity).layout().unwrap();
+            let slots = capacity as usize;
+            let bounds = [
+                layout.user,
+                layout.free.starts[0],
+                layout.changed.starts[0],
+                layout.lines,
+                layout.aux,
+                layout.reports,
+                layout.heads,
+                layout.tails,
+                layout.total,
+            ];
+            assert!(bounds.is_sorted(), "{bounds:?}");
+            assert!(bounds.iter().all(|start| start % LINE == 0), "{bounds:?}");
+            assert_eq!(layout.line(capacity - 1, 7) + 1, layout.lines + slots * LINE);
+            assert!(layout.line(capacity - 1, 7) < layout.aux);
+            assert!(layout.aux(capacity - 1, 7) < layout.reports);
+            assert!(layout.report(capacity - 1, 1) + 8 <= layout.heads);
+            assert!(layout.payload(capacity - 1, 63) < layout.tails);
+            assert!(layout.payload(capacity - 1, 199) < layout.total);
+        }
+    }
+
+    #[test]
+    fn trees_are_as_deep_as_they_must_be() {
+        for (capacity, levels) in [(1, 1), (64, 1), (65, 2), (4096, 2), (4097, 3), (65_536, 3)] {
+            assert_eq!(shape(capacity).layout().unwrap().free.levels, levels, "{capacity}");
+        }
+    }
+
+    #[test]
+    fn impossible_shapes_are_refused() {
+        assert_eq!(shape(0).layout(), None);
+        assert_eq!(shape(MAX_CAPACITY + 1).layout(), None);
+        let huge = Shape { payload_cells: usize::MAX / 2, ..shape(8) };
+        assert_eq!(huge.layout(), None);
+    }
+}

@@ -1,0 +1,64 @@
+//! The futex of the loom models: one lock and one condition for all.
+//!
+//! What it keeps of the kernel's: the comparison and the queueing are one step, since a waker must
+//! take the same lock. What it leaves out: deadlines, signals, and that halves are compared one after
+//! the other (a cell is compared as a whole half here; the argument for two halves stands in
+//! `wait.rs`).
+
+use crate::futex::{Half, MAX_WATCHES, Unsupported, WaitError, Watch, Woken};
+use crate::primitive::{AtomicU64, Ordering};
+use loom::sync::{Condvar, Mutex};
+use std::time::Instant;
+
+loom::lazy_static! {
+    static ref QUEUE: (Mutex<u64>, Condvar) = (Mutex::new(0), Condvar::new());
+}
+
+/// See `sys/futex.rs`; without a deadline.
+///
+/// # Errors
+/// As there.
+pub fn wait_any(watches: &[Watch<'_>], _deadline: Option<Instant>) -> Result<Woken, WaitError> {
+    if watches.is_empty() || watches.len() > MAX_WATCHES {
+        return Err(WaitError::Count { count: watches.len() });
+    }
+    let (lock, woken) = &*QUEUE;
+    // A thread that panicked has failed the model already.
+    let Ok(mut round) = lock.lock() else { return Ok(Woken::Changed) };
+    let as_seen = |watch: &Watch<'_>| {
+        let bits = watch.cell.load(Ordering::Relaxed);
+        let half = match watch.half {
+            Half::Low => bits as u32,
+            Half::High => (bits >> 32) as u32,
+        };
+        half == watch.seen
+    };
+    if !watches.iter().all(as_seen) {
+        return Ok(Woken::Changed);
+    }
+    let before = *round;
+    while *round == before {
+        match woken.wait(round) {
+            Ok(guard) => round = guard,
+            Err(_) => return Ok(Woken::Changed),
+        }
+    }
+    Ok(Woken::Changed)
+}
+
+/// Wakes all waiters of the model.
+pub fn wake_all(_cell: &AtomicU64) {
+    let (lock, woken) = &*QUEUE;
+    if let Ok(mut round) = lock.lock() {
+        *round += 1;
+    }
+    woken.notify_all();
+}
+
+/// Always there.
+///
+/// # Errors
+/// None.
+pub fn check_kernel() -> Result<(), Unsupported> {
+    Ok(())
+}

@@ -1,0 +1,60 @@
+//! Mapping a region's file.
+
+use crate::memory::Access;
+use crate::primitive::AtomicU64;
+use memmap2::{MmapOptions, MmapRaw};
+use std::io;
+use std::os::fd::{AsFd, AsRawFd};
+
+/// A shared mapping of the first bytes of a file, as cells.
+#[derive(Debug)]
+pub(crate) struct Mapping {
+    raw: Raw,
+    cells: usize,
+}
+
+#[derive(Debug)]
+enum Raw {
+    Write(MmapRaw),
+    Read(memmap2::Mmap),
+}
+
+impl Mapping {
+    /// Maps `bytes` bytes of `file`, shared with all who map it. The file must be that long.
+    pub(crate) fn new(file: impl AsFd, bytes: usize, access: Access) -> io::Result<Self> {
+        let file = file.as_fd().as_raw_fd();
+        let mut options = MmapOptions::new();
+        options.len(bytes);
+        let raw = match access {
+            Access::ReadWrite => Raw::Write(options.map_raw(file)?),
+            // SAFETY: `Mmap` would hand out its bytes as a plain slice, which others change: we never
+            // take that slice, only the pointer, and read it by atomic operations (I2).
+            Access::ReadOnly => Raw::Read(unsafe { options.map(file) }?),
+        };
+        Ok(Self { raw, cells: bytes / 8 })
+    }
+
+    fn base(&self) -> *const u8 {
+        match &self.raw {
+            Raw::Write(raw) => raw.as_ptr(),
+            Raw::Read(raw) => raw.as_ptr(),
+        }
+    }
+
+    /// Where the mapping lies, as numbers.
+    pub(crate) fn range(&self) -> (usize, usize) {
+        let start = self.base().addr();
+        (start, start + self.cells * 8)
+    }
+
+    /// The cells.
+    #[inline]
+    pub(crate) fn cells(&self) -> &[AtomicU64] {
+        let base = self.base().cast::<AtomicU64>();
+        // SAFETY: `cells * 8` bytes from `base` are mapped while `self` lives (I1); a mapping begins
+        // on a page, so it is aligned; any bytes are an AtomicU64, and all access to them, by
+        // whatever process, is atomic (I2). A read-only mapping is only ever loaded from: every
+        // storing operation of this crate asks for the access first.
+        unsafe { std::slice::from_raw_parts(base, self.cells) }
+    }
+}

@@ -1,0 +1,12 @@
+//! System calls and mapped memory, each behind a safe face. Everything `unsafe` of this crate lies
+//! below this module.
+//!
+//! | name | invariant | upheld by |
+//! |---|---|---|
+//! | I1 | a mapping stays where it is, at its full length, while its `Mapping` lives | `map.rs`: never remapped, unmapped on drop only |
+//! | I2 | mapped cells are touched by atomic operations only | nobody else gets a pointer; the kernel's futex calls are atomic |
+//! | I3 | reading a mapped page never faults | memfds are sealed against shrinking; files are guarded by `sigbus.rs` |
+
+pub(crate) mod futex;
+pub(crate) mod map;
+pub(crate) mod sigbus;

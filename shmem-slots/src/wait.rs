@@ -1,0 +1,47 @@
+//! Waiting for a slot to change.
+//!
+//! A waiter hands over the word that it saw. The kernel compares both halves with it before it puts
+//! the waiter to sleep, the low half first, and every change wakes the low half.
+//!
+//! Why both halves: the low half alone could be the same again after the slot was freed and claimed
+//! by others 16 times in between, and the waiter would sleep on a stranger's word. The generation
+//! only grows. So if the high half, compared *after* the waiter was queued on the low half, is still
+//! what was seen, then it was so when the low half was compared, too: at that moment the whole word
+//! was the one seen, and every change since then wakes the queue.
+
+use crate::futex::{self, Half, WaitError, Watch, Woken};
+use crate::memory::Memory;
+use crate::slots::Slots;
+use crate::word::Snapshot;
+use bytemuck::Pod;
+use std::time::Instant;
+
+impl<T: Pod, R: Pod, M: Memory> Slots<T, R, M> {
+    /// The watches that end a wait when the word of slot `index` is no longer `seen`; none outside
+    /// the array.
+    pub fn watches(&self, index: u32, seen: Snapshot) -> impl Iterator<Item = Watch<'_>> {
+        let cell = (index < self.capacity()).then(|| self.word(index));
+        cell.into_iter().flat_map(move |cell| {
+            [
+                Watch { cell, half: Half::Low, seen: seen.low() },
+                Watch { cell, half: Half::High, seen: seen.high() },
+            ]
+        })
+    }
+
+    /// Sleeps until the word of slot `index` is no longer `seen`, or one of `also` has changed, or
+    /// the deadline passes, or a signal handler ran.
+    ///
+    /// # Errors
+    /// [`WaitError`]: too many watches, or a kernel without `futex_waitv`.
+    pub fn wait(
+        &self,
+        index: u32,
+        seen: Snapshot,
+        also: &[Watch<'_>],
+        deadline: Option<Instant>,
+    ) -> Result<Woken, WaitError> {
+        let all: Vec<Watch<'_>> = self.watches(index, seen).chain(also.iter().copied()).collect();
+        futex::wait_any(&all, deadline)
+    }
+}
