@@ -1,1 +1,6 @@
-//! Placeholder.
+//! Programs that use the background worker crates as a user would.
+//!
+//! Each program in `src/bin` shows one idea; what two of them share lies here.
+
+pub mod logging;
+pub mod worker_spi;

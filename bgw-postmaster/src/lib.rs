@@ -1,1 +1,58 @@
-//! Placeholder of the first commit.
+//! The postmaster: forks, reaps, restarts and reports worker processes.
+//!
+//! A program builds a [`Postmaster`], names the functions that workers may run, and launches it
+//! early in `main`. From then on the program is a backend like any other: it registers workers at
+//! run time and asks how they are, by the `bgw-backend` crate.
+//!
+//! ```no_run
+//! use bgw_postmaster::Postmaster;
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let mut launched = Postmaster::builder()
+//!     .max_workers(64)
+//!     .function("greet", |me| {
+//!         println!("worker {} says hello", me.worker.main_arg());
+//!         Ok(())
+//!     })
+//!     .build()?
+//!     .launch()?;
+//! let control = launched.take_control(); // hand this to a backend
+//! # let _ = control;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! | guarantee | how |
+//! |---|---|
+//! | never forks with a second thread about | counted before each fork, refused with a reason |
+//! | no pid is ever mistaken for another | pidfds; the fact is published before the process is reaped |
+//! | nothing in shared memory harms it | one checked copy; its own list is the truth |
+//! | idle means asleep | no timer runs but the earliest deadline |
+//! | the fact comes before the news | report, free, then wake and signal |
+//!
+//! It does not: run workers as threads, poll, restart itself.
+//!
+//! Reading order: [`postmaster`] (build, launch, run), `server` (the loop), [`rules`] (what follows
+//! from what), `perform` (actions to system calls), `spawn` (a child's first steps), [`registry`],
+//! `intake`, `sessions`, `folder`, [`timers`].
+
+pub mod error;
+pub mod functions;
+pub mod postmaster;
+pub mod registry;
+pub mod rules;
+pub mod timers;
+
+mod folder;
+mod intake;
+mod perform;
+mod server;
+mod sessions;
+mod spawn;
+mod sys;
+
+pub use error::{BuildError, RunError, StaticError};
+pub use folder::CONTROL_SOCKET;
+pub use functions::Functions;
+pub use postmaster::{Launched, MAX_WORKERS_LIMIT, Postmaster, PostmasterBuilder};
+pub use rules::Policy;

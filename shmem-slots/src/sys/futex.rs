@@ -5,7 +5,6 @@ use crate::primitive::AtomicU64;
 use rustix::io::Errno;
 use rustix::thread::futex::{self, Flags, Wait, WaitFlags, WaitvFlags};
 use rustix::time::{ClockId, Timespec, clock_gettime};
-use std::ptr;
 use std::sync::atomic::AtomicU32;
 use std::time::Instant;
 
@@ -34,8 +33,8 @@ pub fn wait_any(watches: &[Watch<'_>], deadline: Option<Instant>) -> Result<Woke
     // In range: checked above.
     let waits = waits.get(..watches.len()).unwrap_or(&[]);
     let timeout = deadline.map(absolute);
-    // SAFETY: each address is half of a cell that `watches` borrows for the length of the call, so it
-    // is mapped and aligned (I1); the kernel reads it atomically (I2).
+    // Each address is half of a cell that `watches` borrows for the length of the call, so it is
+    // mapped and aligned (I1); the kernel reads it atomically (I2).
     let done = futex::waitv(waits, WaitvFlags::empty(), timeout.as_ref(), ClockId::Monotonic);
     match done {
         Ok(_) | Err(Errno::AGAIN) => Ok(Woken::Changed),
@@ -79,7 +78,3 @@ pub fn check_kernel() -> Result<(), Unsupported> {
         _ => Ok(()),
     }
 }
-
-#[allow(dead_code, reason = "a compile-time check")]
-const ALIGNED: () =
-    assert!(align_of::<AtomicU64>() >= align_of::<u32>() && ptr::null::<u8>().is_null());

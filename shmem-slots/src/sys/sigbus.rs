@@ -94,9 +94,10 @@ extern "C" fn on_fault(
     info: *mut libc::siginfo_t,
     context: *mut libc::c_void,
 ) {
-    // SAFETY: the kernel passes a valid `siginfo_t` to a handler installed with SA_SIGINFO, and for
-    // SIGBUS it holds the address.
-    let address = unsafe { (*info).si_addr() }.addr();
+    // SAFETY: the kernel passes a valid `siginfo_t` to a handler installed with SA_SIGINFO.
+    let info_ref = unsafe { &*info };
+    // SAFETY: for SIGBUS that `siginfo_t` holds the address.
+    let address = unsafe { info_ref.si_addr() }.addr();
     for entry in &TABLE {
         let (start, end) = (entry.start.load(Ordering::Acquire), entry.end.load(Ordering::Acquire));
         if (start..end).contains(&address) {

@@ -1,0 +1,96 @@
+//! Errors of a backend, an enum a family of operations.
+
+use bgw_core::Pid;
+use std::io;
+
+/// Why a worker could not be registered, or a request could not be made.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// All slots are taken.
+    #[error(
+        "no free worker slot: {in_use} of {capacity} are in use; wait for a worker to end, or raise max_workers"
+    )]
+    NoFreeSlot {
+        /// How many slots there are.
+        capacity: u32,
+        /// How many are taken.
+        in_use: u32,
+    },
+    /// The notify target is another process than the caller.
+    #[error(
+        "notify: process {asked} was named, but a backend can only ask to be notified itself (it is {own})"
+    )]
+    NotifyTarget {
+        /// Who was named.
+        asked: Pid,
+        /// The caller.
+        own: Pid,
+    },
+    /// The notification would end this process.
+    #[error(
+        "notify: this process does not handle SIGUSR1, so the notification would end it; call enable_notifications() first, or install a handler"
+    )]
+    NotifyUnhandled,
+    /// The attachment may look but not touch.
+    #[error("this attachment is read-only; connect without read_only to register or terminate")]
+    ReadOnly,
+    /// This process is a forked child of the one that attached.
+    #[error(
+        "this process is a forked child of the backend {owner}; it must connect to the postmaster itself"
+    )]
+    ForkedChild {
+        /// The process that attached.
+        owner: Pid,
+    },
+    /// The postmaster is gone.
+    #[error("postmaster {pid} is gone")]
+    PostmasterDied {
+        /// Its pid.
+        pid: Pid,
+    },
+    /// The slot was taken away while it was being filled: the cluster was reset after a crash.
+    #[error("the cluster was reset while the worker was being registered; try again")]
+    Reset,
+    /// The slot of the worker changes too fast to be written to; nobody in his right mind does that.
+    #[error("slot {slot} changes without end; its shared memory is being scribbled on")]
+    Contended {
+        /// The slot.
+        slot: u32,
+    },
+    /// The doorbell could not be rung.
+    #[error("ringing the postmaster's doorbell failed")]
+    Doorbell(#[source] io::Error),
+    /// A signal handler could not be looked at or installed.
+    #[error("sigaction for SIGUSR1 failed")]
+    Signals(#[source] io::Error),
+    /// The postmaster was asked and did not do it.
+    #[error("the postmaster did not do it")]
+    Asked(#[from] bgw_core::AttachError),
+}
+
+/// Why a wait ended without an answer.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum WaitError {
+    /// The deadline passed first.
+    #[error("timed out")]
+    TimedOut,
+    /// The waiting worker was itself told to end.
+    #[error("interrupted: this worker was asked to terminate")]
+    Interrupted,
+    /// More handles than one wait can watch.
+    #[error("{handles} handles were given, one wait can watch {limit}")]
+    TooMany {
+        /// How many were given.
+        handles: usize,
+        /// The most.
+        limit: usize,
+    },
+    /// The system call failed.
+    #[error("futex_waitv failed")]
+    Futex(#[from] shmem_slots::futex::WaitError),
+    /// The wait on latch and sockets failed.
+    #[error(transparent)]
+    WaitSet(#[from] bgw_core::WaitError),
+}

@@ -1,0 +1,133 @@
+//! One registration: ask how its worker is, or end it.
+
+use crate::error::Error;
+use bgw_core::shared::{ReportRecord, Standing, flag, standing};
+use bgw_core::{Attachment, ExitReport, WorkerHandle, WorkerStatus};
+use shmem_slots::{FlagError, Key};
+use std::fmt;
+use std::sync::Arc;
+
+/// An opaque name of one registration of one worker, together with the family to ask in.
+///
+/// Cheap to clone. What can be stored or sent to another process is [`Handle::id`].
+#[derive(Clone)]
+#[doc(alias = "BackgroundWorkerHandle")]
+pub struct Handle {
+    pub(crate) family: Arc<Attachment>,
+    id: WorkerHandle,
+    pub(crate) key: Key,
+}
+
+/// A slot index that no array has: a handle of another life looks there and finds nobody.
+const NOWHERE: u32 = u32::MAX;
+
+impl Handle {
+    pub(crate) fn new(family: Arc<Attachment>, id: WorkerHandle) -> Self {
+        let of_this_life = id.incarnation() == family.area().incarnation();
+        let index = if of_this_life { id.slot() } else { NOWHERE };
+        Self { family, id, key: Key { index, generation: id.generation() } }
+    }
+
+    /// The name of this registration: plain data, printable and parseable.
+    #[must_use]
+    pub const fn id(&self) -> WorkerHandle {
+        self.id
+    }
+
+    /// How the worker is, by one atomic load: no lock, no retry, no system call.
+    ///
+    /// Never `PostmasterDied`: only a wait looks for that. The answer may be out of date the moment
+    /// it is read. `Stopped` says that no process runs for this registration: it ended (the report
+    /// says how, until the slot is used again), will be restarted, never started, or belongs to a
+    /// time before a crash reset.
+    #[inline]
+    #[must_use]
+    #[doc(alias = "GetBackgroundWorkerPid")]
+    pub fn status(&self) -> WorkerStatus {
+        match self.family.slots().look(self.key).map(standing) {
+            Some(Standing::Started(pid)) => WorkerStatus::Started(pid),
+            Some(Standing::NotYetStarted) => WorkerStatus::NotYetStarted,
+            Some(Standing::Stopped) => WorkerStatus::Stopped(self.exit_report()),
+            None => WorkerStatus::Stopped(None),
+        }
+    }
+
+    /// How the worker ended last; `None` before its first end and once the slot is used again.
+    #[must_use]
+    pub fn exit_report(&self) -> Option<ExitReport> {
+        let record: ReportRecord = self.family.slots().read_report(self.key)?;
+        record.decode().ok()
+    }
+
+    /// True once the worker has said that it is ready, and as long as it runs.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        let running_and_ready = flag::STARTED | flag::READY;
+        self.family
+            .slots()
+            .look(self.key)
+            .is_some_and(|word| word.flags() & running_and_ready == running_and_ready)
+    }
+
+    /// Asks for the end of the worker: SIGTERM if it runs; if it has not started it never will. It
+    /// is not restarted afterwards.
+    ///
+    /// Safe at any time: twice, after the end, with a handle whose slot belongs to another worker
+    /// by now. Nothing happens then.
+    ///
+    /// # Errors
+    /// A read-only attachment, a forked child, or a doorbell that cannot be rung.
+    #[doc(alias = "TerminateBackgroundWorker")]
+    pub fn terminate(&self) -> Result<(), Error> {
+        if self.family.is_read_only() {
+            return Err(Error::ReadOnly);
+        }
+        match self.family.slots().set_flags(self.key, flag::TERMINATE) {
+            Ok(_) => self.family.ring().map_err(Error::Doorbell),
+            Err(FlagError::Stale) => Ok(()),
+            Err(FlagError::ReadOnly) => Err(Error::ReadOnly),
+            Err(_) => Err(Error::Contended { slot: self.id.slot() }),
+        }
+    }
+
+    /// Sets the worker's latch, wherever it sleeps. True when there is a worker to be woken.
+    ///
+    /// # Errors
+    /// A read-only attachment; a worker that polls and may not be signalled.
+    #[doc(alias = "SetLatch")]
+    pub fn set_latch(&self) -> Result<bool, Error> {
+        if self.family.is_read_only() {
+            return Err(Error::ReadOnly);
+        }
+        if !matches!(self.status(), WorkerStatus::Started(_)) {
+            return Ok(false);
+        }
+        let Some(latch) = self.family.area().latch(self.key.index) else { return Ok(false) };
+        match latch.set() {
+            bgw_core::Wake::Done => Ok(true),
+            bgw_core::Wake::Signal { .. } => {
+                self.family.kick_worker(self.key.index, self.key.generation).map_err(Error::Signals)
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Handle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Handle").field(&self.id.to_string()).finish()
+    }
+}
+
+impl fmt::Display for Handle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.id.fmt(f)
+    }
+}
+
+impl PartialEq for Handle {
+    fn eq(&self, other: &Self) -> bool {
+        self.id == other.id
+    }
+}
+
+impl Eq for Handle {}

@@ -1,0 +1,347 @@
+//! Inside a worker: its arguments, its latch, its signals, its connection.
+//!
+//! A worker's main gets a [`Worker`]. Its signals are blocked until it calls
+//! [`Worker::unblock_signals`], so that it can first say what it wants to handle itself:
+//!
+//! ```no_run
+//! use bgw_backend::{Worker, WorkerError};
+//! use std::time::Duration;
+//!
+//! fn count(worker: &mut Worker) -> Result<(), WorkerError> {
+//!     worker.handle_terminate(); // ask should_stop() instead of being ended by a wait
+//!     worker.unblock_signals()?;
+//!     while !worker.should_stop() {
+//!         // ... work ...
+//!         worker.sleep(Some(Duration::from_secs(10)))?;
+//!     }
+//!     Ok(())
+//! }
+//! # let _ = bgw_backend::entry(count);
+//! ```
+//!
+//! | SIGTERM | a wait of the worker | its main |
+//! |---|---|---|
+//! | as it starts | fails with [`WorkerError::Terminated`] | passes it on by `?`: logged, exit 1 |
+//! | after `handle_terminate` | ends with `LATCH_SET` | asks `should_stop` and returns: exit 0 |
+//!
+//! Either way nothing happens in signal context but a flag and a wake-up.
+
+use crate::backend::Backend;
+use crate::connection::{ConnectError, Connection, Tx};
+use crate::error::WaitError;
+use bgw_core::process::{self, Pending};
+use bgw_core::shared::flag;
+use bgw_core::sys::signals;
+use bgw_core::wait_set::{self, SocketInterest, WaitEvents};
+use bgw_core::{WorkerFlags, WorkerHandle, WorkerProcess, WorkerResult};
+use shmem_slots::Key;
+use std::error::Error as StdError;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// Why a worker's work ended. Passed on out of its main it is logged, and becomes exit code 1.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum WorkerError {
+    /// SIGTERM came, and the worker had not said that it handles it.
+    #[error("terminating background worker \"{kind}\" due to administrator command")]
+    Terminated {
+        /// The worker's type.
+        kind: String,
+    },
+    /// The running statement was cancelled by SIGINT.
+    #[error("canceling statement due to user request")]
+    Canceled,
+    /// The postmaster has died.
+    #[error("the postmaster has died")]
+    PostmasterDied,
+    /// A wait failed.
+    #[error(transparent)]
+    Wait(#[from] WaitError),
+    /// The connection could not be made, or was used in a wrong way.
+    #[error(transparent)]
+    Connection(#[from] ConnectError),
+    /// A registration or request failed.
+    #[error(transparent)]
+    Backend(#[from] crate::Error),
+    /// A signal handler or mask could not be set.
+    #[error("setting up signals failed")]
+    Signals(#[source] io::Error),
+    /// Anything else that the worker's own code reports.
+    #[error(transparent)]
+    Other(Box<dyn StdError + Send + Sync>),
+}
+
+impl From<io::Error> for WorkerError {
+    fn from(error: io::Error) -> Self {
+        Self::Other(Box::new(error))
+    }
+}
+
+impl From<bgw_core::WaitError> for WorkerError {
+    fn from(error: bgw_core::WaitError) -> Self {
+        Self::Wait(error.into())
+    }
+}
+
+impl From<String> for WorkerError {
+    fn from(text: String) -> Self {
+        Self::Other(text.into())
+    }
+}
+
+impl From<&str> for WorkerError {
+    fn from(text: &str) -> Self {
+        Self::Other(text.into())
+    }
+}
+
+/// Makes a worker's main out of a function over [`Worker`], to be named to the postmaster.
+pub fn entry<F, E>(main: F) -> impl Fn(&'static WorkerProcess) -> WorkerResult + 'static
+where
+    F: Fn(&mut Worker) -> Result<(), E> + 'static,
+    E: Into<Box<dyn StdError + Send + Sync>>,
+{
+    move |me| main(&mut Worker::new(me)).map_err(Into::into)
+}
+
+/// A worker, seen from inside. One a process.
+#[derive(Debug)]
+pub struct Worker {
+    me: &'static WorkerProcess,
+    handles_terminate: bool,
+    connection: Option<Connection>,
+}
+
+impl Worker {
+    const fn new(me: &'static WorkerProcess) -> Self {
+        Self { me, handles_terminate: false, connection: None }
+    }
+
+    /// The argument it was registered with.
+    #[doc(alias = "bgw_main_arg")]
+    #[must_use]
+    pub fn main_arg(&self) -> u64 {
+        self.me.worker.main_arg()
+    }
+
+    /// The extra bytes it was registered with.
+    #[doc(alias = "bgw_extra")]
+    #[must_use]
+    pub fn extra(&self) -> &[u8; 128] {
+        self.me.worker.extra()
+    }
+
+    /// Its name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        self.me.worker.name()
+    }
+
+    /// Its type.
+    #[must_use]
+    pub fn worker_type(&self) -> &str {
+        self.me.worker.worker_type()
+    }
+
+    /// Its own handle.
+    #[must_use]
+    pub const fn handle(&self) -> WorkerHandle {
+        self.me.handle
+    }
+
+    /// How many times it was started before this start.
+    #[must_use]
+    pub const fn restarts(&self) -> u32 {
+        self.me.restarts
+    }
+
+    /// Its membership in the family: to register other workers.
+    #[must_use]
+    pub fn backend(&self) -> Backend {
+        Backend::from_family(Arc::clone(&self.me.attachment))
+    }
+
+    /// A descriptor that the postmaster passes to its workers under `name`.
+    #[must_use]
+    pub fn descriptor(&self, name: &str) -> Option<BorrowedFd<'static>> {
+        let me: &'static WorkerProcess = self.me;
+        me.descriptors.iter().find(|(other, _)| other == name).map(|(_, fd)| fd.as_fd())
+    }
+
+    /// From now on signals are delivered. Say before what you want to handle yourself.
+    ///
+    /// # Errors
+    /// The error of `pthread_sigmask`.
+    #[doc(alias = "BackgroundWorkerUnblockSignals")]
+    pub fn unblock_signals(&self) -> Result<(), WorkerError> {
+        signals::unblock_all().map_err(WorkerError::Signals)
+    }
+
+    /// Blocks all signals again.
+    ///
+    /// # Errors
+    /// The error of `pthread_sigmask`.
+    #[doc(alias = "BackgroundWorkerBlockSignals")]
+    pub fn block_signals(&self) -> Result<(), WorkerError> {
+        signals::block_all().map(drop).map_err(WorkerError::Signals)
+    }
+
+    /// From now on SIGTERM does not fail the worker's waits: it ends them, and
+    /// [`Worker::should_stop`] says so.
+    pub const fn handle_terminate(&mut self) {
+        self.handles_terminate = true;
+    }
+
+    /// From now on SIGHUP ends the worker's waits, and [`Worker::reload_requested`] says so. Before,
+    /// it is ignored.
+    ///
+    /// # Errors
+    /// The error of `sigaction`.
+    pub fn handle_reload(&self) -> Result<(), WorkerError> {
+        signals::handle_reload().map_err(WorkerError::Signals)
+    }
+
+    /// True once the worker was told to end, or the postmaster has died.
+    #[doc(alias = "ShutdownRequestPending")]
+    #[must_use]
+    pub fn should_stop(&self) -> bool {
+        let told = process::pending().intersects(Pending::TERMINATE | Pending::POSTMASTER_DIED);
+        if told && self.handles_terminate {
+            process::acknowledge_end();
+        }
+        told || !self.me.attachment.postmaster_is_alive()
+    }
+
+    /// True once after each SIGHUP (several may have come as one).
+    #[doc(alias = "ConfigReloadPending")]
+    #[must_use]
+    pub fn reload_requested(&self) -> bool {
+        process::take_pending(Pending::RELOAD)
+    }
+
+    /// Fails if the worker was told to end and does not handle that itself, or a statement was to
+    /// be cancelled. For long computations that do not wait.
+    ///
+    /// # Errors
+    /// [`WorkerError::Terminated`], [`WorkerError::Canceled`], [`WorkerError::PostmasterDied`].
+    #[doc(alias = "CHECK_FOR_INTERRUPTS")]
+    pub fn check_interrupts(&self) -> Result<(), WorkerError> {
+        if process::pending().contains(Pending::TERMINATE) && !self.handles_terminate {
+            return Err(WorkerError::Terminated { kind: self.worker_type().to_owned() });
+        }
+        if process::take_pending(Pending::CANCEL) {
+            return Err(WorkerError::Canceled);
+        }
+        if process::pending().contains(Pending::POSTMASTER_DIED) {
+            return Err(WorkerError::PostmasterDied);
+        }
+        Ok(())
+    }
+
+    /// Says that the worker does its work now: ends `wait_for_ready` of whoever waits for it.
+    pub fn ready(&self) {
+        let handle = self.me.handle;
+        let key = Key { index: handle.slot(), generation: handle.generation() };
+        // Stale only after a reset that this worker does not outlive.
+        let _ = self.me.attachment.slots().set_flags_and_wake(key, flag::READY);
+    }
+
+    /// Sleeps until the latch is set, `timeout` passes, or a signal of the worker's comes; ends the
+    /// process if the postmaster dies. The latch is reset before this returns, so whatever the
+    /// setter did is seen by a look that follows.
+    ///
+    /// # Errors
+    /// [`WorkerError::Terminated`] as the head of this module says.
+    pub fn sleep(&self, timeout: Option<Duration>) -> Result<WaitEvents, WorkerError> {
+        let events =
+            WaitEvents::LATCH_SET | WaitEvents::TIMEOUT | WaitEvents::EXIT_ON_POSTMASTER_DEATH;
+        self.wait(events, &mut [], timeout)
+    }
+
+    /// Waits for `events`, `sockets` included, and says what has happened. A set latch is reset
+    /// before this returns.
+    ///
+    /// # Errors
+    /// [`WorkerError::Terminated`]; a wait that is wrong in itself, or a failing system call.
+    #[doc(alias = "WaitLatchOrSocket")]
+    pub fn wait(
+        &self,
+        events: WaitEvents,
+        sockets: &mut [SocketInterest<'_>],
+        timeout: Option<Duration>,
+    ) -> Result<WaitEvents, WorkerError> {
+        let interrupts = process::interrupts();
+        self.check_terminate()?;
+        let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+        let latch = self.me.latch();
+        let family = &self.me.attachment;
+        let ready = wait_set::wait(family, latch.as_ref(), events, sockets, deadline, interrupts)?;
+        if ready.contains(WaitEvents::LATCH_SET) {
+            if let Some(latch) = latch {
+                latch.reset();
+            }
+        }
+        self.check_terminate()?;
+        Ok(ready)
+    }
+
+    fn check_terminate(&self) -> Result<(), WorkerError> {
+        if process::pending().contains(Pending::TERMINATE) && !self.handles_terminate {
+            return Err(WorkerError::Terminated { kind: self.worker_type().to_owned() });
+        }
+        Ok(())
+    }
+
+    /// Connects to a database. Once in the life of a worker, and only if it was registered with
+    /// [`WorkerFlags::DATABASE_CONNECTION`].
+    ///
+    /// For SQLite `dbname` is the path of the database file (`None`: a private one in memory), and
+    /// `username` is kept for views only, since SQLite knows no users.
+    ///
+    /// # Errors
+    /// [`ConnectError`]: without the flag, a second time, no such database.
+    #[doc(alias = "BackgroundWorkerInitializeConnection")]
+    pub fn initialize_connection(
+        &mut self,
+        dbname: Option<&str>,
+        username: Option<&str>,
+    ) -> Result<(), WorkerError> {
+        if !self.me.worker.flags().contains(WorkerFlags::DATABASE_CONNECTION) {
+            return Err(ConnectError::WithoutFlag { worker: self.name().to_owned() }.into());
+        }
+        if self.connection.is_some() {
+            return Err(ConnectError::Twice.into());
+        }
+        self.connection = Some(Connection::open(dbname, username)?);
+        Ok(())
+    }
+
+    /// Runs `work` in one transaction: committed if it returns `Ok`, rolled back if it fails,
+    /// panics, or the process dies. A SIGINT, or a SIGTERM that the worker does not handle itself,
+    /// cancels the running statement.
+    ///
+    /// # Errors
+    /// What `work` fails with; [`WorkerError::Canceled`]; [`WorkerError::Terminated`]; a failing
+    /// begin or commit.
+    pub fn transaction<T>(
+        &mut self,
+        work: impl FnOnce(&mut Tx<'_>) -> Result<T, WorkerError>,
+    ) -> Result<T, WorkerError> {
+        self.check_interrupts()?;
+        let done = match self.connection.as_mut() {
+            Some(connection) => connection.transaction(!self.handles_terminate, work),
+            None => return Err(ConnectError::NotConnected.into()),
+        };
+        match done {
+            // A statement that was cut short says so in the database's words; say why instead.
+            Err(error @ WorkerError::Connection(ConnectError::Interrupted)) => {
+                self.check_interrupts()?;
+                Err(error)
+            }
+            other => other,
+        }
+    }
+}

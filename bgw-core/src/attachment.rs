@@ -1,0 +1,285 @@
+//! What a process of the family holds: the slots, the doorbell, and the postmaster's pidfd.
+//!
+//! A worker inherits it over the fork. Another program asks for it on the control socket: it sends
+//! `Hello`, the postmaster checks its credentials and answers `Welcome` with the descriptors. While
+//! the connection stays open the peer belongs to the family; when it closes, whatever the peer had
+//! half done is swept, and it gets no more signals.
+
+use crate::control::{ControlSocket, PROTOCOL, Received, RecvError, Reply, Request, SendError};
+use crate::pid::Pid;
+use crate::shared::area::{Area, FAMILY_CELLS};
+use crate::shared::{LAYOUT_TAG, Standing, WorkerSlots, standing};
+use crate::sys::{eventfd, pidfd};
+use shmem_slots::futex::Watch;
+use shmem_slots::{Access, Options};
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::{Arc, Mutex};
+use std::time::Instant;
+
+/// Why a process could not join the family.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum AttachError {
+    /// Nobody listens there, or the socket may not be used.
+    #[error(
+        "connecting to the postmaster's control socket {path} failed; is a postmaster running there?"
+    )]
+    Connect {
+        /// The path that was tried.
+        path: String,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// The postmaster said no.
+    #[error("the postmaster refused: {reason} ({detail})")]
+    Refused {
+        /// Which rule.
+        reason: crate::control::Refusal,
+        /// Its words.
+        detail: String,
+    },
+    /// The postmaster did not answer in time.
+    #[error("the postmaster did not answer within the deadline")]
+    TimedOut,
+    /// The connection ended before the answer.
+    #[error("the postmaster closed the connection")]
+    Closed,
+    /// The request could not be sent.
+    #[error("sending to the postmaster failed")]
+    Send(#[from] SendError),
+    /// The answer could not be read.
+    #[error("reading the postmaster's answer failed")]
+    Receive(#[from] RecvError),
+    /// The answer was none of those that fit.
+    #[error("the postmaster answered out of turn: {found}")]
+    OutOfTurn {
+        /// What came.
+        found: String,
+    },
+    /// The region does not fit this build.
+    #[error("the shared region does not fit")]
+    Region(#[source] shmem_slots::AttachError),
+    /// The kernel lacks a call.
+    #[error("this kernel will not do")]
+    Kernel(#[from] shmem_slots::futex::Unsupported),
+}
+
+/// A process's membership in the family of one postmaster.
+///
+/// Cheap to share by reference; all methods take `&self`. It belongs to the process that attached:
+/// a forked child must attach anew (see [`Attachment::is_mine`]).
+#[derive(Debug)]
+pub struct Attachment {
+    slots: Arc<WorkerSlots>,
+    doorbell: Option<Arc<OwnedFd>>,
+    postmaster: Pid,
+    postmaster_pidfd: Arc<OwnedFd>,
+    owner: Pid,
+    process: Pid,
+    liveness: u32,
+    session: Option<Mutex<ControlSocket>>,
+}
+
+/// The descriptors and facts of which an [`Attachment`] is made; for the postmaster's own use when
+/// it hands the family on to a forked worker.
+#[derive(Clone, Debug)]
+pub struct Inherited {
+    /// The slots, mapped before the fork.
+    pub slots: Arc<WorkerSlots>,
+    /// The doorbell.
+    pub doorbell: Arc<OwnedFd>,
+    /// The postmaster.
+    pub postmaster: Pid,
+    /// The postmaster's pidfd.
+    pub postmaster_pidfd: Arc<OwnedFd>,
+}
+
+impl Attachment {
+    /// The family's options for a new region with `capacity` slots.
+    #[must_use]
+    pub fn region_options(capacity: u32) -> Options {
+        Options { capacity, tag: LAYOUT_TAG, user_cells: FAMILY_CELLS, first_generation: 0 }
+    }
+
+    /// What a forked worker has by inheritance. Liveness word 0 is the workers'.
+    #[must_use]
+    pub fn inherit(parts: Inherited) -> Self {
+        let me = Pid::this();
+        Self {
+            slots: parts.slots,
+            doorbell: Some(parts.doorbell),
+            postmaster: parts.postmaster,
+            postmaster_pidfd: parts.postmaster_pidfd,
+            owner: me,
+            process: me,
+            liveness: 0,
+            session: None,
+        }
+    }
+
+    /// Joins the family over `socket`, which is connected to the postmaster.
+    ///
+    /// # Errors
+    /// Refused, not answered before `deadline`, or a region that does not fit this build.
+    pub fn attach(
+        mut socket: ControlSocket,
+        read_only: bool,
+        deadline: Option<Instant>,
+    ) -> Result<Self, AttachError> {
+        shmem_slots::futex::check_kernel()?;
+        let hello = Request::Hello { protocol: PROTOCOL, layout_tag: LAYOUT_TAG, read_only };
+        socket.send_request(&hello)?;
+        let (reply, fds) = receive(&mut socket, deadline)?;
+        let (postmaster, owner, liveness, read_only) = match reply {
+            Reply::Welcome { postmaster, owner, liveness, read_only, .. } => {
+                (postmaster, owner, liveness, read_only)
+            }
+            Reply::Refused { reason, detail } => {
+                return Err(AttachError::Refused { reason, detail });
+            }
+            other => return Err(AttachError::OutOfTurn { found: format!("{other:?}") }),
+        };
+        let mut fds = fds.into_iter();
+        let missing =
+            |what: &str| AttachError::OutOfTurn { found: format!("a welcome without {what}") };
+        let region = fds.next().ok_or_else(|| missing("the region"))?;
+        let postmaster_pidfd = fds.next().ok_or_else(|| missing("the postmaster's pidfd"))?;
+        let doorbell = fds.next();
+        if doorbell.is_none() && !read_only {
+            return Err(missing("the doorbell"));
+        }
+        let access = if read_only { Access::ReadOnly } else { Access::ReadWrite };
+        let slots = WorkerSlots::attach(region, LAYOUT_TAG, access).map_err(AttachError::Region)?;
+        let process = Pid::this();
+        let session = Some(Mutex::new(socket));
+        Ok(Self {
+            slots: Arc::new(slots),
+            doorbell: doorbell.map(Arc::new),
+            postmaster,
+            postmaster_pidfd: Arc::new(postmaster_pidfd),
+            owner,
+            process,
+            liveness,
+            session,
+        })
+    }
+
+    /// The slots of the family.
+    #[inline]
+    #[must_use]
+    pub fn slots(&self) -> &WorkerSlots {
+        &self.slots
+    }
+
+    /// The cells beside the slots.
+    #[must_use]
+    pub fn area(&self) -> Area<'_> {
+        Area::new(&self.slots)
+    }
+
+    /// The postmaster's pid, for messages.
+    #[must_use]
+    pub const fn postmaster(&self) -> Pid {
+        self.postmaster
+    }
+
+    /// The postmaster's pidfd: readable once it has ended.
+    #[must_use]
+    pub fn postmaster_pidfd(&self) -> BorrowedFd<'_> {
+        self.postmaster_pidfd.as_fd()
+    }
+
+    /// This process as the postmaster sees it (its pid in the postmaster's pid namespace). Slots
+    /// are claimed in this name.
+    #[must_use]
+    pub const fn owner(&self) -> Pid {
+        self.owner
+    }
+
+    /// True for an attachment that may look but not touch.
+    #[must_use]
+    pub const fn is_read_only(&self) -> bool {
+        self.doorbell.is_none()
+    }
+
+    /// True in the process that attached, false in a forked child of it. One system call.
+    #[must_use]
+    pub fn is_mine(&self) -> bool {
+        Pid::this() == self.process
+    }
+
+    /// True until the postmaster dies. One load.
+    #[must_use]
+    pub fn postmaster_is_alive(&self) -> bool {
+        self.watch_postmaster().is_some()
+    }
+
+    /// A watch that ends a wait when the postmaster dies, or `None` when it is dead already.
+    #[must_use]
+    pub fn watch_postmaster(&self) -> Option<Watch<'_>> {
+        self.area().watch_postmaster(self.liveness)
+    }
+
+    /// To be called by whoever learned of the postmaster's death from its watch.
+    pub fn pass_on_postmaster_death(&self) {
+        self.area().pass_on_postmaster_death(self.liveness);
+    }
+
+    /// Tells the postmaster that something has changed. One system call; never blocks.
+    ///
+    /// # Errors
+    /// `PermissionDenied` for a read-only attachment, else the error of `write`.
+    pub fn ring(&self) -> io::Result<()> {
+        match &self.doorbell {
+            Some(doorbell) => eventfd::ring(doorbell),
+            None => Err(io::ErrorKind::PermissionDenied.into()),
+        }
+    }
+
+    /// Asks the postmaster something on the control socket and waits for its answer.
+    ///
+    /// # Errors
+    /// As for [`Attachment::attach`]; `Closed` inside a worker, which has no control socket.
+    pub fn ask(&self, request: &Request, deadline: Option<Instant>) -> Result<Reply, AttachError> {
+        let Some(session) = &self.session else { return Err(AttachError::Closed) };
+        // A thread that panicked while it held the socket leaves it usable: each exchange is whole.
+        let mut socket = session.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        socket.send_request(request)?;
+        match receive(&mut socket, deadline)?.0 {
+            Reply::Refused { reason, detail } => Err(AttachError::Refused { reason, detail }),
+            reply => Ok(reply),
+        }
+    }
+
+    /// Wakes the worker of a slot out of `ppoll` after its latch was set, if and only if the slot
+    /// still says that this very process is its worker once a pidfd of it is open. True when the
+    /// signal was sent. It is SIGURG, which every process that has no handler for it ignores.
+    ///
+    /// # Errors
+    /// The error of `pidfd_send_signal`, for instance `EPERM`.
+    pub fn kick_worker(&self, index: u32, generation: u64) -> io::Result<bool> {
+        let key = shmem_slots::Key { index, generation };
+        let running = || self.slots.look(key).map(standing);
+        let Some(Standing::Started(pid)) = running() else { return Ok(false) };
+        let Ok(process) = pidfd::open(pid) else { return Ok(false) };
+        // The postmaster takes the pid out of the slot before it reaps the process, so a slot that
+        // is unchanged after the pidfd was opened proves that the number had not been reused.
+        if running() != Some(Standing::Started(pid)) {
+            return Ok(false);
+        }
+        pidfd::send(&process, rustix::process::Signal::URG).map(|()| true)
+    }
+}
+
+fn receive(
+    socket: &mut ControlSocket,
+    deadline: Option<Instant>,
+) -> Result<(Reply, Vec<OwnedFd>), AttachError> {
+    match socket.recv_reply(deadline)? {
+        Received::Message { message, fds } => Ok((message, fds)),
+        Received::WouldBlock => Err(AttachError::TimedOut),
+        Received::Closed => Err(AttachError::Closed),
+    }
+}

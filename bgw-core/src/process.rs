@@ -1,0 +1,193 @@
+//! This process as a worker: what it was started for, and which signals it has had.
+//!
+//! The postmaster's child calls [`enter`] once, before the worker's main; from then on
+//! [`current`] answers. Signal handlers do two things only: they set a bit in [`pending`] and wake
+//! whatever the process sleeps on (its latch, a futex, `ppoll`). The work is done at the next wait
+//! or check of the worker, never in signal context.
+//!
+//! No wake-up is lost between a check of the bits and the sleep that follows: each handler raises
+//! [`interrupts`], a sleeper reads it *before* it checks the bits and hands the value to the wait,
+//! which ends at once when it has moved on.
+
+use crate::attachment::Attachment;
+use crate::handle::WorkerHandle;
+use crate::latch::{Latch, Wake};
+use crate::sys::{eventfd, signals};
+use crate::worker::BackgroundWorker;
+use bitflags::bitflags;
+use shmem_slots::futex::{self, Half, Watch};
+use shmem_slots::primitive::{AtomicU64, Ordering};
+use std::error::Error;
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::sync::atomic::AtomicU32;
+use std::sync::{Arc, OnceLock};
+
+/// How a worker's main ends: `Ok` is exit 0, an error is logged and becomes exit 1.
+pub type WorkerResult = Result<(), Box<dyn Error + Send + Sync>>;
+
+/// A worker's main function, as the postmaster calls it in the forked child.
+///
+/// Backends rarely write one by hand: the backend crate wraps a function over its own `Worker`.
+pub type EntryFn = dyn Fn(&'static WorkerProcess) -> WorkerResult;
+
+/// What a worker process knows of itself.
+#[derive(Debug)]
+pub struct WorkerProcess {
+    /// The description it was registered with.
+    pub worker: Arc<BackgroundWorker>,
+    /// Its own handle.
+    pub handle: WorkerHandle,
+    /// How many times it was restarted before this start.
+    pub restarts: u32,
+    /// Its membership in the family.
+    pub attachment: Arc<Attachment>,
+    /// Descriptors that the embedding program passes to its workers, by name.
+    pub descriptors: Arc<Vec<(String, OwnedFd)>>,
+}
+
+impl WorkerProcess {
+    /// The latch of this worker.
+    #[doc(alias = "MyLatch")]
+    #[must_use]
+    pub fn latch(&self) -> Option<Latch<'_>> {
+        self.attachment.area().latch(self.handle.slot())
+    }
+}
+
+bitflags! {
+    /// Signals that this process has had and not yet acted upon.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub struct Pending: u32 {
+        /// SIGTERM: end.
+        #[doc(alias = "ShutdownRequestPending")]
+        const TERMINATE = 1;
+        /// SIGHUP: read the settings again.
+        #[doc(alias = "ConfigReloadPending")]
+        const RELOAD = 2;
+        /// SIGINT in a database worker: cancel the running statement.
+        #[doc(alias = "QueryCancelPending")]
+        const CANCEL = 4;
+        /// The postmaster has died.
+        const POSTMASTER_DIED = 8;
+        /// The worker has seen [`Pending::TERMINATE`] and is ending: its waits are no longer cut short.
+        const ENDING = 32;
+        /// SIGUSR1: something about a worker that this process registered has changed.
+        const NOTIFIED = 16;
+    }
+}
+
+static CURRENT: OnceLock<WorkerProcess> = OnceLock::new();
+static PENDING: AtomicU32 = AtomicU32::new(0);
+static INTERRUPTS: AtomicU64 = AtomicU64::new(0);
+/// The pid in the high half, the descriptor of its kick eventfd in the low half; 0: none.
+static KICK: AtomicU64 = AtomicU64::new(0);
+
+/// This process as a worker, or `None` in any other process.
+#[must_use]
+pub fn current() -> Option<&'static WorkerProcess> {
+    CURRENT.get()
+}
+
+/// Makes this process the worker `process`: adopts its latch and installs the handlers that a
+/// worker starts with. All signals are still blocked but SIGQUIT and the postmaster's death.
+///
+/// # Errors
+/// The error of `sigaction`; or when the process is a worker already.
+pub fn enter(process: WorkerProcess) -> std::io::Result<&'static WorkerProcess> {
+    if CURRENT.get().is_some() {
+        return Err(std::io::Error::other("this process is a worker already"));
+    }
+    PENDING.store(0, Ordering::Relaxed);
+    let process = CURRENT.get_or_init(|| process);
+    if let Some(latch) = process.latch() {
+        latch.adopt(process.attachment.owner().get());
+    }
+    signals::install_worker_defaults(process.worker.flags())?;
+    Ok(process)
+}
+
+/// The signals that have come and were not taken yet.
+#[must_use]
+pub fn pending() -> Pending {
+    Pending::from_bits_truncate(PENDING.load(Ordering::Acquire))
+}
+
+/// True when this worker was told to end and has not noticed yet.
+#[must_use]
+pub fn told_to_end() -> bool {
+    pending() & (Pending::TERMINATE | Pending::ENDING) == Pending::TERMINATE
+}
+
+/// The worker has noticed that it was told to end.
+pub fn acknowledge_end() {
+    PENDING.fetch_or(Pending::ENDING.bits(), Ordering::AcqRel);
+}
+
+/// Takes `which` out of the pending signals; true when one of them was there.
+pub fn take_pending(which: Pending) -> bool {
+    let before = PENDING.fetch_and(!which.bits(), Ordering::AcqRel);
+    Pending::from_bits_truncate(before).intersects(which)
+}
+
+/// How many times a handler of this process has run. Read it before a check that a handler can
+/// change, and hand it to the wait that follows.
+#[must_use]
+pub fn interrupts() -> u64 {
+    INTERRUPTS.load(Ordering::Acquire)
+}
+
+/// A watch that ends a futex wait when a handler has run since `seen` was read.
+#[must_use]
+pub fn watch_interrupts(seen: u64) -> Watch<'static> {
+    Watch { cell: &INTERRUPTS, half: Half::Low, seen: seen as u32 }
+}
+
+/// Records `what` and wakes this process wherever it sleeps. For signal handlers (it does nothing
+/// that is not safe there), a program's own ones included.
+pub fn interrupt(what: Pending) {
+    PENDING.fetch_or(what.bits(), Ordering::AcqRel);
+    INTERRUPTS.fetch_add(1, Ordering::AcqRel);
+    // The handler may run in another thread than the one that sleeps.
+    futex::wake_all(&INTERRUPTS);
+    if let Some(latch) = CURRENT.get().and_then(WorkerProcess::latch) {
+        // A sleeper of this process is woken by the kick below and by the signal itself.
+        let _: Wake = latch.set();
+    }
+    kick();
+}
+
+/// Ends a sleep of this process in `ppoll`, if there is one. Safe in a signal handler.
+pub fn kick() {
+    let packed = KICK.load(Ordering::Acquire);
+    if packed != 0 && (packed >> 32) as u32 == std::process::id() {
+        if let Some(bell) = signals::borrow_kick(packed as u32) {
+            // A kick can only fail when somebody closed the descriptor: then nobody polls on it.
+            let _ = eventfd::ring(bell);
+        }
+    }
+}
+
+/// The eventfd on which this process is kicked out of `ppoll`; made at the first use in each
+/// process, since a fork must not share it.
+pub(crate) fn kick_descriptor() -> std::io::Result<BorrowedFd<'static>> {
+    let me = std::process::id();
+    let packed = KICK.load(Ordering::Acquire);
+    if packed != 0 && (packed >> 32) as u32 == me {
+        if let Some(bell) = signals::borrow_kick(packed as u32) {
+            return Ok(bell);
+        }
+    }
+    let bell = eventfd::new_doorbell()?;
+    let (number, borrowed) = signals::leak_kick(bell);
+    match KICK.compare_exchange(
+        packed,
+        u64::from(me) << 32 | u64::from(number),
+        Ordering::AcqRel,
+        Ordering::Acquire,
+    ) {
+        Ok(_) => Ok(borrowed),
+        // Another thread of this process was first: use its one; ours stays open, once.
+        Err(theirs) => signals::borrow_kick(theirs as u32)
+            .ok_or_else(|| std::io::Error::other("the kick descriptor of this process is gone")),
+    }
+}

@@ -1,0 +1,157 @@
+//! Names for the cells beside the slots: those of the whole family, and those of one slot.
+//!
+//! | cells of the family | writer | read by |
+//! |---|---|---|
+//! | incarnation, phase, postmaster pid (one line) | postmaster, rarely | everybody |
+//! | liveness words | postmaster once, the kernel at its death | waiters, through the kernel |
+//!
+//! | cells of a slot (one line) | writer |
+//! |---|---|
+//! | latch | the worker, and whoever sets it |
+//! | clean-up mark | the worker |
+//! | progress of the worker's own | the worker |
+
+use super::WorkerSlots;
+use crate::latch::Latch;
+use crate::sys::robust;
+use crate::worker::StartTime;
+use shmem_slots::futex::{Half, Watch};
+use shmem_slots::primitive::{AtomicU64, Ordering};
+
+/// How many liveness words there are. Word 0 is the one of the workers (who are told of the
+/// postmaster's death by a signal besides); session `n` has word `1 + n % (LIVENESS_WORDS - 1)`.
+/// Sessions beyond that share, and pass a wake-up on.
+pub const LIVENESS_WORDS: u32 = 512;
+
+const INCARNATION: u32 = 0;
+const PHASE: u32 = 1;
+const POSTMASTER: u32 = 2;
+const LIVENESS: u32 = 8;
+
+/// How many cells of the family a region must have.
+pub const FAMILY_CELLS: u32 = LIVENESS + LIVENESS_WORDS;
+
+const AUX_LATCH: usize = 0;
+const AUX_CLEANUP_MARK: usize = 1;
+
+/// The cells beside the slots of one region.
+///
+/// A region that was checked at attach has them all; where a cell is missing all the same, the
+/// answer is the harmless one.
+#[derive(Clone, Copy, Debug)]
+pub struct Area<'a> {
+    slots: &'a WorkerSlots,
+}
+
+impl<'a> Area<'a> {
+    /// The cells beside `slots`.
+    #[must_use]
+    pub const fn new(slots: &'a WorkerSlots) -> Self {
+        Self { slots }
+    }
+
+    fn load(&self, cell: u32) -> u64 {
+        self.slots.user(cell).map_or(0, |cell| cell.load(Ordering::Acquire))
+    }
+
+    fn store(&self, cell: u32, value: u64) {
+        if let Some(cell) = self.slots.user(cell) {
+            cell.store(value, Ordering::Release);
+        }
+    }
+
+    /// The number of the current life of the slots: another one after each crash reset and for each
+    /// postmaster. A handle from another life answers `Stopped`.
+    #[must_use]
+    pub fn incarnation(&self) -> u32 {
+        self.load(INCARNATION) as u32
+    }
+
+    /// For the postmaster: begins a new life of the slots.
+    pub fn set_incarnation(&self, incarnation: u32) {
+        self.store(INCARNATION, u64::from(incarnation));
+    }
+
+    /// The phase that the cluster has reached, for views.
+    #[must_use]
+    pub fn phase(&self) -> StartTime {
+        match self.load(PHASE) {
+            0 => StartTime::PostmasterStart,
+            1 => StartTime::ConsistentState,
+            _ => StartTime::RecoveryFinished,
+        }
+    }
+
+    /// For the postmaster: tells the phase.
+    pub fn set_phase(&self, phase: StartTime) {
+        let code = match phase {
+            StartTime::PostmasterStart => 0,
+            StartTime::ConsistentState => 1,
+            StartTime::RecoveryFinished => 2,
+        };
+        self.store(PHASE, code);
+    }
+
+    /// The postmaster's pid as the region tells it: for views, never for a signal.
+    #[must_use]
+    pub fn postmaster_pid(&self) -> u32 {
+        self.load(POSTMASTER) as u32
+    }
+
+    /// For the postmaster: tells its pid.
+    pub fn set_postmaster_pid(&self, pid: u32) {
+        self.store(POSTMASTER, u64::from(pid));
+    }
+
+    /// All liveness words, for [`robust::hold`].
+    #[must_use]
+    pub fn liveness_words(&self) -> &'a [AtomicU64] {
+        self.slots.user_cells(LIVENESS, LIVENESS_WORDS)
+    }
+
+    /// Which liveness word session number `session` waits on.
+    #[must_use]
+    pub const fn liveness_of_session(session: u64) -> u32 {
+        1 + (session % (LIVENESS_WORDS as u64 - 1)) as u32
+    }
+
+    /// A watch that ends a wait when the postmaster dies, or `None` when it is dead already.
+    #[must_use]
+    pub fn watch_postmaster(&self, word: u32) -> Option<Watch<'a>> {
+        let cell = self.slots.user(LIVENESS + word % LIVENESS_WORDS)?;
+        let seen = cell.load(Ordering::Acquire) as u32;
+        (seen & robust::OWNER_DIED == 0).then_some(Watch { cell, half: Half::Low, seen })
+    }
+
+    /// Passes the news of the postmaster's death on to whoever shares liveness word `word`: the
+    /// kernel wakes one waiter alone.
+    pub fn pass_on_postmaster_death(&self, word: u32) {
+        if let Some(cell) = self.slots.user(LIVENESS + word % LIVENESS_WORDS) {
+            shmem_slots::futex::wake_all(cell);
+        }
+    }
+
+    /// The latch of the worker in slot `index`; `None` outside the array.
+    #[must_use]
+    pub fn latch(&self, index: u32) -> Option<Latch<'a>> {
+        self.slots.aux(index, AUX_LATCH).map(Latch::new)
+    }
+
+    /// For the worker of a slot: says that it is inside shared state (`true`) or has left it in
+    /// order (`false`). A worker that ends while the mark stands has crashed, whatever its exit
+    /// code says.
+    #[doc(alias = "MarkPostmasterChildActive")]
+    pub fn mark_cleanup_needed(&self, index: u32, needed: bool) {
+        if let Some(cell) = self.slots.aux(index, AUX_CLEANUP_MARK) {
+            cell.store(u64::from(needed), Ordering::Release);
+        }
+    }
+
+    /// True when the worker of slot `index` has left its clean-up mark behind.
+    #[must_use]
+    pub fn cleanup_needed(&self, index: u32) -> bool {
+        self.slots
+            .aux(index, AUX_CLEANUP_MARK)
+            .is_some_and(|cell| cell.load(Ordering::Acquire) != 0)
+    }
+}

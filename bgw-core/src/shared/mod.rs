@@ -1,0 +1,75 @@
+//! What lies in shared memory, and how the bits of a slot read.
+//!
+//! [`WorkerSlots`] is the slot array with the payloads of this crate: a [`WorkerRecord`] written by
+//! the backend that registers, a [`ReportRecord`] written by the postmaster when a worker ends.
+//! [`area`] gives names to the cells beside the slots.
+//!
+//! | who | may write |
+//! |---|---|
+//! | the backend that claimed a slot | its record, until it publishes |
+//! | any backend | [`flag::TERMINATE`] of a published slot |
+//! | the worker of a slot | [`flag::READY`], and its cells in [`area`] |
+//! | the postmaster | everything of a published slot |
+//!
+//! The postmaster writes the fact first and tells the waiters second. It publishes `Stopped` (or
+//! frees the slot) *before* it reaps the process. So whoever opens a pidfd by the pid of a slot and
+//! then still finds the slot unchanged has the right process: a pid is not used again before it is
+//! reaped.
+
+pub mod area;
+pub mod record;
+pub mod report;
+
+pub use record::{CorruptRecord, LAYOUT_TAG, WorkerRecord};
+pub use report::ReportRecord;
+
+use crate::pid::Pid;
+use shmem_slots::{Region, Slots, Snapshot, State};
+
+/// The slot array of a family of processes.
+pub type WorkerSlots = Slots<WorkerRecord, ReportRecord, Region>;
+
+/// The four flag bits of a published slot.
+pub mod flag {
+    /// Somebody asked for the end of the worker; it is never restarted.
+    #[doc(alias = "terminate")]
+    pub const TERMINATE: u8 = 1;
+    /// The worker says that it does its work now.
+    pub const READY: u8 = 2;
+    /// The worker runs; the pid of the slot is its pid.
+    pub const STARTED: u8 = 4;
+    /// The worker has ended and will be started again.
+    pub const STOPPED: u8 = 8;
+}
+
+/// How a worker is, as one look at its slot's word tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// Registered; the postmaster has not tried to start it yet.
+    NotYetStarted,
+    /// A process was started for it.
+    Started(Pid),
+    /// It does not run: it ended, will be restarted, or never ran.
+    Stopped,
+}
+
+/// Reads the standing of the tenant out of its word. The caller has compared the generation.
+///
+/// Total over all bit patterns: a word that no postmaster writes reads as `Stopped`.
+#[inline]
+#[must_use]
+pub fn standing(word: Snapshot) -> Standing {
+    match word.state() {
+        State::Published => {
+            if word.flags() & flag::STARTED != 0 {
+                Pid::new(word.pid()).map_or(Standing::Stopped, Standing::Started)
+            } else if word.flags() & flag::STOPPED != 0 {
+                Standing::Stopped
+            } else {
+                Standing::NotYetStarted
+            }
+        }
+        State::Reserved => Standing::NotYetStarted,
+        State::Free | State::Retired => Standing::Stopped,
+    }
+}

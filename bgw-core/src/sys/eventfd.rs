@@ -1,0 +1,64 @@
+//! The doorbell: an eventfd that is rung by many and read by one.
+//!
+//! Ringing adds to a counter in the kernel, so a ring is never lost and any number of rings wake
+//! the reader once.
+
+use nix::errno::Errno;
+use nix::sys::eventfd::{EfdFlags, EventFd};
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+
+/// A new doorbell: close-on-exec, never blocking.
+///
+/// # Errors
+/// The error of `eventfd`, above all too many open files.
+pub fn new_doorbell() -> io::Result<OwnedFd> {
+    let flags = EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK;
+    Ok(EventFd::from_value_and_flags(0, flags)?.into())
+}
+
+/// Rings. A counter that is full already wakes its reader anyway, so that is no error.
+/// Safe in a signal handler.
+///
+/// # Errors
+/// Any other error of `write`: a descriptor that is no eventfd.
+pub fn ring(doorbell: impl AsFd) -> io::Result<()> {
+    loop {
+        match nix::unistd::write(doorbell.as_fd(), &1u64.to_ne_bytes()) {
+            Ok(_) | Err(Errno::EAGAIN) => return Ok(()),
+            Err(Errno::EINTR) => {}
+            Err(errno) => return Err(errno.into()),
+        }
+    }
+}
+
+/// Takes all rings so far. True when there was one.
+///
+/// # Errors
+/// The error of `read`: a descriptor that is no eventfd.
+pub fn take_rings(doorbell: impl AsFd) -> io::Result<bool> {
+    let mut count = [0u8; 8];
+    loop {
+        match nix::unistd::read(doorbell.as_fd(), &mut count) {
+            Ok(_) => return Ok(true),
+            Err(Errno::EAGAIN) => return Ok(false),
+            Err(Errno::EINTR) => {}
+            Err(errno) => return Err(errno.into()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn many_rings_are_taken_as_one() {
+        let bell = new_doorbell().unwrap();
+        assert!(!take_rings(&bell).unwrap());
+        ring(&bell).unwrap();
+        ring(&bell).unwrap();
+        assert!(take_rings(&bell).unwrap());
+        assert!(!take_rings(&bell).unwrap());
+    }
+}

@@ -1,0 +1,9 @@
+//! System calls that the rest of the crate needs, each behind a safe face.
+//!
+//! Everything `unsafe` of this crate lies below this module.
+
+pub mod eventfd;
+pub mod pidfd;
+pub mod robust;
+pub(crate) mod scm;
+pub mod signals;

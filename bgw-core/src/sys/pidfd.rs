@@ -1,0 +1,55 @@
+//! Processes named by descriptor: a pidfd never means another process, however often the number
+//! is used again.
+
+use crate::pid::Pid;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use rustix::process::{PidfdFlags, Signal};
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+
+/// Opens a pidfd, close-on-exec. Whether the number still means the process that the caller has in
+/// mind is the caller's to prove (an unreaped child of its own; a fact looked at afterwards).
+///
+/// # Errors
+/// `ESRCH` when no such process is there; too many open files.
+#[doc(alias = "pidfd_open")]
+pub fn open(pid: Pid) -> io::Result<OwnedFd> {
+    let raw = rustix::process::Pid::from_raw(pid.as_raw())
+        .ok_or_else(|| io::Error::from(io::ErrorKind::InvalidInput))?;
+    Ok(rustix::process::pidfd_open(raw, PidfdFlags::empty())?)
+}
+
+/// Sends a signal to the very process of the pidfd.
+///
+/// # Errors
+/// `ESRCH` when it has been reaped, `EPERM` when it belongs to somebody else.
+#[doc(alias = "pidfd_send_signal")]
+pub fn send(pidfd: impl AsFd, signal: Signal) -> io::Result<()> {
+    Ok(rustix::process::pidfd_send_signal(pidfd, signal)?)
+}
+
+/// True when the process has ended (reaped or not).
+///
+/// # Errors
+/// The error of `poll`.
+pub fn has_ended(pidfd: impl AsFd) -> io::Result<bool> {
+    let mut fds = [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)];
+    loop {
+        match poll(&mut fds, PollTimeout::ZERO) {
+            Ok(ready) => return Ok(ready > 0),
+            Err(nix::errno::Errno::EINTR) => {}
+            Err(errno) => return Err(errno.into()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn this_process_has_not_ended() {
+        let pidfd = open(Pid::this()).unwrap();
+        assert!(!has_ended(&pidfd).unwrap());
+    }
+}

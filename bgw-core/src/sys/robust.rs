@@ -1,0 +1,80 @@
+//! The liveness words: 32-bit words in shared memory that the kernel marks when the postmaster dies.
+//!
+//! The kernel walks a thread's *robust list* when the thread ends, however it ends. Each entry names
+//! a word; if the word still holds the thread's id, the kernel sets `FUTEX_OWNER_DIED` in it and,
+//! where `FUTEX_WAITERS` is set, wakes **one** waiter. So each waiter should have a word of its own:
+//! a waiter that shares one would hang if the other, woken in its stead, were killed before it
+//! passed the wake-up on. There are [`crate::shared::area::LIVENESS_WORDS`] of them, one a session.
+//!
+//! The entries lie in the postmaster's private memory, and only the words are shared: entry `i` and
+//! word `i` are the same number of bytes apart for each `i`, which is all that the kernel asks for.
+//! No pointer lies in shared memory. `FUTEX_WAITERS` stands in the words from the start, so a
+//! waiter need not write, and may have the region mapped read-only.
+//!
+//! The C library has a robust list of its own for each thread, for robust mutexes: it is replaced
+//! for the postmaster's only thread. A forked child starts without one.
+
+use shmem_slots::primitive::{AtomicU64, Ordering};
+use std::io;
+
+/// Set by the kernel in a liveness word when the postmaster has ended.
+pub const OWNER_DIED: u32 = libc::FUTEX_OWNER_DIED;
+/// Always set in a liveness word: somebody may be waiting.
+pub const WAITERS: u32 = libc::FUTEX_WAITERS;
+
+#[repr(C)]
+struct Entry {
+    next: *const Entry,
+}
+
+#[repr(C)]
+struct Head {
+    list: Entry,
+    futex_offset: libc::c_long,
+    pending: *const Entry,
+}
+
+/// Marks `words` as held by the calling thread, and has the kernel mark them when it ends.
+///
+/// To be called once by the postmaster, in its only thread, after the last fork that makes it what
+/// it is (a child does not inherit the list). The small private list stays allocated for ever.
+///
+/// # Errors
+/// The error of `set_robust_list`.
+pub fn hold(words: &'static [AtomicU64]) -> io::Result<()> {
+    let Some(first) = words.first() else { return Ok(()) };
+    let tid = rustix::thread::gettid().as_raw_nonzero().get() as u32;
+    for word in words {
+        word.store(u64::from(tid | WAITERS), Ordering::Release);
+    }
+    let mut entries: Vec<Entry> =
+        (0..words.len()).map(|_| Entry { next: std::ptr::null() }).collect();
+    let head = Box::leak(Box::new(Head {
+        list: Entry { next: std::ptr::null() },
+        futex_offset: 0,
+        pending: std::ptr::null(),
+    }));
+    let list: *const Entry = &raw const head.list;
+    let addresses: Vec<*const Entry> = entries.iter().map(std::ptr::from_ref).collect();
+    let followers = addresses.iter().skip(1).copied().chain(std::iter::once(list));
+    for (entry, next) in entries.iter_mut().zip(followers) {
+        entry.next = next;
+    }
+    let entries = Vec::leak(entries);
+    let first_entry: *const Entry = entries.as_ptr();
+    head.list.next = first_entry;
+    // The low half of a cell is its first four bytes on a little-endian machine.
+    let low = if cfg!(target_endian = "big") { 4 } else { 0 };
+    let word_address = std::ptr::from_ref(first).addr().wrapping_add(low);
+    head.futex_offset = word_address.wrapping_sub(first_entry.addr()).cast_signed() as libc::c_long;
+    // SAFETY: `head` and all entries are leaked, so they outlive the thread; the list is circular
+    // through `head.list`; entries and cells have the same stride of eight bytes, so `futex_offset`
+    // leads from each entry to its word, and `words` is 'static. The kernel reads the list only
+    // when this thread ends, and writes only to words that hold this thread's id.
+    let done = unsafe {
+        libc::syscall(libc::SYS_set_robust_list, std::ptr::from_ref(head), size_of::<Head>())
+    };
+    if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+const _: () = assert!(size_of::<Entry>() == size_of::<AtomicU64>());

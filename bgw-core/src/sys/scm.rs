@@ -1,0 +1,88 @@
+//! Packets with descriptors, and descriptors out of raw numbers.
+
+use nix::cmsg_space;
+use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, recvmsg, sendmsg};
+use std::io::{self, IoSlice, IoSliceMut};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+
+/// The most descriptors in one packet.
+const MAX_FDS: usize = 4;
+
+/// A packet as it came.
+#[derive(Debug)]
+pub(crate) struct Packet {
+    pub(crate) bytes: Vec<u8>,
+    pub(crate) fds: Vec<OwnedFd>,
+    /// Its bytes or its descriptors did not fit; what did is dropped with this.
+    pub(crate) truncated: bool,
+}
+
+/// Takes ownership of a descriptor that a system call has just made for the caller.
+pub(crate) fn adopt(raw: RawFd) -> OwnedFd {
+    // SAFETY: callers pass a number that `accept4`, `recvmsg` or `getsockopt` has just returned as a
+    // new descriptor, which nobody else owns.
+    unsafe { OwnedFd::from_raw_fd(raw) }
+}
+
+/// Sends one packet; never raises SIGPIPE.
+pub(crate) fn send(socket: impl AsFd, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> io::Result<()> {
+    let raw: Vec<RawFd> = fds.iter().map(AsRawFd::as_raw_fd).collect();
+    let rights = [ControlMessage::ScmRights(&raw)];
+    let control: &[ControlMessage<'_>] = if raw.is_empty() { &[] } else { &rights };
+    loop {
+        let parts = [IoSlice::new(bytes)];
+        let flags = MsgFlags::MSG_NOSIGNAL;
+        match sendmsg::<()>(socket.as_fd().as_raw_fd(), &parts, control, flags, None) {
+            Ok(_) => return Ok(()),
+            Err(nix::errno::Errno::EINTR) => {}
+            Err(errno) => return Err(errno.into()),
+        }
+    }
+}
+
+/// Receives one packet of at most `limit` bytes. No bytes: the other side has closed.
+pub(crate) fn receive(socket: impl AsFd, limit: usize) -> io::Result<Packet> {
+    let mut bytes = vec![0u8; limit];
+    let mut space = cmsg_space!([RawFd; MAX_FDS]);
+    let flags = MsgFlags::MSG_CMSG_CLOEXEC;
+    let (len, fds, truncated) = loop {
+        let mut parts = [IoSliceMut::new(&mut bytes)];
+        let fd = socket.as_fd().as_raw_fd();
+        match recvmsg::<()>(fd, &mut parts, Some(&mut space), flags) {
+            Ok(message) => {
+                let mut fds = Vec::new();
+                let whole = message.cmsgs().map(|all| {
+                    for one in all {
+                        if let ControlMessageOwned::ScmRights(raw) = one {
+                            fds.extend(raw.into_iter().map(adopt));
+                        }
+                    }
+                });
+                let cut = message.flags.intersects(MsgFlags::MSG_TRUNC | MsgFlags::MSG_CTRUNC);
+                break (message.bytes, fds, cut || whole.is_err());
+            }
+            Err(nix::errno::Errno::EINTR) => {}
+            Err(errno) => return Err(errno.into()),
+        }
+    };
+    bytes.truncate(len);
+    Ok(Packet { bytes, fds, truncated })
+}
+
+/// The pidfd of the process at the other end, by `SO_PEERPIDFD`.
+pub(crate) fn peer_pidfd(socket: impl AsFd) -> io::Result<OwnedFd> {
+    const SO_PEERPIDFD: libc::c_int = 77;
+    let mut raw: libc::c_int = -1;
+    let mut len: libc::socklen_t = size_of::<libc::c_int>() as libc::socklen_t;
+    // SAFETY: `raw` and `len` are valid for writing during the call, and `len` is the size of `raw`.
+    let done = unsafe {
+        libc::getsockopt(
+            socket.as_fd().as_raw_fd(),
+            libc::SOL_SOCKET,
+            SO_PEERPIDFD,
+            (&raw mut raw).cast(),
+            &raw mut len,
+        )
+    };
+    if done == 0 { Ok(adopt(raw)) } else { Err(io::Error::last_os_error()) }
+}

@@ -1,0 +1,239 @@
+//! The one validation: what a description must be, whoever wrote it. Pure.
+
+use super::limits::{
+    COMMAND_LIMIT, EXTRA_LEN, FUNCTION_LIMIT, LIBRARY_LIMIT, MAX_RESTART, NAME_LIMIT, TAG_LIMIT,
+    TYPE_LIMIT,
+};
+use super::{BackgroundWorker, EntryPoint, RestartPolicy, StartTime, WorkerFlags};
+use crate::pid::Pid;
+use std::time::Duration;
+
+/// A description that was not checked yet.
+#[derive(Clone, Debug)]
+pub(crate) struct Draft {
+    pub(crate) name: String,
+    pub(crate) worker_type: String,
+    pub(crate) flags: WorkerFlags,
+    pub(crate) start_time: StartTime,
+    pub(crate) restart: RestartPolicy,
+    pub(crate) entry: Option<EntryPoint>,
+    pub(crate) main_arg: u64,
+    pub(crate) extra: [u8; EXTRA_LEN],
+    pub(crate) extra_len: usize,
+    pub(crate) notify: Option<Pid>,
+    pub(crate) tag: String,
+}
+
+impl Default for Draft {
+    fn default() -> Self {
+        Self {
+            name: String::new(),
+            worker_type: String::new(),
+            flags: WorkerFlags::empty(),
+            start_time: StartTime::default(),
+            restart: RestartPolicy::default(),
+            entry: None,
+            main_arg: 0,
+            extra: [0; EXTRA_LEN],
+            extra_len: 0,
+            notify: None,
+            tag: String::new(),
+        }
+    }
+}
+
+/// Why a description is refused: the field, its value, the limit.
+#[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum InvalidWorker {
+    /// Too long.
+    #[error("{field} is {len} bytes long, the limit is {limit}")]
+    TooLong {
+        /// The field.
+        field: &'static str,
+        /// Its length in bytes.
+        len: usize,
+        /// The most.
+        limit: usize,
+    },
+    /// Nothing there.
+    #[error("{field} is empty")]
+    Empty {
+        /// The field.
+        field: &'static str,
+    },
+    /// A byte that cannot stand in a text field.
+    #[error(
+        "{field} holds a control character (byte {byte:#04x} at {at}), which could forge log lines and titles"
+    )]
+    ControlCharacter {
+        /// The field.
+        field: &'static str,
+        /// Where.
+        at: usize,
+        /// Which.
+        byte: u8,
+    },
+    /// A NUL in a text that goes to the system.
+    #[error("{field} holds a NUL byte at {at}")]
+    NulByte {
+        /// The field.
+        field: &'static str,
+        /// Where.
+        at: usize,
+    },
+    /// Bits that mean nothing.
+    #[error("flags holds unknown bits {bits:#x}")]
+    UnknownFlags {
+        /// Those bits.
+        bits: u32,
+    },
+    /// A database connection without shared state.
+    #[error("flags holds DATABASE_CONNECTION without SHMEM_ACCESS, which it needs")]
+    DatabaseWithoutSharedMemory,
+    /// A database connection too early.
+    #[error(
+        "start_time is PostmasterStart, but a worker with DATABASE_CONNECTION cannot start before ConsistentState"
+    )]
+    DatabaseAtPostmasterStart,
+    /// An interval that is too long.
+    #[error("restart is after {interval:?}, the limit is {limit:?}")]
+    RestartOutOfRange {
+        /// The interval.
+        interval: Duration,
+        /// The longest.
+        limit: Duration,
+    },
+    /// A parallel worker that would be restarted.
+    #[error("restart must be Never for a worker with CLASS_PARALLEL")]
+    ParallelMustNeverRestart,
+    /// Nothing to run.
+    #[error("entry is missing: name a function, a library or a command")]
+    NoEntryPoint,
+}
+
+impl InvalidWorker {
+    /// The field that is wrong.
+    #[must_use]
+    pub const fn field(&self) -> &'static str {
+        match self {
+            Self::TooLong { field, .. }
+            | Self::Empty { field }
+            | Self::ControlCharacter { field, .. }
+            | Self::NulByte { field, .. } => field,
+            Self::UnknownFlags { .. } | Self::DatabaseWithoutSharedMemory => "flags",
+            Self::DatabaseAtPostmasterStart => "start_time",
+            Self::RestartOutOfRange { .. } | Self::ParallelMustNeverRestart => "restart",
+            Self::NoEntryPoint => "entry",
+        }
+    }
+}
+
+pub(crate) fn validate(draft: Draft) -> Result<BackgroundWorker, InvalidWorker> {
+    shown_text("name", &draft.name, NAME_LIMIT)?;
+    not_empty("name", &draft.name)?;
+    shown_text("worker_type", &draft.worker_type, TYPE_LIMIT)?;
+    shown_text("tag", &draft.tag, TAG_LIMIT)?;
+    check_flags(&draft)?;
+    let restart = check_restart(&draft)?;
+    if draft.extra_len > EXTRA_LEN {
+        let (len, limit) = (draft.extra_len, EXTRA_LEN);
+        return Err(InvalidWorker::TooLong { field: "extra", len, limit });
+    }
+    let entry = draft.entry.ok_or(InvalidWorker::NoEntryPoint)?;
+    check_entry(&entry)?;
+    let worker_type =
+        if draft.worker_type.is_empty() { draft.name.clone() } else { draft.worker_type };
+    Ok(BackgroundWorker {
+        name: draft.name,
+        worker_type,
+        flags: draft.flags,
+        start_time: draft.start_time,
+        restart,
+        entry,
+        main_arg: draft.main_arg,
+        extra: draft.extra,
+        notify: draft.notify,
+        tag: draft.tag,
+    })
+}
+
+fn check_flags(draft: &Draft) -> Result<(), InvalidWorker> {
+    let unknown = draft.flags.bits() & !WorkerFlags::all().bits();
+    if unknown != 0 {
+        return Err(InvalidWorker::UnknownFlags { bits: unknown });
+    }
+    if draft.flags.contains(WorkerFlags::DATABASE_CONNECTION) {
+        if !draft.flags.contains(WorkerFlags::SHMEM_ACCESS) {
+            return Err(InvalidWorker::DatabaseWithoutSharedMemory);
+        }
+        if draft.start_time == StartTime::PostmasterStart {
+            return Err(InvalidWorker::DatabaseAtPostmasterStart);
+        }
+    }
+    Ok(())
+}
+
+fn check_restart(draft: &Draft) -> Result<RestartPolicy, InvalidWorker> {
+    let RestartPolicy::After(interval) = draft.restart else { return Ok(RestartPolicy::Never) };
+    if interval > MAX_RESTART {
+        return Err(InvalidWorker::RestartOutOfRange { interval, limit: MAX_RESTART });
+    }
+    if draft.flags.contains(WorkerFlags::CLASS_PARALLEL) {
+        return Err(InvalidWorker::ParallelMustNeverRestart);
+    }
+    // What lies in a slot has milliseconds; both sides should see the same.
+    let millis = u64::try_from(interval.as_millis()).unwrap_or(u64::MAX);
+    Ok(RestartPolicy::After(Duration::from_millis(millis)))
+}
+
+fn check_entry(entry: &EntryPoint) -> Result<(), InvalidWorker> {
+    match entry {
+        EntryPoint::Function(name) => {
+            shown_text("function", name, FUNCTION_LIMIT)?;
+            not_empty("function", name)
+        }
+        EntryPoint::Library { path, function } => {
+            system_text("library", path, LIBRARY_LIMIT)?;
+            not_empty("library", path)?;
+            shown_text("function", function, FUNCTION_LIMIT)?;
+            not_empty("function", function)
+        }
+        EntryPoint::Command { program, args } => {
+            let len = args.iter().map(|arg| arg.len() + 1).sum::<usize>() + program.len();
+            if len > COMMAND_LIMIT {
+                let limit = COMMAND_LIMIT;
+                return Err(InvalidWorker::TooLong { field: "command", len, limit });
+            }
+            not_empty("command", program)?;
+            for text in std::iter::once(program).chain(args) {
+                system_text("command", text, COMMAND_LIMIT)?;
+            }
+            Ok(())
+        }
+    }
+}
+
+fn not_empty(field: &'static str, text: &str) -> Result<(), InvalidWorker> {
+    if text.is_empty() { Err(InvalidWorker::Empty { field }) } else { Ok(()) }
+}
+
+/// A text that is shown to people.
+fn shown_text(field: &'static str, text: &str, limit: usize) -> Result<(), InvalidWorker> {
+    system_text(field, text, limit)?;
+    match text.bytes().enumerate().find(|(_, byte)| byte.is_ascii_control()) {
+        Some((at, byte)) => Err(InvalidWorker::ControlCharacter { field, at, byte }),
+        None => Ok(()),
+    }
+}
+
+/// A text that the system takes.
+fn system_text(field: &'static str, text: &str, limit: usize) -> Result<(), InvalidWorker> {
+    if text.len() > limit {
+        return Err(InvalidWorker::TooLong { field, len: text.len(), limit });
+    }
+    match text.bytes().position(|byte| byte == 0) {
+        Some(at) => Err(InvalidWorker::NulByte { field, at }),
+        None => Ok(()),
+    }
+}

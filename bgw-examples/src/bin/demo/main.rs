@@ -1,0 +1,51 @@
+//! `demo`: the main job, end to end, in about ten seconds.
+//!
+//! A postmaster is launched, static workers keep totals in a real database, dynamic workers are
+//! registered, waited for, killed, restarted and terminated; then everything is stopped, and it is
+//! proven that no process and no shared memory is left. Each step checks what it shows.
+
+mod leftovers;
+mod steps;
+
+use clap::Parser;
+use std::error::Error;
+use std::process::ExitCode;
+
+/// The main job of the background worker crates, end to end.
+#[derive(Parser, Clone)]
+#[command(version)]
+struct Arguments {
+    /// About how long the demo runs, in seconds.
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(3..=3600))]
+    seconds: u64,
+    /// Keep the folder with the database, the settings and the log, and say where it is.
+    #[arg(long)]
+    keep: bool,
+    /// The database that the workers use.
+    #[arg(long, default_value = "sqlite", value_parser = ["sqlite"])]
+    database: String,
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    match steps::run(&arguments) {
+        Ok(figures) => {
+            println!("demo: ok {figures}");
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            println!("demo: FAILED: {}", chain(error.as_ref()));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn chain(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text = format!("{text}: {cause}");
+        source = cause.source();
+    }
+    text
+}

@@ -1,0 +1,361 @@
+//! The steps of the demo, in order. Each prints what it sees and fails if it is not what it should be.
+
+use crate::{Arguments, leftovers};
+use bgw_backend::{
+    Backend, BackgroundWorker, ExitCause, Handle, Pid, RestartPolicy, ShutdownMode, Worker,
+    WorkerError, WorkerStatus, entry,
+};
+use bgw_examples::worker_spi;
+use bgw_postmaster::{Launched, Postmaster};
+use nix::sys::signal::{Signal, kill};
+use std::error::Error;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+type Result<T> = std::result::Result<T, Box<dyn Error>>;
+
+const PATIENCE: Duration = Duration::from_secs(30);
+const STATIC_WORKERS: u64 = 2;
+const DYNAMIC_WORKERS: u64 = 3;
+const DELTAS: i64 = 400;
+
+/// The running demo.
+struct Demo {
+    begin: Instant,
+    folder: PathBuf,
+    backend: Backend,
+}
+
+macro_rules! say {
+    ($demo:expr, $($text:tt)*) => {
+        println!("[{:6.3} s] {}", $demo.begin.elapsed().as_secs_f64(), format!($($text)*))
+    };
+}
+
+/// Runs all steps; the figures of the last line.
+pub(crate) fn run(arguments: &Arguments) -> Result<String> {
+    let begin = Instant::now();
+    // Orphans of the family would become our children, so that we would see them.
+    nix::sys::prctl::set_child_subreaper(true)?;
+    let temporary = tempfile::Builder::new().prefix("bgw-demo-").tempdir()?;
+    let folder = temporary.path().to_path_buf();
+    let settings = write_settings(&folder)?;
+    let log = fs::File::create(folder.join("log"))?;
+    tracing_subscriber::fmt()
+        .with_env_filter(tracing_subscriber::EnvFilter::new("info"))
+        .with_ansi(false)
+        .with_target(false)
+        .with_writer(log)
+        .init();
+    let mut launched = launch(&folder, &settings)?;
+    let backend = Backend::over(launched.take_control().ok_or("no control socket")?)?;
+    let demo = Demo { begin, folder: folder.clone(), backend };
+    say!(demo, "postmaster {} launched, {} slots", launched.pid(), demo.backend.capacity());
+
+    let kept = if arguments.keep { Some(temporary.keep()) } else { None };
+    if let Some(kept) = &kept {
+        say!(demo, "database, settings, log and control socket stay in {}", kept.display());
+    }
+    demo.static_workers_run()?;
+    let dynamic = demo.dynamic_workers_start()?;
+    demo.totals_are_folded()?;
+    demo.a_killed_worker_is_restarted()?;
+    demo.a_worker_ends_by_itself()?;
+    demo.a_full_array_is_refused(&dynamic)?;
+    demo.a_dynamic_worker_is_terminated(&dynamic)?;
+    let churn = demo.workers_come_and_go(Duration::from_secs(arguments.seconds))?;
+    demo.everything_stops(&launched)?;
+    Ok(format!(
+        "in {:.1} s: {churn}, {} totals of {DELTAS} deltas each, no process and no shared memory left",
+        begin.elapsed().as_secs_f64(),
+        STATIC_WORKERS + DYNAMIC_WORKERS,
+    ))
+}
+
+fn write_settings(folder: &Path) -> Result<PathBuf> {
+    let path = folder.join("worker_spi.toml");
+    let database = folder.join("demo.db");
+    fs::write(
+        &path,
+        format!(
+            "database = {:?}\nnaptime_ms = 60000\ntotal_workers = {STATIC_WORKERS}\n",
+            database.display().to_string()
+        ),
+    )?;
+    Ok(path)
+}
+
+/// A worker that sleeps until it is told to end.
+fn sleeper(worker: &mut Worker) -> std::result::Result<(), WorkerError> {
+    worker.handle_terminate();
+    worker.unblock_signals()?;
+    worker.ready();
+    while !worker.should_stop() {
+        worker.sleep(None)?;
+    }
+    Ok(())
+}
+
+fn launch(folder: &Path, settings: &Path) -> Result<Launched> {
+    let settings = settings.to_path_buf();
+    let mut postmaster = Postmaster::builder()
+        .max_workers(16)
+        .runtime_dir(folder)
+        .function(worker_spi::FUNCTION, entry(move |worker| worker_spi::main(worker, &settings)))
+        .function("sleeper", entry(sleeper))
+        .function("quick", |_| Ok(()))
+        .function("failing", |_| Err("this worker fails on purpose".into()))
+        .build()?;
+    for schema in 1..=STATIC_WORKERS {
+        postmaster.register(worker_spi::worker(schema, RestartPolicy::after_secs(1))?)?;
+    }
+    Ok(postmaster.launch()?)
+}
+
+fn started(handle: &Handle) -> Result<Pid> {
+    match handle.wait_for_startup_timeout(PATIENCE)? {
+        WorkerStatus::Started(pid) => Ok(pid),
+        other => Err(format!("worker {handle} should run, and is: {other}").into()),
+    }
+}
+
+fn signal(pid: Pid, signal: Signal) -> Result<()> {
+    Ok(kill(nix::unistd::Pid::from_raw(pid.as_raw()), signal)?)
+}
+
+impl Demo {
+    fn simple(&self, function: &str, restart: RestartPolicy) -> Result<BackgroundWorker> {
+        Ok(BackgroundWorker::builder(function).function(function).restart(restart).build()?)
+    }
+
+    fn static_workers_run(&self) -> Result<()> {
+        for schema in 1..=STATIC_WORKERS {
+            let name = format!("worker_spi worker {schema}");
+            let workers = self.backend.workers();
+            let info = workers
+                .iter()
+                .find(|info| info.worker.name() == name)
+                .ok_or_else(|| format!("static {name} is not registered"))?;
+            let handle = self.backend.handle(info.handle);
+            handle.wait_for_ready_timeout(PATIENCE)?;
+            say!(self, "static {name}: {handle} {}", handle.status());
+        }
+        Ok(())
+    }
+
+    fn dynamic_workers_start(&self) -> Result<Vec<Handle>> {
+        let mut handles = Vec::new();
+        for schema in STATIC_WORKERS + 1..=STATIC_WORKERS + DYNAMIC_WORKERS {
+            let worker = worker_spi::worker(schema, RestartPolicy::Never)?;
+            let begin = Instant::now();
+            let handle = self.backend.register(&worker)?;
+            let first = handle.status();
+            started(&handle)?;
+            let micros = begin.elapsed().as_micros();
+            say!(
+                self,
+                "dynamic {}: {handle} {first} -> {} ({micros} us)",
+                worker.name(),
+                handle.status()
+            );
+            handles.push(handle);
+        }
+        for handle in &handles {
+            handle.wait_for_ready_timeout(PATIENCE)?;
+        }
+        Ok(handles)
+    }
+
+    /// Rows go in as any client of the database would put them; the workers are woken by latch.
+    fn totals_are_folded(&self) -> Result<()> {
+        let mut database = rusqlite::Connection::open(self.folder.join("demo.db"))?;
+        database.busy_timeout(PATIENCE)?;
+        let schemas = 1..=STATIC_WORKERS + DYNAMIC_WORKERS;
+        let expected = |schema: u64| -> Result<i64> {
+            let schema = i64::try_from(schema)?;
+            Ok((1..=DELTAS).map(|delta| delta * schema).sum())
+        };
+        for schema in schemas.clone() {
+            let insert = format!(
+                "INSERT INTO {} (type, value) VALUES ('delta', ?1)",
+                worker_spi::table(schema)
+            );
+            let tx = database.transaction()?;
+            for delta in 1..=DELTAS {
+                tx.execute(&insert, [delta * i64::try_from(schema)?])?;
+            }
+            tx.commit()?;
+        }
+        say!(self, "inserted {DELTAS} delta rows into each of {} tables", schemas.clone().count());
+        for info in self.backend.workers() {
+            self.backend.handle(info.handle).set_latch()?;
+        }
+        for schema in schemas {
+            let table = worker_spi::table(schema);
+            let query = format!(
+                "SELECT coalesce(sum(value) FILTER (WHERE type = 'total'), 0), \
+                 count(*) FILTER (WHERE type = 'delta') FROM {table}"
+            );
+            let until = Instant::now() + PATIENCE;
+            let total = loop {
+                let (total, left): (i64, i64) =
+                    database.query_row(&query, [], |row| Ok((row.get(0)?, row.get(1)?)))?;
+                if left == 0 {
+                    break total;
+                }
+                if Instant::now() > until {
+                    return Err(format!("{left} deltas of {table} were not folded").into());
+                }
+                // Another program's database gives no sign when it has changed.
+                std::thread::sleep(Duration::from_millis(5));
+            };
+            if total != expected(schema)? {
+                return Err(
+                    format!("{table}: total {total}, expected {}", expected(schema)?).into()
+                );
+            }
+            say!(self, "{table}: total {total}, no delta left");
+        }
+        Ok(())
+    }
+
+    fn a_killed_worker_is_restarted(&self) -> Result<()> {
+        let worker = self.simple("sleeper", RestartPolicy::After(Duration::from_millis(500)))?;
+        let handle = self.backend.register(&worker)?;
+        let first = started(&handle)?;
+        say!(self, "sleeper: {handle} {}", handle.status());
+        signal(first, Signal::SIGKILL)?;
+        let stopped = handle.wait_for_shutdown_timeout(PATIENCE)?;
+        say!(self, "sleeper: SIGKILL sent: {stopped}");
+        let begin = Instant::now();
+        let until = begin + PATIENCE;
+        let second = loop {
+            match handle.status() {
+                WorkerStatus::Started(pid) => break pid,
+                _ if Instant::now() > until => return Err("it was not restarted".into()),
+                _ => std::thread::sleep(Duration::from_millis(1)),
+            }
+        };
+        say!(
+            self,
+            "sleeper: {} again, {:.0} ms after its end",
+            handle.status(),
+            begin.elapsed().as_secs_f64() * 1e3
+        );
+        if first == second {
+            return Err("the restarted worker has the old pid".into());
+        }
+        handle.terminate()?;
+        let ended = handle.wait_for_shutdown_timeout(PATIENCE)?;
+        say!(self, "sleeper: terminated: {ended}");
+        Ok(())
+    }
+
+    fn a_worker_ends_by_itself(&self) -> Result<()> {
+        for (function, code) in [("quick", 0), ("failing", 1)] {
+            let worker = self.simple(function, RestartPolicy::Never)?;
+            let handle = self.backend.register(&worker)?;
+            let status = handle.wait_for_shutdown_timeout(PATIENCE)?;
+            say!(self, "{function}: {handle} {status}");
+            let cause = match status {
+                WorkerStatus::Stopped(Some(report)) => report.cause,
+                other => return Err(format!("{function} left no report: {other}").into()),
+            };
+            if cause != ExitCause::Exited(code) {
+                return Err(format!("{function} should exit {code}, and {cause}").into());
+            }
+        }
+        Ok(())
+    }
+
+    fn a_full_array_is_refused(&self, kept: &[Handle]) -> Result<()> {
+        let worker = self.simple("sleeper", RestartPolicy::Never)?;
+        let mut fillers = Vec::new();
+        let refusal = loop {
+            match self.backend.register(&worker) {
+                Ok(handle) => fillers.push(handle),
+                Err(error) => break error,
+            }
+        };
+        say!(self, "{} more sleepers, then: {refusal}", fillers.len());
+        if !matches!(refusal, bgw_backend::Error::NoFreeSlot { capacity: 16, in_use: 16 }) {
+            return Err(refusal.into());
+        }
+        for handle in &fillers {
+            started(handle)?;
+            handle.terminate()?;
+        }
+        bgw_backend::wait_all(&fillers, Some(PATIENCE))?;
+        for handle in kept {
+            started(handle)?;
+        }
+        Ok(())
+    }
+
+    fn a_dynamic_worker_is_terminated(&self, dynamic: &[Handle]) -> Result<()> {
+        let handle = dynamic.last().ok_or("no dynamic worker")?;
+        let begin = Instant::now();
+        handle.terminate()?;
+        let status = handle.wait_for_shutdown_timeout(PATIENCE)?;
+        say!(self, "terminated {handle}: {status} ({} us)", begin.elapsed().as_micros());
+        match status {
+            WorkerStatus::Stopped(Some(report)) if report.requested && report.unregistered => {
+                Ok(())
+            }
+            other => Err(format!("a terminated worker should say so: {other:?}").into()),
+        }
+    }
+
+    /// Fills the rest of the time with workers that end at once.
+    fn workers_come_and_go(&self, whole: Duration) -> Result<String> {
+        let worker = self.simple("quick", RestartPolicy::Never)?;
+        let until = self.begin + whole.saturating_sub(Duration::from_millis(500));
+        let (begin, mut count, mut shown) = (Instant::now(), 0u32, Instant::now());
+        while Instant::now() < until || count < 8 {
+            let mut some = Vec::new();
+            for _ in 0..8 {
+                some.push(self.backend.register(&worker)?);
+            }
+            for status in bgw_backend::wait_all(&some, Some(PATIENCE))? {
+                if !matches!(status, WorkerStatus::Stopped(_)) {
+                    return Err(format!("a worker that ended says: {status}").into());
+                }
+                count += 1;
+            }
+            if shown.elapsed() >= Duration::from_secs(1) {
+                shown = Instant::now();
+                say!(self, "{count} workers came and went");
+            }
+        }
+        let rate = f64::from(count) / begin.elapsed().as_secs_f64();
+        Ok(format!("{count} short workers ({rate:.0}/s, 8 in flight)"))
+    }
+
+    fn everything_stops(self, launched: &Launched) -> Result<()> {
+        let running = leftovers::processes().len();
+        say!(self, "shutting down {running} processes");
+        let begin = self.begin;
+        self.backend.shutdown(ShutdownMode::Fast)?;
+        let handles = self.backend.workers();
+        let ended = launched.wait()?;
+        println!("[{:6.3} s] postmaster {ended}", begin.elapsed().as_secs_f64());
+        if ended != ExitCause::Exited(0) {
+            return Err(format!("the postmaster {ended}").into());
+        }
+        drop(handles);
+        drop(self);
+        let processes = leftovers::processes();
+        let memory = leftovers::shared_memory("shmem-slots");
+        println!(
+            "[{:6.3} s] {} processes and {} mappings are left",
+            begin.elapsed().as_secs_f64(),
+            processes.len(),
+            memory.len()
+        );
+        if processes.is_empty() && memory.is_empty() {
+            return Ok(());
+        }
+        Err(format!("left behind: {processes:?} {memory:?}").into())
+    }
+}

@@ -1,0 +1,138 @@
+//! The counterpart of PostgreSQL's example of the same name: workers that keep a running total.
+//!
+//! Each worker has a table of its own, `schemaN.counted`, with rows of type `delta` and one row of
+//! type `total`. On each tick, and whenever its latch is set, it folds the deltas into the total in
+//! one transaction. It reads its settings again on SIGHUP, stops on SIGTERM, and ends with the
+//! postmaster. SQLite has no schemas, so the schema is the first half of the table's name.
+
+use bgw_backend::{BackgroundWorker, InvalidWorker, RestartPolicy, StartTime};
+use bgw_backend::{Worker, WorkerError, WorkerFlags, connection::Tx, connection::Value};
+use serde::Deserialize;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// The name under which [`main`] is to be registered with the postmaster.
+pub const FUNCTION: &str = "worker_spi_main";
+
+/// What stands in the settings file.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Settings {
+    /// The database file.
+    pub database: PathBuf,
+    /// How long a worker sleeps between two rounds, in milliseconds.
+    #[serde(default = "ten_seconds")]
+    pub naptime_ms: u64,
+    /// How many static workers there are; each has a schema.
+    #[serde(default = "two")]
+    pub total_workers: u32,
+}
+
+const fn ten_seconds() -> u64 {
+    10_000
+}
+
+const fn two() -> u32 {
+    2
+}
+
+impl Settings {
+    /// Reads the file.
+    ///
+    /// # Errors
+    /// It cannot be read, or is not what it should be; the text says where.
+    pub fn read(path: &Path) -> Result<Self, String> {
+        let text = std::fs::read_to_string(path)
+            .map_err(|error| format!("reading settings {} failed: {error}", path.display()))?;
+        toml::from_str(&text)
+            .map_err(|error| format!("settings {} are wrong: {error}", path.display()))
+    }
+}
+
+/// The description of the worker of one schema.
+///
+/// # Errors
+/// None that a caller could cause; the builder's own.
+pub fn worker(schema: u64, restart: RestartPolicy) -> Result<BackgroundWorker, InvalidWorker> {
+    BackgroundWorker::builder(format!("worker_spi worker {schema}"))
+        .worker_type("worker_spi")
+        .function(FUNCTION)
+        .main_arg(schema)
+        .flags(WorkerFlags::SHMEM_ACCESS | WorkerFlags::DATABASE_CONNECTION)
+        .start_time(StartTime::RecoveryFinished)
+        .restart(restart)
+        .build()
+}
+
+/// The table of a schema, quoted.
+#[must_use]
+pub fn table(schema: u64) -> String {
+    format!("\"schema{schema}.counted\"")
+}
+
+/// What a worker does.
+///
+/// # Errors
+/// Settings that cannot be read at the start, a database that cannot be used.
+pub fn main(worker: &mut Worker, settings_path: &Path) -> Result<(), WorkerError> {
+    worker.handle_terminate();
+    worker.handle_reload()?;
+    worker.unblock_signals()?;
+
+    let mut settings = Settings::read(settings_path)?;
+    let database = settings.database.to_string_lossy().into_owned();
+    worker.initialize_connection(Some(&database), None)?;
+    let table = table(worker.main_arg());
+    worker.transaction(|tx| make_table(tx, &table))?;
+    tracing::info!("{} initialized with table {table}", worker.name());
+    worker.ready();
+
+    while !worker.should_stop() {
+        if worker.reload_requested() {
+            match Settings::read(settings_path) {
+                Ok(new) => settings = new,
+                Err(error) => tracing::warn!("keeping the old settings: {error}"),
+            }
+        }
+        if let Some(total) = worker.transaction(|tx| fold(tx, &table))? {
+            tracing::info!("{}: count in {table} is now {total}", worker.name());
+        }
+        worker.sleep(Some(Duration::from_millis(settings.naptime_ms)))?;
+    }
+    Ok(())
+}
+
+fn make_table(tx: &mut Tx<'_>, table: &str) -> Result<(), WorkerError> {
+    let create = format!(
+        "CREATE TABLE IF NOT EXISTS {table} \
+         (type text CHECK (type IN ('total', 'delta')), value integer)"
+    );
+    tx.execute(&create, &[])?;
+    let index = format!("\"{} unique total\"", table.trim_matches('"'));
+    let unique =
+        format!("CREATE UNIQUE INDEX IF NOT EXISTS {index} ON {table} (type) WHERE type = 'total'");
+    tx.execute(&unique, &[])?;
+    Ok(())
+}
+
+/// Folds the deltas into the total; the new total if there were any.
+fn fold(tx: &mut Tx<'_>, table: &str) -> Result<Option<i64>, WorkerError> {
+    let select =
+        format!("SELECT count(*), coalesce(sum(value), 0) FROM {table} WHERE type = 'delta'");
+    let rows = tx.query(&select, &[])?;
+    let numbers: Vec<i64> = rows.iter().flatten().filter_map(Value::as_integer).collect();
+    let &[count, sum] = numbers.as_slice() else {
+        return Err(format!("the deltas of {table} cannot be added up: {rows:?}").into());
+    };
+    if count == 0 {
+        return Ok(None);
+    }
+    tx.execute(&format!("DELETE FROM {table} WHERE type = 'delta'"), &[])?;
+    let add = format!(
+        "INSERT INTO {table} (type, value) VALUES ('total', $1) \
+         ON CONFLICT (type) WHERE type = 'total' DO UPDATE SET value = value + excluded.value"
+    );
+    tx.execute(&add, &[Value::from(sum)])?;
+    let total = tx.query(&format!("SELECT value FROM {table} WHERE type = 'total'"), &[])?;
+    Ok(total.first().and_then(|row| row.first()).and_then(Value::as_integer))
+}

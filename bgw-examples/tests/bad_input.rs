@@ -1,0 +1,194 @@
+//! The promise: bad input gets an error that names the field, and nothing is half registered; what
+//! goes wrong in the child or at the fork reaches whoever waits.
+//!
+//! Would catch: a slot that stays taken after a refusal, a waiter that is not told of a failed
+//! start, a postmaster that ends because a fork failed.
+
+mod support;
+
+use bgw_backend::{
+    BackgroundWorker, Error, ExitCause, InvalidWorker, NotStarted, RestartPolicy, StartTime,
+    WorkerFlags, WorkerStatus,
+};
+use process_test::{skip, tests, wait_until};
+use std::process::ExitCode;
+use std::time::Duration;
+use support::{Family, PATIENCE, restarting, simple, started, stopped, worker};
+
+fn main() -> ExitCode {
+    process_test::main(tests![
+        every_wrong_description_names_its_field,
+        a_notify_target_that_is_not_the_caller_is_refused,
+        a_notify_target_that_would_be_killed_is_refused,
+        a_function_that_does_not_exist_is_exit_1_in_the_child,
+        a_command_that_does_not_exist_is_exit_1_in_the_child,
+        a_command_runs_and_its_exit_code_comes_back,
+        a_failed_fork_is_told_and_retried_by_policy,
+        too_few_slots_for_the_static_workers_are_refused_and_the_rest_starts,
+        a_second_postmaster_on_the_same_folder_is_refused,
+        a_postmaster_with_a_second_thread_does_not_launch,
+    ])
+}
+
+fn every_wrong_description_names_its_field() {
+    let long = "x".repeat(96);
+    let base = || BackgroundWorker::builder("w").function("f");
+    let cases: Vec<(&str, Result<BackgroundWorker, InvalidWorker>)> = vec![
+        ("name", BackgroundWorker::builder(long.clone()).function("f").build()),
+        ("name", BackgroundWorker::builder("a\0b").function("f").build()),
+        ("name", BackgroundWorker::builder("").function("f").build()),
+        ("worker_type", base().worker_type(long.clone()).build()),
+        ("function", BackgroundWorker::builder("w").function(long).build()),
+        ("library", BackgroundWorker::builder("w").library("x".repeat(1024), "f").build()),
+        ("restart", base().restart(RestartPolicy::after_secs(86_401)).build()),
+        ("flags", base().flags(WorkerFlags::from_bits_retain(0x8000)).build()),
+        ("flags", base().flags(WorkerFlags::DATABASE_CONNECTION).build()),
+        ("extra", base().extra(&[0; 129]).build()),
+        ("entry", BackgroundWorker::builder("w").build()),
+    ];
+    for (row, (field, result)) in cases.into_iter().enumerate() {
+        let error = result.expect_err(field);
+        assert_eq!(error.field(), field, "row {row}: {error}");
+    }
+    let database = WorkerFlags::SHMEM_ACCESS | WorkerFlags::DATABASE_CONNECTION;
+    let early = base().flags(database).start_time(StartTime::PostmasterStart).build();
+    assert!(matches!(early, Err(InvalidWorker::DatabaseAtPostmasterStart)), "{early:?}");
+    let parallel = base().flags(WorkerFlags::CLASS_PARALLEL).restart(RestartPolicy::after_secs(1));
+    assert!(matches!(parallel.build(), Err(InvalidWorker::ParallelMustNeverRestart)));
+}
+
+fn a_notify_target_that_is_not_the_caller_is_refused() {
+    let family = Family::new();
+    let description = worker("sleep").notify(family.launched.pid()).build().unwrap();
+    let refused = family.backend.register(&description).unwrap_err();
+    assert!(matches!(refused, Error::NotifyTarget { .. }), "{refused}");
+    assert!(family.backend.workers().is_empty(), "nothing is half registered");
+    family.end();
+}
+
+fn a_notify_target_that_would_be_killed_is_refused() {
+    let family = Family::new();
+    let description = worker("sleep").notify(family.backend.pid()).build().unwrap();
+    let refused = family.backend.register(&description).unwrap_err();
+    assert!(matches!(refused, Error::NotifyUnhandled), "{refused}");
+    family.backend.enable_notifications().unwrap();
+    let handle = family.backend.register(&description).unwrap();
+    assert!(family.backend.wait_for_notification(Some(PATIENCE)).unwrap());
+    started(&handle);
+    family.end();
+}
+
+fn a_function_that_does_not_exist_is_exit_1_in_the_child() {
+    let family = Family::new();
+    let handle = family.backend.register(&simple("missing")).unwrap();
+    assert_eq!(stopped(&handle).cause, ExitCause::Exited(1));
+    family.end();
+}
+
+fn a_command_that_does_not_exist_is_exit_1_in_the_child() {
+    let family = Family::new();
+    let description =
+        BackgroundWorker::builder("c").command("/no/such/program", ["x"]).build().unwrap();
+    let handle = family.backend.register(&description).unwrap();
+    assert_eq!(stopped(&handle).cause, ExitCause::Exited(1));
+    family.end();
+}
+
+fn a_command_runs_and_its_exit_code_comes_back() {
+    let family = Family::new();
+    let description = BackgroundWorker::builder("c")
+        .command("sh", ["-c", "test \"$1\" = \"a b\" && exit 5", "sh", "a b"])
+        .build()
+        .unwrap();
+    let handle = family.backend.register(&description).unwrap();
+    assert_eq!(stopped(&handle).cause, ExitCause::Exited(5));
+    let sleeper = BackgroundWorker::builder("c").command("sleep", ["1000"]).build().unwrap();
+    let (handle, _) = family.start(&sleeper);
+    handle.terminate().unwrap();
+    let report = stopped(&handle);
+    assert_eq!(report.cause, ExitCause::Signaled { signal: 15, core_dumped: false });
+    assert!(report.requested);
+    family.end();
+}
+
+/// `RLIMIT_NPROC` counts the processes of a user, and does not bind root: so this becomes nobody.
+fn a_failed_fork_is_told_and_retried_by_policy() {
+    const NOBODY: u32 = 65534;
+    if nix::unistd::geteuid().is_root() {
+        let folder = std::env::temp_dir();
+        nix::unistd::chown(&folder, Some(NOBODY.into()), Some(NOBODY.into())).unwrap();
+        nix::unistd::setresgid(NOBODY.into(), NOBODY.into(), NOBODY.into()).unwrap();
+        nix::unistd::setresuid(NOBODY.into(), NOBODY.into(), NOBODY.into()).unwrap();
+        if let Err(error) = std::fs::write(folder.join("probe"), "") {
+            skip(&format!("an unprivileged user cannot write to {}: {error}", folder.display()));
+        }
+    }
+    let family = Family::new();
+    let postmaster = family.launched.pid();
+    set_process_limit(postmaster, 1);
+    let never = family.backend.register(&simple("sleep")).unwrap();
+    let again = family.backend.register(&restarting("sleep", Duration::from_millis(300))).unwrap();
+    let failed = |cause| matches!(cause, ExitCause::NotStarted(NotStarted::ForkFailed { errno }) if errno == libc::EAGAIN);
+    assert!(matches!(never.wait_for_startup().unwrap(), WorkerStatus::Stopped(Some(_))));
+    let report = stopped(&never);
+    assert!(failed(report.cause) && report.unregistered, "{report:?}");
+    let report = stopped(&again);
+    assert!(failed(report.cause) && !report.unregistered, "{report:?}");
+    set_process_limit(postmaster, libc::RLIM_INFINITY);
+    wait_until("the other one is started by its policy", PATIENCE, || {
+        matches!(again.status(), WorkerStatus::Started(_))
+    });
+    assert_eq!(family.backend.workers().len(), 1, "the one that never restarts is gone");
+    family.end();
+}
+
+fn set_process_limit(pid: bgw_backend::Pid, limit: u64) {
+    let new = libc::rlimit { rlim_cur: limit, rlim_max: libc::RLIM_INFINITY };
+    // SAFETY: `new` is valid for the call, and no old limit is asked for.
+    let done = unsafe {
+        libc::prlimit(pid.as_raw(), libc::RLIMIT_NPROC, &raw const new, std::ptr::null_mut())
+    };
+    if done != 0 {
+        let error = std::io::Error::last_os_error();
+        skip(&format!("the limit of processes cannot be set: {error}"));
+    }
+}
+
+fn too_few_slots_for_the_static_workers_are_refused_and_the_rest_starts() {
+    let mut postmaster =
+        support::functions(bgw_postmaster::Postmaster::builder()).max_workers(2).build().unwrap();
+    let named = |name: &str| BackgroundWorker::builder(name).function("sleep").build().unwrap();
+    postmaster.register(named("one")).unwrap();
+    postmaster.register(named("two")).unwrap();
+    let refused = postmaster.register(named("three")).unwrap_err();
+    assert!(refused.to_string().contains("three"), "{refused}");
+    let mut launched = postmaster.launch().unwrap();
+    let backend = bgw_backend::Backend::over(launched.take_control().unwrap()).unwrap();
+    for info in backend.workers() {
+        started(&backend.handle(info.handle));
+    }
+    assert_eq!(backend.workers().len(), 2);
+    backend.shutdown(bgw_backend::ShutdownMode::Fast).unwrap();
+    launched.wait().unwrap();
+}
+
+fn a_second_postmaster_on_the_same_folder_is_refused() {
+    let family = Family::new();
+    let handle = family.backend.register(&simple("sleep")).unwrap();
+    support::ready(&handle);
+    let second = || bgw_postmaster::Postmaster::builder().runtime_dir(&family.folder).build();
+    let refused = second().unwrap_err();
+    assert!(matches!(refused, bgw_postmaster::BuildError::InUse { .. }), "{refused}");
+    let folder = family.folder.clone();
+    family.end();
+    bgw_postmaster::Postmaster::builder().runtime_dir(folder).build().unwrap();
+}
+
+fn a_postmaster_with_a_second_thread_does_not_launch() {
+    let (go, wait) = std::sync::mpsc::channel::<()>();
+    let thread = std::thread::spawn(move || drop(wait.recv()));
+    let refused = bgw_postmaster::Postmaster::builder().build().unwrap().launch().unwrap_err();
+    assert!(matches!(refused, bgw_postmaster::RunError::Threads { threads: 2 }), "{refused}");
+    drop(go);
+    thread.join().unwrap();
+}

@@ -1,0 +1,119 @@
+//! The promise: a worker starts clean: its own descriptors, signals as documented, no state of the
+//! postmaster.
+//!
+//! Would catch: a pidfd or socket of the postmaster that leaks into a worker, a signal that is
+//! delivered before the worker is ready, a blocked SIGQUIT.
+
+mod support;
+
+use bgw_backend::{BackgroundWorker, Worker, WorkerError, WorkerFlags, entry};
+use process_test::tests;
+use std::process::ExitCode;
+use support::{Family, read_note, simple, started, stopped, write_note};
+
+fn main() -> ExitCode {
+    process_test::main(tests![
+        a_worker_has_no_descriptor_of_the_postmaster,
+        signals_at_entry_are_as_documented,
+        a_passed_descriptor_arrives_under_its_name,
+        terminate_during_the_start_never_loses_the_request,
+    ])
+}
+
+fn list_descriptors(_: &mut Worker) -> Result<(), WorkerError> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir("/proc/self/fd")? {
+        let target = std::fs::read_link(entry?.path()).unwrap_or_default();
+        found.push(target.to_string_lossy().into_owned());
+    }
+    write_note("descriptors", &found.join("\n"))?;
+    Ok(())
+}
+
+fn a_worker_has_no_descriptor_of_the_postmaster() {
+    let family =
+        Family::with(|builder| builder.max_workers(8).function("list", entry(list_descriptors)));
+    for _ in 0..3 {
+        family.start(&simple("sleep"));
+    }
+    stopped(&family.backend.register(&simple("list")).unwrap());
+    let found = read_note("descriptors");
+    let count = |what: &str| found.lines().filter(|line| line.contains(what)).count();
+    assert_eq!(count("eventpoll"), 0, "{found}");
+    assert_eq!(count("signalfd"), 0, "{found}");
+    assert_eq!(count("socket:"), 0, "{found}");
+    assert_eq!(count("memfd"), 0, "{found}");
+    assert_eq!(count("eventfd"), 1, "the doorbell alone: {found}");
+    assert_eq!(count("pidfd"), 1, "the postmaster's alone: {found}");
+    family.end();
+}
+
+fn signal_sets(_: &mut Worker) -> Result<(), WorkerError> {
+    write_note("signals", &std::fs::read_to_string("/proc/self/status")?)?;
+    Ok(())
+}
+
+fn signals_at_entry_are_as_documented() {
+    let family = Family::with(|builder| builder.function("signals", entry(signal_sets)));
+    let database = WorkerFlags::SHMEM_ACCESS | WorkerFlags::DATABASE_CONNECTION;
+    for flags in [WorkerFlags::empty(), database] {
+        let description = BackgroundWorker::builder("signals").function("signals").flags(flags);
+        stopped(&family.backend.register(&description.build().unwrap()).unwrap());
+        let status = read_note("signals");
+        std::fs::remove_file(support::note_path("signals")).unwrap();
+        let set = |name: &str| {
+            let line = status.lines().find(|line| line.starts_with(name)).unwrap();
+            u64::from_str_radix(line.split_whitespace().nth(1).unwrap(), 16).unwrap()
+        };
+        let has = |set: u64, signal: i32| set >> (signal - 1) & 1 == 1;
+        let (blocked, ignored, caught) = (set("SigBlk:"), set("SigIgn:"), set("SigCgt:"));
+        let is_database = flags == database;
+        for signal in [libc::SIGTERM, libc::SIGINT, libc::SIGHUP, libc::SIGUSR1, libc::SIGCHLD] {
+            assert!(has(blocked, signal), "{signal} is blocked until the worker unblocks it");
+        }
+        assert!(!has(blocked, libc::SIGQUIT) && has(caught, libc::SIGQUIT));
+        assert!(has(caught, libc::SIGTERM));
+        for signal in [libc::SIGHUP, libc::SIGPIPE, libc::SIGUSR2] {
+            assert!(has(ignored, signal), "{signal} is ignored");
+        }
+        for signal in [libc::SIGINT, libc::SIGUSR1] {
+            assert_eq!(has(caught, signal), is_database, "{signal}");
+            assert_eq!(has(ignored, signal), !is_database, "{signal}");
+        }
+        assert!(!has(ignored, libc::SIGCHLD) && !has(caught, libc::SIGCHLD));
+    }
+    family.end();
+}
+
+fn read_passed(worker: &mut Worker) -> Result<(), WorkerError> {
+    let fd = worker.descriptor("greeting").ok_or("nothing was passed")?;
+    let text = std::io::read_to_string(std::fs::File::from(fd.try_clone_to_owned()?))?;
+    assert!(worker.descriptor("other").is_none());
+    write_note("passed", &text)?;
+    Ok(())
+}
+
+fn a_passed_descriptor_arrives_under_its_name() {
+    let path = std::env::temp_dir().join("greeting");
+    std::fs::write(&path, "good morning").unwrap();
+    let file = std::fs::File::open(&path).unwrap();
+    let family = Family::with(|builder| {
+        builder.function("read", entry(read_passed)).descriptor("greeting", file)
+    });
+    stopped(&family.backend.register(&simple("read")).unwrap());
+    assert_eq!(read_note("passed"), "good morning");
+    family.end();
+}
+
+fn terminate_during_the_start_never_loses_the_request() {
+    let family = Family::new();
+    for round in 0..300 {
+        let handle = family.backend.register(&simple("sleep")).unwrap();
+        if round % 3 == 0 {
+            started(&handle);
+        }
+        handle.terminate().unwrap();
+        assert!(stopped(&handle).requested, "round {round}");
+    }
+    family.end();
+}

@@ -1,0 +1,293 @@
+//! The promise: a handle tells the truth about its worker, and about no other one, for ever.
+//!
+//! Would catch: a status that mixes two tenants of a slot, a lost report, a wait that misses its
+//! event, a stale handle that ends the slot's next tenant.
+
+mod support;
+
+use bgw_backend::{
+    Error, ExitCause, NotStarted, Pid, StartTime, WaitError, WorkerHandle, WorkerStatus,
+};
+use process_test::{Signal, fork_child, tests, wait_until};
+use std::process::ExitCode;
+use std::time::Duration;
+use support::{
+    Family, PATIENCE, alive, connect, kill, raw, read_note, ready, restarting, simple, started,
+    stopped, worker,
+};
+
+fn main() -> ExitCode {
+    process_test::main(tests![
+        a_handle_goes_from_not_yet_started_to_started_to_stopped,
+        a_worker_is_a_child_of_the_postmaster_in_its_own_session,
+        a_stale_handle_neither_answers_for_nor_ends_the_next_worker,
+        a_full_array_is_refused_with_both_numbers_and_takes_workers_again,
+        a_failed_worker_stops_and_starts_again_with_another_pid,
+        the_exit_report_says_how_when_and_why,
+        a_wait_with_a_timeout_ends_by_it,
+        a_handle_travels_as_text_to_another_process,
+        many_waiters_in_many_processes_are_all_told,
+        what_was_registered_arrives_unchanged,
+        a_worker_registers_another_one_and_waits_for_it,
+        terminate_is_harmless_at_any_time,
+        a_worker_is_terminated_before_it_starts,
+        a_default_worker_ends_with_exit_code_1_at_sigterm,
+        the_view_lists_every_worker_and_finds_types_by_pid,
+        wait_any_names_the_one_that_ended,
+        a_forked_child_must_connect_itself,
+    ])
+}
+
+fn a_handle_goes_from_not_yet_started_to_started_to_stopped() {
+    let family = Family::with(|builder| builder.initial_phase(StartTime::PostmasterStart));
+    let handle = family.backend.register(&simple("sleep")).unwrap();
+    family.backend.ping().unwrap();
+    assert_eq!(handle.status(), WorkerStatus::NotYetStarted);
+    family.backend.advance(StartTime::RecoveryFinished).unwrap();
+    let pid = started(&handle);
+    assert_eq!(handle.status(), WorkerStatus::Started(pid));
+    assert!(alive(pid));
+    handle.terminate().unwrap();
+    assert_eq!(stopped(&handle).cause, ExitCause::Exited(0));
+    assert!(matches!(handle.status(), WorkerStatus::Stopped(Some(_))));
+    family.end();
+}
+
+fn a_worker_is_a_child_of_the_postmaster_in_its_own_session() {
+    let family = Family::new();
+    let (handle, _) = family.start(&simple("sleep"));
+    let pid = ready(&handle);
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    let fields: Vec<&str> = stat.rsplit_once(')').unwrap().1.split_whitespace().collect();
+    assert_eq!(fields[1], family.launched.pid().to_string(), "parent");
+    assert_eq!(fields[3], pid.to_string(), "session");
+    let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap();
+    assert!(String::from_utf8_lossy(&line).starts_with("bgworker: sleep"), "{line:?}");
+    family.end();
+}
+
+fn a_stale_handle_neither_answers_for_nor_ends_the_next_worker() {
+    let family = Family::with(|builder| builder.max_workers(1));
+    let (old, _) = family.start(&simple("sleep"));
+    old.terminate().unwrap();
+    stopped(&old);
+    let (new, pid) = family.start(&simple("sleep"));
+    assert_eq!(old.id().slot(), new.id().slot(), "one slot: it was used again");
+    assert_eq!(old.status(), WorkerStatus::Stopped(None), "its report went with the slot");
+    assert_eq!(old.wait_for_shutdown().unwrap(), WorkerStatus::Stopped(None));
+    old.terminate().unwrap();
+    family.backend.ping().unwrap();
+    assert_eq!(new.status(), WorkerStatus::Started(pid), "nothing happened to the next one");
+    assert!(alive(pid));
+    family.end();
+}
+
+fn a_full_array_is_refused_with_both_numbers_and_takes_workers_again() {
+    let family = Family::with(|builder| builder.max_workers(3));
+    let handles: Vec<_> =
+        (0..3).map(|_| family.backend.register(&simple("sleep")).unwrap()).collect();
+    for _ in 0..100 {
+        match family.backend.register(&simple("sleep")) {
+            Err(Error::NoFreeSlot { capacity: 3, in_use: 3 }) => {}
+            other => panic!("{other:?}"),
+        }
+    }
+    handles[1].terminate().unwrap();
+    stopped(&handles[1]);
+    started(&family.backend.register(&simple("sleep")).unwrap());
+    family.end();
+}
+
+fn a_failed_worker_stops_and_starts_again_with_another_pid() {
+    let family = Family::new();
+    let (handle, first) = family.start(&restarting("sleep", Duration::from_millis(100)));
+    kill(first, Signal::SIGKILL);
+    let report = stopped(&handle);
+    assert_eq!(report.cause, ExitCause::Signaled { signal: 9, core_dumped: false });
+    assert!(!report.unregistered && !report.requested);
+    wait_until(
+        "it runs again",
+        PATIENCE,
+        || matches!(handle.status(), WorkerStatus::Started(pid) if pid != first),
+    );
+    handle.terminate().unwrap();
+    let report = stopped(&handle);
+    assert_eq!(report.restarts, 1);
+    assert!(report.unregistered && report.requested);
+    family.end();
+}
+
+fn the_exit_report_says_how_when_and_why() {
+    let family = Family::new();
+    let cases = [
+        ("quick", 0, ExitCause::Exited(0)),
+        ("fail", 0, ExitCause::Exited(1)),
+        ("panic", 0, ExitCause::Exited(1)),
+        ("exit", 7, ExitCause::Exited(7)),
+        ("no such function", 0, ExitCause::Exited(1)),
+    ];
+    for (function, argument, cause) in cases {
+        let description = worker(function).main_arg(argument).build().unwrap();
+        let handle = family.backend.register(&description).unwrap();
+        let report = stopped(&handle);
+        assert_eq!(report.cause, cause, "{function}");
+        assert!(report.pid.is_some() && report.unregistered, "{function}: {report:?}");
+        assert!(report.max_rss_kib > 0, "{function}: {report:?}");
+    }
+    family.end();
+}
+
+fn a_wait_with_a_timeout_ends_by_it() {
+    let family = Family::new();
+    let (handle, _) = family.start(&simple("sleep"));
+    let timeout = Duration::from_millis(20);
+    assert!(matches!(handle.wait_for_shutdown_timeout(timeout), Err(WaitError::TimedOut)));
+    family.end();
+}
+
+fn a_handle_travels_as_text_to_another_process() {
+    let family = Family::new();
+    let (handle, pid) = family.start(&simple("sleep"));
+    let text = handle.to_string();
+    let folder = family.folder.clone();
+    let mut child = fork_child(move || {
+        let id: WorkerHandle = text.parse().unwrap();
+        let handle = connect(&folder).handle(id);
+        assert_eq!(handle.status(), WorkerStatus::Started(pid));
+        handle.terminate().unwrap();
+        stopped(&handle);
+    });
+    assert_eq!(child.wait().code(), Some(0));
+    assert!(stopped(&handle).requested);
+    family.end();
+}
+
+fn many_waiters_in_many_processes_are_all_told() {
+    let family = Family::new();
+    let (handle, _) = family.start(&simple("sleep"));
+    let id = handle.id();
+    let mut children: Vec<_> = (0..5)
+        .map(|number| {
+            let folder = family.folder.clone();
+            fork_child(move || {
+                let backend = connect(&folder);
+                let threads: Vec<_> = (0..3)
+                    .map(|_| {
+                        let handle = backend.handle(id);
+                        std::thread::spawn(move || stopped(&handle).requested)
+                    })
+                    .collect();
+                support::write_note(&number.to_string(), "waiting").unwrap();
+                for thread in threads {
+                    assert!(thread.join().unwrap());
+                }
+            })
+        })
+        .collect();
+    for number in 0..children.len() {
+        read_note(&number.to_string());
+    }
+    handle.terminate().unwrap();
+    for child in &mut children {
+        assert_eq!(child.wait().code(), Some(0));
+    }
+    family.end();
+}
+
+fn what_was_registered_arrives_unchanged() {
+    let family = Family::new();
+    let extra: Vec<u8> = (0..128u32).map(|byte| (byte * 2 + 1) as u8).collect();
+    let description = worker("describe")
+        .worker_type("kind of describer")
+        .main_arg(0xfedc_ba98_7654_3210)
+        .extra(&extra)
+        .build()
+        .unwrap();
+    let handle = family.backend.register(&description).unwrap();
+    assert_eq!(stopped(&handle).cause, ExitCause::Exited(0));
+    let expected =
+        format!("describe|kind of describer|{}|{extra:?}|{handle}", 0xfedc_ba98_7654_3210u64);
+    assert_eq!(read_note("describe"), expected);
+    family.end();
+}
+
+fn a_worker_registers_another_one_and_waits_for_it() {
+    let family = Family::new();
+    let handle = family.backend.register(&simple("nested")).unwrap();
+    assert_eq!(stopped(&handle).cause, ExitCause::Exited(0));
+    assert!(read_note("nested").contains("Exited(0)"), "{}", read_note("nested"));
+    family.end();
+}
+
+fn terminate_is_harmless_at_any_time() {
+    let family = Family::new();
+    let (handle, _) = family.start(&simple("sleep"));
+    for _ in 0..3 {
+        handle.terminate().unwrap();
+    }
+    stopped(&handle);
+    for _ in 0..3 {
+        handle.terminate().unwrap();
+    }
+    family.backend.ping().unwrap();
+    family.end();
+}
+
+fn a_worker_is_terminated_before_it_starts() {
+    let family = Family::with(|builder| builder.initial_phase(StartTime::PostmasterStart));
+    let handle = family.backend.register(&simple("sleep")).unwrap();
+    handle.terminate().unwrap();
+    let report = stopped(&handle);
+    assert_eq!(report.cause, ExitCause::NotStarted(NotStarted::Terminated));
+    assert_eq!(report.pid, None);
+    assert!(matches!(handle.wait_for_startup().unwrap(), WorkerStatus::Stopped(_)));
+    family.end();
+}
+
+fn a_default_worker_ends_with_exit_code_1_at_sigterm() {
+    let family = Family::new();
+    let description = restarting("default", Duration::ZERO);
+    let handle = family.backend.register(&description).unwrap();
+    ready(&handle);
+    handle.terminate().unwrap();
+    let report = stopped(&handle);
+    assert_eq!(report.cause, ExitCause::Exited(1));
+    assert!(report.unregistered, "terminated: not restarted, whatever its policy");
+    family.end();
+}
+
+fn the_view_lists_every_worker_and_finds_types_by_pid() {
+    let family = Family::new();
+    let description = worker("sleep").worker_type("sleeper").build().unwrap();
+    let (handle, pid) = family.start(&description);
+    let workers = family.backend.workers();
+    assert_eq!(workers.len(), 1);
+    assert_eq!(workers[0].handle, handle.id());
+    assert_eq!(workers[0].worker, description);
+    assert_eq!(workers[0].status, WorkerStatus::Started(pid));
+    assert_eq!(family.backend.worker_type_by_pid(pid).as_deref(), Some("sleeper"));
+    assert_eq!(family.backend.worker_type_by_pid(Pid::this()), None);
+    family.end();
+}
+
+fn wait_any_names_the_one_that_ended() {
+    let family = Family::new();
+    let handles: Vec<_> = (0..10).map(|_| family.start(&simple("sleep")).0).collect();
+    handles[6].terminate().unwrap();
+    let (which, status) = bgw_backend::wait_any(&handles, Some(PATIENCE)).unwrap();
+    assert_eq!(which, 6);
+    assert!(matches!(status, WorkerStatus::Stopped(Some(_))));
+    family.end();
+}
+
+fn a_forked_child_must_connect_itself() {
+    let family = Family::new();
+    let backend = family.backend.clone();
+    let mut child = fork_child(move || {
+        let refused = backend.register(&simple("quick")).unwrap_err();
+        assert!(matches!(refused, Error::ForkedChild { .. }), "{refused}");
+    });
+    assert_eq!(child.wait().code(), Some(0));
+    assert!(process_test::alive(raw(family.launched.pid())));
+    family.end();
+}

@@ -1,0 +1,125 @@
+//! The promise: when the postmaster dies, by whatever means, every wait of every process says so,
+//! and no worker lives on.
+//!
+//! Would catch: a waiter that only looks at the slot, a wake-up that one waiter keeps for itself, a
+//! worker that waits for something else.
+
+mod support;
+
+use bgw_backend::{Error, WaitEvents, WorkerStatus};
+use process_test::{Signal, Test, alive, fork_child, tests, wait_until};
+use std::process::ExitCode;
+use support::{
+    Family, PATIENCE, connect, kill, raw, read_note, ready, simple, started, write_note,
+};
+
+fn main() -> ExitCode {
+    let mut tests = tests![
+        three_backends_that_wait_are_told_and_no_worker_lives_on,
+        every_kind_of_worker_ends_with_its_postmaster,
+        a_wait_that_begins_after_the_death_ends_at_once,
+        registering_with_a_dead_postmaster_is_an_error,
+        one_of_two_waiters_on_one_word_dies_with_the_postmaster,
+    ];
+    tests.push(Test::new("a_worker_that_hears_nothing_is_killed_by_the_kernel", deaf_worker));
+    process_test::main(tests)
+}
+
+fn kill_postmaster(family: &Family) {
+    kill(family.launched.pid(), Signal::SIGKILL);
+}
+
+fn three_backends_that_wait_are_told_and_no_worker_lives_on() {
+    let family = Family::new();
+    let (handle, pid) = family.start(&simple("sleep"));
+    let id = handle.id();
+    let mut children: Vec<_> = (0..3)
+        .map(|number| {
+            let folder = family.folder.clone();
+            fork_child(move || {
+                let handle = connect(&folder).handle(id);
+                write_note(&number.to_string(), "waiting").unwrap();
+                assert_eq!(handle.wait_for_shutdown().unwrap(), WorkerStatus::PostmasterDied);
+            })
+        })
+        .collect();
+    for number in 0..3 {
+        read_note(&number.to_string());
+    }
+    kill_postmaster(&family);
+    for child in &mut children {
+        assert_eq!(child.wait().code(), Some(0));
+    }
+    wait_until("the worker has ended", PATIENCE, || !alive(raw(pid)));
+    family.launched.wait().unwrap();
+}
+
+fn every_kind_of_worker_ends_with_its_postmaster() {
+    let family = Family::new();
+    let mut pids = Vec::new();
+    for function in ["sleep", "socket", "busy", "default", "stubborn"] {
+        let handle = family.backend.register(&simple(function)).unwrap();
+        pids.push((function, ready(&handle)));
+    }
+    kill_postmaster(&family);
+    for (function, pid) in pids {
+        wait_until(&format!("\"{function}\" has ended"), PATIENCE, || !alive(raw(pid)));
+    }
+    family.launched.wait().unwrap();
+}
+
+fn deaf_worker() {
+    let family = Family::new();
+    let handle = family.backend.register(&simple("deaf")).unwrap();
+    let pid = ready(&handle);
+    kill_postmaster(&family);
+    wait_until("its timer has killed it", PATIENCE, || !alive(raw(pid)));
+    family.launched.wait().unwrap();
+}
+
+fn a_wait_that_begins_after_the_death_ends_at_once() {
+    let family = Family::new();
+    let (handle, pid) = family.start(&simple("sleep"));
+    kill_postmaster(&family);
+    family.launched.wait().unwrap();
+    assert_eq!(handle.wait_for_shutdown().unwrap(), WorkerStatus::PostmasterDied);
+    assert_eq!(handle.wait_for_startup().unwrap(), WorkerStatus::Started(pid), "the word answers");
+    assert!(!family.backend.postmaster_is_alive());
+    wait_until("the worker has ended", PATIENCE, || !alive(raw(pid)));
+}
+
+fn registering_with_a_dead_postmaster_is_an_error() {
+    let family = Family::new();
+    kill_postmaster(&family);
+    family.launched.wait().unwrap();
+    let refused = family.backend.register(&simple("sleep")).unwrap_err();
+    assert!(matches!(refused, Error::PostmasterDied { .. }), "{refused}");
+}
+
+/// The kernel wakes one waiter of a liveness word. The one that it wakes may be killed before it
+/// passes that on: each session has a word of its own, so nobody depends on it.
+fn one_of_two_waiters_on_one_word_dies_with_the_postmaster() {
+    let family = Family::new();
+    let (handle, pid) = family.start(&simple("sleep"));
+    let id = handle.id();
+    let waiter = |name: &'static str| {
+        let folder = family.folder.clone();
+        fork_child(move || {
+            let handle = connect(&folder).handle(id);
+            write_note(name, "waiting").unwrap();
+            assert_eq!(handle.wait_for_shutdown().unwrap(), WorkerStatus::PostmasterDied);
+        })
+    };
+    let first = waiter("first");
+    let mut second = waiter("second");
+    read_note("first");
+    read_note("second");
+    // Stopped, the first one can be woken but passes nothing on.
+    first.kill(Signal::SIGSTOP);
+    kill_postmaster(&family);
+    assert_eq!(second.wait().code(), Some(0));
+    drop(first);
+    wait_until("the worker has ended", PATIENCE, || !alive(raw(pid)));
+    family.launched.wait().unwrap();
+    let _ = (WaitEvents::all(), started);
+}

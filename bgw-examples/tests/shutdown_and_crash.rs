@@ -1,0 +1,202 @@
+//! The promise: the three shutdowns and the crash reset do what they say, to workers of every kind.
+//!
+//! Would catch: a worker that outlives the postmaster, a waiter that hangs at the end, an isolated
+//! worker's crash that touches others, a handle that survives a reset.
+
+mod support;
+
+use bgw_backend::{ExitCause, NotStarted, RestartPolicy, ShutdownMode, StartTime, WorkerStatus};
+use process_test::{Signal, fork_child, tests, wait_until};
+use std::process::ExitCode;
+use std::time::Duration;
+use support::{
+    Family, PATIENCE, alive, connect, kill, read_note, ready, shared, simple, started, stopped,
+    worker, write_note,
+};
+
+fn main() -> ExitCode {
+    process_test::main(tests![
+        fast_shutdown_ends_every_worker_and_exits_0,
+        smart_shutdown_waits_for_attached_programs_which_may_start_workers,
+        immediate_shutdown_kills_what_does_not_quit,
+        an_unstarted_worker_with_a_waiter_is_released_at_shutdown,
+        a_launched_postmaster_ends_with_its_launcher,
+        a_crash_with_shared_state_resets_the_cluster,
+        a_crash_of_an_isolated_worker_touches_nobody,
+        a_worker_that_leaves_by_exit_has_crashed,
+        an_end_that_was_asked_for_is_no_crash,
+        without_restart_after_crash_the_postmaster_ends,
+        nothing_is_left_half_done_in_the_database_when_a_worker_dies,
+    ])
+}
+
+fn fast_shutdown_ends_every_worker_and_exits_0() {
+    let family = Family::new();
+    let mut pids = Vec::new();
+    for function in ["sleep", "default", "socket", "busy"] {
+        let handle = family.backend.register(&simple(function)).unwrap();
+        pids.push(ready(&handle));
+    }
+    family.launched.shutdown(ShutdownMode::Fast).unwrap();
+    assert_eq!(family.launched.wait().unwrap(), ExitCause::Exited(0));
+    for pid in pids {
+        assert!(!alive(pid));
+    }
+    assert!(!family.folder.join("control.sock").exists());
+}
+
+fn smart_shutdown_waits_for_attached_programs_which_may_start_workers() {
+    let family = Family::new();
+    let (first, _) = family.start(&simple("sleep"));
+    let second_program = connect(&family.folder);
+    family.backend.shutdown(ShutdownMode::Smart).unwrap();
+    let late = family.backend.register(&simple("sleep")).unwrap();
+    started(&late);
+    assert!(bgw_backend::Backend::connect(&family.folder).is_err(), "nobody new is let in");
+    assert!(matches!(first.status(), WorkerStatus::Started(_)));
+    drop(second_program);
+    family.backend.ping().unwrap();
+    assert!(matches!(first.status(), WorkerStatus::Started(_)), "one program is still there");
+    let Family { launched, backend, .. } = family;
+    drop((first, late, backend));
+    assert_eq!(launched.wait().unwrap(), ExitCause::Exited(0));
+}
+
+fn immediate_shutdown_kills_what_does_not_quit() {
+    let family = Family::new();
+    let (quits, _) = family.start(&simple("sleep"));
+    ready(&quits);
+    // A stopped process does not act on SIGQUIT; SIGKILL ends it all the same.
+    let (stuck, pid) = family.start(&simple("sleep"));
+    ready(&stuck);
+    kill(pid, Signal::SIGSTOP);
+    family.launched.shutdown(ShutdownMode::Immediate).unwrap();
+    assert_eq!(stopped(&quits).cause, ExitCause::Exited(2));
+    assert_eq!(stopped(&stuck).cause, ExitCause::Signaled { signal: 9, core_dumped: false });
+    assert_eq!(family.launched.wait().unwrap(), ExitCause::Exited(0));
+}
+
+fn an_unstarted_worker_with_a_waiter_is_released_at_shutdown() {
+    let family = Family::with(|builder| builder.initial_phase(StartTime::PostmasterStart));
+    let handle = family.backend.register(&simple("sleep")).unwrap();
+    let (id, folder) = (handle.id(), family.folder.clone());
+    let mut waiter = fork_child(move || {
+        let handle = connect(&folder).handle(id);
+        write_note("waiting", "").unwrap();
+        match handle.wait_for_startup().unwrap() {
+            WorkerStatus::Stopped(Some(report)) => {
+                assert_eq!(report.cause, ExitCause::NotStarted(NotStarted::ShuttingDown));
+            }
+            other => panic!("{other:?}"),
+        }
+    });
+    read_note("waiting");
+    family.launched.shutdown(ShutdownMode::Fast).unwrap();
+    assert_eq!(waiter.wait().code(), Some(0));
+    assert_eq!(family.launched.wait().unwrap(), ExitCause::Exited(0));
+}
+
+fn a_launched_postmaster_ends_with_its_launcher() {
+    let mut launcher = fork_child(|| {
+        let family = Family::new();
+        let (handle, pid) = family.start(&simple("sleep"));
+        ready(&handle);
+        write_note("pids", &format!("{} {pid}", family.launched.pid())).unwrap();
+        std::process::abort();
+    });
+    let pids = read_note("pids");
+    launcher.wait();
+    for pid in pids.split(' ') {
+        let pid: bgw_backend::Pid = pid.parse().unwrap();
+        wait_until(&format!("process {pid} has ended"), PATIENCE, || !alive(pid));
+    }
+}
+
+fn a_crash_with_shared_state_resets_the_cluster() {
+    let family = Family::new();
+    let (crashing, pid) = family.start(&shared("sleep", RestartPolicy::after_secs(60)));
+    let (neighbour, other) = family.start(&shared("sleep", RestartPolicy::after_secs(60)));
+    let (isolated, _) = family.start(&simple("sleep"));
+    for handle in [&crashing, &neighbour, &isolated] {
+        ready(handle);
+    }
+    kill(pid, Signal::SIGSEGV);
+    wait_until("both restartable workers run again, at once", PATIENCE, || {
+        let running = |info: &bgw_backend::WorkerInfo| matches!(info.status, WorkerStatus::Started(now) if now != pid && now != other);
+        family.backend.workers().iter().filter(|info| running(info)).count() == 2
+    });
+    assert_eq!(family.backend.workers().len(), 2, "never-restart ones are gone");
+    for handle in [&crashing, &neighbour, &isolated] {
+        assert!(matches!(handle.status(), WorkerStatus::Stopped(_)), "{handle} is of the old life");
+        assert!(matches!(handle.wait_for_shutdown().unwrap(), WorkerStatus::Stopped(_)));
+    }
+    crashing.terminate().unwrap();
+    family.backend.ping().unwrap();
+    assert_eq!(family.backend.workers().len(), 2, "an old handle ends nobody");
+    family.start(&simple("sleep"));
+    family.end();
+}
+
+fn a_crash_of_an_isolated_worker_touches_nobody() {
+    let family = Family::new();
+    let (bystander, pid) = family.start(&shared("sleep", RestartPolicy::after_secs(60)));
+    let (crashing, victim) = family.start(&simple("sleep"));
+    kill(victim, Signal::SIGSEGV);
+    assert!(matches!(stopped(&crashing).cause, ExitCause::Signaled { signal: 11, .. }));
+    family.backend.ping().unwrap();
+    assert_eq!(bystander.status(), WorkerStatus::Started(pid));
+    family.end();
+}
+
+/// Exit code 0, but it left in the middle of its work: its clean-up mark says so.
+fn a_worker_that_leaves_by_exit_has_crashed() {
+    let family = Family::new();
+    let (bystander, first) = family.start(&shared("sleep", RestartPolicy::after_secs(60)));
+    ready(&bystander);
+    family.backend.register(&shared("exit", RestartPolicy::Never)).unwrap();
+    wait_until("the bystander was restarted by the reset", PATIENCE, || {
+        family
+            .backend
+            .workers()
+            .iter()
+            .any(|info| matches!(info.status, WorkerStatus::Started(pid) if pid != first))
+    });
+    family.end();
+}
+
+fn an_end_that_was_asked_for_is_no_crash() {
+    let grace = Duration::from_millis(200);
+    let family = Family::with(|builder| builder.max_workers(8).terminate_grace(grace));
+    let (bystander, pid) = family.start(&shared("sleep", RestartPolicy::after_secs(60)));
+    let (stubborn, _) = family.start(&shared("stubborn", RestartPolicy::Never));
+    ready(&stubborn);
+    stubborn.terminate().unwrap();
+    let report = stopped(&stubborn);
+    assert_eq!(report.cause, ExitCause::Signaled { signal: 9, core_dumped: false });
+    assert!(report.requested);
+    family.backend.ping().unwrap();
+    assert_eq!(bystander.status(), WorkerStatus::Started(pid), "nobody else is touched");
+    family.end();
+}
+
+fn without_restart_after_crash_the_postmaster_ends() {
+    let family = Family::with(|builder| builder.restart_after_crash(false));
+    let (_handle, pid) = family.start(&shared("sleep", RestartPolicy::after_secs(0)));
+    kill(pid, Signal::SIGKILL);
+    assert_eq!(family.launched.wait().unwrap(), ExitCause::Exited(1));
+}
+
+fn nothing_is_left_half_done_in_the_database_when_a_worker_dies() {
+    let family = Family::new();
+    let flags =
+        bgw_backend::WorkerFlags::SHMEM_ACCESS | bgw_backend::WorkerFlags::DATABASE_CONNECTION;
+    let description = worker("write_and_wait").flags(flags).build().unwrap();
+    let (_handle, pid) = family.start(&description);
+    read_note("half");
+    kill(pid, Signal::SIGKILL);
+    wait_until("it is gone", PATIENCE, || !alive(pid));
+    let database = rusqlite::Connection::open(std::env::temp_dir().join("half.db")).unwrap();
+    let rows: i64 = database.query_row("SELECT count(*) FROM t", [], |row| row.get(0)).unwrap();
+    assert_eq!(rows, 0);
+    family.end();
+}

@@ -1,0 +1,276 @@
+//! A family for a test: a launched postmaster, a backend, and workers of every kind.
+#![allow(dead_code, reason = "each test file uses its own part")]
+
+use bgw_backend::{
+    Backend, BackgroundWorker, ExitReport, Handle, Pid, RestartPolicy, ShutdownMode, WaitEvents,
+    Worker, WorkerError, WorkerFlags, WorkerStatus, entry,
+};
+use bgw_postmaster::{Launched, Postmaster, PostmasterBuilder};
+use process_test::Signal;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// How long a test waits for something that must come.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+
+pub struct Family {
+    pub launched: Launched,
+    pub backend: Backend,
+    pub folder: PathBuf,
+}
+
+impl Family {
+    /// A postmaster with all functions of this file, as `configure` wants it.
+    pub fn with(configure: impl FnOnce(PostmasterBuilder) -> PostmasterBuilder) -> Self {
+        Self::with_static(configure, Vec::new())
+    }
+
+    pub fn new() -> Self {
+        Self::with(|builder| builder.max_workers(64))
+    }
+
+    pub fn with_static(
+        configure: impl FnOnce(PostmasterBuilder) -> PostmasterBuilder,
+        workers: Vec<BackgroundWorker>,
+    ) -> Self {
+        let folder = std::env::temp_dir().join("family");
+        let mut postmaster =
+            configure(functions(Postmaster::builder().runtime_dir(&folder))).build().unwrap();
+        for worker in workers {
+            postmaster.register(worker).unwrap();
+        }
+        let mut launched = postmaster.launch().unwrap();
+        let backend = Backend::over(launched.take_control().unwrap()).unwrap();
+        Self { launched, backend, folder }
+    }
+
+    /// Registers a worker and waits for its start.
+    pub fn start(&self, worker: &BackgroundWorker) -> (Handle, Pid) {
+        let handle = self.backend.register(worker).unwrap();
+        let pid = started(&handle);
+        (handle, pid)
+    }
+
+    /// Shuts down fast, and checks that the postmaster ends in order.
+    pub fn end(self) {
+        self.launched.shutdown(ShutdownMode::Fast).unwrap();
+        assert_eq!(self.launched.wait().unwrap(), bgw_backend::ExitCause::Exited(0));
+    }
+}
+
+/// A description of a worker that runs `function`.
+pub fn worker(function: &str) -> bgw_backend_builder::Builder {
+    BackgroundWorker::builder(function).function(function)
+}
+
+/// The builder's type has no short name at the crate's front.
+pub mod bgw_backend_builder {
+    pub type Builder = bgw_backend::BackgroundWorkerBuilder;
+}
+
+pub fn simple(function: &str) -> BackgroundWorker {
+    worker(function).build().unwrap()
+}
+
+pub fn restarting(function: &str, after: Duration) -> BackgroundWorker {
+    worker(function).restart(RestartPolicy::After(after)).build().unwrap()
+}
+
+pub fn shared(function: &str, restart: RestartPolicy) -> BackgroundWorker {
+    worker(function).flags(WorkerFlags::SHMEM_ACCESS).restart(restart).build().unwrap()
+}
+
+/// Waits for the start; the worker must run then.
+#[track_caller]
+pub fn started(handle: &Handle) -> Pid {
+    match handle.wait_for_startup_timeout(PATIENCE).unwrap() {
+        WorkerStatus::Started(pid) => pid,
+        other => panic!("worker {handle} should run, and is: {other}"),
+    }
+}
+
+/// Waits for readiness; the worker must run then.
+#[track_caller]
+pub fn ready(handle: &Handle) -> Pid {
+    match handle.wait_for_ready_timeout(PATIENCE).unwrap() {
+        WorkerStatus::Started(pid) => pid,
+        other => panic!("worker {handle} should be ready, and is: {other}"),
+    }
+}
+
+/// Waits for the end; there must be a report.
+#[track_caller]
+pub fn stopped(handle: &Handle) -> ExitReport {
+    match handle.wait_for_shutdown_timeout(PATIENCE).unwrap() {
+        WorkerStatus::Stopped(Some(report)) => report,
+        other => panic!("worker {handle} should have ended, and is: {other:?}"),
+    }
+}
+
+pub fn raw(pid: Pid) -> process_test::Pid {
+    process_test::Pid::from_raw(pid.as_raw())
+}
+
+pub fn kill(pid: Pid, signal: Signal) {
+    nix::sys::signal::kill(raw(pid), signal).unwrap();
+}
+
+pub fn alive(pid: Pid) -> bool {
+    process_test::alive(raw(pid))
+}
+
+/// A file that a worker writes to tell the test something; complete when it is there.
+pub fn note_path(name: &str) -> PathBuf {
+    std::env::temp_dir().join(format!("note-{name}"))
+}
+
+pub fn write_note(name: &str, text: &str) -> std::io::Result<()> {
+    let path = note_path(name);
+    let part = path.with_extension("part");
+    std::fs::write(&part, text)?;
+    std::fs::rename(part, path)
+}
+
+#[track_caller]
+pub fn read_note(name: &str) -> String {
+    let path = note_path(name);
+    process_test::wait_until(&format!("note {name} is written"), PATIENCE, || path.exists());
+    std::fs::read_to_string(path).unwrap()
+}
+
+type Done = Result<(), WorkerError>;
+
+/// Names all functions to a postmaster.
+pub fn functions(builder: PostmasterBuilder) -> PostmasterBuilder {
+    builder
+        .function("quick", |_| Ok(()))
+        .function("fail", |_| Err("this worker fails on purpose".into()))
+        .function("panic", |_| panic!("this worker panics on purpose"))
+        .function("sleep", entry(sleep))
+        .function("default", entry(default_signals))
+        .function("stubborn", entry(stubborn))
+        .function("exit", entry(|worker| exit_with(worker)))
+        .function("socket", entry(wait_on_socket))
+        .function("busy", entry(busy_with_checks))
+        .function("deaf", entry(deaf))
+        .function("describe", entry(describe))
+        .function("nested", entry(nested))
+        .function("write_and_wait", entry(write_and_wait))
+}
+
+/// Sleeps on its latch until it is told to end; exits 0.
+fn sleep(worker: &mut Worker) -> Done {
+    worker.handle_terminate();
+    worker.unblock_signals()?;
+    worker.ready();
+    while !worker.should_stop() {
+        worker.sleep(None)?;
+    }
+    Ok(())
+}
+
+/// Leaves SIGTERM as it is: ended by it with exit code 1.
+fn default_signals(worker: &mut Worker) -> Done {
+    worker.unblock_signals()?;
+    worker.ready();
+    loop {
+        worker.sleep(None)?;
+    }
+}
+
+/// Handles SIGTERM by not caring.
+fn stubborn(worker: &mut Worker) -> Done {
+    worker.handle_terminate();
+    worker.unblock_signals()?;
+    worker.ready();
+    loop {
+        worker.sleep(None)?;
+    }
+}
+
+/// Leaves without coming back to the library.
+fn exit_with(worker: &Worker) -> Done {
+    worker.ready();
+    std::process::exit(i32::try_from(worker.main_arg()).unwrap_or(99))
+}
+
+fn wait_on_socket(worker: &mut Worker) -> Done {
+    worker.handle_terminate();
+    worker.unblock_signals()?;
+    let (ours, _theirs) = std::os::unix::net::UnixStream::pair()?;
+    worker.ready();
+    let events =
+        WaitEvents::SOCKET_READABLE | WaitEvents::LATCH_SET | WaitEvents::EXIT_ON_POSTMASTER_DEATH;
+    while !worker.should_stop() {
+        let interest = bgw_backend::SocketInterest::readable(std::os::fd::AsFd::as_fd(&ours));
+        worker.wait(events, &mut [interest], None)?;
+    }
+    Ok(())
+}
+
+/// Works without waiting, but looks.
+fn busy_with_checks(worker: &mut Worker) -> Done {
+    worker.unblock_signals()?;
+    worker.ready();
+    loop {
+        worker.check_interrupts()?;
+        std::hint::spin_loop();
+    }
+}
+
+/// Blocks every signal and looks at nothing: only the kernel can end it.
+fn deaf(worker: &mut Worker) -> Done {
+    worker.ready();
+    loop {
+        std::thread::park_timeout(Duration::from_secs(3600));
+    }
+}
+
+/// Writes down what it knows of itself.
+fn describe(worker: &mut Worker) -> Done {
+    let text = format!(
+        "{}|{}|{}|{:?}|{}",
+        worker.name(),
+        worker.worker_type(),
+        worker.main_arg(),
+        worker.extra().to_vec(),
+        worker.handle(),
+    );
+    write_note("describe", &text)?;
+    Ok(())
+}
+
+/// A worker that registers another one and waits for it.
+fn nested(worker: &mut Worker) -> Done {
+    worker.handle_terminate();
+    worker.unblock_signals()?;
+    let inner = BackgroundWorker::builder("inner").function("quick").build();
+    let inner = inner.map_err(|error| error.to_string())?;
+    let handle = worker.backend().register(&inner)?;
+    let status = handle.wait_for_shutdown()?;
+    write_note("nested", &format!("{status:?}"))?;
+    Ok(())
+}
+
+/// Holds a half-done transaction open until it is killed.
+fn write_and_wait(worker: &mut Worker) -> Done {
+    worker.unblock_signals()?;
+    let database = std::env::temp_dir().join("half.db");
+    worker.initialize_connection(database.to_str(), None)?;
+    worker.transaction(|tx| {
+        tx.execute("CREATE TABLE IF NOT EXISTS t (v integer)", &[])?;
+        Ok(())
+    })?;
+    let worker: &mut Worker = worker;
+    worker.transaction(|tx| {
+        tx.execute("INSERT INTO t VALUES (1)", &[])?;
+        write_note("half", "done").map_err(WorkerError::from)?;
+        std::thread::park();
+        Ok(())
+    })
+}
+
+/// Attaches by path, as another program would.
+pub fn connect(folder: &Path) -> Backend {
+    Backend::connect(folder).unwrap()
+}

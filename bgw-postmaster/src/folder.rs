@@ -1,0 +1,86 @@
+//! The runtime folder: lock, control socket, pid file.
+//!
+//! The lock is an `flock` on a descriptor that every worker inherits, so the kernel keeps it until
+//! the postmaster *and* its last worker are gone: a second postmaster on the same folder is refused
+//! for that long. No pid is compared, and nothing stale has to be guessed at.
+
+use crate::error::BuildError;
+use bgw_core::control::ControlSocket;
+use rustix::fs::{FlockOperation, Mode, OFlags};
+use std::fs;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+
+/// The name of the control socket in a runtime folder.
+pub const CONTROL_SOCKET: &str = "control.sock";
+const LOCK: &str = "postmaster.lock";
+const PID: &str = "postmaster.pid";
+
+/// A runtime folder that this postmaster holds.
+#[derive(Debug)]
+pub(crate) struct Folder {
+    path: PathBuf,
+    pub(crate) lock: OwnedFd,
+    pub(crate) listener: ControlSocket,
+}
+
+fn system(what: impl Into<String>) -> impl FnOnce(io::Error) -> BuildError {
+    let what = what.into();
+    move |source| BuildError::System { what, source }
+}
+
+impl Folder {
+    /// Makes the folder if it is missing (0700), takes its lock, listens on its socket (0600).
+    pub(crate) fn take(path: &Path) -> Result<Self, BuildError> {
+        fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(path)
+            .map_err(system(format!("creating folder {}", path.display())))?;
+        let lock_path = path.join(LOCK);
+        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+        let lock = rustix::fs::open(&lock_path, flags, Mode::RUSR | Mode::WUSR)
+            .map_err(|errno| system(format!("opening {}", lock_path.display()))(errno.into()))?;
+        match rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => {}
+            Err(rustix::io::Errno::WOULDBLOCK) => {
+                return Err(BuildError::InUse { path: path.to_owned() });
+            }
+            Err(errno) => {
+                return Err(system(format!("locking {}", lock_path.display()))(errno.into()));
+            }
+        }
+        // We hold the lock, so a socket that lies there is a dead postmaster's.
+        let socket_path = path.join(CONTROL_SOCKET);
+        match fs::remove_file(&socket_path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(system(format!("removing {}", socket_path.display()))(error));
+            }
+            _ => {}
+        }
+        let listener = ControlSocket::listen(&socket_path)
+            .map_err(system(format!("listening on {}", socket_path.display())))?;
+        Ok(Self { path: path.to_owned(), lock, listener })
+    }
+
+    /// Where it is.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Notes the postmaster's pid, for people.
+    pub(crate) fn write_pid(&self) -> io::Result<()> {
+        fs::write(self.path.join(PID), format!("{}\n", std::process::id()))
+    }
+
+    /// Removes what lies in the folder; the lock file stays, so that two that come at once lock the
+    /// same file.
+    pub(crate) fn clear(&self) {
+        for name in [CONTROL_SOCKET, PID] {
+            // What is gone already needs no removing; the next postmaster clears up the rest.
+            let _ = fs::remove_file(self.path.join(name));
+        }
+    }
+}

@@ -1,0 +1,260 @@
+//! Actions to system calls and stores.
+//!
+//! The order of the rules is kept: the fact first, then whoever is told. Each action costs what it
+//! concerns, a slot or a process; none walks a list, but those that are for everybody.
+
+use crate::error::RunError;
+use crate::registry::{NotifyTarget, Told};
+use crate::rules::{Action, Ending, Event, Note};
+use crate::server::{Child, STARTS_IN_A_ROW, Server};
+use crate::spawn::{self, Birth};
+use crate::sys::end;
+use crate::sys::fork::{Forked, fork};
+use bgw_core::attachment::Inherited;
+use bgw_core::shared::area::Area;
+use bgw_core::shared::{ReportRecord, WorkerRecord, flag};
+use bgw_core::sys::pidfd;
+use bgw_core::{ExitReport, Pid, WorkerHandle};
+use rustix::process::Signal;
+use shmem_slots::{Key, Snapshot};
+use std::io;
+use std::os::fd::AsRawFd;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+impl Server {
+    pub(crate) fn perform(&mut self, action: Action) {
+        match action {
+            Action::ReportStarted(key, pid) => self.report_started(key, pid),
+            Action::ReportStopped(key, ending) => {
+                self.write_report(key, ending, false);
+                self.publish(key, 0, flag::STOPPED);
+            }
+            Action::Unregister(key, ending) => {
+                self.write_report(key, ending, true);
+                if let Err(error) = self.slots.free(key) {
+                    self.say_corrupt(key.index, &error.to_string());
+                }
+            }
+            Action::Notify(target) => self.notify(target),
+            Action::Tell(key, told) => self.tell(key, told),
+            Action::PassReload => self.signal_all(Signal::HUP),
+            Action::ResetShared => self.reset_shared(),
+            Action::PublishPhase(phase) => Area::new(&self.slots).set_phase(phase),
+            Action::Log(note) => self.say(&note),
+        }
+    }
+
+    /// Forks the workers that are due, a bounded number of them.
+    pub(crate) fn start_workers(&mut self) -> Result<(), RunError> {
+        for _ in 0..STARTS_IN_A_ROW {
+            let Some(key) = self.cluster.next_to_start() else { return Ok(()) };
+            let event = match self.fork_worker(key) {
+                Ok(pid) => Event::Forked { key, pid },
+                Err(error) => {
+                    let errno = error.raw_os_error().unwrap_or(libc::EIO);
+                    Event::ForkFailed { key, errno }
+                }
+            };
+            self.step(event);
+        }
+        Ok(())
+    }
+
+    fn fork_worker(&mut self, key: Key) -> io::Result<Pid> {
+        let Some(entry) = self.cluster.registry.get(key) else {
+            return Err(io::ErrorKind::NotFound.into());
+        };
+        let incarnation = Area::new(&self.slots).incarnation();
+        let birth = Birth {
+            worker: Arc::clone(&entry.worker),
+            handle: WorkerHandle::new(key.index, key.generation, incarnation),
+            restarts: entry.restarts + u32::from(entry.started_before),
+            family: Inherited {
+                slots: Arc::clone(&self.slots),
+                doorbell: Arc::clone(&self.doorbell),
+                postmaster: self.pid,
+                postmaster_pidfd: Arc::clone(&self.pidfd),
+            },
+            descriptors: Arc::clone(&self.descriptors),
+            lock: self.folder.as_ref().map(|folder| folder.lock.as_raw_fd()),
+            functions: &self.functions,
+            title: &mut self.title,
+        };
+        let index = key.index as usize;
+        if self.children.len() <= index {
+            self.children.resize_with(index + 1, || None);
+        }
+        let proof = self.threads.prove()?.map_err(|threads| {
+            tracing::error!("the postmaster has {threads} threads and does not fork");
+            io::Error::from_raw_os_error(libc::EBUSY)
+        })?;
+        let started = Instant::now();
+        let pid = match fork(&proof)? {
+            Forked::Child => spawn::live(birth),
+            Forked::Parent(pid) => pid,
+        };
+        let watched = pidfd::open(pid).and_then(|pidfd| {
+            self.listen_to_child(&pidfd, key.index)?;
+            Ok(pidfd)
+        });
+        match watched {
+            Ok(pidfd) => {
+                self.by_pid.insert(pid, key);
+                if let Some(place) = self.children.get_mut(index) {
+                    *place = Some(Child { key, pid, pidfd, started });
+                }
+                Ok(pid)
+            }
+            Err(error) => {
+                end::kill_and_reap(pid);
+                Err(error)
+            }
+        }
+    }
+
+    fn report_started(&mut self, key: Key, pid: Pid) {
+        if let Some(before) = self.publish(key, pid.get(), flag::STARTED) {
+            // The child may have said that it is ready before we said that it runs.
+            if before.flags() & flag::READY != 0 {
+                self.publish(key, pid.get(), flag::STARTED | flag::READY);
+            }
+        }
+    }
+
+    /// Publishes a word and wakes the waiters. A terminate request that came in the meantime is not
+    /// lost: it stands in the word that ours replaced.
+    fn publish(&mut self, key: Key, pid: u32, flags: u8) -> Option<Snapshot> {
+        match self.slots.update(key, pid, flags) {
+            Ok(before) => {
+                if before.flags() & flag::TERMINATE != 0 {
+                    self.pending.push(Event::TerminateAsked(key));
+                }
+                Some(before)
+            }
+            Err(error) => {
+                self.say_corrupt(key.index, &error.to_string());
+                None
+            }
+        }
+    }
+
+    fn write_report(&mut self, key: Key, ending: Ending, unregistered: bool) {
+        let process = self.ending.filter(|process| process.key == key);
+        let report = ExitReport {
+            cause: ending.cause,
+            pid: process.map(|process| process.pid),
+            restarts: ending.restarts,
+            requested: ending.requested,
+            unregistered,
+            ended_at: SystemTime::now(),
+            ran_for: process.map_or(Duration::ZERO, |process| process.ran_for),
+            user_time: process.map_or(Duration::ZERO, |process| process.ended.user_time),
+            system_time: process.map_or(Duration::ZERO, |process| process.ended.system_time),
+            max_rss_kib: process.map_or(0, |process| process.ended.max_rss_kib),
+        };
+        if let Err(error) = self.slots.write_report(key, &ReportRecord::encode(&report)) {
+            self.say_corrupt(key.index, &error.to_string());
+        }
+    }
+
+    fn notify(&self, target: NotifyTarget) {
+        match target {
+            NotifyTarget::Session(number) => self.sessions.notify(number),
+            NotifyTarget::Child { key, pid } => {
+                let child = self.child(key).filter(|child| child.pid == pid);
+                if let Some(child) = child {
+                    self.signal(child, Signal::USR1);
+                }
+            }
+        }
+    }
+
+    fn tell(&self, key: Key, told: Told) {
+        let signal = match told {
+            Told::Terminate => Signal::TERM,
+            Told::Quit => Signal::QUIT,
+            Told::Die => Signal::KILL,
+        };
+        if let Some(child) = self.child(key) {
+            self.signal(child, signal);
+        }
+    }
+
+    fn signal_all(&self, signal: Signal) {
+        for child in self.children.iter().flatten() {
+            self.signal(child, signal);
+        }
+    }
+
+    fn signal(&self, child: &Child, signal: Signal) {
+        // ESRCH: it has ended, and its pidfd says so to the loop.
+        if let Err(error) = pidfd::send(&child.pidfd, signal) {
+            tracing::debug!("signalling worker process {} failed: {error}", child.pid);
+        }
+    }
+
+    fn child(&self, key: Key) -> Option<&Child> {
+        self.children.get(key.index as usize)?.as_ref().filter(|child| child.key == key)
+    }
+
+    /// All worker processes are gone, and what lies in the slots is in doubt: every slot is freed
+    /// with a new generation, and the workers that come again are placed anew.
+    fn reset_shared(&mut self) {
+        let area = Area::new(&self.slots);
+        area.set_incarnation(area.incarnation().wrapping_add(2) | 1);
+        if let Err(error) = self.slots.reset_all() {
+            tracing::error!("resetting the slots failed: {error}");
+        }
+        let (slots, owner) = (Arc::clone(&self.slots), self.pid);
+        let mut actions = Vec::new();
+        self.cluster.rebuild(
+            |entry| {
+                let mut claim = slots.claim(owner.get()).ok()?;
+                claim.write(&WorkerRecord::encode(&entry.worker, owner)).ok()?;
+                claim.publish(0).ok()
+            },
+            &mut actions,
+        );
+        for action in actions {
+            self.perform(action);
+        }
+    }
+
+    fn say(&self, note: &Note) {
+        match note {
+            Note::Registering(worker) => {
+                tracing::debug!("registering background worker \"{}\"", worker.name());
+            }
+            Note::Unregistering(worker) => {
+                tracing::debug!("unregistering background worker \"{}\"", worker.name());
+            }
+            Note::Exited(worker, cause) => {
+                let pid = self.ending.map_or(0, |process| process.pid.get());
+                let kind = worker.worker_type();
+                if cause.is_clean() {
+                    tracing::debug!("background worker \"{kind}\" (PID {pid}) {cause}");
+                } else {
+                    tracing::info!("background worker \"{kind}\" (PID {pid}) {cause}");
+                }
+            }
+            Note::TerminatingOthers(worker) => tracing::warn!(
+                "terminating all other workers because background worker \"{}\" crashed",
+                worker.worker_type()
+            ),
+            Note::Reinitialising => tracing::info!("all workers have ended; making the slots anew"),
+            Note::ForkFailed(worker, errno) => {
+                let error = io::Error::from_raw_os_error(*errno);
+                tracing::error!("could not fork worker process \"{}\": {error}", worker.name());
+            }
+            Note::ShuttingDown(mode) => tracing::info!("received {mode} shutdown request"),
+            Note::KillingStragglers(count) => {
+                tracing::warn!("killing {count} workers that did not quit in time");
+            }
+            Note::KillingStraggler(worker) => tracing::warn!(
+                "killing background worker \"{}\": its grace time is over",
+                worker.name()
+            ),
+        }
+    }
+}

@@ -1,0 +1,168 @@
+//! What a forked child does until it is a worker, and how it ends.
+//!
+//! ```text
+//!  postmaster: signals blocked ── fork ──▶ child: own session, parent-death signal, close, title,
+//!                                          handlers, entry looked up, main, exit
+//! ```
+//!
+//! All signals stay blocked until the worker unblocks them, but SIGQUIT and the postmaster's death,
+//! which are heard from the moment their handlers stand. Nothing of the postmaster is dropped in the
+//! child: it leaves by `_exit`, and what it must not have is closed by number.
+//!
+//! The clean-up mark of a worker with shared state is set before its main and cleared after it: a
+//! worker that leaves in between, even by `exit(0)`, has crashed.
+
+use crate::functions::Functions;
+use crate::sys::{close, end, signals, title::Title};
+use bgw_core::attachment::Inherited;
+use bgw_core::process::{self, WorkerProcess};
+use bgw_core::{Attachment, BackgroundWorker, EntryPoint, WorkerFlags, WorkerHandle};
+use nix::sys::signal::Signal;
+use std::convert::Infallible;
+use std::error::Error;
+use std::ffi::CString;
+use std::io::{self, Write};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+
+/// Everything that a child needs, put together before the fork.
+#[derive(Debug)]
+pub(crate) struct Birth<'a> {
+    pub(crate) worker: Arc<BackgroundWorker>,
+    pub(crate) handle: WorkerHandle,
+    pub(crate) restarts: u32,
+    pub(crate) family: Inherited,
+    pub(crate) descriptors: Arc<Vec<(String, OwnedFd)>>,
+    pub(crate) lock: Option<RawFd>,
+    pub(crate) functions: &'a Functions,
+    pub(crate) title: &'a mut Title,
+}
+
+/// The life of a worker process. Called in the child, never returns.
+pub(crate) fn live(birth: Birth<'_>) -> ! {
+    let worker = Arc::clone(&birth.worker);
+    let code = match std::panic::catch_unwind(AssertUnwindSafe(|| be_born_and_work(birth))) {
+        Ok(Ok(())) => 0,
+        Ok(Err(error)) => {
+            tell_error(&worker, error.as_ref());
+            1
+        }
+        // The hook has said what and where.
+        Err(_) => 1,
+    };
+    // What is still buffered is the worker's own output; a reader that is gone is not our matter.
+    let _ = io::stdout().flush();
+    let _ = io::stderr().flush();
+    end::exit_now(code)
+}
+
+fn be_born_and_work(birth: Birth<'_>) -> Result<(), Box<dyn Error + Send + Sync>> {
+    let postmaster = birth.family.postmaster;
+    nix::unistd::setsid()?;
+    if !signals::die_with(postmaster, bgw_core::sys::signals::POSTMASTER_DEATH)? {
+        return Err("the postmaster died during the start".into());
+    }
+    let mut keep = vec![0, 1, 2];
+    keep.push(birth.family.doorbell.as_raw_fd());
+    keep.push(birth.family.postmaster_pidfd.as_raw_fd());
+    keep.extend(birth.lock);
+    keep.extend(birth.descriptors.iter().map(|(_, fd)| fd.as_raw_fd()));
+    close::close_all_but(&mut keep)?;
+    birth.title.show(&format!("bgworker: {}", birth.worker.name()));
+
+    if let EntryPoint::Command { program, args } = birth.worker.entry() {
+        return become_command(program, args, postmaster).map(|never| match never {});
+    }
+    let shared = birth.worker.flags().contains(WorkerFlags::SHMEM_ACCESS);
+    let slot = birth.handle.slot();
+    let me = process::enter(WorkerProcess {
+        worker: birth.worker,
+        handle: birth.handle,
+        restarts: birth.restarts,
+        attachment: Arc::new(Attachment::inherit(birth.family)),
+        descriptors: birth.descriptors,
+    })?;
+    log_panics(Arc::clone(&me.worker));
+    let area = me.attachment.area();
+    area.mark_cleanup_needed(slot, shared);
+    let entry = match me.worker.entry() {
+        EntryPoint::Function(name) => birth.functions.get(name).ok_or_else(|| {
+            format!(
+                "no function \"{name}\" is registered with this postmaster; it has {}",
+                birth.functions.names().join(", ")
+            )
+        }),
+        EntryPoint::Library { path, function } => Err(format!(
+            "\"{function}\" of library \"{path}\" cannot be loaded: this postmaster was built without libraries"
+        )),
+        EntryPoint::Command { .. } => Err("a command has no function".to_owned()),
+    };
+    let result = entry.map_err(Into::into).and_then(|main| {
+        std::panic::catch_unwind(AssertUnwindSafe(|| main(me)))
+            .unwrap_or_else(|_| Err(Box::new(Panicked)))
+    });
+    // An error or a panic unwound in order, so nothing shared is left half done.
+    area.mark_cleanup_needed(slot, false);
+    result
+}
+
+/// A panic that was said already.
+#[derive(Debug, thiserror::Error)]
+#[error("panicked")]
+struct Panicked;
+
+fn log_panics(worker: Arc<BackgroundWorker>) {
+    std::panic::set_hook(Box::new(move |panic| {
+        let message = panic
+            .payload()
+            .downcast_ref::<&str>()
+            .map(|text| (*text).to_owned())
+            .or_else(|| panic.payload().downcast_ref::<String>().cloned())
+            .unwrap_or_else(|| "(no message)".to_owned());
+        let place = panic.location().map(ToString::to_string).unwrap_or_default();
+        tracing::error!(
+            pid = std::process::id(),
+            "background worker \"{}\" panicked at {place}: {message}",
+            worker.worker_type()
+        );
+    }));
+}
+
+fn tell_error(worker: &BackgroundWorker, error: &(dyn Error + Send + Sync + 'static)) {
+    if error.is::<Panicked>() {
+        return;
+    }
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    tracing::error!(
+        pid = std::process::id(),
+        "background worker \"{}\" ends: {text}",
+        worker.worker_type()
+    );
+}
+
+/// Turns this process into the command. It gets default signals, none blocked, and SIGTERM when the
+/// postmaster dies.
+fn become_command(
+    program: &str,
+    args: &[String],
+    postmaster: bgw_core::Pid,
+) -> Result<Infallible, Box<dyn Error + Send + Sync>> {
+    let mut argv = vec![CString::new(program)?];
+    for arg in args {
+        argv.push(CString::new(arg.as_str())?);
+    }
+    let program = CString::new(program)?;
+    if !signals::die_with(postmaster, Signal::SIGTERM)? {
+        return Err("the postmaster died during the start".into());
+    }
+    signals::all_default()?;
+    nix::unistd::execvp(&program, &argv)
+        .map_err(|errno| format!("running {program:?} failed: {errno}").into())
+}

@@ -1,0 +1,101 @@
+//! How a child ended, and how this process ends.
+
+use bgw_core::ExitCause;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd};
+use std::time::Duration;
+
+/// What the kernel tells of an ended child.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Ended {
+    /// Exit code or signal.
+    pub(crate) cause: ExitCause,
+    /// CPU time in user mode, its waited-for children included.
+    pub(crate) user_time: Duration,
+    /// CPU time in the kernel.
+    pub(crate) system_time: Duration,
+    /// The largest resident size, in KiB.
+    pub(crate) max_rss_kib: u64,
+}
+
+/// Looks how the child of `pidfd` ended, without reaping it: its pid stays taken. `None`: it runs.
+pub(crate) fn peek(pidfd: impl AsFd) -> io::Result<Option<Ended>> {
+    waitid(pidfd, libc::WEXITED | libc::WNOHANG | libc::WNOWAIT)
+}
+
+/// Reaps the ended child of `pidfd`: its pid may be used again from now on.
+pub(crate) fn reap(pidfd: impl AsFd) -> io::Result<Option<Ended>> {
+    waitid(pidfd, libc::WEXITED | libc::WNOHANG)
+}
+
+/// Waits until the child of `pidfd` has ended, and reaps it.
+pub(crate) fn reap_blocking(pidfd: impl AsFd) -> io::Result<Option<Ended>> {
+    waitid(pidfd, libc::WEXITED)
+}
+
+/// Kills a child that cannot be watched, and reaps it.
+pub(crate) fn kill_and_reap(pid: bgw_core::Pid) {
+    let pid = nix::unistd::Pid::from_raw(pid.as_raw());
+    // It is our unreaped child, so the number means it and nobody else.
+    let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL);
+    while nix::sys::wait::waitpid(pid, None) == Err(nix::errno::Errno::EINTR) {}
+}
+
+fn waitid(pidfd: impl AsFd, options: libc::c_int) -> io::Result<Option<Ended>> {
+    // SAFETY: all-zero bytes are a valid `siginfo_t`: plain integers.
+    let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
+    // SAFETY: all-zero bytes are a valid `rusage`: plain integers.
+    let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
+    loop {
+        // SAFETY: the raw call, since the C library's has no `rusage`; the pidfd is open while it
+        // is borrowed, and both structures are valid for writing during the call.
+        let done = unsafe {
+            libc::syscall(
+                libc::SYS_waitid,
+                libc::P_PIDFD,
+                pidfd.as_fd().as_raw_fd(),
+                &raw mut info,
+                options,
+                &raw mut usage,
+            )
+        };
+        if done == 0 {
+            break;
+        }
+        let error = io::Error::last_os_error();
+        if error.kind() != io::ErrorKind::Interrupted {
+            return Err(error);
+        }
+    }
+    // SAFETY: `waitid` succeeded, so `info` holds the fields of a SIGCHLD, or zeros.
+    let pid = unsafe { info.si_pid() };
+    if pid == 0 {
+        return Ok(None);
+    }
+    // SAFETY: as above.
+    let status = unsafe { info.si_status() };
+    let signal = u8::try_from(status).unwrap_or(u8::MAX);
+    let cause = match info.si_code {
+        libc::CLD_EXITED => ExitCause::Exited((status & 0xff) as u8),
+        libc::CLD_DUMPED => ExitCause::Signaled { signal, core_dumped: true },
+        _ => ExitCause::Signaled { signal, core_dumped: false },
+    };
+    Ok(Some(Ended {
+        cause,
+        user_time: duration(usage.ru_utime),
+        system_time: duration(usage.ru_stime),
+        max_rss_kib: u64::try_from(usage.ru_maxrss).unwrap_or(0),
+    }))
+}
+
+fn duration(time: libc::timeval) -> Duration {
+    let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
+    let micros = u64::try_from(time.tv_usec).unwrap_or(0);
+    Duration::from_secs(seconds) + Duration::from_micros(micros)
+}
+
+/// Ends this process at once: no exit handlers of the embedding program, no drop code.
+pub(crate) fn exit_now(code: i32) -> ! {
+    // SAFETY: `_exit` is always allowed and does not return.
+    unsafe { libc::_exit(code) }
+}

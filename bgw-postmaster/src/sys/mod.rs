@@ -1,0 +1,8 @@
+//! System calls of the postmaster, each behind a safe face. Everything `unsafe` of this crate lies
+//! below this module.
+
+pub(crate) mod close;
+pub(crate) mod end;
+pub(crate) mod fork;
+pub(crate) mod signals;
+pub(crate) mod title;
