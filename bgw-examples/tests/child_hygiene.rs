@@ -3,6 +3,7 @@
 //!
 //! Would catch: a pidfd or socket of the postmaster that leaks into a worker, a signal that is
 //! delivered before the worker is ready, a blocked SIGQUIT.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod support;
 

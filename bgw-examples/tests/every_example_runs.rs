@@ -2,6 +2,7 @@
 //!
 //! Would catch: an example that no longer fits the crates, a total that is not folded, a server
 //! that stops serving when one of its workers is killed.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use process_test::{Test, wait_until};
 use std::path::Path;

@@ -3,6 +3,7 @@
 //!
 //! Would catch: a waiter that only looks at the slot, a wake-up that one waiter keeps for itself, a
 //! worker that waits for something else.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod support;
 

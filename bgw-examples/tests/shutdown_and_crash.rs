@@ -2,6 +2,7 @@
 //!
 //! Would catch: a worker that outlives the postmaster, a waiter that hangs at the end, an isolated
 //! worker's crash that touches others, a handle that survives a reset.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod support;
 

@@ -7,6 +7,7 @@
 #[cfg(feature = "sqlite")]
 mod sqlite;
 
+#[cfg(not(feature = "sqlite"))]
 use crate::worker::WorkerError;
 
 /// Why there is no connection, or why a statement failed.

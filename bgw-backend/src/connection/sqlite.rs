@@ -34,7 +34,7 @@ impl Connection {
             database: dbname.unwrap_or(":memory:").to_owned(),
             source: Box::new(source),
         };
-        let connection = match dbname {
+        let mut connection = match dbname {
             Some(path) => rusqlite::Connection::open(path),
             None => rusqlite::Connection::open_in_memory(),
         }

@@ -1,9 +1,10 @@
 //! A family for a test: a launched postmaster, a backend, and workers of every kind.
 #![allow(dead_code, reason = "each test file uses its own part")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, unreachable_pub)]
 
 use bgw_backend::{
-    Backend, BackgroundWorker, ExitReport, Handle, Pid, RestartPolicy, ShutdownMode, WaitEvents,
-    Worker, WorkerError, WorkerFlags, WorkerStatus, entry,
+    Backend, BackgroundWorker, BackgroundWorkerBuilder, ExitReport, Handle, Pid, RestartPolicy,
+    ShutdownMode, WaitEvents, Worker, WorkerError, WorkerFlags, WorkerStatus, entry,
 };
 use bgw_postmaster::{Launched, Postmaster, PostmasterBuilder};
 use process_test::Signal;
@@ -59,13 +60,8 @@ impl Family {
 }
 
 /// A description of a worker that runs `function`.
-pub fn worker(function: &str) -> bgw_backend_builder::Builder {
+pub fn worker(function: &str) -> BackgroundWorkerBuilder {
     BackgroundWorker::builder(function).function(function)
-}
-
-/// The builder's type has no short name at the crate's front.
-pub mod bgw_backend_builder {
-    pub type Builder = bgw_backend::BackgroundWorkerBuilder;
 }
 
 pub fn simple(function: &str) -> BackgroundWorker {
