@@ -121,7 +121,7 @@ fn a_crash_with_shared_state_resets_the_cluster() {
     for handle in [&crashing, &neighbour, &isolated] {
         ready(handle);
     }
-    kill(pid, Signal::SIGSEGV);
+    kill(pid, Signal::SIGABRT);
     wait_until("both restartable workers run again, at once", PATIENCE, || {
         let running = |info: &bgw_backend::WorkerInfo| matches!(info.status, WorkerStatus::Started(now) if now != pid && now != other);
         family.backend.workers().iter().filter(|info| running(info)).count() == 2
@@ -142,8 +142,8 @@ fn a_crash_of_an_isolated_worker_touches_nobody() {
     let family = Family::new();
     let (bystander, pid) = family.start(&shared("sleep", RestartPolicy::after_secs(60)));
     let (crashing, victim) = family.start(&simple("sleep"));
-    kill(victim, Signal::SIGSEGV);
-    assert!(matches!(stopped(&crashing).cause, ExitCause::Signaled { signal: 11, .. }));
+    kill(victim, Signal::SIGABRT);
+    assert!(matches!(stopped(&crashing).cause, ExitCause::Signaled { signal: 6, .. }));
     family.backend.ping().unwrap();
     assert_eq!(bystander.status(), WorkerStatus::Started(pid));
     family.end();

@@ -73,10 +73,10 @@ mod tests {
         let counter = ThreadCounter::new().unwrap();
         let before = counter.count().unwrap();
         let (go, wait) = std::sync::mpsc::channel::<()>();
-        let thread = std::thread::spawn(move || drop(wait.recv()));
+        let thread = std::thread::spawn(move || wait.recv());
         assert!(counter.count().unwrap() > before || before > 1);
         assert!(counter.prove().unwrap().is_err());
         drop(go);
-        thread.join().unwrap();
+        assert!(thread.join().unwrap().is_err());
     }
 }
