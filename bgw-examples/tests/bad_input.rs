@@ -125,8 +125,11 @@ fn a_failed_fork_is_told_and_retried_by_policy() {
             nix::unistd::setresgid(NOBODY.into(), NOBODY.into(), NOBODY.into()).unwrap();
             nix::unistd::setresuid(NOBODY.into(), NOBODY.into(), NOBODY.into()).unwrap();
         }
-        let mut postmaster =
-            support::functions(bgw_postmaster::Postmaster::builder()).build().unwrap().launch().unwrap();
+        let mut postmaster = support::functions(bgw_postmaster::Postmaster::builder())
+            .build()
+            .unwrap()
+            .launch()
+            .unwrap();
         let backend = bgw_backend::Backend::over(postmaster.take_control().unwrap()).unwrap();
         forks_fail(&postmaster, &backend);
         backend.shutdown(bgw_backend::ShutdownMode::Fast).unwrap();
@@ -138,11 +141,11 @@ fn a_failed_fork_is_told_and_retried_by_policy() {
 fn forks_fail(launched: &bgw_postmaster::Launched, backend: &bgw_backend::Backend) {
     let postmaster = launched.pid();
     set_process_limit(postmaster, 1);
-    let never = backend.register(&simple("sleep")).unwrap();
+    // In this order: the slot of the one that never restarts is free at once, and its report goes
+    // with the next registration.
     let again = backend.register(&restarting("sleep", Duration::from_millis(300))).unwrap();
-    let failed = |cause| {
-        matches!(cause, ExitCause::NotStarted(NotStarted::ForkFailed { errno }) if errno == libc::EAGAIN)
-    };
+    let never = backend.register(&simple("sleep")).unwrap();
+    let failed = |cause| matches!(cause, ExitCause::NotStarted(NotStarted::ForkFailed { errno }) if errno == libc::EAGAIN);
     assert!(matches!(never.wait_for_startup().unwrap(), WorkerStatus::Stopped(Some(_))));
     let report = stopped(&never);
     assert!(failed(report.cause) && report.unregistered, "{report:?}");
@@ -156,7 +159,9 @@ fn forks_fail(launched: &bgw_postmaster::Launched, backend: &bgw_backend::Backen
 }
 
 fn set_process_limit(pid: bgw_backend::Pid, limit: u64) {
-    let new = libc::rlimit { rlim_cur: limit, rlim_max: libc::RLIM_INFINITY };
+    let (_, hard) =
+        nix::sys::resource::getrlimit(nix::sys::resource::Resource::RLIMIT_NPROC).unwrap();
+    let new = libc::rlimit { rlim_cur: limit.min(hard), rlim_max: hard };
     // SAFETY: `new` is valid for the call, and no old limit is asked for.
     let done = unsafe {
         libc::prlimit(pid.as_raw(), libc::RLIMIT_NPROC, &raw const new, std::ptr::null_mut())

@@ -5,6 +5,7 @@
 //! for that long. No pid is compared, and nothing stale has to be guessed at.
 
 use crate::error::BuildError;
+use crate::sys::close::Fence;
 use bgw_core::control::ControlSocket;
 use rustix::fs::{FlockOperation, Mode, OFlags};
 use std::fs;
@@ -22,7 +23,8 @@ const PID: &str = "postmaster.pid";
 #[derive(Debug)]
 pub(crate) struct Folder {
     path: PathBuf,
-    pub(crate) lock: OwnedFd,
+    /// Held, never used: its being open is what counts.
+    _lock: OwnedFd,
     pub(crate) listener: ControlSocket,
 }
 
@@ -62,7 +64,12 @@ impl Folder {
         }
         let listener = ControlSocket::listen(&socket_path)
             .map_err(system(format!("listening on {}", socket_path.display())))?;
-        Ok(Self { path: path.to_owned(), lock, listener })
+        Ok(Self { path: path.to_owned(), _lock: lock, listener })
+    }
+
+    /// The same, with its listening socket above the fence. The lock stays below: children hold it.
+    pub(crate) fn raised(self, fence: Fence) -> io::Result<Self> {
+        Ok(Self { listener: fence.raise(self.listener)?.into(), ..self })
     }
 
     /// Where it is.

@@ -18,7 +18,6 @@ use bgw_core::{ExitReport, Pid, WorkerHandle};
 use rustix::process::Signal;
 use shmem_slots::{Key, Snapshot};
 use std::io;
-use std::os::fd::AsRawFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -77,7 +76,7 @@ impl Server {
                 postmaster_pidfd: Arc::clone(&self.pidfd),
             },
             descriptors: Arc::clone(&self.descriptors),
-            lock: self.folder.as_ref().map(|folder| folder.lock.as_raw_fd()),
+            fence: self.fence,
             functions: &self.functions,
             title: &mut self.title,
         };
@@ -94,10 +93,11 @@ impl Server {
             Forked::Child => spawn::live(birth),
             Forked::Parent(pid) => pid,
         };
-        let watched = pidfd::open(pid).and_then(|pidfd| {
-            self.listen_to_child(&pidfd, key.index)?;
-            Ok(pidfd)
-        });
+        let watched =
+            pidfd::open(pid).and_then(|pidfd| self.fence.raise(pidfd)).and_then(|pidfd| {
+                self.listen_to_child(&pidfd, key.index)?;
+                Ok(pidfd)
+            });
         match watched {
             Ok(pidfd) => {
                 self.by_pid.insert(pid, key);

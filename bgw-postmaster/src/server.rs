@@ -22,6 +22,7 @@ use crate::postmaster::Postmaster;
 use crate::registry::NotifyTarget;
 use crate::rules::{Action, Cluster, Event, Stage};
 use crate::sessions::{Gifts, Heard, Sessions};
+use crate::sys::close::Fence;
 use crate::sys::end::{self, Ended};
 use crate::sys::fork::ThreadCounter;
 use crate::sys::signals;
@@ -36,7 +37,6 @@ use nix::sys::signal::Signal;
 use nix::sys::signalfd::SignalFd;
 use shmem_slots::{Key, Snapshot, State};
 use std::collections::HashMap;
-use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::sync::Arc;
@@ -78,12 +78,13 @@ pub(crate) struct Server {
     pub(crate) children: Vec<Option<Child>>,
     pub(crate) by_pid: HashMap<Pid, Key>,
     pub(crate) threads: ThreadCounter,
+    pub(crate) fence: Fence,
     pub(crate) title: Title,
     pub(crate) epoll: Epoll,
     pub(crate) pending: Vec<Event>,
     pub(crate) ending: Option<EndedChild>,
     signals: SignalFd,
-    region_read_only: File,
+    region_read_only: OwnedFd,
     launcher: Option<u64>,
     corrupt_slots_seen: u64,
 }
@@ -136,14 +137,16 @@ impl Server {
             .map_err(|threads| RunError::Threads { threads })?;
         signals::keep_ended_children().map_err(RunError::system("resetting SIGCHLD"))?;
         let pid = Pid::this();
+        // The children's, too: it stays below the fence.
         let pidfd = pidfd::open(pid).map_err(RunError::system("pidfd_open"))?;
-        let signals = signals::listen().map_err(RunError::system("signalfd"))?;
-        let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)
-            .map_err(|errno| RunError::system("epoll_create1")(errno.into()))?;
-        let region = postmaster.slots.region();
-        let path = format!("/proc/self/fd/{}", region.as_fd().as_raw_fd());
-        let region_read_only =
-            File::open(path).map_err(RunError::system("opening the region read-only"))?;
+        let fence = Fence::above_all_open().map_err(RunError::system("reading /proc/self/fd"))?;
+        let threads = threads.raised(fence).map_err(RunError::system("fcntl"))?;
+        let folder = postmaster.folder.map(|folder| folder.raised(fence)).transpose();
+        let folder = folder.map_err(RunError::system("fcntl"))?;
+        let signals = signals::listen(fence).map_err(RunError::system("signalfd"))?;
+        let epoll = new_epoll(fence).map_err(RunError::system("epoll_create1"))?;
+        let region_read_only = reopen_read_only(&postmaster.slots, fence)
+            .map_err(RunError::system("opening the region read-only"))?;
         hold_liveness(&postmaster.slots).map_err(RunError::system("set_robust_list"))?;
         let mut server = Self {
             slots: postmaster.slots,
@@ -152,7 +155,8 @@ impl Server {
             pid,
             functions: postmaster.functions,
             descriptors: postmaster.descriptors,
-            folder: postmaster.folder,
+            folder,
+            fence,
             cluster: Cluster::new(postmaster.policy),
             sessions: Sessions::new(postmaster.max_sessions),
             children: Vec::new(),
@@ -380,7 +384,7 @@ impl Server {
     }
 
     fn open_session(&mut self, socket: ControlSocket) -> io::Result<Option<u64>> {
-        let Some(number) = self.sessions.open(socket)? else { return Ok(None) };
+        let Some(number) = self.sessions.open(socket, self.fence)? else { return Ok(None) };
         let listening = match self.sessions.descriptor(number) {
             Some(fd) => self.listen_to(fd, Token::Session(number)),
             None => Ok(()),
@@ -472,6 +476,15 @@ impl Server {
             }
         }
     }
+}
+
+fn new_epoll(fence: Fence) -> io::Result<Epoll> {
+    Ok(Epoll(fence.raise(Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?.0)?))
+}
+
+fn reopen_read_only(slots: &WorkerSlots, fence: Fence) -> io::Result<OwnedFd> {
+    let path = format!("/proc/self/fd/{}", slots.region().as_fd().as_raw_fd());
+    fence.raise(std::fs::File::open(path)?)
 }
 
 fn hold_liveness(slots: &Arc<WorkerSlots>) -> io::Result<()> {

@@ -5,6 +5,7 @@
 //! peer's pidfd is taken when it connects, while the connection proves that it lives.
 
 use crate::registry::NotifyTarget;
+use crate::sys::close::Fence;
 use bgw_core::Pid;
 use bgw_core::control::{ControlSocket, PROTOCOL, Received, Refusal, Reply, Request, ShutdownMode};
 use bgw_core::shared::LAYOUT_TAG;
@@ -66,7 +67,8 @@ impl Sessions {
     }
 
     /// Takes a new connection; its number, or `None` when it was turned away.
-    pub(crate) fn open(&mut self, mut socket: ControlSocket) -> io::Result<Option<u64>> {
+    pub(crate) fn open(&mut self, socket: ControlSocket, fence: Fence) -> io::Result<Option<u64>> {
+        let mut socket = ControlSocket::from(fence.raise(socket)?);
         socket.set_nonblocking(true)?;
         let (pid, uid, _) = socket.peer_credentials()?;
         let ours = nix::unistd::geteuid().as_raw();
@@ -82,7 +84,7 @@ impl Sessions {
             let _ = socket.send_reply(&Reply::Refused { reason, detail }, &[]);
             return Ok(None);
         }
-        let pidfd = socket.peer_pidfd()?;
+        let pidfd = fence.raise(socket.peer_pidfd()?)?;
         let number = self.next;
         self.next += 1;
         self.by_pid.entry(pid).or_default().push(number);

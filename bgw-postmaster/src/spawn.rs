@@ -7,13 +7,15 @@
 //!
 //! All signals stay blocked until the worker unblocks them, but SIGQUIT and the postmaster's death,
 //! which are heard from the moment their handlers stand. Nothing of the postmaster is dropped in the
-//! child: it leaves by `_exit`, and what it must not have is closed by number.
+//! child: it leaves by `_exit`, and the postmaster's own descriptors are closed by number.
 //!
 //! The clean-up mark of a worker with shared state is set before its main and cleared after it: a
 //! worker that leaves in between, even by `exit(0)`, has crashed.
 
 use crate::functions::Functions;
-use crate::sys::{close, end, signals, title::Title};
+use crate::sys::close::Fence;
+use crate::sys::title::Title;
+use crate::sys::{end, signals};
 use bgw_core::attachment::Inherited;
 use bgw_core::process::{self, WorkerProcess};
 use bgw_core::{Attachment, BackgroundWorker, EntryPoint, WorkerFlags, WorkerHandle};
@@ -22,7 +24,7 @@ use std::convert::Infallible;
 use std::error::Error;
 use std::ffi::CString;
 use std::io::{self, Write};
-use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::fd::OwnedFd;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
@@ -34,7 +36,7 @@ pub(crate) struct Birth<'a> {
     pub(crate) restarts: u32,
     pub(crate) family: Inherited,
     pub(crate) descriptors: Arc<Vec<(String, OwnedFd)>>,
-    pub(crate) lock: Option<RawFd>,
+    pub(crate) fence: Fence,
     pub(crate) functions: &'a Functions,
     pub(crate) title: &'a mut Title,
 }
@@ -63,12 +65,7 @@ fn be_born_and_work(birth: Birth<'_>) -> Result<(), Box<dyn Error + Send + Sync>
     if !signals::die_with(postmaster, bgw_core::sys::signals::POSTMASTER_DEATH)? {
         return Err("the postmaster died during the start".into());
     }
-    let mut keep = vec![0, 1, 2];
-    keep.push(birth.family.doorbell.as_raw_fd());
-    keep.push(birth.family.postmaster_pidfd.as_raw_fd());
-    keep.extend(birth.lock);
-    keep.extend(birth.descriptors.iter().map(|(_, fd)| fd.as_raw_fd()));
-    close::close_all_but(&mut keep)?;
+    birth.fence.close_above()?;
     birth.title.show(&format!("bgworker: {}", birth.worker.name()));
 
     if let EntryPoint::Command { program, args } = birth.worker.entry() {

@@ -66,6 +66,19 @@ impl AsFd for ControlSocket {
     }
 }
 
+impl From<OwnedFd> for ControlSocket {
+    /// A socket that came from elsewhere: one that is no control socket fails at its first use.
+    fn from(fd: OwnedFd) -> Self {
+        Self { fd }
+    }
+}
+
+impl From<ControlSocket> for OwnedFd {
+    fn from(socket: ControlSocket) -> Self {
+        socket.fd
+    }
+}
+
 fn new_socket() -> io::Result<OwnedFd> {
     Ok(socket(AddressFamily::Unix, SockType::SeqPacket, SockFlag::SOCK_CLOEXEC, None)?)
 }

@@ -4,6 +4,7 @@
 //! allocator's for one, stays locked in the child for ever. So a [`SingleThreaded`] proof is needed,
 //! and it comes from counting.
 
+use super::close::Fence;
 use bgw_core::Pid;
 use std::fs::File;
 use std::io;
@@ -25,6 +26,11 @@ impl ThreadCounter {
     /// For the calling process.
     pub(crate) fn new() -> io::Result<Self> {
         Ok(Self { task_folder: File::open("/proc/self/task")?, pid: Pid::this() })
+    }
+
+    /// The same, with its descriptor above the fence.
+    pub(crate) fn raised(self, fence: Fence) -> io::Result<Self> {
+        Ok(Self { task_folder: fence.raise(self.task_folder)?.into(), ..self })
     }
 
     /// How many threads there are. The kernel counts them as links of `/proc/self/task`.

@@ -1,6 +1,7 @@
 //! What the postmaster and its children do to their own process: signals, session, parent-death
 //! signal.
 
+use super::close::Fence;
 use bgw_core::Pid;
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
@@ -11,12 +12,15 @@ pub(crate) const HEARD: [Signal; 4] =
     [Signal::SIGTERM, Signal::SIGINT, Signal::SIGQUIT, Signal::SIGHUP];
 
 /// A descriptor on which [`HEARD`] arrive. They must be blocked.
-pub(crate) fn listen() -> io::Result<SignalFd> {
+pub(crate) fn listen(fence: Fence) -> io::Result<SignalFd> {
     let mut mask = SigSet::empty();
     for signal in HEARD {
         mask.add(signal);
     }
-    Ok(SignalFd::with_flags(&mask, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?)
+    let fd = SignalFd::with_flags(&mask, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?;
+    let raised = fence.raise(fd)?;
+    // SAFETY: a duplicate of a signalfd is one.
+    Ok(unsafe { SignalFd::from_owned_fd(raised) })
 }
 
 fn set_all(signals: impl IntoIterator<Item = Signal>, handler: SigHandler) -> io::Result<()> {

@@ -2,8 +2,8 @@
 
 use crate::{Arguments, leftovers};
 use bgw_backend::{
-    Backend, BackgroundWorker, ExitCause, Handle, Pid, RestartPolicy, ShutdownMode, Worker,
-    WorkerError, WorkerStatus, entry,
+    Backend, BackgroundWorker, ExitCause, Handle, Pid, RestartPolicy, ShutdownMode, StartTime,
+    Worker, WorkerError, WorkerStatus, entry,
 };
 use bgw_examples::worker_spi;
 use bgw_postmaster::{Launched, Postmaster};
@@ -57,14 +57,18 @@ pub(crate) fn run(arguments: &Arguments) -> Result<String> {
     if let Some(kept) = &kept {
         say!(demo, "database, settings, log and control socket stay in {}", kept.display());
     }
+    let dynamic = demo.nothing_starts_before_its_phase()?;
+    demo.backend.advance(StartTime::RecoveryFinished)?;
+    say!(demo, "the cluster has finished its recovery: workers may start");
     demo.static_workers_run()?;
-    let dynamic = demo.dynamic_workers_start()?;
+    demo.dynamic_workers_start(&dynamic)?;
     demo.totals_are_folded()?;
     demo.a_killed_worker_is_restarted()?;
     demo.a_worker_ends_by_itself()?;
     demo.a_full_array_is_refused(&dynamic)?;
     demo.a_dynamic_worker_is_terminated(&dynamic)?;
     let churn = demo.workers_come_and_go(Duration::from_secs(arguments.seconds))?;
+    drop(dynamic);
     demo.everything_stops(&launched)?;
     Ok(format!(
         "in {:.1} s: {churn}, {} totals of {DELTAS} deltas each, no process and no shared memory left",
@@ -102,6 +106,7 @@ fn launch(folder: &Path, settings: &Path) -> Result<Launched> {
     let mut postmaster = Postmaster::builder()
         .max_workers(16)
         .runtime_dir(folder)
+        .initial_phase(StartTime::PostmasterStart)
         .function(worker_spi::FUNCTION, entry(move |worker| worker_spi::main(worker, &settings)))
         .function("sleeper", entry(sleeper))
         .function("quick", |_| Ok(()))
@@ -144,27 +149,41 @@ impl Demo {
         Ok(())
     }
 
-    fn dynamic_workers_start(&self) -> Result<Vec<Handle>> {
+    fn nothing_starts_before_its_phase(&self) -> Result<Vec<Handle>> {
         let mut handles = Vec::new();
         for schema in STATIC_WORKERS + 1..=STATIC_WORKERS + DYNAMIC_WORKERS {
             let worker = worker_spi::worker(schema, RestartPolicy::Never)?;
-            let begin = Instant::now();
             let handle = self.backend.register(&worker)?;
-            let first = handle.status();
-            started(&handle)?;
-            let micros = begin.elapsed().as_micros();
-            say!(
-                self,
-                "dynamic {}: {handle} {first} -> {} ({micros} us)",
-                worker.name(),
-                handle.status()
-            );
+            self.backend.ping()?;
+            say!(self, "dynamic {}: {handle} {}", worker.name(), handle.status());
+            if handle.status() != WorkerStatus::NotYetStarted {
+                return Err(format!("{handle} started before its phase").into());
+            }
             handles.push(handle);
         }
-        for handle in &handles {
-            handle.wait_for_ready_timeout(PATIENCE)?;
-        }
         Ok(handles)
+    }
+
+    fn dynamic_workers_start(&self, handles: &[Handle]) -> Result<()> {
+        for handle in handles {
+            started(handle)?;
+            handle.wait_for_ready_timeout(PATIENCE)?;
+            say!(self, "dynamic {handle}: {}", handle.status());
+        }
+        let worker = self.simple("sleeper", RestartPolicy::Never)?;
+        let begin = Instant::now();
+        let handle = self.backend.register(&worker)?;
+        started(&handle)?;
+        let start = begin.elapsed().as_micros();
+        let begin = Instant::now();
+        handle.terminate()?;
+        handle.wait_for_shutdown_timeout(PATIENCE)?;
+        let stop = begin.elapsed().as_micros();
+        say!(
+            self,
+            "one more: registered to started in {start} us, terminated to stopped in {stop} us"
+        );
+        Ok(())
     }
 
     /// Rows go in as any client of the database would put them; the workers are woken by latch.
