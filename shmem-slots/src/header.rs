@@ -82,6 +82,7 @@ pub(crate) fn write(cells: &[AtomicU64], layout: &Layout, options: &Options) {
 ///
 /// # Errors
 /// The first field that does not fit, by name.
+#[cfg(not(loom))]
 pub(crate) fn check(cells: &[AtomicU64], wanted: Shape, tag: u64) -> Result<Layout, AttachError> {
     let short = |expected: usize| AttachError::Short {
         expected: expected as u64 * 8,

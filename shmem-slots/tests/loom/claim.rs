@@ -1,0 +1,65 @@
+//! Who gets a slot.
+
+use crate::{published, slots};
+use loom::sync::Arc;
+use loom::thread;
+use shmem_slots::{ClaimError, State};
+
+/// Fails when the swap of a claim is a plain store: both get the slot.
+#[test]
+fn two_claimants_of_one_slot_one_wins_and_the_other_is_told_that_it_is_full() {
+    loom::model(|| {
+        let slots = Arc::new(slots(1));
+        let other = Arc::clone(&slots);
+        let thread = thread::spawn(move || match other.claim(2) {
+            Ok(claim) => claim.publish(0).map(|_| 1).unwrap(),
+            Err(ClaimError::Full { capacity: 1, .. }) => 0,
+            Err(error) => panic!("{error}"),
+        });
+        let mine = match slots.claim(1) {
+            Ok(claim) => claim.publish(0).map(|_| 1).unwrap(),
+            Err(ClaimError::Full { capacity: 1, .. }) => 0,
+            Err(error) => panic!("{error}"),
+        };
+        assert_eq!(mine + thread.join().unwrap(), 1);
+    });
+}
+
+/// The sweeper takes the slot of a claimer that it holds for dead while that one goes on. Fails when
+/// the publication is a plain store: the slot is free and published at once.
+#[test]
+fn a_claim_against_its_sweep_ends_published_or_free_and_never_both() {
+    loom::model(|| {
+        let slots = Arc::new(slots(1));
+        let claimer = Arc::clone(&slots);
+        let thread = thread::spawn(move || {
+            let mut claim = claimer.claim(7).unwrap();
+            let written = claim.write(&[3, 3]).is_ok();
+            (written, claim.publish(0).is_ok())
+        });
+        let swept = slots.sweep(|owner| owner == 7);
+        let (written, published) = thread.join().unwrap();
+        assert!(written || !published);
+        assert_eq!(swept == 1, !published, "one of the two has it, and not both");
+        let state = slots.snapshot(0).unwrap().state();
+        assert_eq!(state == State::Published, published);
+        assert_eq!(state == State::Free, !published);
+    });
+}
+
+/// A claim that nobody finishes is found, whenever the sweep comes. Fails when the mark in the
+/// change hints comes after the swap, or is left out.
+#[test]
+fn a_claimer_that_stops_anywhere_is_swept_afterwards() {
+    loom::model(|| {
+        let slots = Arc::new(slots(1));
+        let dead = Arc::clone(&slots);
+        let thread = thread::spawn(move || std::mem::forget(dead.claim(7)));
+        // A sweep for somebody else in the meantime must not lose the mark; nor must a drain.
+        slots.sweep(|owner| owner == 9);
+        slots.drain_changes(|_, _| {});
+        thread.join().unwrap();
+        assert_eq!(slots.sweep(|owner| owner == 7), 1);
+        let _ = published(&slots, 5);
+    });
+}

@@ -1,0 +1,63 @@
+//! What a reader gets.
+
+use crate::{published, slots};
+use loom::sync::Arc;
+use loom::thread;
+use shmem_slots::Key;
+
+/// Fails when the publication is relaxed (W1), or the look of the reader is (R1).
+#[test]
+fn who_sees_a_slot_published_reads_its_whole_payload() {
+    loom::model(|| {
+        let slots = Arc::new(slots(1));
+        let writer = Arc::clone(&slots);
+        let thread = thread::spawn(move || published(&writer, 7));
+        let key = Key { index: 0, generation: 1 };
+        if let Ok(value) = slots.read(key) {
+            assert_eq!(value, [7, 7]);
+        }
+        thread.join().unwrap();
+        assert_eq!(slots.read(key), Ok([7, 7]));
+    });
+}
+
+/// A slow reader is overtaken by free and reuse. Fails without the fence of the writer (W2) or of
+/// the reader (R2).
+#[test]
+fn a_copy_never_mixes_two_tenants() {
+    loom::model(|| {
+        let slots = Arc::new(slots(1));
+        let key = published(&slots, 7);
+        let manager = Arc::clone(&slots);
+        let thread = thread::spawn(move || {
+            manager.free(key).unwrap();
+            published(&manager, 9);
+        });
+        if let Ok(value) = slots.read(key) {
+            assert_eq!(value, [7, 7]);
+        }
+        thread.join().unwrap();
+        assert!(slots.read(key).is_err());
+    });
+}
+
+/// Fails without the fence of the manager (W3) or of the reader (R3), or with one buffer.
+#[test]
+fn a_report_is_one_of_those_written_and_whole() {
+    loom::model(|| {
+        let slots = Arc::new(slots(1));
+        let key = published(&slots, 1);
+        slots.write_report(key, &[1, 1]).unwrap();
+        let manager = Arc::clone(&slots);
+        let thread = thread::spawn(move || {
+            manager.write_report(key, &[2, 2]).unwrap();
+            manager.write_report(key, &[3, 3]).unwrap();
+        });
+        // None: the reader was overtaken too often.
+        if let Some([first, second]) = slots.read_report(key) {
+            assert_eq!(first, second);
+        }
+        thread.join().unwrap();
+        assert_eq!(slots.read_report(key), Some([3, 3]));
+    });
+}
