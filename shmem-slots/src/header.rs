@@ -15,6 +15,7 @@
 //! The magic is stored last: a region that is half made has none. Read back, every field is
 //! untrusted; what is used afterwards is computed anew from the checked values.
 
+#[cfg(not(loom))]
 use crate::error::AttachError;
 use crate::hints::Hints;
 use crate::layout::{HEADER, Layout, MAX_CAPACITY, Shape};

@@ -114,6 +114,13 @@ impl<T: Pod, R: Pod, M: Memory> Slots<T, R, M> {
         Hints::new(self.memory.cells(), &self.layout.changed)
     }
 
+    /// For models: a hint that may be wrong.
+    #[cfg(loom)]
+    #[doc(hidden)]
+    pub fn hint_free(&self, index: u32) {
+        self.free_hints().set(index);
+    }
+
     pub(crate) fn is_read_only(&self) -> bool {
         self.memory.access() == Access::ReadOnly
     }
