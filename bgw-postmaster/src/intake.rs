@@ -4,6 +4,8 @@
 //! resolved to a living child or an attached program; anything else becomes nobody.
 
 use crate::registry::NotifyTarget;
+use crate::rules::Event;
+use crate::server::Server;
 use bgw_core::shared::{CorruptRecord, WorkerSlots, flag};
 use bgw_core::{BackgroundWorker, Pid};
 use shmem_slots::{Key, Snapshot, State};
@@ -41,4 +43,72 @@ pub(crate) fn take_in(
     let notify = worker.notify().and_then(resolve);
     let terminate = word.flags() & flag::TERMINATE != 0;
     Ok(Found { key, worker: Arc::new(worker), notify, terminate })
+}
+
+impl Server {
+    /// The slots that changed: new ones are taken in, terminate requests passed on.
+    pub(crate) fn look_at_changes(&mut self) {
+        let mut changed: Vec<(u32, Snapshot)> = Vec::new();
+        self.slots.drain_changes(|index, word| changed.push((index, word)));
+        for (index, word) in changed {
+            self.slot_changed(index, word);
+        }
+    }
+
+    fn slot_changed(&mut self, index: u32, word: Snapshot) {
+        if word.state() != State::Published {
+            return;
+        }
+        let key = Key { index, generation: word.generation() };
+        if self.cluster.registry.get(key).is_some() {
+            if word.flags() & flag::TERMINATE != 0 {
+                self.step(Event::TerminateAsked(key));
+            }
+            return;
+        }
+        if self.cluster.registry.at(index).is_some() {
+            // Our worker's slot says another generation: somebody scribbled. Our list is the truth.
+            self.say_corrupt(index, "the generation of a registered worker was overwritten");
+            return;
+        }
+        let sessions = &self.sessions;
+        let by_pid = &self.by_pid;
+        let resolve = |pid| {
+            let child = by_pid.get(&pid).map(|&key| NotifyTarget::Child { key, pid });
+            child.or_else(|| sessions.target(pid))
+        };
+        match take_in(&self.slots, index, word, resolve) {
+            Ok(found) => self.step(Event::Registered {
+                key: found.key,
+                worker: found.worker,
+                notify: found.notify,
+                terminate: found.terminate,
+            }),
+            Err(Refused::Changing) => {}
+            Err(refused @ Refused::Corrupt(_)) => {
+                self.say_corrupt(index, &refused.to_string());
+                if let Err(error) = self.slots.free(key) {
+                    tracing::debug!("freeing slot {index} failed: {error}");
+                }
+            }
+        }
+    }
+
+    /// Once, and then at each power of two: a hostile backend must not fill the log.
+    pub(crate) fn say_corrupt(&mut self, index: u32, what: &str) {
+        self.corrupt_slots_seen += 1;
+        if self.corrupt_slots_seen.is_power_of_two() {
+            tracing::error!(count = self.corrupt_slots_seen, "slot {index} is corrupt: {what}");
+        }
+    }
+
+    /// Gives back what a process that has gone had half done, and takes in what it had published
+    /// without ringing.
+    pub(crate) fn sweep(&mut self, gone: Pid) {
+        let swept = self.slots.sweep(|owner| owner == gone.get());
+        if swept > 0 {
+            tracing::debug!("swept {swept} slots that process {gone} had claimed");
+        }
+        self.look_at_changes();
+    }
 }

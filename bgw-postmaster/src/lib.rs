@@ -32,9 +32,9 @@
 //!
 //! It does not: run workers as threads, poll, restart itself.
 //!
-//! Reading order: [`postmaster`] (build, launch, run), `server` (the loop), [`rules`] (what follows
-//! from what), `perform` (actions to system calls), `spawn` (a child's first steps), [`registry`],
-//! `intake`, `sessions`, `folder`, [`timers`].
+//! Reading order: [`postmaster`] (build, launch, run), `server` (state), `event_loop`, [`rules`] (what
+//! follows from what), `perform` (actions to system calls), `spawn` (a child's first steps), `reap`,
+//! [`registry`], `intake`, `peers` and `sessions`, `folder`, [`timers`].
 
 pub mod error;
 pub mod functions;
@@ -43,9 +43,12 @@ pub mod registry;
 pub mod rules;
 pub mod timers;
 
+mod event_loop;
 mod folder;
 mod intake;
+mod peers;
 mod perform;
+mod reap;
 mod server;
 mod sessions;
 mod spawn;

@@ -4,9 +4,10 @@
 //! concerns, a slot or a process; none walks a list, but those that are for everybody.
 
 use crate::error::RunError;
+use crate::event_loop::Token;
 use crate::registry::{NotifyTarget, Told};
 use crate::rules::{Action, Ending, Event, Note};
-use crate::server::{Child, STARTS_IN_A_ROW, Server};
+use crate::server::{Child, Server};
 use crate::spawn::{self, Birth};
 use crate::sys::end;
 use crate::sys::fork::{Forked, fork};
@@ -20,6 +21,9 @@ use shmem_slots::{Key, Snapshot};
 use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
+
+/// How many workers are forked before other events are looked at.
+const STARTS_IN_A_ROW: usize = 100;
 
 impl Server {
     pub(crate) fn perform(&mut self, action: Action) {
@@ -95,7 +99,7 @@ impl Server {
         };
         let watched =
             pidfd::open(pid).and_then(|pidfd| self.fence.raise(pidfd)).and_then(|pidfd| {
-                self.listen_to_child(&pidfd, key.index)?;
+                self.listen_to(&pidfd, Token::Child(key.index))?;
                 Ok(pidfd)
             });
         match watched {

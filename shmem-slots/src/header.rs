@@ -18,7 +18,9 @@
 #[cfg(not(loom))]
 use crate::error::AttachError;
 use crate::hints::Hints;
-use crate::layout::{HEADER, Layout, MAX_CAPACITY, Shape};
+#[cfg(not(loom))]
+use crate::layout::{HEADER, MAX_CAPACITY};
+use crate::layout::{Layout, Shape};
 use crate::primitive::{AtomicU64, Ordering};
 use crate::slots::Options;
 use crate::word::Snapshot;

@@ -153,6 +153,7 @@ impl<'a> Hints<'a> {
 }
 
 #[cfg(all(test, not(loom)))]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
     use crate::layout::Shape;

@@ -78,7 +78,7 @@ impl Value {
 
     /// The text, if it is one.
     #[must_use]
-    pub const fn as_text(&self) -> Option<&str> {
+    pub fn as_text(&self) -> Option<&str> {
         if let Self::Text(text) = self { Some(text.as_str()) } else { None }
     }
 }

@@ -66,7 +66,7 @@ pub fn hold(words: &'static [AtomicU64]) -> io::Result<()> {
     // The low half of a cell is its first four bytes on a little-endian machine.
     let low = if cfg!(target_endian = "big") { 4 } else { 0 };
     let word_address = std::ptr::from_ref(first).addr().wrapping_add(low);
-    head.futex_offset = word_address.wrapping_sub(first_entry.addr()).cast_signed() as libc::c_long;
+    head.futex_offset = word_address.wrapping_sub(first_entry.addr()) as libc::c_long;
     // SAFETY: `head` and all entries are leaked, so they outlive the thread; the list is circular
     // through `head.list`; entries and cells have the same stride of eight bytes, so `futex_offset`
     // leads from each entry to its word, and `words` is 'static. The kernel reads the list only
