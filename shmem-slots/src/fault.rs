@@ -40,8 +40,8 @@ pub(crate) use armed::point;
 
 #[cfg(feature = "fault")]
 mod armed {
+    use crate::primitive::private::{AtomicU32, Ordering};
     use std::sync::OnceLock;
-    use std::sync::atomic::{AtomicU32, Ordering};
 
     struct Armed {
         point: String,

@@ -8,3 +8,15 @@ pub use std::sync::atomic::{AtomicU64, Ordering, fence};
 
 #[cfg(loom)]
 pub use loom::sync::atomic::{AtomicU64, Ordering, fence};
+
+/// Atomics of one process, for what lies outside the cells and is no part of any model: tables that a
+/// signal handler reads, counters of crash points.
+#[cfg(not(loom))]
+pub(crate) mod private {
+    pub(crate) use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
+}
+
+#[cfg(all(loom, feature = "fault"))]
+pub(crate) mod private {
+    pub(crate) use std::sync::atomic::{AtomicU32, Ordering};
+}

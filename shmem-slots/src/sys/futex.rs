@@ -2,10 +2,10 @@
 
 use crate::futex::{Half, MAX_WATCHES, Unsupported, WaitError, Watch, Woken};
 use crate::primitive::AtomicU64;
+use crate::primitive::private::AtomicU32;
 use rustix::io::Errno;
 use rustix::thread::futex::{self, Flags, Wait, WaitFlags, WaitvFlags};
 use rustix::time::{ClockId, Timespec, clock_gettime};
-use std::sync::atomic::AtomicU32;
 use std::time::Instant;
 
 /// Where a half of a cell lies.

@@ -9,9 +9,9 @@
 //!
 //! The table is read in the handler, so it is fixed in size and made of atomics.
 
+use crate::primitive::private::{AtomicBool, AtomicUsize, Ordering};
 use std::io;
 use std::sync::Once;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 const GUARDS: usize = 64;
 

@@ -1,0 +1,79 @@
+//! The promise: a registration is whole or not at all, and its error says what to do.
+//!
+//! Would catch: a slot that stays taken after a refusal, a description that changes on its way, a
+//! doorbell that is not rung.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod support;
+
+use bgw_backend::{BackgroundWorker, Error, Pid, RestartPolicy, StartTime, WorkerFlags};
+use support::{family, family_with, key, worker};
+
+#[test]
+fn what_is_registered_stands_in_the_slot_and_the_bell_is_rung() {
+    let (straw, backend) = family(4);
+    let description = BackgroundWorker::builder("the name")
+        .worker_type("the type")
+        .library("/lib/x.so", "main")
+        .flags(WorkerFlags::SHMEM_ACCESS | WorkerFlags::INTERRUPTIBLE)
+        .start_time(StartTime::ConsistentState)
+        .restart(RestartPolicy::after_secs(7))
+        .main_arg(u64::MAX)
+        .extra(&[9; 128])
+        .tag("db1")
+        .build()
+        .unwrap();
+    assert!(!straw.rung());
+    let handle = backend.register(&description).unwrap();
+    assert!(straw.rung());
+    let record = straw.slots.read(key(&handle)).unwrap();
+    assert_eq!(record.decode().unwrap(), description);
+    assert_eq!(record.registered_by(), Some(Pid::this()));
+    let mut changed = Vec::new();
+    straw.slots.drain_changes(|index, _| changed.push(index));
+    assert_eq!(changed, [handle.id().slot()]);
+}
+
+#[test]
+fn a_full_array_is_refused_at_once_with_both_numbers() {
+    let (straw, backend) = family(2);
+    let first = backend.register(&worker()).unwrap();
+    backend.register(&worker()).unwrap();
+    let refused = backend.register(&worker()).unwrap_err();
+    assert!(matches!(refused, Error::NoFreeSlot { capacity: 2, in_use: 2 }), "{refused}");
+    assert!(refused.to_string().contains("max_workers"), "it says what to do: {refused}");
+    straw.end(&first, &support::report(0));
+    backend.register(&worker()).unwrap();
+}
+
+#[test]
+fn a_refused_notify_target_leaves_no_slot_behind() {
+    let (straw, backend) = family(2);
+    let stranger = Pid::new(1).unwrap();
+    let description = BackgroundWorker::builder("w").function("f").notify(stranger).build();
+    let refused = backend.register(&description.unwrap()).unwrap_err();
+    assert!(matches!(refused, Error::NotifyTarget { asked, .. } if asked == stranger));
+    assert_eq!(straw.slots.in_use(), 0);
+}
+
+#[test]
+fn a_read_only_backend_looks_but_does_not_register_or_terminate() {
+    let (straw, backend) = family_with(2, true);
+    assert!(matches!(backend.register(&worker()), Err(Error::ReadOnly)));
+    let mut claim = straw.slots.claim(5).unwrap();
+    claim.write(&bgw_core::shared::WorkerRecord::encode(&worker(), Pid::this())).unwrap();
+    claim.publish(0).unwrap();
+    let workers = backend.workers();
+    assert_eq!(workers.len(), 1);
+    let handle = backend.handle(workers[0].handle);
+    assert!(matches!(handle.terminate(), Err(Error::ReadOnly)));
+    assert!(matches!(handle.set_latch(), Err(Error::ReadOnly)));
+}
+
+#[test]
+fn a_dead_postmaster_registers_nothing() {
+    let (straw, backend) = family(2);
+    straw.die();
+    assert!(matches!(backend.register(&worker()), Err(Error::PostmasterDied { .. })));
+    assert_eq!(straw.slots.in_use(), 0);
+}

@@ -1,0 +1,122 @@
+//! A postmaster of straw: it welcomes one backend and then does with the slots what a test says.
+//!
+//! The backend crate knows the postmaster by shared memory and messages alone, so its own tests need
+//! no real one. Everything together is tested in `bgw-examples`.
+#![allow(dead_code, reason = "each test file uses its own part")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, unreachable_pub)]
+
+use bgw_backend::{Backend, BackgroundWorker, ExitCause, ExitReport, Handle, Pid, WorkerHandle};
+use bgw_core::Attachment;
+use bgw_core::control::{ControlSocket, PROTOCOL, Received, Reply, Request};
+use bgw_core::shared::area::Area;
+use bgw_core::shared::{ReportRecord, WorkerSlots, flag};
+use bgw_core::sys::{eventfd, pidfd, robust};
+use shmem_slots::Key;
+use shmem_slots::primitive::Ordering;
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::{Duration, SystemTime};
+
+/// How long a test waits for something that must come.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+
+pub const INCARNATION: u32 = 0x1234_5679;
+
+pub struct Straw {
+    pub slots: WorkerSlots,
+    pub doorbell: OwnedFd,
+}
+
+/// A postmaster of straw and a backend of it.
+pub fn family(capacity: u32) -> (Straw, Backend) {
+    family_with(capacity, false)
+}
+
+pub fn family_with(capacity: u32, read_only: bool) -> (Straw, Backend) {
+    let slots = WorkerSlots::create(&Attachment::region_options(capacity)).unwrap();
+    let area = Area::new(&slots);
+    area.set_incarnation(INCARNATION);
+    for word in area.liveness_words() {
+        word.store(u64::from(Pid::this().get() | robust::WAITERS), Ordering::Release);
+    }
+    let straw = Straw { slots, doorbell: eventfd::new_doorbell().unwrap() };
+    let (mut ours, theirs) = ControlSocket::pair().unwrap();
+    let backend = std::thread::scope(|scope| {
+        let backend = scope.spawn(move || Backend::over(theirs).unwrap());
+        straw.welcome(&mut ours, read_only);
+        backend.join().unwrap()
+    });
+    (straw, backend)
+}
+
+impl Straw {
+    fn welcome(&self, socket: &mut ControlSocket, read_only: bool) {
+        let Received::Message { message: Request::Hello { .. }, .. } =
+            socket.recv_request().unwrap()
+        else {
+            panic!("no hello");
+        };
+        let me = Pid::this();
+        let process = pidfd::open(me).unwrap();
+        let reply = Reply::Welcome {
+            protocol: PROTOCOL,
+            postmaster: me,
+            owner: me,
+            liveness: 1,
+            read_only,
+        };
+        let region = self.slots.region().as_fd();
+        let all = [region, process.as_fd(), self.doorbell.as_fd()];
+        let fds = if read_only { &all[..2] } else { &all[..] };
+        socket.send_reply(&reply, fds).unwrap();
+    }
+
+    pub fn rung(&self) -> bool {
+        eventfd::take_rings(&self.doorbell).unwrap()
+    }
+
+    pub fn start(&self, handle: &Handle, pid: u32) {
+        self.slots.update(key(handle), pid, flag::STARTED).unwrap();
+    }
+
+    pub fn rest(&self, handle: &Handle, report: &ExitReport) {
+        self.slots.write_report(key(handle), &ReportRecord::encode(report)).unwrap();
+        self.slots.update(key(handle), 0, flag::STOPPED).unwrap();
+    }
+
+    pub fn end(&self, handle: &Handle, report: &ExitReport) {
+        self.slots.write_report(key(handle), &ReportRecord::encode(report)).unwrap();
+        self.slots.free(key(handle)).unwrap();
+    }
+
+    /// What the kernel does to the liveness words when the postmaster ends.
+    pub fn die(&self) {
+        for word in Area::new(&self.slots).liveness_words() {
+            word.store(u64::from(robust::OWNER_DIED | robust::WAITERS), Ordering::Release);
+            shmem_slots::futex::wake_all(word);
+        }
+    }
+}
+
+pub fn key(handle: &Handle) -> Key {
+    let id: WorkerHandle = handle.id();
+    Key { index: id.slot(), generation: id.generation() }
+}
+
+pub fn worker() -> BackgroundWorker {
+    BackgroundWorker::builder("w").function("f").build().unwrap()
+}
+
+pub fn report(code: u8) -> ExitReport {
+    ExitReport {
+        cause: ExitCause::Exited(code),
+        pid: Pid::new(77),
+        restarts: 0,
+        requested: false,
+        unregistered: true,
+        ended_at: SystemTime::UNIX_EPOCH,
+        ran_for: Duration::from_millis(3),
+        user_time: Duration::ZERO,
+        system_time: Duration::ZERO,
+        max_rss_kib: 1,
+    }
+}

@@ -1,0 +1,147 @@
+//! The promise: a status is what the word says, and each wait ends on its event, its deadline or the
+//! postmaster's death.
+//!
+//! Would catch: a state that reads as another, a wait that sleeps through its event, a stale handle
+//! that waits for the slot's next tenant.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod support;
+
+use bgw_backend::{Handle, Pid, WaitError, WorkerHandle, WorkerStatus, wait_all, wait_any};
+use bgw_core::shared::flag;
+use std::time::Duration;
+use support::{INCARNATION, PATIENCE, family, key, report, worker};
+
+fn running(pid: u32) -> WorkerStatus {
+    WorkerStatus::Started(Pid::new(pid).unwrap())
+}
+
+#[test]
+fn every_word_of_a_slot_has_one_status() {
+    let (straw, backend) = family(2);
+    let handle = backend.register(&worker()).unwrap();
+    assert_eq!(handle.status(), WorkerStatus::NotYetStarted);
+    straw.start(&handle, 42);
+    assert_eq!(handle.status(), running(42));
+    assert!(!handle.is_ready());
+    straw.slots.set_flags(key(&handle), flag::READY).unwrap();
+    assert!(handle.is_ready());
+    straw.rest(&handle, &report(1));
+    assert_eq!(handle.status(), WorkerStatus::Stopped(Some(report(1))));
+    straw.start(&handle, 43);
+    assert_eq!(handle.status(), running(43));
+    straw.end(&handle, &report(3));
+    assert_eq!(handle.status(), WorkerStatus::Stopped(Some(report(3))));
+    let next = backend.register(&worker()).unwrap();
+    assert_eq!(next.id().slot(), handle.id().slot(), "the lowest free slot is used again");
+    assert_eq!(handle.status(), WorkerStatus::Stopped(None));
+    straw.start(&next, 44);
+    assert_eq!(handle.status(), WorkerStatus::Stopped(None), "never the next tenant's");
+}
+
+#[test]
+fn a_handle_of_another_life_or_of_no_slot_answers_stopped() {
+    let (straw, backend) = family(2);
+    let handle = backend.register(&worker()).unwrap();
+    straw.start(&handle, 42);
+    let id = handle.id();
+    let other_life = WorkerHandle::new(id.slot(), id.generation(), INCARNATION + 2);
+    let no_slot = WorkerHandle::new(9999, id.generation(), INCARNATION);
+    for stale in [other_life, no_slot] {
+        let stale = backend.handle(stale);
+        assert_eq!(stale.status(), WorkerStatus::Stopped(None));
+        assert_eq!(stale.wait_for_startup().unwrap(), WorkerStatus::Stopped(None));
+        stale.terminate().unwrap();
+    }
+    assert_eq!(straw.slots.look(key(&handle)).unwrap().flags() & flag::TERMINATE, 0);
+}
+
+/// Waits in a thread, and does `then` once the thread sleeps (or is about to).
+fn wait_while(
+    wait: impl FnOnce() -> Result<WorkerStatus, WaitError> + Send + 'static,
+    then: impl FnOnce(),
+) -> Result<WorkerStatus, WaitError> {
+    let (tell, told) = std::sync::mpsc::channel();
+    let thread = std::thread::spawn(move || {
+        tell.send(()).unwrap();
+        wait()
+    });
+    told.recv().unwrap();
+    then();
+    thread.join().unwrap()
+}
+
+#[test]
+fn each_wait_ends_on_its_event() {
+    let (straw, backend) = family(2);
+    let handle = backend.register(&worker()).unwrap();
+    let clone = || -> Handle { handle.clone() };
+    let waiter = clone();
+    let status = wait_while(move || waiter.wait_for_startup(), || straw.start(&handle, 42));
+    assert_eq!(status.unwrap(), running(42));
+    let waiter = clone();
+    let ready = || assert!(straw.slots.set_flags_and_wake(key(&handle), flag::READY).is_ok());
+    assert_eq!(wait_while(move || waiter.wait_for_ready(), ready).unwrap(), running(42));
+    let waiter = clone();
+    let end = || straw.end(&handle, &report(0));
+    let status = wait_while(move || waiter.wait_for_shutdown(), end);
+    assert_eq!(status.unwrap(), WorkerStatus::Stopped(Some(report(0))));
+}
+
+#[test]
+fn each_wait_ends_on_the_postmasters_death_unless_the_word_answers() {
+    let (straw, backend) = family(2);
+    let waiting = backend.register(&worker()).unwrap();
+    let handle = waiting.clone();
+    let status = wait_while(move || handle.wait_for_startup(), || straw.die());
+    assert_eq!(status.unwrap(), WorkerStatus::PostmasterDied);
+    straw.start(&waiting, 42);
+    assert_eq!(waiting.wait_for_startup().unwrap(), running(42));
+    assert_eq!(waiting.wait_for_shutdown().unwrap(), WorkerStatus::PostmasterDied);
+}
+
+#[test]
+fn each_wait_ends_on_its_deadline() {
+    let (straw, backend) = family(2);
+    let handle = backend.register(&worker()).unwrap();
+    let soon = Duration::from_millis(5);
+    assert!(matches!(handle.wait_for_startup_timeout(soon), Err(WaitError::TimedOut)));
+    straw.start(&handle, 42);
+    assert!(matches!(handle.wait_for_ready_timeout(soon), Err(WaitError::TimedOut)));
+    assert!(matches!(handle.wait_for_shutdown_timeout(soon), Err(WaitError::TimedOut)));
+    assert_eq!(handle.wait_for_startup_timeout(Duration::ZERO).unwrap(), running(42));
+}
+
+#[test]
+fn many_handles_are_waited_for_at_once() {
+    let (straw, backend) = family(80);
+    let handles: Vec<Handle> = (0..80).map(|_| backend.register(&worker()).unwrap()).collect();
+    let too_many = wait_any(&handles, None).unwrap_err();
+    assert!(matches!(too_many, WaitError::TooMany { handles: 80, limit: 63 }), "{too_many}");
+    straw.end(&handles[5], &report(1));
+    let (which, status) = wait_any(&handles[..10], Some(PATIENCE)).unwrap();
+    assert_eq!((which, status), (5, WorkerStatus::Stopped(Some(report(1)))));
+    for handle in &handles {
+        if handle != &handles[5] {
+            straw.end(handle, &report(0));
+        }
+    }
+    assert_eq!(wait_all(&handles, Some(PATIENCE)).unwrap().len(), 80);
+}
+
+#[test]
+fn terminate_sets_the_flag_of_its_own_tenant_and_rings() {
+    let (straw, backend) = family(1);
+    let handle = backend.register(&worker()).unwrap();
+    straw.slots.drain_changes(|_, _| {});
+    straw.rung();
+    handle.terminate().unwrap();
+    assert!(straw.rung());
+    let mut flags = Vec::new();
+    straw.slots.drain_changes(|_, word| flags.push(word.flags()));
+    assert_eq!(flags, [flag::TERMINATE]);
+    straw.end(&handle, &report(0));
+    let next = backend.register(&worker()).unwrap();
+    handle.terminate().unwrap();
+    assert_eq!(straw.slots.look(key(&next)).unwrap().flags(), 0);
+}
