@@ -1,0 +1,52 @@
+//! What a decision costs, and that it does not grow with the number of registered workers: a whole
+//! life of one worker (registered, started, ended) through the rules, beside none to 65,536 others.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use bgw_core::{BackgroundWorker, ExitCause, Pid};
+use bgw_postmaster::Policy;
+use bgw_postmaster::rules::{Action, Cluster, Event};
+use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
+use shmem_slots::Key;
+use std::sync::Arc;
+use std::time::Instant;
+
+fn key(index: u32) -> Key {
+    Key { index, generation: 1 }
+}
+
+fn start(cluster: &mut Cluster, key: Key, worker: &Arc<BackgroundWorker>, out: &mut Vec<Action>) {
+    let worker = Arc::clone(worker);
+    let event = Event::Registered { key, worker, notify: None, terminate: false };
+    let now = Instant::now();
+    cluster.step(event, now, out);
+    assert_eq!(cluster.next_to_start(), Some(key));
+    cluster.step(Event::Forked { key, pid: Pid::this() }, now, out);
+}
+
+fn one_life(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("one worker's life through the rules, others live");
+    let worker = Arc::new(BackgroundWorker::builder("w").function("f").build().unwrap());
+    for others in [0, 64, 4096, 65_536] {
+        let mut cluster = Cluster::new(Policy::default());
+        let mut out = Vec::new();
+        for index in 0..others {
+            start(&mut cluster, key(index), &worker, &mut out);
+        }
+        out.clear();
+        group.bench_function(BenchmarkId::from_parameter(others), |bench| {
+            bench.iter(|| {
+                start(&mut cluster, key(others), &worker, &mut out);
+                let cause = ExitCause::Exited(0);
+                let event = Event::ChildExited { key: key(others), cause, dirty: false };
+                cluster.step(event, Instant::now(), &mut out);
+                assert_eq!(out.len(), 5);
+                out.clear();
+            });
+        });
+        assert_eq!(cluster.registry.running(), others as usize);
+    }
+    group.finish();
+}
+
+criterion_group!(benches, one_life);
+criterion_main!(benches);

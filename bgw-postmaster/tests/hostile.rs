@@ -1,0 +1,190 @@
+//! The promise: whatever a peer writes into shared memory or onto the socket, the postmaster neither
+//! ends nor hangs, starts nothing that fails validation, signals nobody else's process, and goes on
+//! serving.
+//!
+//! Would catch: a panic or endless loop over scribbled bytes, a slot that corrupt bytes keep for ever,
+//! a pid taken from shared memory.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod support;
+
+use bgw_core::Pid;
+use bgw_core::control::{ControlSocket, Received, Refusal, Reply, Request};
+use bgw_core::shared::{LAYOUT_TAG, Standing, WorkerRecord, flag};
+use bytemuck::Zeroable;
+use process_test::{Test, alive, fork_child, tests, wait_until};
+use shmem_slots::Memory;
+use shmem_slots::primitive::Ordering;
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+use support::{Family, PATIENCE, attach, builder, publish, worker};
+
+fn main() -> ExitCode {
+    let mut tests = tests![
+        a_record_that_is_no_worker_is_freed_and_the_next_one_is_started,
+        a_pid_scribbled_into_a_slot_is_never_signalled,
+        a_claim_that_its_owner_left_behind_is_swept_when_it_goes,
+        a_publication_without_a_ring_is_taken_in_when_its_owner_goes,
+        the_socket_refuses_what_does_not_fit_and_says_why,
+        nonsense_on_the_socket_closes_that_connection_only,
+    ];
+    tests.push(
+        Test::new("any_bytes_in_the_region_leave_the_postmaster_serving", any_bytes)
+            .watchdog(Duration::from_secs(120)),
+    );
+    process_test::main(tests)
+}
+
+fn a_record_that_is_no_worker_is_freed_and_the_next_one_is_started() {
+    let family = Family::new();
+    let zeros = publish(&family.peer, &WorkerRecord::zeroed(), 0);
+    let mut bytes = WorkerRecord::encode(&worker("sleep"), Pid::this());
+    bytemuck::bytes_of_mut(&mut bytes).fill(0xff);
+    let ones = publish(&family.peer, &bytes, flag::STARTED | flag::READY);
+    family.peer.ring().unwrap();
+    for key in [zeros, ones] {
+        wait_until("the slot is freed", PATIENCE, || family.standing(key) == Standing::Stopped);
+    }
+    let key = family.register(&worker("sleep"));
+    family.started(key);
+    family.end();
+}
+
+/// The test's own child stands for the stranger.
+fn a_pid_scribbled_into_a_slot_is_never_signalled() {
+    let family = Family::new();
+    let mut stranger = fork_child(|| std::thread::park_timeout(Duration::from_secs(3600)));
+    let key = family.register(&worker("sleep"));
+    let own = family.started(key);
+    let pid = stranger.pid().as_raw().unsigned_abs();
+    family.peer.slots().update(key, pid, flag::STARTED | flag::TERMINATE).unwrap();
+    family.terminate(key);
+    wait_until("the worker itself is told", PATIENCE, || {
+        !alive(process_test::Pid::from_raw(own.as_raw()))
+    });
+    assert!(stranger.try_wait().is_none(), "and nobody else");
+    drop(stranger);
+    family.end();
+}
+
+fn second_peer(folder: &std::path::Path) -> bgw_core::Attachment {
+    attach(ControlSocket::connect(&folder.join("control.sock")).unwrap())
+}
+
+fn a_claim_that_its_owner_left_behind_is_swept_when_it_goes() {
+    let folder = std::env::temp_dir().join("run");
+    let family = Family::with(builder().max_workers(1).runtime_dir(&folder));
+    let mut child = fork_child(move || {
+        let peer = second_peer(&folder);
+        std::mem::forget(peer.slots().claim(peer.owner().get()).unwrap());
+    });
+    assert_eq!(child.wait().code(), Some(0));
+    wait_until("the only slot is free again", PATIENCE, || {
+        family.peer.slots().claim(family.peer.owner().get()).is_ok()
+    });
+    family.end();
+}
+
+fn a_publication_without_a_ring_is_taken_in_when_its_owner_goes() {
+    let folder = std::env::temp_dir().join("run");
+    let family = Family::with(builder().max_workers(1).runtime_dir(&folder));
+    let mut child = fork_child(move || {
+        let peer = second_peer(&folder);
+        publish(&peer, &WorkerRecord::encode(&worker("sleep"), Pid::this()), 0);
+    });
+    assert_eq!(child.wait().code(), Some(0));
+    family.started(shmem_slots::Key { index: 0, generation: 1 });
+    family.end();
+}
+
+fn ask(socket: &mut ControlSocket, request: &Request) -> Reply {
+    socket.send_request(request).unwrap();
+    match socket.recv_reply(Some(Instant::now() + PATIENCE)).unwrap() {
+        Received::Message { message, .. } => message,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn the_socket_refuses_what_does_not_fit_and_says_why() {
+    let folder = std::env::temp_dir().join("run");
+    let family = Family::with(builder().runtime_dir(&folder));
+    let connect = || ControlSocket::connect(&folder.join("control.sock")).unwrap();
+    let hello = |protocol, layout_tag| Request::Hello { protocol, layout_tag, read_only: false };
+    let table = [
+        (hello(999, LAYOUT_TAG), Refusal::Protocol),
+        (hello(bgw_core::control::PROTOCOL, 1), Refusal::Layout),
+        (Request::Ping, Refusal::NotAttached),
+        (Request::Shutdown(bgw_core::control::ShutdownMode::Immediate), Refusal::NotAttached),
+    ];
+    for (request, expected) in table {
+        match ask(&mut connect(), &request) {
+            Reply::Refused { reason, .. } => assert_eq!(reason, expected, "{request:?}"),
+            other => panic!("{request:?}: {other:?}"),
+        }
+    }
+    let mut looker = connect();
+    let hello = Request::Hello { protocol: 1, layout_tag: LAYOUT_TAG, read_only: true };
+    assert!(matches!(ask(&mut looker, &hello), Reply::Welcome { read_only: true, .. }));
+    let refused = ask(&mut looker, &Request::Reload);
+    assert!(matches!(refused, Reply::Refused { reason: Refusal::NotAllowed, .. }));
+    assert_eq!(ask(&mut looker, &Request::Ping), Reply::Done);
+    family.end();
+}
+
+fn nonsense_on_the_socket_closes_that_connection_only() {
+    let folder = std::env::temp_dir().join("run");
+    let family = Family::with(builder().runtime_dir(&folder));
+    for bytes in [vec![0u8], vec![255; 512], vec![1; 300], vec![7; 100_000]] {
+        let socket = ControlSocket::connect(&folder.join("control.sock")).unwrap();
+        // A packet larger than any message is cut by the receiver.
+        let _ = nix::unistd::write(&socket, &bytes);
+        let mut socket = socket;
+        let mut gone = false;
+        while !gone {
+            gone = matches!(
+                socket.recv_reply(Some(Instant::now() + PATIENCE)),
+                Ok(Received::Closed) | Err(_)
+            );
+        }
+    }
+    let key = family.register(&worker("sleep"));
+    family.started(key);
+    family.end();
+}
+
+/// Fills everything but the liveness words with noise, again and again, while workers are registered;
+/// then a crash reset makes the region whole, and service is normal.
+fn any_bytes() {
+    let family = Family::new();
+    let survivor = family.register(&worker("sleep"));
+    let pid = family.started(survivor);
+    let mut seed = 0x9e37_79b9_7f4a_7c15_u64;
+    let mut noise = move || {
+        seed ^= seed << 13;
+        seed ^= seed >> 7;
+        seed ^= seed << 17;
+        seed
+    };
+    let area = family.peer.area();
+    let words = area.liveness_words();
+    let liveness = words.as_ptr_range();
+    for round in 0..60 {
+        for cell in family.peer.slots().memory().cells() {
+            let value = noise();
+            // All bits, few bits, or none: small numbers reach further than large ones.
+            let value = match round % 3 {
+                0 => value,
+                1 => value & noise() & noise() & noise(),
+                _ => value % 7,
+            };
+            if !liveness.contains(&std::ptr::from_ref(cell)) {
+                cell.store(value, Ordering::Relaxed);
+            }
+        }
+        family.peer.ring().unwrap();
+        let pong = family.peer.ask(&Request::Ping, Some(Instant::now() + PATIENCE)).unwrap();
+        assert_eq!(pong, Reply::Done, "round {round}");
+    }
+    assert!(alive(process_test::Pid::from_raw(pid.as_raw())), "its own list is the truth");
+    family.end();
+}

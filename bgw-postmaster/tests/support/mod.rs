@@ -1,0 +1,105 @@
+//! A launched postmaster, and a peer that speaks to it by `bgw-core` alone.
+//!
+//! The postmaster crate does not know the backend crate. What both do together is tested in
+//! `bgw-examples`; here a peer may also do what no backend would.
+#![allow(dead_code, reason = "each test file uses its own part")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, unreachable_pub)]
+
+use bgw_core::control::{ControlSocket, ShutdownMode};
+use bgw_core::shared::{Standing, WorkerRecord, flag, standing};
+use bgw_core::{Attachment, BackgroundWorker, ExitCause, ExitReport, Pid};
+use bgw_postmaster::{Launched, Postmaster, PostmasterBuilder};
+use process_test::wait_until;
+use shmem_slots::Key;
+use std::time::{Duration, Instant};
+
+pub const PATIENCE: Duration = Duration::from_secs(30);
+
+pub struct Family {
+    pub launched: Launched,
+    pub peer: Attachment,
+}
+
+pub fn builder() -> PostmasterBuilder {
+    Postmaster::builder().max_workers(16).function("quick", |_| Ok(())).function("sleep", |me| {
+        bgw_core::sys::signals::unblock_all()?;
+        loop {
+            let interrupts = bgw_core::process::interrupts();
+            if bgw_core::process::pending().contains(bgw_core::process::Pending::TERMINATE) {
+                return Ok(());
+            }
+            let events =
+                bgw_core::WaitEvents::LATCH_SET | bgw_core::WaitEvents::EXIT_ON_POSTMASTER_DEATH;
+            let latch = me.latch();
+            let family = &me.attachment;
+            bgw_core::wait_set::wait(family, latch.as_ref(), events, &mut [], None, interrupts)?;
+            if let Some(latch) = latch {
+                latch.reset();
+            }
+        }
+    })
+}
+
+impl Family {
+    pub fn with(builder: PostmasterBuilder) -> Self {
+        let mut launched = builder.build().unwrap().launch().unwrap();
+        let peer = attach(launched.take_control().unwrap());
+        Self { launched, peer }
+    }
+
+    pub fn new() -> Self {
+        Self::with(builder())
+    }
+
+    /// Registers as a backend does.
+    pub fn register(&self, worker: &BackgroundWorker) -> Key {
+        let key = publish(&self.peer, &WorkerRecord::encode(worker, Pid::this()), 0);
+        self.peer.ring().unwrap();
+        key
+    }
+
+    pub fn standing(&self, key: Key) -> Standing {
+        self.peer.slots().look(key).map_or(Standing::Stopped, standing)
+    }
+
+    pub fn started(&self, key: Key) -> Pid {
+        let mut found = None;
+        wait_until("the worker runs", PATIENCE, || {
+            found = match self.standing(key) {
+                Standing::Started(pid) => Some(pid),
+                _ => None,
+            };
+            found.is_some()
+        });
+        found.unwrap()
+    }
+
+    pub fn stopped(&self, key: Key) -> Option<ExitReport> {
+        wait_until("the worker has ended", PATIENCE, || self.standing(key) == Standing::Stopped);
+        self.peer.slots().read_report(key).map(|record| record.decode().unwrap())
+    }
+
+    pub fn terminate(&self, key: Key) {
+        self.peer.slots().set_flags(key, flag::TERMINATE).unwrap();
+        self.peer.ring().unwrap();
+    }
+
+    pub fn end(self) {
+        self.launched.shutdown(ShutdownMode::Fast).unwrap();
+        assert_eq!(self.launched.wait().unwrap(), ExitCause::Exited(0));
+    }
+}
+
+pub fn attach(socket: ControlSocket) -> Attachment {
+    Attachment::attach(socket, false, Some(Instant::now() + PATIENCE)).unwrap()
+}
+
+pub fn publish(peer: &Attachment, record: &WorkerRecord, flags: u8) -> Key {
+    let mut claim = peer.slots().claim(peer.owner().get()).unwrap();
+    claim.write(record).unwrap();
+    claim.publish(flags).unwrap()
+}
+
+pub fn worker(function: &str) -> BackgroundWorker {
+    BackgroundWorker::builder(function).function(function).build().unwrap()
+}
