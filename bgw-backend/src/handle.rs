@@ -1,7 +1,7 @@
 //! One registration: ask how its worker is, or end it.
 
 use crate::error::Error;
-use bgw_core::shared::{ReportRecord, Standing, flag, standing};
+use bgw_core::shared::{ReportRecord, Standing, WorkerSlots, flag, standing};
 use bgw_core::{Attachment, ExitReport, WorkerHandle, WorkerStatus};
 use shmem_slots::{FlagError, Key};
 use std::fmt;
@@ -14,6 +14,7 @@ use std::sync::Arc;
 #[doc(alias = "BackgroundWorkerHandle")]
 pub struct Handle {
     pub(crate) family: Arc<Attachment>,
+    slots: Arc<WorkerSlots>,
     id: WorkerHandle,
     pub(crate) key: Key,
 }
@@ -25,7 +26,8 @@ impl Handle {
     pub(crate) fn new(family: Arc<Attachment>, id: WorkerHandle) -> Self {
         let of_this_life = id.incarnation() == family.area().incarnation();
         let index = if of_this_life { id.slot() } else { NOWHERE };
-        Self { family, id, key: Key { index, generation: id.generation() } }
+        let slots = family.shared_slots();
+        Self { family, slots, id, key: Key { index, generation: id.generation() } }
     }
 
     /// The name of this registration: plain data, printable and parseable.
@@ -44,7 +46,7 @@ impl Handle {
     #[must_use]
     #[doc(alias = "GetBackgroundWorkerPid")]
     pub fn status(&self) -> WorkerStatus {
-        match self.family.slots().look(self.key).map(standing) {
+        match self.slots.look(self.key).map(standing) {
             Some(Standing::Started(pid)) => WorkerStatus::Started(pid),
             Some(Standing::NotYetStarted) => WorkerStatus::NotYetStarted,
             Some(Standing::Stopped) => WorkerStatus::Stopped(self.exit_report()),

@@ -56,3 +56,8 @@ pub use error::{Error, WaitError};
 pub use handle::Handle;
 pub use waiting::{wait_all, wait_any};
 pub use worker::{Worker, WorkerError, entry};
+
+/// The examples of the README, compiled.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+pub struct ReadMe;

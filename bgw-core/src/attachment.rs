@@ -173,6 +173,12 @@ impl Attachment {
         &self.slots
     }
 
+    /// The slots, to be held beside the attachment: one step less to a slot's word.
+    #[must_use]
+    pub fn shared_slots(&self) -> Arc<WorkerSlots> {
+        Arc::clone(&self.slots)
+    }
+
     /// The cells beside the slots.
     #[must_use]
     pub fn area(&self) -> Area<'_> {

@@ -4,3 +4,8 @@
 
 pub mod logging;
 pub mod worker_spi;
+
+/// The front page's program, compiled.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+pub struct FrontPage;

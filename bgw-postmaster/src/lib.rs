@@ -59,3 +59,8 @@ pub use folder::CONTROL_SOCKET;
 pub use functions::Functions;
 pub use postmaster::{Launched, MAX_WORKERS_LIMIT, Postmaster, PostmasterBuilder};
 pub use rules::Policy;
+
+/// The examples of the README, compiled.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+pub struct ReadMe;

@@ -128,6 +128,7 @@ impl Shape {
 }
 
 impl Layout {
+    #[inline]
     pub(crate) const fn line(&self, index: u32, place: usize) -> usize {
         self.lines + index as usize * LINE + place
     }

@@ -94,6 +94,7 @@ impl<T: Pod, R: Pod, M: Memory> Slots<T, R, M> {
         &self.memory.cells()[number]
     }
 
+    #[inline]
     pub(crate) fn word(&self, index: u32) -> &AtomicU64 {
         self.cell(self.layout.line(index, WORD))
     }

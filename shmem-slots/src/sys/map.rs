@@ -9,9 +9,18 @@ use std::os::fd::{AsFd, AsRawFd};
 /// A shared mapping of the first bytes of a file, as cells.
 #[derive(Debug)]
 pub(crate) struct Mapping {
-    raw: Raw,
+    /// Where the cells begin: a copy, so that the way to a cell has no branch.
+    base: *const AtomicU64,
     cells: usize,
+    /// Unmaps when dropped.
+    _raw: Raw,
 }
+
+// SAFETY: `base` points to memory that any thread may touch atomically (I2), and that stays mapped
+// while the `Mapping` lives (I1), in whatever thread.
+unsafe impl Send for Mapping {}
+// SAFETY: as above.
+unsafe impl Sync for Mapping {}
 
 #[derive(Debug)]
 enum Raw {
@@ -31,30 +40,26 @@ impl Mapping {
             // take that slice, only the pointer, and read it by atomic operations (I2).
             Access::ReadOnly => Raw::Read(unsafe { options.map(file) }?),
         };
-        Ok(Self { raw, cells: bytes / 8 })
-    }
-
-    fn base(&self) -> *const u8 {
-        match &self.raw {
+        let base = match &raw {
             Raw::Write(raw) => raw.as_ptr(),
             Raw::Read(raw) => raw.as_ptr(),
-        }
+        };
+        Ok(Self { base: base.cast(), cells: bytes / 8, _raw: raw })
     }
 
     /// Where the mapping lies, as numbers.
     pub(crate) fn range(&self) -> (usize, usize) {
-        let start = self.base().addr();
+        let start = self.base.addr();
         (start, start + self.cells * 8)
     }
 
     /// The cells.
     #[inline]
     pub(crate) fn cells(&self) -> &[AtomicU64] {
-        let base = self.base().cast::<AtomicU64>();
         // SAFETY: `cells * 8` bytes from `base` are mapped while `self` lives (I1); a mapping begins
         // on a page, so it is aligned; any bytes are an AtomicU64, and all access to them, by
         // whatever process, is atomic (I2). A read-only mapping is only ever loaded from: every
         // storing operation of this crate asks for the access first.
-        unsafe { std::slice::from_raw_parts(base, self.cells) }
+        unsafe { std::slice::from_raw_parts(self.base, self.cells) }
     }
 }
