@@ -8,7 +8,8 @@ use bgw_core::shared::{Standing, WorkerRecord, standing};
 use bgw_core::sys::signals;
 use bgw_core::wait_set::{self, WaitEvents};
 use bgw_core::{
-    AttachError, Attachment, BackgroundWorker, Pid, StartTime, WorkerHandle, WorkerStatus,
+    AttachError, Attachment, BackgroundWorker, EntryPoint, Pid, StartTime, WorkerHandle,
+    WorkerStatus,
 };
 use shmem_slots::{ClaimError, Key, State};
 use std::path::{Path, PathBuf};
@@ -113,11 +114,17 @@ impl Backend {
     /// for the postmaster, and not for another backend.
     ///
     /// # Errors
-    /// No free slot; a notify target that is not the caller; a read-only attachment; a postmaster
-    /// that is gone. Nothing is half registered then.
+    /// No free slot; a function that the postmaster does not have; a notify target that is not the
+    /// caller; a read-only attachment; a postmaster that is gone. Nothing is half registered then.
     #[doc(alias = "RegisterDynamicBackgroundWorker")]
     pub fn register(&self, worker: &BackgroundWorker) -> Result<Handle, Error> {
         self.may_write()?;
+        if let EntryPoint::Function(name) = worker.entry() {
+            if !self.family.has_function(name) {
+                let known = self.family.functions().join(", ");
+                return Err(Error::UnknownFunction { name: name.clone(), known });
+            }
+        }
         if let Some(asked) = worker.notify() {
             self.check_notify(asked)?;
         }

@@ -17,6 +17,14 @@ pub enum Error {
         /// How many are taken.
         in_use: u32,
     },
+    /// The postmaster has no such function.
+    #[error("function: the postmaster has no \"{name}\"; it has {known}")]
+    UnknownFunction {
+        /// What was asked for.
+        name: String,
+        /// What there is.
+        known: String,
+    },
     /// The notify target is another process than the caller.
     #[error(
         "notify: process {asked} was named, but a backend can only ask to be notified itself (it is {own})"

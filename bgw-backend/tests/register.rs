@@ -47,6 +47,15 @@ fn a_full_array_is_refused_at_once_with_both_numbers() {
 }
 
 #[test]
+fn a_function_that_the_postmaster_does_not_have_is_refused_by_name() {
+    let (straw, backend) = family(2);
+    let description = BackgroundWorker::builder("w").function("g").build().unwrap();
+    let refused = backend.register(&description).unwrap_err();
+    assert_eq!(refused.to_string(), "function: the postmaster has no \"g\"; it has f");
+    assert_eq!(straw.slots.in_use(), 0);
+}
+
+#[test]
 fn a_refused_notify_target_leaves_no_slot_behind() {
     let (straw, backend) = family(2);
     let stranger = Pid::new(1).unwrap();

@@ -79,6 +79,7 @@ pub struct Attachment {
     owner: Pid,
     process: Pid,
     liveness: u32,
+    functions: Arc<[String]>,
     session: Option<Mutex<ControlSocket>>,
 }
 
@@ -94,6 +95,8 @@ pub struct Inherited {
     pub postmaster: Pid,
     /// The postmaster's pidfd.
     pub postmaster_pidfd: Arc<OwnedFd>,
+    /// The names of the functions that workers may run, sorted.
+    pub functions: Arc<[String]>,
 }
 
 impl Attachment {
@@ -115,6 +118,7 @@ impl Attachment {
             owner: me,
             process: me,
             liveness: 0,
+            functions: parts.functions,
             session: None,
         }
     }
@@ -153,6 +157,7 @@ impl Attachment {
         let access = if read_only { Access::ReadOnly } else { Access::ReadWrite };
         let slots = WorkerSlots::attach(region, LAYOUT_TAG, access).map_err(AttachError::Region)?;
         let process = Pid::this();
+        let functions = ask_functions(&mut socket, deadline)?.into();
         let session = Some(Mutex::new(socket));
         Ok(Self {
             slots: Arc::new(slots),
@@ -162,6 +167,7 @@ impl Attachment {
             owner,
             process,
             liveness,
+            functions,
             session,
         })
     }
@@ -195,6 +201,19 @@ impl Attachment {
     #[must_use]
     pub fn postmaster_pidfd(&self) -> BorrowedFd<'_> {
         self.postmaster_pidfd.as_fd()
+    }
+
+    /// The names of the functions that workers may run, sorted. They are fixed when the postmaster
+    /// starts.
+    #[must_use]
+    pub fn functions(&self) -> &[String] {
+        &self.functions
+    }
+
+    /// True when the postmaster has a function called `name`.
+    #[must_use]
+    pub fn has_function(&self, name: &str) -> bool {
+        self.functions.binary_search_by(|known| known.as_str().cmp(name)).is_ok()
     }
 
     /// This process as the postmaster sees it (its pid in the postmaster's pid namespace). Slots
@@ -288,4 +307,24 @@ fn receive(
         Received::WouldBlock => Err(AttachError::TimedOut),
         Received::Closed => Err(AttachError::Closed),
     }
+}
+
+/// All names, some in each packet. A postmaster that never comes to an end is cut off.
+fn ask_functions(
+    socket: &mut ControlSocket,
+    deadline: Option<Instant>,
+) -> Result<Vec<String>, AttachError> {
+    const MOST: usize = 1 << 16;
+    let mut names: Vec<String> = Vec::new();
+    while names.len() < MOST {
+        let from = u32::try_from(names.len()).unwrap_or(u32::MAX);
+        socket.send_request(&Request::Functions { from })?;
+        match receive(socket, deadline)?.0 {
+            Reply::Functions(more) if more.is_empty() => break,
+            Reply::Functions(more) => names.extend(more),
+            other => return Err(AttachError::OutOfTurn { found: format!("{other:?}") }),
+        }
+    }
+    names.sort_unstable();
+    Ok(names)
 }

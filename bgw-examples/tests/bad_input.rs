@@ -21,7 +21,7 @@ fn main() -> ExitCode {
         every_wrong_description_names_its_field,
         a_notify_target_that_is_not_the_caller_is_refused,
         a_notify_target_that_would_be_killed_is_refused,
-        a_function_that_does_not_exist_is_exit_1_in_the_child,
+        an_unknown_function_is_refused_and_an_unloadable_library_is_exit_1_in_the_child,
         a_command_that_does_not_exist_is_exit_1_in_the_child,
         a_command_runs_and_its_exit_code_comes_back,
         a_failed_fork_is_told_and_retried_by_policy,
@@ -79,9 +79,16 @@ fn a_notify_target_that_would_be_killed_is_refused() {
     family.end();
 }
 
-fn a_function_that_does_not_exist_is_exit_1_in_the_child() {
+fn an_unknown_function_is_refused_and_an_unloadable_library_is_exit_1_in_the_child() {
     let family = Family::new();
-    let handle = family.backend.register(&simple("missing")).unwrap();
+    let refused = family.backend.register(&simple("missing")).unwrap_err();
+    assert!(matches!(&refused, Error::UnknownFunction { name, .. } if name == "missing"));
+    assert!(family.backend.workers().is_empty(), "nothing is half registered");
+    let mut postmaster = bgw_postmaster::Postmaster::builder().build().unwrap();
+    let refused = postmaster.register(simple("missing")).unwrap_err();
+    assert!(refused.to_string().contains("missing"), "{refused}");
+    let library = BackgroundWorker::builder("l").library("/no/such/library.so", "main").build();
+    let handle = family.backend.register(&library.unwrap()).unwrap();
     assert_eq!(stopped(&handle).cause, ExitCause::Exited(1));
     family.end();
 }

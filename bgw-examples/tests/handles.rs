@@ -125,7 +125,6 @@ fn the_exit_report_says_how_when_and_why() {
         ("fail", 0, ExitCause::Exited(1)),
         ("panic", 0, ExitCause::Exited(1)),
         ("exit", 7, ExitCause::Exited(7)),
-        ("no such function", 0, ExitCause::Exited(1)),
     ];
     for (function, argument, cause) in cases {
         let description = worker(function).main_arg(argument).build().unwrap();

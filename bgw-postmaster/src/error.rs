@@ -21,6 +21,16 @@ pub enum BuildError {
         /// The name.
         name: String,
     },
+    /// No worker could name this function.
+    #[error(
+        "function name \"{name}\" is empty, longer than {limit} bytes, or holds a control character"
+    )]
+    FunctionName {
+        /// The name.
+        name: String,
+        /// The longest, in bytes.
+        limit: usize,
+    },
     /// Two descriptors have one name.
     #[error("two descriptors are called \"{name}\"; names must differ")]
     DuplicateDescriptor {
@@ -63,6 +73,16 @@ pub enum StaticError {
     NotifyTarget {
         /// The worker.
         name: String,
+    },
+    /// There is no such function.
+    #[error(
+        "static worker \"{name}\" names function \"{function}\", which this postmaster does not have"
+    )]
+    UnknownFunction {
+        /// The worker.
+        name: String,
+        /// The function.
+        function: String,
     },
     /// All slots are spoken for.
     #[error(

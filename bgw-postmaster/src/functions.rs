@@ -1,7 +1,8 @@
 //! The table of functions that workers may name as their entry point.
 //!
 //! Filled before the postmaster runs; every child has it by the fork. Names cross processes,
-//! addresses never do.
+//! addresses never do. Backends learn the names when they attach, so that a name that does not exist
+//! is refused at registration; the child looks once more.
 
 use bgw_core::EntryFn;
 use std::collections::HashMap;

@@ -49,6 +49,7 @@ impl Server {
             postmaster_pidfd: self.pidfd.as_fd(),
             doorbell: self.doorbell.as_fd(),
             postmaster: self.pid,
+            functions: &self.function_names,
             accepting: self.cluster.takes_sessions(),
         };
         match self.sessions.hear(number, &gifts) {

@@ -78,6 +78,7 @@ impl Server {
                 doorbell: Arc::clone(&self.doorbell),
                 postmaster: self.pid,
                 postmaster_pidfd: Arc::clone(&self.pidfd),
+                functions: Arc::clone(&self.function_names),
             },
             descriptors: Arc::clone(&self.descriptors),
             fence: self.fence,

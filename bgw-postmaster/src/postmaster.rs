@@ -14,8 +14,10 @@ use crate::sys::fork::{Forked, ThreadCounter, fork};
 use bgw_core::control::{ControlSocket, ShutdownMode};
 use bgw_core::shared::WorkerSlots;
 use bgw_core::sys::{eventfd, pidfd, signals};
+use bgw_core::worker::limits::FUNCTION_LIMIT;
 use bgw_core::{
-    Attachment, BackgroundWorker, ExitCause, Pid, StartTime, WorkerProcess, WorkerResult,
+    Attachment, BackgroundWorker, EntryPoint, ExitCause, Pid, StartTime, WorkerProcess,
+    WorkerResult,
 };
 use std::io;
 use std::os::fd::OwnedFd;
@@ -142,6 +144,15 @@ impl PostmasterBuilder {
         if let Some(name) = self.duplicate_function {
             return Err(BuildError::DuplicateFunction { name });
         }
+        let unusable = |name: &&str| {
+            name.is_empty()
+                || name.len() > FUNCTION_LIMIT
+                || name.bytes().any(|b| b.is_ascii_control())
+        };
+        if let Some(name) = self.functions.names().into_iter().find(unusable) {
+            let name = name.escape_debug().to_string();
+            return Err(BuildError::FunctionName { name, limit: FUNCTION_LIMIT });
+        }
         for (at, (name, _)) in self.descriptors.iter().enumerate() {
             if self.descriptors.iter().take(at).any(|(other, _)| other == name) {
                 return Err(BuildError::DuplicateDescriptor { name: name.clone() });
@@ -193,12 +204,19 @@ impl Postmaster {
     /// nothing: the postmaster may start without it.
     ///
     /// # Errors
-    /// A worker with a notify target; one more than there are slots.
+    /// A worker with a notify target, one whose function does not exist, or one more than there are
+    /// slots.
     #[doc(alias = "RegisterBackgroundWorker")]
     pub fn register(&mut self, worker: BackgroundWorker) -> Result<(), StaticError> {
         let name = || worker.name().to_owned();
         if worker.notify().is_some() {
             return Err(StaticError::NotifyTarget { name: name() });
+        }
+        if let EntryPoint::Function(function) = worker.entry() {
+            if self.functions.get(function).is_none() {
+                let function = function.clone();
+                return Err(StaticError::UnknownFunction { name: name(), function });
+            }
         }
         let capacity = self.slots.capacity();
         if self.static_workers.len() >= capacity as usize {

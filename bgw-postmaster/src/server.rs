@@ -53,6 +53,8 @@ pub(crate) struct Server {
     pub(crate) pidfd: Arc<OwnedFd>,
     pub(crate) pid: Pid,
     pub(crate) functions: Functions,
+    /// Their names, sorted.
+    pub(crate) function_names: Arc<[String]>,
     pub(crate) descriptors: Arc<Vec<(String, OwnedFd)>>,
     pub(crate) folder: Option<crate::folder::Folder>,
     pub(crate) cluster: Cluster,
@@ -100,6 +102,7 @@ impl Server {
             doorbell: postmaster.doorbell,
             pidfd: Arc::new(pidfd),
             pid,
+            function_names: postmaster.functions.names().into_iter().map(str::to_owned).collect(),
             functions: postmaster.functions,
             descriptors: postmaster.descriptors,
             folder,

@@ -7,6 +7,7 @@
 use crate::registry::NotifyTarget;
 use crate::sys::close::Fence;
 use bgw_core::Pid;
+use bgw_core::control::codec::MAX_PACKET;
 use bgw_core::control::{ControlSocket, PROTOCOL, Received, Refusal, Reply, Request, ShutdownMode};
 use bgw_core::shared::LAYOUT_TAG;
 use bgw_core::shared::area::Area;
@@ -23,6 +24,7 @@ pub(crate) struct Gifts<'a> {
     pub(crate) postmaster_pidfd: BorrowedFd<'a>,
     pub(crate) doorbell: BorrowedFd<'a>,
     pub(crate) postmaster: Pid,
+    pub(crate) functions: &'a [String],
     pub(crate) accepting: bool,
 }
 
@@ -181,6 +183,7 @@ impl Session {
         }
         match *request {
             Request::Ping => return self.done(Heard::Nothing),
+            Request::Functions { from } => return self.tell_functions(from, gifts.functions),
             _ if self.read_only => {
                 let detail = "this attachment may only look".to_owned();
                 return self.refuse(Refusal::NotAllowed, detail);
@@ -191,8 +194,18 @@ impl Session {
             Request::Shutdown(mode) => self.done(Heard::Shutdown(mode)),
             Request::Advance(phase) => self.done(Heard::Phase(phase)),
             Request::Reload => self.done(Heard::Reload),
-            Request::Hello { .. } | Request::Ping => self.done(Heard::Nothing),
+            Request::Hello { .. } | Request::Ping | Request::Functions { .. } => {
+                self.done(Heard::Nothing)
+            }
         }
+    }
+
+    fn tell_functions(&mut self, from: u32, all: &[String]) -> Result<Heard, io::Error> {
+        let rest = usize::try_from(from).ok().and_then(|from| all.get(from..)).unwrap_or(&[]);
+        // No more than fit into a packet, since the rest would be copied in vain.
+        let some = rest.iter().take(MAX_PACKET / 2).cloned().collect();
+        self.socket.send_reply(&Reply::Functions(some), &[]).map_err(io::Error::other)?;
+        Ok(Heard::Nothing)
     }
 
     fn welcome(

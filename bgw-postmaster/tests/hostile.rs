@@ -22,6 +22,7 @@ use support::{Family, PATIENCE, attach, builder, publish, worker};
 fn main() -> ExitCode {
     let mut tests = tests![
         a_record_that_is_no_worker_is_freed_and_the_next_one_is_started,
+        a_function_that_the_child_does_not_find_is_exit_1_and_the_waiter_is_told,
         a_pid_scribbled_into_a_slot_is_never_signalled,
         a_claim_that_its_owner_left_behind_is_swept_when_it_goes,
         a_publication_without_a_ring_is_taken_in_when_its_owner_goes,
@@ -47,6 +48,16 @@ fn a_record_that_is_no_worker_is_freed_and_the_next_one_is_started() {
     }
     let key = family.register(&worker("sleep"));
     family.started(key);
+    family.end();
+}
+
+/// A backend refuses such a worker; a peer that does not still gets an answer.
+fn a_function_that_the_child_does_not_find_is_exit_1_and_the_waiter_is_told() {
+    let family = Family::new();
+    let key = family.register(&worker("no such function"));
+    let report = family.stopped(key).unwrap();
+    assert_eq!(report.cause, bgw_core::ExitCause::Exited(1));
+    assert!(report.unregistered);
     family.end();
 }
 

@@ -68,6 +68,11 @@ impl Straw {
         let all = [region, process.as_fd(), self.doorbell.as_fd()];
         let fds = if read_only { &all[..2] } else { &all[..] };
         socket.send_reply(&reply, fds).unwrap();
+        for names in [vec!["f".to_owned()], Vec::new()] {
+            let asked = socket.recv_request().unwrap();
+            assert!(matches!(asked, Received::Message { message: Request::Functions { .. }, .. }));
+            socket.send_reply(&Reply::Functions(names), &[]).unwrap();
+        }
     }
 
     pub fn rung(&self) -> bool {

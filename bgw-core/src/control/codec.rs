@@ -120,6 +120,11 @@ impl Request {
             ],
             Self::Reload => vec![4],
             Self::Ping => vec![5],
+            Self::Functions { from } => {
+                let mut bytes = vec![6];
+                bytes.extend(from.to_le_bytes());
+                bytes
+            }
         }
     }
 
@@ -149,6 +154,7 @@ impl Request {
             }),
             4 => Self::Reload,
             5 => Self::Ping,
+            6 => Self::Functions { from: reader.word("from")? },
             other => return unknown("request", other),
         };
         reader.end(message)
@@ -169,6 +175,17 @@ impl Reply {
                 bytes
             }
             Self::Done => vec![2],
+            Self::Functions(names) => {
+                let mut bytes = vec![4];
+                for name in names {
+                    if bytes.len() + name.len() + 1 > MAX_PACKET {
+                        break;
+                    }
+                    bytes.extend(name.bytes());
+                    bytes.push(0);
+                }
+                bytes
+            }
             Self::Refused { reason, detail } => {
                 let reason = match reason {
                     Refusal::Protocol => 0,
@@ -217,6 +234,10 @@ impl Reply {
                 };
                 Self::Refused { reason, detail: reader.text()? }
             }
+            4 => {
+                let text = reader.text()?;
+                Self::Functions(text.split_terminator('\0').map(str::to_owned).collect())
+            }
             other => return unknown("reply", other),
         };
         reader.end(message)
@@ -235,6 +256,7 @@ mod tests {
             Request::Advance(StartTime::ConsistentState),
             Request::Reload,
             Request::Ping,
+            Request::Functions { from: 300 },
         ]
     }
 
@@ -249,6 +271,8 @@ mod tests {
                 read_only: false,
             },
             Reply::Done,
+            Reply::Functions(Vec::new()),
+            Reply::Functions(vec!["one".to_owned(), "two".to_owned()]),
             Reply::Refused { reason: Refusal::NotAttached, detail: "say hello".to_owned() },
         ]
     }
@@ -265,6 +289,15 @@ mod tests {
         for reply in replies() {
             assert_eq!(Reply::decode(&reply.encode()), Ok(reply));
         }
+    }
+
+    #[test]
+    fn names_that_do_not_fit_are_left_for_the_next_packet() {
+        let names: Vec<String> = (0..40).map(|number| format!("{number:090}")).collect();
+        let bytes = Reply::Functions(names.clone()).encode();
+        assert!(bytes.len() <= MAX_PACKET);
+        let Ok(Reply::Functions(some)) = Reply::decode(&bytes) else { panic!("{bytes:?}") };
+        assert_eq!(some, names[..5]);
     }
 
     #[test]

@@ -67,6 +67,11 @@ pub enum Request {
     Reload,
     /// Wants an answer, nothing else.
     Ping,
+    /// Wants the names of the functions that workers may run, from this number on.
+    Functions {
+        /// How many it knows already.
+        from: u32,
+    },
 }
 
 /// From the postmaster to a peer.
@@ -86,6 +91,8 @@ pub enum Reply {
         /// It may only look.
         read_only: bool,
     },
+    /// Names of functions, sorted; as many as fit. None: there are no more.
+    Functions(Vec<String>),
     /// It is done.
     Done,
     /// It is not done.
