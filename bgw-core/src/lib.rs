@@ -84,3 +84,8 @@ pub use worker::{
     BackgroundWorker, BackgroundWorkerBuilder, EntryPoint, InvalidWorker, RestartPolicy, StartTime,
     WorkerFlags,
 };
+
+/// The example of the README, compiled.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+pub struct ReadMe;

@@ -20,6 +20,9 @@ pub enum ClaimError {
     /// The region may only be read.
     #[error("the region is attached read-only; attach it for writing to claim a slot")]
     ReadOnly,
+    /// The file of the region was truncated; see [`crate::Memory::check`].
+    #[error("the file of the region was truncated; make a new region")]
+    Damaged,
     /// The owner cannot stand in a slot's word.
     #[error("owner {owner} cannot own a slot: it must be 1 to {limit}")]
     BadOwner {
@@ -43,8 +46,11 @@ pub struct Swept {
 #[non_exhaustive]
 pub enum ReadError {
     /// That tenancy is over, has not begun, or ended during the copy.
-    #[error("that use of the slot is over")]
+    #[error("that use of the slot is over; its key finds nothing any more")]
     Stale,
+    /// The file of the region was truncated; see [`crate::Memory::check`].
+    #[error("the file of the region was truncated; make a new region")]
+    Damaged,
 }
 
 /// Why flags could not be set.
@@ -52,13 +58,16 @@ pub enum ReadError {
 #[non_exhaustive]
 pub enum FlagError {
     /// That tenancy is over or has not begun.
-    #[error("that use of the slot is over")]
+    #[error("that use of the slot is over; there is nobody to set flags for")]
     Stale,
     /// The region may only be read.
     #[error("the region is attached read-only; attach it for writing to set flags")]
     ReadOnly,
-    /// The word changed at each try.
-    #[error("the slot changes without end")]
+    /// The file of the region was truncated; see [`crate::Memory::check`].
+    #[error("the file of the region was truncated; make a new region")]
+    Damaged,
+    /// The word changed at each of 64 tries.
+    #[error("the slot changed at each of 64 tries to set its flags; somebody scribbles on it")]
     Contended,
 }
 
@@ -81,8 +90,45 @@ pub enum ManageError {
         index: u32,
     },
     /// The region may only be read.
-    #[error("the region is attached read-only")]
+    #[error("the region is attached read-only; a manager attaches it for writing")]
     ReadOnly,
+    /// The file of the region was truncated; see [`crate::Memory::check`].
+    #[error("the file of the region was truncated; make a new region")]
+    Damaged,
+}
+
+/// Why a region must not be written; becomes the error of the operation that asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Barred {
+    ReadOnly,
+    Damaged,
+}
+
+impl From<Barred> for ClaimError {
+    fn from(barred: Barred) -> Self {
+        match barred {
+            Barred::ReadOnly => Self::ReadOnly,
+            Barred::Damaged => Self::Damaged,
+        }
+    }
+}
+
+impl From<Barred> for FlagError {
+    fn from(barred: Barred) -> Self {
+        match barred {
+            Barred::ReadOnly => Self::ReadOnly,
+            Barred::Damaged => Self::Damaged,
+        }
+    }
+}
+
+impl From<Barred> for ManageError {
+    fn from(barred: Barred) -> Self {
+        match barred {
+            Barred::ReadOnly => Self::ReadOnly,
+            Barred::Damaged => Self::Damaged,
+        }
+    }
 }
 
 /// Why a region could not be made.
@@ -130,6 +176,9 @@ pub enum AttachError {
         /// What it is.
         found: u64,
     },
+    /// It is a directory, a device, a pipe or a socket.
+    #[error("the path leads to no regular file; name the file that the region was created in")]
+    NotAFile,
     /// Somebody could shrink it under our feet.
     #[error(
         "the region is not sealed against shrinking; only a sealed memfd is attached by descriptor"

@@ -83,3 +83,8 @@ pub use word::{Key, MAX_FLAGS, MAX_GENERATION, MAX_PID, Snapshot, State};
 /// Under loom there is no mapping: the default backing is the heap.
 #[cfg(loom)]
 pub type Region = Heap;
+
+/// The example of the README, compiled.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+pub struct ReadMe;

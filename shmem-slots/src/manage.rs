@@ -20,12 +20,20 @@ use crossbeam_utils::Backoff;
 /// few times in a tenancy; only a scribbler changes it more often.
 const FLAG_TRIES: u32 = 64;
 
+/// How often `reset_all` tries to free one slot.
+const VACATE_TRIES: u32 = 8;
+
 impl<T: Pod, R: Pod, M: Memory> Slots<T, R, M> {
     /// Calls `changed` for each published slot that changed since the last call: newly published, or
     /// given flags. Costs as much as has changed, not as many slots as there are.
     ///
-    /// No change is lost: a slot that changes during the call is in this one or in the next.
+    /// No change is lost: a slot that changes during the call is in this one or in the next. The
+    /// word given is the one found after the mark was taken; it is as untrusted as all the region.
+    /// Does nothing in a region that cannot be written.
     pub fn drain_changes(&self, mut changed: impl FnMut(u32, Snapshot)) {
+        if self.writable().is_err() {
+            return;
+        }
         let hints = self.changed_hints();
         hints.find(|index| {
             match self.snapshot(index).map(Snapshot::state) {
@@ -63,9 +71,7 @@ impl<T: Pod, R: Pod, M: Memory> Slots<T, R, M> {
     /// # Errors
     /// As [`Slots::update`].
     pub fn free(&self, key: Key) -> Result<Snapshot, ManageError> {
-        if self.is_read_only() {
-            return Err(ManageError::ReadOnly);
-        }
+        self.writable()?;
         if key.index < self.capacity() {
             fault::point("free:before_mark");
             self.changed_hints().clear(key.index);
@@ -89,9 +95,7 @@ impl<T: Pod, R: Pod, M: Memory> Slots<T, R, M> {
         new: Snapshot,
     ) -> Result<Result<Snapshot, ManageError>, ManageError> {
         let index = key.index;
-        if self.is_read_only() {
-            return Err(ManageError::ReadOnly);
-        }
+        self.writable()?;
         if index >= self.capacity() {
             return Err(ManageError::OutOfRange { index });
         }
@@ -106,9 +110,7 @@ impl<T: Pod, R: Pod, M: Memory> Slots<T, R, M> {
     /// # Errors
     /// [`FlagError`]: a tenancy that is over, a read-only region.
     pub fn set_flags(&self, key: Key, flags: u8) -> Result<Snapshot, FlagError> {
-        if self.is_read_only() {
-            return Err(FlagError::ReadOnly);
-        }
+        self.writable()?;
         let backoff = Backoff::new();
         for _ in 0..FLAG_TRIES {
             let seen = self.look(key).ok_or(FlagError::Stale)?;
@@ -139,7 +141,7 @@ impl<T: Pod, R: Pod, M: Memory> Slots<T, R, M> {
     /// `is_dead` gets the owner's number. Costs as much as there are claims under way.
     pub fn sweep(&self, mut is_dead: impl FnMut(u32) -> bool) -> usize {
         let mut swept = 0;
-        if self.is_read_only() || self.changed_hints().is_empty() {
+        if self.writable().is_err() || self.changed_hints().is_empty() {
             return swept;
         }
         self.changed_hints().find(|index| {
@@ -162,26 +164,42 @@ impl<T: Pod, R: Pod, M: Memory> Slots<T, R, M> {
 
     /// After a crash that puts the region in doubt: frees every slot with a new generation, so that
     /// every key from before is stale, and wakes all waiters. Looks at every slot. Claims under way
-    /// fail when they publish.
+    /// fail when they publish; a claim that comes in between and publishes is a new tenancy, or is
+    /// freed too.
     ///
     /// # Errors
-    /// A read-only region.
+    /// A region that cannot be written.
     pub fn reset_all(&self) -> Result<(), ManageError> {
-        if self.is_read_only() {
-            return Err(ManageError::ReadOnly);
-        }
+        self.writable()?;
         self.changed_hints().clear_all();
         for index in 0..self.capacity() {
-            let seen = Snapshot::from_bits(self.word(index).load(Ordering::Acquire));
-            let next = match seen.state() {
-                State::Retired => MAX_GENERATION,
-                _ => seen.generation() + 1,
-            };
-            self.word(index).store(Snapshot::vacant(next).bits(), Ordering::Release);
+            self.vacate(index);
             self.report_count(index).store(0, Ordering::Release);
             futex::wake_all(self.word(index));
         }
         self.free_hints().set_all();
         Ok(())
+    }
+
+    /// Frees slot `index` with a generation that no key so far has. A swap, not a store: if somebody
+    /// claimed and published between the look and the swap, his key has the very generation that
+    /// was about to be written, so another one is written. Bounded; each further try needs another
+    /// claim in between.
+    fn vacate(&self, index: u32) {
+        let word = self.word(index);
+        let mut seen = Snapshot::from_bits(word.load(Ordering::Acquire));
+        for _ in 0..VACATE_TRIES {
+            let next = match seen.state() {
+                State::Retired => MAX_GENERATION,
+                _ => seen.generation() + 1,
+            };
+            let vacant = Snapshot::vacant(next);
+            let before = Snapshot::from_bits(word.swap(vacant.bits(), Ordering::AcqRel)); // W1
+            if before == seen {
+                return;
+            }
+            // Never lower than what was written a moment ago.
+            seen = if before.generation() < next { vacant } else { before };
+        }
     }
 }

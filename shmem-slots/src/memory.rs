@@ -15,6 +15,9 @@ pub enum Access {
 /// An array of atomic cells, of the same length for as long as it lives.
 pub trait Memory: Send + Sync {
     /// The cells.
+    ///
+    /// In a region attached [`Access::ReadOnly`] they may be loaded and waited on; a store into one
+    /// faults as any store into read-only memory does. The operations of this crate ask first.
     fn cells(&self) -> &[AtomicU64];
 
     /// Whether they may be written.
@@ -22,7 +25,9 @@ pub trait Memory: Send + Sync {
         Access::ReadWrite
     }
 
-    /// Fails when the memory has been damaged from outside (a file that was truncated).
+    /// Fails when the memory has been damaged from outside: a named file that was truncated, or
+    /// that lay on a disk that ran full. From then on this process sees zeros of its own in its
+    /// place, and every operation with an error to give gives `Damaged`; looks find only stale keys.
     ///
     /// # Errors
     /// What has happened to it.

@@ -99,6 +99,9 @@ impl<T: Pod, R: Pod, M: Memory> Slots<T, R, M> {
             let word = self.look(key)?;
             matches!(word.state(), State::Published | State::Free).then_some(())
         };
+        if self.is_damaged() {
+            return Err(ReadError::Damaged);
+        }
         readable().ok_or(ReadError::Stale)?; // R1, pairs with W1
         let len = self.payload_len(key.index).load(Ordering::Relaxed);
         let all = self.layout.shape.payload_cells;
@@ -107,6 +110,11 @@ impl<T: Pod, R: Pod, M: Memory> Slots<T, R, M> {
             .map(|at| self.cell(self.layout.payload(key.index, at)).load(Ordering::Relaxed));
         let value = from_words::<T>(copied);
         fence(Ordering::Acquire); // R2, pairs with W2
-        readable().map(|()| value).ok_or(ReadError::Stale)
+        let whole = readable();
+        // The truncation may have come during the copy.
+        if self.is_damaged() {
+            return Err(ReadError::Damaged);
+        }
+        whole.map(|()| value).ok_or(ReadError::Stale)
     }
 }

@@ -26,11 +26,9 @@ impl<T: Pod, R: Pod, M: Memory> Slots<T, R, M> {
     /// For the manager: writes a report on the tenancy of `key`.
     ///
     /// # Errors
-    /// No such slot, or a read-only region.
+    /// No such slot, or a region that cannot be written.
     pub fn write_report(&self, key: Key, report: &R) -> Result<(), ManageError> {
-        if self.is_read_only() {
-            return Err(ManageError::ReadOnly);
-        }
+        self.writable()?;
         if key.index >= self.capacity() {
             return Err(ManageError::OutOfRange { index: key.index });
         }
@@ -55,6 +53,9 @@ impl<T: Pod, R: Pod, M: Memory> Slots<T, R, M> {
             return None;
         }
         let count = self.report_count(key.index);
+        if self.is_damaged() {
+            return None;
+        }
         for _ in 0..TRIES {
             let number = count.load(Ordering::Acquire);
             if number == 0 {
@@ -66,7 +67,7 @@ impl<T: Pod, R: Pod, M: Memory> Slots<T, R, M> {
             let report =
                 from_words(cells.map(|at| self.cell(buffer + 1 + at).load(Ordering::Relaxed)));
             fence(Ordering::Acquire); // R3, pairs with W3
-            if count.load(Ordering::Relaxed) == number {
+            if count.load(Ordering::Relaxed) == number && !self.is_damaged() {
                 return (generation == key.generation).then_some(report);
             }
         }

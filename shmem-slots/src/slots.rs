@@ -22,7 +22,7 @@
 //! A drain leaves the marks of free and reserved slots alone, so the mark set before the swap is
 //! still there at every later step.
 
-use crate::error::{ClaimError, Swept};
+use crate::error::{Barred, ClaimError, Swept};
 use crate::hints::Hints;
 use crate::layout::{LINE, Layout, PAYLOAD_LEN, REPORT_COUNT, WORD};
 use crate::memory::{Access, Heap, Memory};
@@ -122,8 +122,21 @@ impl<T: Pod, R: Pod, M: Memory> Slots<T, R, M> {
         self.free_hints().set(index);
     }
 
-    pub(crate) fn is_read_only(&self) -> bool {
-        self.memory.access() == Access::ReadOnly
+    /// Asked by each operation that writes, before it does.
+    #[inline]
+    pub(crate) fn writable(&self) -> Result<(), Barred> {
+        if self.memory.access() == Access::ReadOnly {
+            return Err(Barred::ReadOnly);
+        }
+        if self.is_damaged() {
+            return Err(Barred::Damaged);
+        }
+        Ok(())
+    }
+
+    #[inline]
+    pub(crate) fn is_damaged(&self) -> bool {
+        self.memory.check().is_err()
     }
 
     /// The word of slot `index` now; `None` outside the array. One acquire load.
@@ -144,7 +157,8 @@ impl<T: Pod, R: Pod, M: Memory> Slots<T, R, M> {
         self.snapshot(key.index).filter(|word| word.generation() == key.generation)
     }
 
-    /// Cell `place` (0 to 7) of the tenant's own line of slot `index`.
+    /// Cell `place` (0 to 7) of the tenant's own line of slot `index`. What lies there outlives the
+    /// tenancy. In a region attached read-only, load it only (see [`Memory::cells`]).
     #[must_use]
     pub fn aux(&self, index: u32, place: usize) -> Option<&AtomicU64> {
         if index >= self.capacity() || place >= LINE {
@@ -153,7 +167,8 @@ impl<T: Pod, R: Pod, M: Memory> Slots<T, R, M> {
         Some(self.cell(self.layout.aux(index, place)))
     }
 
-    /// Cell `number` of those beside the slots.
+    /// Cell `number` of those beside the slots. In a region attached read-only, load it only (see
+    /// [`Memory::cells`]).
     #[must_use]
     pub fn user(&self, number: u32) -> Option<&AtomicU64> {
         if number >= self.layout.shape.user_cells {
@@ -162,7 +177,8 @@ impl<T: Pod, R: Pod, M: Memory> Slots<T, R, M> {
         Some(self.cell(self.layout.user + number as usize))
     }
 
-    /// `count` cells beside the slots from `first` on; fewer where there are no more.
+    /// `count` cells beside the slots from `first` on; fewer where there are no more. As
+    /// [`Slots::user`].
     #[must_use]
     pub fn user_cells(&self, first: u32, count: u32) -> &[AtomicU64] {
         let all = self.layout.shape.user_cells;
@@ -195,22 +211,34 @@ impl<T: Pod, R: Pod, M: Memory> Slots<T, R, M> {
     /// # Errors
     /// [`ClaimError`]: all taken, read-only, or an owner that does not fit.
     pub fn claim(&self, owner: u32) -> Result<Claim<'_, T, R, M>, ClaimError> {
-        if self.is_read_only() {
-            return Err(ClaimError::ReadOnly);
-        }
+        self.writable()?;
         if owner == 0 || owner > MAX_PID {
             return Err(ClaimError::BadOwner { owner, limit: MAX_PID });
         }
-        if let Some(claim) = self.free_hints().find(|index| self.try_claim(index, owner)) {
-            return Ok(claim);
+        let hinted = self.free_hints().find(|index| self.try_claim(index, owner));
+        let claim = match hinted {
+            Some(claim) => claim,
+            None => self.claim_by_scan(owner)?,
+        };
+        // A file that was truncated in the meantime: the claim is one of private zeros.
+        if self.is_damaged() {
+            return Err(ClaimError::Damaged);
         }
+        Ok(claim)
+    }
+
+    /// Looks at every slot: a process killed at the wrong moment may have left a free slot without
+    /// its hint, and `Full` must be the truth.
+    fn claim_by_scan(&self, owner: u32) -> Result<Claim<'_, T, R, M>, ClaimError> {
         let mut in_use = 0;
         for index in 0..self.capacity() {
-            if let Some(claim) = self.try_claim(index, owner) {
+            let state = || self.snapshot(index).map(Snapshot::state);
+            if state() == Some(State::Free)
+                && let Some(claim) = self.try_claim(index, owner)
+            {
                 return Ok(claim);
             }
-            let state = self.snapshot(index).map(Snapshot::state);
-            in_use += u32::from(matches!(state, Some(State::Reserved | State::Published)));
+            in_use += u32::from(matches!(state(), Some(State::Reserved | State::Published)));
         }
         Err(ClaimError::Full { capacity: self.capacity(), in_use })
     }
@@ -271,8 +299,10 @@ impl<T: Pod, R: Pod, M: Memory> Claim<'_, T, R, M> {
     /// Makes the slot readable, and the manager's. What was written before is visible to whoever
     /// sees the word. The manager is not woken: ring whatever bell there is.
     ///
+    /// Flags beyond [`crate::MAX_FLAGS`] are left out.
+    ///
     /// # Errors
-    /// The slot was taken away meanwhile.
+    /// The slot was taken away meanwhile, or with it the whole file (see [`Memory::check`]).
     pub fn publish(mut self, flags: u8) -> Result<Key, Swept> {
         let key = self.key();
         fault::point("publish:before_swap");
@@ -281,7 +311,7 @@ impl<T: Pod, R: Pod, M: Memory> Claim<'_, T, R, M> {
         };
         self.published = swap(self.slots.word(self.index), self.word, published.bits()); // W1
         fault::point("publish:after_swap");
-        if self.published { Ok(key) } else { Err(Swept { key }) }
+        if self.published && !self.slots.is_damaged() { Ok(key) } else { Err(Swept { key }) }
     }
 }
 

@@ -9,7 +9,7 @@
 //! what was seen, then it was so when the low half was compared, too: at that moment the whole word
 //! was the one seen, and every change since then wakes the queue.
 
-use crate::futex::{self, Half, WaitError, Watch, Woken};
+use crate::futex::{self, Half, MAX_WATCHES, WaitError, Watch, Woken};
 use crate::memory::Memory;
 use crate::slots::Slots;
 use crate::word::Snapshot;
@@ -32,6 +32,11 @@ impl<T: Pod, R: Pod, M: Memory> Slots<T, R, M> {
     /// Sleeps until the word of slot `index` is no longer `seen`, or one of `also` has changed, or
     /// the deadline passes, or a signal handler ran.
     ///
+    /// Woken are the waiters of a slot when its manager updates or frees it, and by
+    /// [`Slots::set_flags_and_wake`]; a claim, a publication and [`Slots::set_flags`] wake nobody.
+    /// The fact is written before the wake, so look again after each return. Works on a region that
+    /// is attached read-only, too.
+    ///
     /// # Errors
     /// [`WaitError`]: too many watches, or a kernel without `futex_waitv`.
     pub fn wait(
@@ -41,7 +46,15 @@ impl<T: Pod, R: Pod, M: Memory> Slots<T, R, M> {
         also: &[Watch<'_>],
         deadline: Option<Instant>,
     ) -> Result<Woken, WaitError> {
-        let all: Vec<Watch<'_>> = self.watches(index, seen).chain(also.iter().copied()).collect();
-        futex::wait_any(&all, deadline)
+        // On the stack, so that waiting allocates nothing. The filler is never looked at.
+        let filler = Watch { cell: self.cell(0), half: Half::Low, seen: 0 };
+        let mut all = [filler; MAX_WATCHES];
+        let mut count = 0;
+        for watch in self.watches(index, seen).chain(also.iter().copied()) {
+            let place = all.get_mut(count);
+            *place.ok_or(WaitError::Count { count: also.len() + 2 })? = watch;
+            count += 1;
+        }
+        futex::wait_any(all.get(..count).unwrap_or(&[]), deadline)
     }
 }

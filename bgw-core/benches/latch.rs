@@ -1,0 +1,42 @@
+//! What a latch and a record cost: setting one whose owner is awake, and a description on its way
+//! into a slot and out again.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use bgw_core::shared::WorkerRecord;
+use bgw_core::{BackgroundWorker, Latch, Pid, Wake};
+use criterion::{Criterion, criterion_group, criterion_main};
+use std::sync::atomic::AtomicU64;
+
+fn latch(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("latch");
+    let cell = AtomicU64::new(0);
+    let latch = Latch::new(&cell);
+    group.bench_function("set and reset", |bench| {
+        bench.iter(|| {
+            assert_eq!(latch.set(), Wake::Done);
+            latch.reset();
+        });
+    });
+    assert_eq!(latch.set(), Wake::Done);
+    group.bench_function("set one that is set", |bench| {
+        bench.iter(|| assert_eq!(latch.set(), Wake::Done));
+    });
+    group.finish();
+}
+
+fn record(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("record");
+    let worker = BackgroundWorker::builder("worker").function("main").extra(&[7; 128]).build();
+    let worker = worker.unwrap();
+    group.bench_function("encode", |bench| {
+        bench.iter(|| WorkerRecord::encode(std::hint::black_box(&worker), Pid::this()));
+    });
+    let record = WorkerRecord::encode(&worker, Pid::this());
+    group.bench_function("decode and check", |bench| {
+        bench.iter(|| assert!(std::hint::black_box(&record).decode().is_ok()));
+    });
+    group.finish();
+}
+
+criterion_group!(benches, latch, record);
+criterion_main!(benches);
