@@ -275,6 +275,11 @@ impl Worker {
     ) -> Result<WaitEvents, WorkerError> {
         let interrupts = process::interrupts();
         self.check_terminate()?;
+        if process::told_to_end() {
+            // Told since the worker last asked should_stop(): it is not to sleep over it, whatever
+            // it waits for.
+            return Ok(WaitEvents::INTERRUPTED);
+        }
         let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
         let latch = self.me.latch();
         let family = &self.me.attachment;

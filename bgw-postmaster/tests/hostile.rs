@@ -28,6 +28,7 @@ fn main() -> ExitCode {
         a_publication_without_a_ring_is_taken_in_when_its_owner_goes,
         the_socket_refuses_what_does_not_fit_and_says_why,
         nonsense_on_the_socket_closes_that_connection_only,
+        connections_beyond_the_descriptors_are_closed_and_service_goes_on,
     ];
     tests.push(
         Test::new("any_bytes_in_the_region_leave_the_postmaster_serving", any_bytes)
@@ -161,6 +162,55 @@ fn nonsense_on_the_socket_closes_that_connection_only() {
     let key = family.register(&worker("sleep"));
     family.started(key);
     family.end();
+}
+
+/// Would catch: a connection that stays in the queue, so that its program waits and the loop spins.
+fn connections_beyond_the_descriptors_are_closed_and_service_goes_on() {
+    let folder = std::env::temp_dir().join("run");
+    let family = Family::with(builder().runtime_dir(&folder));
+    let postmaster = family.launched.pid();
+    let open = std::fs::read_dir(format!("/proc/{postmaster}/fd")).unwrap();
+    let highest: u64 =
+        open.map(|fd| fd.unwrap().file_name().to_str().unwrap().parse().unwrap()).max().unwrap();
+    set_descriptor_limit(postmaster, highest + 8);
+    let mut sockets: Vec<_> =
+        (0..20).map(|_| ControlSocket::connect(&folder.join("control.sock")).unwrap()).collect();
+    let mut closed = 0;
+    for socket in &mut sockets {
+        // A connection that was closed already may refuse the request itself.
+        let _ = socket.send_request(&Request::Ping);
+        match socket.recv_reply(Some(Instant::now() + PATIENCE)).unwrap() {
+            Received::Message { message: Reply::Refused { reason, .. }, .. } => {
+                assert_eq!(reason, Refusal::NotAttached);
+            }
+            Received::Closed => closed += 1,
+            other => panic!("a connection hangs: {other:?}"),
+        }
+    }
+    assert!((1..20).contains(&closed), "{closed} of 20 were closed");
+    drop(sockets);
+    wait_until("a program attaches again", PATIENCE, || {
+        let socket = ControlSocket::connect(&folder.join("control.sock")).unwrap();
+        let deadline = Some(Instant::now() + PATIENCE);
+        bgw_core::Attachment::attach(socket, false, deadline).is_ok()
+    });
+    let (_, hard) =
+        nix::sys::resource::getrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE).unwrap();
+    set_descriptor_limit(postmaster, hard);
+    let key = family.register(&worker("sleep"));
+    family.started(key);
+    family.end();
+}
+
+fn set_descriptor_limit(pid: Pid, limit: u64) {
+    let (_, hard) =
+        nix::sys::resource::getrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE).unwrap();
+    let new = libc::rlimit { rlim_cur: limit.min(hard), rlim_max: hard };
+    // SAFETY: `new` is valid for the call, and no old limit is asked for.
+    let done = unsafe {
+        libc::prlimit(pid.as_raw(), libc::RLIMIT_NOFILE, &raw const new, std::ptr::null_mut())
+    };
+    assert_eq!(done, 0, "prlimit: {}", std::io::Error::last_os_error());
 }
 
 /// Fills everything but the liveness words with noise, again and again, while workers are registered;
