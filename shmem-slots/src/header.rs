@@ -12,6 +12,8 @@
 //! | 7 | cells in all |
 //! | 8 | hash of 1 to 7 |
 //!
+//! The very last cell of the region holds the end mark.
+//!
 //! The magic is stored last: a region that is half made has none. Read back, every field is
 //! untrusted; what is used afterwards is computed anew from the checked values.
 
@@ -27,6 +29,9 @@ use crate::word::Snapshot;
 
 const MAGIC: u64 = u64::from_be_bytes(*b"shmslots");
 const VERSION: u64 = 1;
+/// In the last cell. A file that was cut anywhere has none, also when it was made longer again.
+#[cfg(not(loom))]
+pub(crate) const END: u64 = u64::from_be_bytes(*b"slotsend");
 
 const fn hash(fields: [u64; 7]) -> u64 {
     let mut hash: u64 = 0xcbf2_9ce4_8422_2325;
@@ -75,6 +80,10 @@ pub(crate) fn write(cells: &[AtomicU64], layout: &Layout, options: &Options) {
         }
     }
     Hints::new(cells, &layout.free).set_all();
+    #[cfg(not(loom))]
+    if let Some(cell) = cells.get(layout.end()) {
+        cell.store(END, Ordering::Relaxed);
+    }
     if let Some(cell) = cells.first() {
         cell.store(MAGIC, Ordering::Release);
     }
@@ -124,6 +133,10 @@ pub(crate) fn check(cells: &[AtomicU64], wanted: Shape, tag: u64) -> Result<Layo
     expect(8, "layout hash", hash(fields(&layout, tag)))?;
     if cells.len() < layout.total {
         return Err(short(layout.total));
+    }
+    let found = cells.get(layout.end()).map_or(0, |cell| cell.load(Ordering::Acquire));
+    if found != END {
+        return Err(AttachError::Header { field: "end mark", expected: END, found });
     }
     Ok(layout)
 }

@@ -12,6 +12,7 @@
 //! | reports | two buffers a slot | manager, waiters |
 //! | payload heads | the first 512 bytes of `T` a slot | claimer, readers |
 //! | payload tails | the rest of `T` a slot | the same, where it is not zero |
+//! | end | 8, the last of them the end mark | regions in named files: a truncation wipes it out |
 //!
 //! Tails lie apart, so that the rarely used end of a large `T` costs no memory until it is used.
 
@@ -120,7 +121,7 @@ impl Shape {
         let reports = part(aux, LINE)?;
         let heads = part(reports, self.report_buffer().checked_mul(2)?)?;
         let tails = part(heads, self.head())?;
-        let total = part(tails, self.tail())?;
+        let total = part(tails, self.tail())?.checked_add(LINE)?;
         total.checked_mul(8)?;
         let shape = self;
         Some(Layout { shape, user, free, changed, lines, aux, reports, heads, tails, total })
@@ -131,6 +132,12 @@ impl Layout {
     #[inline]
     pub(crate) const fn line(&self, index: u32, place: usize) -> usize {
         self.lines + index as usize * LINE + place
+    }
+
+    /// The cell of the end mark: the last of all.
+    #[cfg(not(loom))]
+    pub(crate) const fn end(&self) -> usize {
+        self.total - 1
     }
 
     pub(crate) const fn aux(&self, index: u32, place: usize) -> usize {
@@ -184,7 +191,7 @@ mod tests {
             assert!(layout.aux(capacity - 1, 7) < layout.reports);
             assert!(layout.report(capacity - 1, 1) + 8 <= layout.heads);
             assert!(layout.payload(capacity - 1, 63) < layout.tails);
-            assert!(layout.payload(capacity - 1, 199) < layout.total);
+            assert!(layout.payload(capacity - 1, 199) < layout.total - LINE);
         }
     }
 

@@ -187,19 +187,17 @@ impl<T: Pod, R: Pod, M: Memory> Slots<T, R, M> {
     /// claim in between.
     fn vacate(&self, index: u32) {
         let word = self.word(index);
-        let mut seen = Snapshot::from_bits(word.load(Ordering::Acquire));
+        let mut expected = Snapshot::from_bits(word.load(Ordering::Acquire));
+        let mut newest = expected.generation();
         for _ in 0..VACATE_TRIES {
-            let next = match seen.state() {
-                State::Retired => MAX_GENERATION,
-                _ => seen.generation() + 1,
-            };
-            let vacant = Snapshot::vacant(next);
+            let retired = expected.state() == State::Retired;
+            let vacant = Snapshot::vacant(if retired { MAX_GENERATION } else { newest + 1 });
             let before = Snapshot::from_bits(word.swap(vacant.bits(), Ordering::AcqRel)); // W1
-            if before == seen {
+            if before == expected {
                 return;
             }
-            // Never lower than what was written a moment ago.
-            seen = if before.generation() < next { vacant } else { before };
+            newest = vacant.generation().max(before.generation());
+            expected = vacant;
         }
     }
 }

@@ -2,15 +2,15 @@
 //!
 //! Usually the file is a memfd, sealed so that nobody can shrink or grow it: it has no name, is
 //! passed on by fork or over a socket, and is gone with its last user. A named file can be attached
-//! by path; since it cannot be sealed, a file that is truncated is found out by `sys/sigbus.rs` and
-//! reported by the operations that look for damage ([`Memory::check`]).
+//! by path. It cannot be sealed; that it was truncated is found out by its end mark and, where an
+//! access faults, by `sys/sigbus.rs`, and every operation with an error to give says so.
 
 use crate::error::{AttachError, CreateError};
 use crate::header;
 use crate::layout::{Layout, MAX_CAPACITY};
 use crate::memory::{Access, Memory};
 use crate::payload::shape;
-use crate::primitive::AtomicU64;
+use crate::primitive::{AtomicU64, Ordering};
 use crate::slots::{Options, Slots};
 use crate::sys::map::Mapping;
 use crate::sys::sigbus::Guard;
@@ -29,8 +29,10 @@ pub const MEMFD_NAME: &str = "shmem-slots";
 /// Mapped cells, and the file that they lie in.
 #[derive(Debug)]
 pub struct Region {
-    // Before the mapping, so that it is dropped first.
+    // Before the mapping, so that it is dropped first. None for a sealed memfd.
     guard: Option<Guard>,
+    /// The cell of the end mark.
+    end: usize,
     mapping: Mapping,
     file: OwnedFd,
     access: Access,
@@ -47,7 +49,12 @@ impl Memory for Region {
     }
 
     fn check(&self) -> io::Result<()> {
-        if self.guard.as_ref().is_some_and(Guard::damaged) {
+        let Some(guard) = &self.guard else { return Ok(()) };
+        // The mark goes with any truncation, also one that ends on the page of the mark, where no
+        // access faults, and one that was undone by making the file longer again. This look may
+        // be the access that faults, so the guard is asked afterwards.
+        let mark = self.cells().get(self.end).map(|cell| cell.load(Ordering::Relaxed));
+        if mark != Some(header::END) || guard.damaged() {
             return Err(io::Error::other("the file of the region was truncated"));
         }
         Ok(())
@@ -113,6 +120,7 @@ impl<T: Pod, R: Pod> Slots<T, R, Region> {
     /// # Errors
     /// As [`Slots::create`]; a file that exists.
     pub fn create_file(path: impl AsRef<Path>, options: &Options) -> Result<Self, CreateError> {
+        let path = path.as_ref();
         let layout = Self::layout_for(options)?;
         let file = OpenOptions::new()
             .read(true)
@@ -120,9 +128,16 @@ impl<T: Pod, R: Pod> Slots<T, R, Region> {
             .create_new(true)
             .mode(0o600)
             .open(path)
-            .map_err(create_failed("open"))?;
-        file.set_len(layout.total as u64 * 8).map_err(create_failed("ftruncate"))?;
-        Self::made(file, layout, options, true)
+            .map_err(create_failed("opening a new file"))?;
+        let made = file
+            .set_len(layout.total as u64 * 8)
+            .map_err(create_failed("ftruncate"))
+            .and_then(|()| Self::made(file, layout, options, true));
+        if made.is_err() {
+            // It was made here, and is of no use. That it cannot be removed adds nothing to the error.
+            let _ = std::fs::remove_file(path);
+        }
+        made
     }
 
     fn made(
@@ -136,7 +151,8 @@ impl<T: Pod, R: Pod> Slots<T, R, Region> {
         let guard = named.then(|| Guard::new(mapping.range())).transpose();
         let guard = guard.map_err(create_failed("guarding the mapping"))?;
         header::write(mapping.cells(), &layout, options);
-        let region = Region { guard, mapping, file: file.into(), access: Access::ReadWrite };
+        let (access, end) = (Access::ReadWrite, layout.end());
+        let region = Region { guard, end, mapping, file: file.into(), access };
         Ok(Self::new(region, layout))
     }
 
@@ -156,7 +172,7 @@ impl<T: Pod, R: Pod> Slots<T, R, Region> {
     /// Attaches slots by the path of their file. See [`Slots::create_file`] for the SIGBUS handler.
     ///
     /// # Errors
-    /// As [`Slots::attach`], but for the seal.
+    /// As [`Slots::attach`], but for the seal; something else than a regular file.
     pub fn attach_file(
         path: impl AsRef<Path>,
         tag: u64,
@@ -166,9 +182,13 @@ impl<T: Pod, R: Pod> Slots<T, R, Region> {
         let file = OpenOptions::new()
             .read(true)
             .write(write)
-            .custom_flags(libc::O_NOFOLLOW)
+            // Not through a link, and not waiting for the other end of a pipe.
+            .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
             .open(path)
-            .map_err(attach_failed("open"))?;
+            .map_err(attach_failed("opening the file"))?;
+        if !file.metadata().map_err(attach_failed("fstat"))?.is_file() {
+            return Err(AttachError::NotAFile);
+        }
         Self::attached(file, tag, access, true)
     }
 
@@ -182,7 +202,8 @@ impl<T: Pod, R: Pod> Slots<T, R, Region> {
         let guard = named.then(|| Guard::new(mapping.range())).transpose();
         let guard = guard.map_err(attach_failed("guarding the mapping"))?;
         let layout = header::check(mapping.cells(), wanted, tag)?;
-        let region = Region { guard, mapping, file: file.into(), access };
+        let end = layout.end();
+        let region = Region { guard, end, mapping, file: file.into(), access };
         Ok(Self::new(region, layout))
     }
 

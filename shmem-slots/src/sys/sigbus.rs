@@ -5,11 +5,12 @@
 //! mapping, it puts zeroed private pages in the place of the whole mapping and marks it as damaged:
 //! the access that faulted goes on and reads zeros (a free slot of generation 0), and the next
 //! operation that looks for damage reports it. Any other fault goes to the handler that was there
-//! before.
+//! before, of either form, as if this one were not there.
 //!
 //! The table is read in the handler, so it is fixed in size and made of atomics.
 
 use crate::primitive::private::{AtomicBool, AtomicUsize, Ordering};
+use nix::errno::Errno;
 use std::io;
 use std::sync::Once;
 
@@ -33,6 +34,8 @@ static TABLE: [Entry; GUARDS] = [const {
 
 /// The handler from before, to hand other faults on to: the address of its function, or SIG_DFL.
 static BEFORE: AtomicUsize = AtomicUsize::new(libc::SIG_DFL);
+/// Whether that function takes three arguments (SA_SIGINFO) or one.
+static BEFORE_TAKES_INFO: AtomicBool = AtomicBool::new(false);
 static INSTALL: Once = Once::new();
 
 /// A guarded range; not guarded any more when dropped.
@@ -81,12 +84,15 @@ fn install() {
     // SAFETY: as above.
     let mut old: libc::sigaction = unsafe { std::mem::zeroed() };
     new.sa_sigaction = on_fault as *const () as usize;
-    new.sa_flags = libc::SA_SIGINFO | libc::SA_NODEFER;
-    // SAFETY: `on_fault` does nothing but atomics and `mmap`, `sigaction`, which are system calls.
-    let done = unsafe { libc::sigaction(libc::SIGBUS, &raw const new, &raw mut old) };
-    if done == 0 && old.sa_flags & libc::SA_SIGINFO != 0 {
-        BEFORE.store(old.sa_sigaction, Ordering::Release);
-    }
+    // On the alternative stack where there is one: the handler before may need it.
+    new.sa_flags = libc::SA_SIGINFO | libc::SA_NODEFER | libc::SA_ONSTACK;
+    // SAFETY: asks only; `old` is a valid place for the answer.
+    unsafe { libc::sigaction(libc::SIGBUS, std::ptr::null(), &raw mut old) };
+    // Before ours is there, since it may run at once.
+    BEFORE_TAKES_INFO.store(old.sa_flags & libc::SA_SIGINFO != 0, Ordering::Release);
+    BEFORE.store(old.sa_sigaction, Ordering::Release);
+    // SAFETY: `on_fault` does nothing but atomics and system calls, and keeps errno.
+    unsafe { libc::sigaction(libc::SIGBUS, &raw const new, std::ptr::null_mut()) };
 }
 
 extern "C" fn on_fault(
@@ -102,6 +108,7 @@ extern "C" fn on_fault(
         let (start, end) = (entry.start.load(Ordering::Acquire), entry.end.load(Ordering::Acquire));
         if (start..end).contains(&address) {
             entry.damaged.store(true, Ordering::Release);
+            let errno = Errno::last_raw();
             // SAFETY: the range is a mapping that a live `Guard` stands for; what replaces it has the
             // same length and may be read and written, so I1 holds on, with zeros for contents.
             let zeros = unsafe {
@@ -114,6 +121,7 @@ extern "C" fn on_fault(
                     0,
                 )
             };
+            Errno::set_raw(errno);
             if zeros != libc::MAP_FAILED {
                 return;
             }
@@ -126,9 +134,15 @@ extern "C" fn on_fault(
         unsafe { libc::signal(signal, libc::SIG_DFL) };
         return;
     }
-    // SAFETY: `BEFORE` holds nothing but the address of a handler that was installed with SA_SIGINFO,
-    // which has this signature.
-    let handler: extern "C" fn(libc::c_int, *mut libc::siginfo_t, *mut libc::c_void) =
-        unsafe { std::mem::transmute(before) };
-    handler(signal, info, context);
+    if BEFORE_TAKES_INFO.load(Ordering::Acquire) {
+        // SAFETY: `BEFORE` is the address of a handler that was installed with SA_SIGINFO, so it
+        // has this signature.
+        let handler: extern "C" fn(libc::c_int, *mut libc::siginfo_t, *mut libc::c_void) =
+            unsafe { std::mem::transmute(before) };
+        handler(signal, info, context);
+    } else {
+        // SAFETY: as above, but installed without SA_SIGINFO.
+        let handler: extern "C" fn(libc::c_int) = unsafe { std::mem::transmute(before) };
+        handler(signal);
+    }
 }
