@@ -6,12 +6,14 @@ use crate::event_loop::Token;
 use crate::rules::Event;
 use crate::server::Server;
 use crate::sessions::{Gifts, Heard};
-use crate::sys::close::Fence;
 use bgw_core::control::{ControlSocket, ShutdownMode};
 use std::io;
 use std::os::fd::AsFd;
 
 impl Server {
+    /// Takes all connections that wait. When descriptors are short, there is still a number below the
+    /// fence for the connection itself, and it is the session's that fails: the connection is closed,
+    /// and does not stay in the queue to wake the loop for ever.
     pub(crate) fn connections_came(&mut self) {
         loop {
             let Some(folder) = &self.folder else { return };
@@ -22,7 +24,10 @@ impl Server {
                     }
                 }
                 Ok(None) => return,
-                Err(error) => return self.cannot_accept(&error),
+                Err(error) => {
+                    tracing::warn!("accepting a connection failed: {error}");
+                    return;
+                }
             }
         }
     }
@@ -73,17 +78,5 @@ impl Server {
             self.launcher = None;
             self.step(Event::ShutdownAsked(ShutdownMode::Fast));
         }
-    }
-
-    /// Out of descriptors: the connection would stay in the queue, and wake the loop for ever. So the
-    /// one that is kept in reserve is given up for a moment, to take the connection and close it.
-    fn cannot_accept(&mut self, error: &io::Error) {
-        tracing::warn!("a connection cannot be taken, and is closed: {error}");
-        self.reserve = None;
-        if let Some(folder) = &self.folder {
-            // Whatever comes of it, the queue is one shorter or the next event tries again.
-            drop(folder.listener.accept_nonblocking());
-        }
-        self.reserve = Fence::reserve(self.fence).ok();
     }
 }

@@ -69,7 +69,6 @@ pub(crate) struct Server {
     pub(crate) ending: Option<EndedChild>,
     pub(crate) signals: SignalFd,
     pub(crate) region_read_only: OwnedFd,
-    pub(crate) reserve: Option<OwnedFd>,
     pub(crate) launcher: Option<u64>,
     pub(crate) corrupt_slots_seen: u64,
 }
@@ -119,7 +118,6 @@ impl Server {
             ending: None,
             signals,
             region_read_only,
-            reserve: fence.reserve().ok(),
             launcher: None,
             corrupt_slots_seen: 0,
         };

@@ -35,11 +35,6 @@ impl Fence {
         Ok(unsafe { OwnedFd::from_raw_fd(raised) })
     }
 
-    /// A descriptor to be given up when there are no others.
-    pub(crate) fn reserve(self) -> io::Result<OwnedFd> {
-        self.raise(std::fs::File::open("/dev/null")?)
-    }
-
     /// In a child: closes everything above the fence. The owners of those descriptors must never be
     /// dropped or used afterwards.
     pub(crate) fn close_above(self) -> io::Result<()> {
