@@ -134,7 +134,10 @@ impl Backend {
         let record = WorkerRecord::encode(worker, self.family.owner());
         let incarnation = self.family.area().incarnation();
         let slots = self.family.slots();
-        let mut claim = slots.claim(self.family.owner().get()).map_err(claim_error)?;
+        let parallel = worker.is_parallel();
+        let class = self.family.area().slots_of(parallel);
+        let claim = slots.claim_in(class, self.family.owner().get());
+        let mut claim = claim.map_err(|error| claim_error(error, parallel))?;
         claim.write(&record).map_err(|_| Error::Reset)?;
         let key = claim.publish(0).map_err(|_| Error::Reset)?;
         // From here on the worker is registered: the postmaster takes it in even if we die now.
@@ -193,10 +196,19 @@ impl Backend {
         self.family.postmaster_is_alive()
     }
 
-    /// How many workers can be registered at a time.
+    /// How many workers can be registered at a time, those of the parallel class not counted.
+    #[doc(alias = "max_worker_processes")]
     #[must_use]
     pub fn capacity(&self) -> u32 {
-        self.family.slots().capacity()
+        self.family.area().slots_of(false).end
+    }
+
+    /// How many workers of the parallel class can be registered at a time.
+    #[doc(alias = "max_parallel_workers")]
+    #[must_use]
+    pub fn parallel_capacity(&self) -> u32 {
+        let class = self.family.area().slots_of(true);
+        class.end.saturating_sub(class.start)
     }
 
     /// The phase that the cluster has reached.
@@ -319,8 +331,11 @@ impl Backend {
     }
 }
 
-fn claim_error(error: ClaimError) -> Error {
+fn claim_error(error: ClaimError, parallel: bool) -> Error {
     match error {
+        ClaimError::Full { capacity, in_use } if parallel => {
+            Error::NoParallelSlot { limit: capacity, in_use }
+        }
         ClaimError::Full { capacity, in_use } => Error::NoFreeSlot { capacity, in_use },
         ClaimError::ReadOnly => Error::ReadOnly,
         _ => Error::Reset,

@@ -17,6 +17,16 @@ pub enum Error {
         /// How many are taken.
         in_use: u32,
     },
+    /// All slots of the parallel class are taken.
+    #[error(
+        "no free slot for a parallel worker: {in_use} of {limit} are in use; go on with fewer, wait for one to end, or raise max_parallel_workers"
+    )]
+    NoParallelSlot {
+        /// How many there are.
+        limit: u32,
+        /// How many are taken.
+        in_use: u32,
+    },
     /// The postmaster has no such function.
     #[error("function: the postmaster has no \"{name}\"; it has {known}")]
     UnknownFunction {

@@ -8,7 +8,9 @@ use std::path::PathBuf;
 #[non_exhaustive]
 pub enum BuildError {
     /// The number of slots is out of range.
-    #[error("max_workers is {found}; it must be 1 to {limit}")]
+    #[error(
+        "max_workers and max_parallel_workers are {found} together; max_workers must be at least 1, both together at most {limit}"
+    )]
     MaxWorkers {
         /// What was asked for.
         found: u32,

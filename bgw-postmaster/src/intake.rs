@@ -78,6 +78,12 @@ impl Server {
             child.or_else(|| sessions.target(pid))
         };
         match take_in(&self.slots, index, word, resolve) {
+            Ok(found) if !self.slots_of(&found.worker).contains(&index) => {
+                self.say_corrupt(index, "its worker belongs to the slots of the other class");
+                if let Err(error) = self.slots.free(key) {
+                    tracing::debug!("freeing slot {index} failed: {error}");
+                }
+            }
             Ok(found) => self.step(Event::Registered {
                 key: found.key,
                 worker: found.worker,

@@ -211,11 +211,14 @@ impl Server {
         if let Err(error) = self.slots.reset_all() {
             tracing::error!("resetting the slots failed: {error}");
         }
-        let (slots, owner) = (Arc::clone(&self.slots), self.pid);
+        area.set_general_slots(self.general_slots);
+        area.set_phase(self.cluster.phase());
+        let (slots, owner, general) = (Arc::clone(&self.slots), self.pid, self.general_slots);
         let mut actions = Vec::new();
         self.cluster.rebuild(
             |entry| {
-                let mut claim = slots.claim(owner.get()).ok()?;
+                // Workers of the parallel class never restart, so none is among them.
+                let mut claim = slots.claim_in(0..general, owner.get()).ok()?;
                 claim.write(&WorkerRecord::encode(&entry.worker, owner)).ok()?;
                 claim.publish(0).ok()
             },

@@ -13,6 +13,7 @@ use crate::sys::end;
 use crate::sys::fork::{Forked, ThreadCounter, fork};
 use bgw_core::control::{ControlSocket, ShutdownMode};
 use bgw_core::shared::WorkerSlots;
+use bgw_core::shared::area::Area;
 use bgw_core::sys::{eventfd, pidfd, signals};
 use bgw_core::worker::limits::FUNCTION_LIMIT;
 use bgw_core::{
@@ -33,6 +34,7 @@ pub const MAX_WORKERS_LIMIT: u32 = 1 << 20;
 #[must_use]
 pub struct PostmasterBuilder {
     max_workers: u32,
+    max_parallel_workers: u32,
     max_sessions: usize,
     folder: Option<PathBuf>,
     functions: Functions,
@@ -46,6 +48,7 @@ impl Default for PostmasterBuilder {
     fn default() -> Self {
         Self {
             max_workers: 8,
+            max_parallel_workers: 8,
             max_sessions: 256,
             folder: None,
             functions: Functions::default(),
@@ -63,6 +66,14 @@ impl PostmasterBuilder {
     #[doc(alias = "max_worker_processes")]
     pub const fn max_workers(mut self, max_workers: u32) -> Self {
         self.max_workers = max_workers;
+        self
+    }
+
+    /// How many workers of the parallel class can be registered at a time (default 8; 0 for none). They
+    /// come on top of [`PostmasterBuilder::max_workers`]: neither class takes slots from the other.
+    /// Both together are at most [`MAX_WORKERS_LIMIT`].
+    pub const fn max_parallel_workers(mut self, max_parallel_workers: u32) -> Self {
+        self.max_parallel_workers = max_parallel_workers;
         self
     }
 
@@ -135,11 +146,9 @@ impl PostmasterBuilder {
     /// still holds; a failing system call; a kernel that is too old.
     pub fn build(self) -> Result<Postmaster, BuildError> {
         shmem_slots::futex::check_kernel()?;
-        if self.max_workers == 0 || self.max_workers > MAX_WORKERS_LIMIT {
-            return Err(BuildError::MaxWorkers {
-                found: self.max_workers,
-                limit: MAX_WORKERS_LIMIT,
-            });
+        let all = self.max_workers.saturating_add(self.max_parallel_workers);
+        if self.max_workers == 0 || all > MAX_WORKERS_LIMIT {
+            return Err(BuildError::MaxWorkers { found: all, limit: MAX_WORKERS_LIMIT });
         }
         if let Some(name) = self.duplicate_function {
             return Err(BuildError::DuplicateFunction { name });
@@ -159,12 +168,14 @@ impl PostmasterBuilder {
             }
         }
         let folder = self.folder.as_deref().map(Folder::take).transpose()?;
-        let slots = WorkerSlots::create(&Attachment::region_options(self.max_workers))
-            .map_err(BuildError::Region)?;
+        let slots =
+            WorkerSlots::create(&Attachment::region_options(all)).map_err(BuildError::Region)?;
+        Area::new(&slots).set_general_slots(self.max_workers);
         let doorbell = eventfd::new_doorbell()
             .map_err(|source| BuildError::System { what: "eventfd".to_owned(), source })?;
         Ok(Postmaster {
             slots: Arc::new(slots),
+            general_slots: self.max_workers,
             doorbell: Arc::new(doorbell),
             folder,
             functions: self.functions,
@@ -181,6 +192,7 @@ impl PostmasterBuilder {
 #[derive(Debug)]
 pub struct Postmaster {
     pub(crate) slots: Arc<WorkerSlots>,
+    pub(crate) general_slots: u32,
     pub(crate) doorbell: Arc<OwnedFd>,
     pub(crate) folder: Option<Folder>,
     pub(crate) functions: Functions,
@@ -218,8 +230,11 @@ impl Postmaster {
                 return Err(StaticError::UnknownFunction { name: name(), function });
             }
         }
-        let capacity = self.slots.capacity();
-        if self.static_workers.len() >= capacity as usize {
+        let parallel = worker.is_parallel();
+        let capacity =
+            if parallel { self.slots.capacity() - self.general_slots } else { self.general_slots };
+        let taken = self.static_workers.iter().filter(|other| other.is_parallel() == parallel);
+        if taken.count() >= capacity as usize {
             return Err(StaticError::NoFreeSlot { name: name(), capacity });
         }
         self.static_workers.push(worker);

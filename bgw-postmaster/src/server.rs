@@ -23,6 +23,7 @@ use nix::sys::signalfd::SignalFd;
 use shmem_slots::Key;
 use std::collections::HashMap;
 use std::io;
+use std::ops::Range;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -49,6 +50,8 @@ pub(crate) struct EndedChild {
 #[derive(Debug)]
 pub(crate) struct Server {
     pub(crate) slots: Arc<WorkerSlots>,
+    /// How many slots are not for the parallel class; our own number, not the region's.
+    pub(crate) general_slots: u32,
     pub(crate) doorbell: Arc<OwnedFd>,
     pub(crate) pidfd: Arc<OwnedFd>,
     pub(crate) pid: Pid,
@@ -99,6 +102,7 @@ impl Server {
         hold_liveness(&postmaster.slots).map_err(RunError::system("set_robust_list"))?;
         let mut server = Self {
             slots: postmaster.slots,
+            general_slots: postmaster.general_slots,
             doorbell: postmaster.doorbell,
             pidfd: Arc::new(pidfd),
             pid,
@@ -132,6 +136,15 @@ impl Server {
             server.launcher = session.filter(|_| postmaster.stop_with_launcher);
         }
         Ok(server)
+    }
+
+    /// The slots of a worker's class, by our own numbers.
+    pub(crate) fn slots_of(&self, worker: &BackgroundWorker) -> Range<u32> {
+        if worker.is_parallel() {
+            self.general_slots..self.slots.capacity()
+        } else {
+            0..self.general_slots
+        }
     }
 
     fn publish_ourselves(&self) {

@@ -22,6 +22,7 @@
 
 use crate::layout::{MAX_LEVELS, TreePlan};
 use crate::primitive::{AtomicU64, Ordering};
+use std::ops::Range;
 
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Hints<'a> {
@@ -112,12 +113,30 @@ impl<'a> Hints<'a> {
 
     /// Visits the slots whose bits are set, in ascending order, until `visit` gives a value. Each
     /// cell is read once, when the walk reaches it.
-    pub(crate) fn find<V>(&self, mut visit: impl FnMut(u32) -> Option<V>) -> Option<V> {
+    pub(crate) fn find<V>(&self, visit: impl FnMut(u32) -> Option<V>) -> Option<V> {
+        self.find_in(0..self.plan.capacity, visit)
+    }
+
+    /// The same for the slots of `range`; what lies outside it is not walked.
+    pub(crate) fn find_in<V>(
+        &self,
+        range: Range<u32>,
+        mut visit: impl FnMut(u32) -> Option<V>,
+    ) -> Option<V> {
+        let (start, end) = (range.start as usize, range.end.min(self.plan.capacity) as usize);
+        // The bits of a cell of `level` whose slots begin before the end and end after the start.
+        let within = |level: usize, base: usize, bits: u64| {
+            let slots = 6 * level as u32;
+            let from = (start >> slots).saturating_sub(base);
+            let to = end.div_ceil(1 << slots).saturating_sub(base);
+            let upto = |count: usize| if count >= 64 { u64::MAX } else { (1 << count) - 1 };
+            bits & upto(to) & !upto(from)
+        };
         // What is left to visit of the current cell of each level, and where that cell begins.
         let mut left = [0u64; MAX_LEVELS];
         let mut base = [0usize; MAX_LEVELS];
         let top = self.plan.levels - 1;
-        left[top] = self.cell(top, 0).load(Ordering::Acquire);
+        left[top] = within(top, 0, self.cell(top, 0).load(Ordering::Acquire));
         let mut level = top;
         loop {
             if left[level] == 0 {
@@ -138,7 +157,8 @@ impl<'a> Hints<'a> {
             } else if bit < self.cells_of(level - 1) {
                 level -= 1;
                 base[level] = bit * 64;
-                left[level] = self.cell(level, bit * 64).load(Ordering::Acquire);
+                let bits = self.cell(level, bit * 64).load(Ordering::Acquire);
+                left[level] = within(level, base[level], bits);
             }
         }
     }
@@ -197,6 +217,30 @@ mod tests {
                 assert_eq!(all(hints).len(), capacity as usize);
                 hints.clear_all();
                 assert!(hints.is_empty());
+            });
+        }
+    }
+
+    #[test]
+    fn a_range_is_walked_and_nothing_beside_it() {
+        for capacity in [64, 65, 4097, 300_000] {
+            with_tree(capacity, |hints| {
+                hints.set_all();
+                let edges = [0, 1, 63, 64, 65, 4095, 4096, 4097, capacity / 2, capacity];
+                for start in edges.into_iter().filter(|&edge| edge <= capacity) {
+                    for end in edges.into_iter().filter(|&edge| (start..=capacity).contains(&edge))
+                    {
+                        let mut found = Vec::new();
+                        hints.find_in(start..end, |index| {
+                            found.push(index);
+                            None::<()>
+                        });
+                        assert!(
+                            found.iter().copied().eq(start..end),
+                            "{start}..{end} of {capacity}"
+                        );
+                    }
+                }
             });
         }
     }

@@ -31,6 +31,7 @@ use crate::word::{Key, MAX_GENERATION, MAX_PID, Snapshot, State};
 use crate::{fault, header, payload};
 use bytemuck::Pod;
 use std::marker::PhantomData;
+use std::ops::Range;
 
 /// What a new region is to be like.
 #[derive(Clone, Copy, Debug)]
@@ -211,14 +212,28 @@ impl<T: Pod, R: Pod, M: Memory> Slots<T, R, M> {
     /// # Errors
     /// [`ClaimError`]: all taken, read-only, or an owner that does not fit.
     pub fn claim(&self, owner: u32) -> Result<Claim<'_, T, R, M>, ClaimError> {
+        self.claim_in(0..self.capacity(), owner)
+    }
+
+    /// As [`Slots::claim`], but only a slot of `range`: for classes of claimers of which none is to
+    /// take the slots of another. `Full` counts that range alone.
+    ///
+    /// # Errors
+    /// As [`Slots::claim`].
+    pub fn claim_in(
+        &self,
+        range: Range<u32>,
+        owner: u32,
+    ) -> Result<Claim<'_, T, R, M>, ClaimError> {
         self.writable()?;
         if owner == 0 || owner > MAX_PID {
             return Err(ClaimError::BadOwner { owner, limit: MAX_PID });
         }
-        let hinted = self.free_hints().find(|index| self.try_claim(index, owner));
+        let range = range.start.min(self.capacity())..range.end.min(self.capacity());
+        let hinted = self.free_hints().find_in(range.clone(), |index| self.try_claim(index, owner));
         let claim = match hinted {
             Some(claim) => claim,
-            None => self.claim_by_scan(owner)?,
+            None => self.claim_by_scan(range, owner)?,
         };
         // A file that was truncated in the meantime: the claim is one of private zeros.
         if self.is_damaged() {
@@ -229,18 +244,23 @@ impl<T: Pod, R: Pod, M: Memory> Slots<T, R, M> {
 
     /// Looks at every slot: a process killed at the wrong moment may have left a free slot without
     /// its hint, and `Full` must be the truth.
-    fn claim_by_scan(&self, owner: u32) -> Result<Claim<'_, T, R, M>, ClaimError> {
+    fn claim_by_scan(
+        &self,
+        range: Range<u32>,
+        owner: u32,
+    ) -> Result<Claim<'_, T, R, M>, ClaimError> {
         let mut in_use = 0;
-        for index in 0..self.capacity() {
+        let capacity = range.end.saturating_sub(range.start);
+        for index in range {
             let state = || self.snapshot(index).map(Snapshot::state);
-            if state() == Some(State::Free)
-                && let Some(claim) = self.try_claim(index, owner)
-            {
-                return Ok(claim);
+            if state() == Some(State::Free) {
+                if let Some(claim) = self.try_claim(index, owner) {
+                    return Ok(claim);
+                }
             }
             in_use += u32::from(matches!(state(), Some(State::Reserved | State::Published)));
         }
-        Err(ClaimError::Full { capacity: self.capacity(), in_use })
+        Err(ClaimError::Full { capacity, in_use })
     }
 
     /// One try at slot `index`, which is below the capacity.

@@ -35,6 +35,7 @@ pub fn family_with(capacity: u32, read_only: bool) -> (Straw, Backend) {
     let slots = WorkerSlots::create(&Attachment::region_options(capacity)).unwrap();
     let area = Area::new(&slots);
     area.set_incarnation(INCARNATION);
+    area.set_general_slots(capacity);
     for word in area.liveness_words() {
         word.store(u64::from(Pid::this().get() | robust::WAITERS), Ordering::Release);
     }

@@ -2,7 +2,7 @@
 //!
 //! | cells of the family | writer | read by |
 //! |---|---|---|
-//! | incarnation, phase, postmaster pid (one line) | postmaster, rarely | everybody |
+//! | incarnation, phase, postmaster pid, where the parallel class begins (one line) | postmaster, rarely | everybody |
 //! | liveness words | postmaster once, the kernel at its death | waiters, through the kernel |
 //!
 //! | cells of a slot (one line) | writer |
@@ -17,6 +17,7 @@ use crate::sys::robust;
 use crate::worker::StartTime;
 use shmem_slots::futex::{Half, Watch};
 use shmem_slots::primitive::{AtomicU64, Ordering};
+use std::ops::Range;
 
 /// How many liveness words there are. Word 0 is the one of the workers (who are told of the
 /// postmaster's death by a signal besides); session `n` has word `1 + n % (LIVENESS_WORDS - 1)`.
@@ -26,6 +27,7 @@ pub const LIVENESS_WORDS: u32 = 512;
 const INCARNATION: u32 = 0;
 const PHASE: u32 = 1;
 const POSTMASTER: u32 = 2;
+const GENERAL_SLOTS: u32 = 3;
 const LIVENESS: u32 = 8;
 
 /// How many cells of the family a region must have.
@@ -101,6 +103,21 @@ impl<'a> Area<'a> {
     /// For the postmaster: tells its pid.
     pub fn set_postmaster_pid(&self, pid: u32) {
         self.store(POSTMASTER, u64::from(pid));
+    }
+
+    /// The slots of a class of workers. The parallel class has slots of its own, behind the others: so
+    /// its cap is the number of them, it can take none from the rest and the rest none from it, and
+    /// there is no count that a process could die in the middle of changing.
+    #[must_use]
+    pub fn slots_of(&self, parallel: bool) -> Range<u32> {
+        let all = self.slots.capacity();
+        let general = u32::try_from(self.load(GENERAL_SLOTS)).map_or(all, |count| count.min(all));
+        if parallel { general..all } else { 0..general }
+    }
+
+    /// For the postmaster: says how many slots are not for the parallel class.
+    pub fn set_general_slots(&self, count: u32) {
+        self.store(GENERAL_SLOTS, u64::from(count));
     }
 
     /// All liveness words, for [`robust::hold`].

@@ -136,6 +136,12 @@ impl BackgroundWorker {
         self.flags
     }
 
+    /// True when it belongs to the parallel class.
+    #[must_use]
+    pub const fn is_parallel(&self) -> bool {
+        self.flags.contains(WorkerFlags::CLASS_PARALLEL)
+    }
+
     /// The earliest phase in which it may run.
     #[doc(alias = "bgw_start_time")]
     #[must_use]
