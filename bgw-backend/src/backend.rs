@@ -8,13 +8,13 @@ use bgw_core::shared::{Standing, WorkerRecord, standing};
 use bgw_core::sys::signals;
 use bgw_core::wait_set::{self, WaitEvents};
 use bgw_core::{
-    AttachError, Attachment, BackgroundWorker, EntryPoint, Pid, StartTime, WorkerHandle,
-    WorkerStatus,
+    AttachError, Attachment, BackgroundWorker, EntryPoint, Pid, StartTime, WorkerFlags,
+    WorkerHandle, WorkerStatus,
 };
 use shmem_slots::{ClaimError, Key, State};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 /// The name of the control socket in a runtime folder.
 const CONTROL_SOCKET: &str = "control.sock";
@@ -54,6 +54,19 @@ pub struct WorkerInfo {
     pub ready: bool,
     /// Its end was asked for.
     pub terminating: bool,
+    /// When its process was started, by the wall clock; `None` when none runs.
+    pub started_at: Option<SystemTime>,
+    /// What it waits for, by the name that it gave; `None` when it works, or gave none.
+    pub wait_event: Option<String>,
+}
+
+/// What came of [`Backend::terminate_by_tag`].
+#[derive(Clone, Debug)]
+pub struct TagRelease {
+    /// Workers that were asked to end: wait for them, then the resource is free of them.
+    pub asked: Vec<Handle>,
+    /// Workers that use the resource and are not interruptible: they were left alone.
+    pub holding: Vec<Handle>,
 }
 
 impl Backend {
@@ -223,19 +236,23 @@ impl Backend {
     #[must_use]
     pub fn workers(&self) -> Vec<WorkerInfo> {
         let slots = self.family.slots();
-        let incarnation = self.family.area().incarnation();
+        let area = self.family.area();
+        let incarnation = area.incarnation();
         let published = slots.occupied().filter(|(_, word)| word.state() == State::Published);
         published
             .filter_map(|(index, word)| {
                 let key = Key { index, generation: word.generation() };
                 let worker = slots.read(key).ok()?.decode().ok()?;
                 let id = WorkerHandle::new(index, word.generation(), incarnation);
-                let handle = self.handle(id);
+                let status = self.handle(id).status();
+                let running = matches!(status, WorkerStatus::Started(_));
                 Some(WorkerInfo {
                     handle: id,
                     worker,
-                    status: handle.status(),
+                    status,
                     ready: word.flags() & bgw_core::shared::flag::READY != 0,
+                    started_at: running.then(|| area.started_at(index)).flatten(),
+                    wait_event: running.then(|| area.wait_event(index)).flatten(),
                     terminating: word.flags() & bgw_core::shared::flag::TERMINATE != 0,
                 })
             })
@@ -251,6 +268,29 @@ impl Backend {
             slots.occupied().find(|&(_, word)| standing(word) == Standing::Started(pid))?;
         let record = slots.read(Key { index, generation: word.generation() }).ok()?;
         Some(record.decode().ok()?.worker_type().to_owned())
+    }
+
+    /// Asks every interruptible worker that uses the resource `tag` to end, so that the resource can be
+    /// dropped, and says which others use it.
+    ///
+    /// # Errors
+    /// As [`Handle::terminate`].
+    #[doc(alias = "TerminateBackgroundWorkersForDatabase")]
+    pub fn terminate_by_tag(&self, tag: &str) -> Result<TagRelease, Error> {
+        let mut release = TagRelease { asked: Vec::new(), holding: Vec::new() };
+        for info in self.workers() {
+            if tag.is_empty() || info.worker.tag() != tag {
+                continue;
+            }
+            let handle = self.handle(info.handle);
+            if info.worker.flags().contains(WorkerFlags::INTERRUPTIBLE) {
+                handle.terminate()?;
+                release.asked.push(handle);
+            } else {
+                release.holding.push(handle);
+            }
+        }
+        Ok(release)
     }
 
     /// Has SIGUSR1 of this process recorded, so that workers may be registered with

@@ -45,7 +45,7 @@ pub mod handle;
 pub mod waiting;
 pub mod worker;
 
-pub use backend::{Backend, ConnectOptions, WorkerInfo};
+pub use backend::{Backend, ConnectOptions, TagRelease, WorkerInfo};
 pub use bgw_core::control::ShutdownMode;
 pub use bgw_core::{
     AttachError, BackgroundWorker, BackgroundWorkerBuilder, EntryPoint, ExitCause, ExitReport,

@@ -112,12 +112,13 @@ where
 pub struct Worker {
     me: &'static WorkerProcess,
     handles_terminate: bool,
+    wait_event: Option<String>,
     connection: Option<Connection>,
 }
 
 impl Worker {
     const fn new(me: &'static WorkerProcess) -> Self {
-        Self { me, handles_terminate: false, connection: None }
+        Self { me, handles_terminate: false, wait_event: None, connection: None }
     }
 
     /// The argument it was registered with.
@@ -249,6 +250,13 @@ impl Worker {
         let _ = self.me.attachment.slots().set_flags_and_wake(key, flag::READY);
     }
 
+    /// Gives the worker's waits a name (at most 40 bytes, longer ones are cut), which views show while
+    /// it waits; `None` takes it away.
+    #[doc(alias = "WaitEventExtensionNew")]
+    pub fn name_waits(&mut self, name: Option<&str>) {
+        self.wait_event = name.map(str::to_owned);
+    }
+
     /// Sleeps until the latch is set, `timeout` passes, or a signal of the worker's comes; ends the
     /// process if the postmaster dies. The latch is reset before this returns, so whatever the
     /// setter did is seen by a look that follows.
@@ -283,7 +291,16 @@ impl Worker {
         let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
         let latch = self.me.latch();
         let family = &self.me.attachment;
-        let ready = wait_set::wait(family, latch.as_ref(), events, sockets, deadline, interrupts)?;
+        let name = self.wait_event.as_deref();
+        let slot = self.me.handle.slot();
+        if name.is_some() {
+            family.area().set_wait_event(slot, name);
+        }
+        let ready = wait_set::wait(family, latch.as_ref(), events, sockets, deadline, interrupts);
+        if name.is_some() {
+            family.area().set_wait_event(slot, None);
+        }
+        let ready = ready?;
         if ready.contains(WaitEvents::LATCH_SET) {
             if let Some(latch) = latch {
                 latch.reset();

@@ -102,6 +102,8 @@ pub fn enter(process: WorkerProcess) -> std::io::Result<&'static WorkerProcess> 
     if let Some(latch) = process.latch() {
         latch.adopt(process.attachment.owner().get());
     }
+    // A worker that was killed in a wait has left its name there.
+    process.attachment.area().set_wait_event(process.handle.slot(), None);
     signals::install_worker_defaults(process.worker.flags())?;
     Ok(process)
 }

@@ -119,6 +119,7 @@ impl Server {
     }
 
     fn report_started(&mut self, key: Key, pid: Pid) {
+        Area::new(&self.slots).set_started_at(key.index, SystemTime::now());
         if let Some(before) = self.publish(key, pid.get(), flag::STARTED) {
             // The child may have said that it is ready before we said that it runs.
             if before.flags() & flag::READY != 0 {

@@ -9,7 +9,8 @@
 //! |---|---|
 //! | latch | the worker, and whoever sets it |
 //! | clean-up mark | the worker |
-//! | progress of the worker's own | the worker |
+//! | when it was started | the postmaster |
+//! | what it waits for, by name | the worker |
 
 use super::WorkerSlots;
 use crate::latch::Latch;
@@ -18,6 +19,7 @@ use crate::worker::StartTime;
 use shmem_slots::futex::{Half, Watch};
 use shmem_slots::primitive::{AtomicU64, Ordering};
 use std::ops::Range;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// How many liveness words there are. Word 0 is the one of the workers (who are told of the
 /// postmaster's death by a signal besides); session `n` has word `1 + n % (LIVENESS_WORDS - 1)`.
@@ -35,6 +37,12 @@ pub const FAMILY_CELLS: u32 = LIVENESS + LIVENESS_WORDS;
 
 const AUX_LATCH: usize = 0;
 const AUX_CLEANUP_MARK: usize = 1;
+const AUX_STARTED_AT: usize = 2;
+const AUX_WAIT_EVENT: usize = 3;
+const WAIT_EVENT_CELLS: usize = 5;
+
+/// How long the name of a wait event may be, in bytes; longer ones are cut.
+pub const WAIT_EVENT_LIMIT: usize = WAIT_EVENT_CELLS * 8;
 
 /// The cells beside the slots of one region.
 ///
@@ -170,5 +178,51 @@ impl<'a> Area<'a> {
         self.slots
             .aux(index, AUX_CLEANUP_MARK)
             .is_some_and(|cell| cell.load(Ordering::Acquire) != 0)
+    }
+
+    /// For the postmaster: when the process of slot `index` was started, by the wall clock.
+    pub fn set_started_at(&self, index: u32, at: SystemTime) {
+        let nanos = at.duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
+        if let Some(cell) = self.slots.aux(index, AUX_STARTED_AT) {
+            cell.store(u64::try_from(nanos).unwrap_or(0), Ordering::Release);
+        }
+    }
+
+    /// When the process of slot `index` was started, by the wall clock; for views.
+    #[must_use]
+    pub fn started_at(&self, index: u32) -> Option<SystemTime> {
+        let nanos = self.slots.aux(index, AUX_STARTED_AT)?.load(Ordering::Acquire);
+        UNIX_EPOCH.checked_add(Duration::from_nanos(nanos)).filter(|_| nanos != 0)
+    }
+
+    /// For the worker of a slot: says what it is about to wait for (`None`: for nothing).
+    #[doc(alias = "pgstat_report_wait_start")]
+    pub fn set_wait_event(&self, index: u32, name: Option<&str>) {
+        let mut bytes = name.unwrap_or_default().bytes();
+        for place in AUX_WAIT_EVENT..AUX_WAIT_EVENT + WAIT_EVENT_CELLS {
+            let mut word = [0u8; 8];
+            for (to, from) in word.iter_mut().zip(&mut bytes) {
+                *to = from;
+            }
+            if let Some(cell) = self.slots.aux(index, place) {
+                cell.store(u64::from_le_bytes(word), Ordering::Release);
+            }
+        }
+    }
+
+    /// What the worker of slot `index` waits for, by the name it gave; for views. A name that changes
+    /// while it is read may be a mixture of both.
+    #[must_use]
+    pub fn wait_event(&self, index: u32) -> Option<String> {
+        let mut bytes = Vec::with_capacity(WAIT_EVENT_LIMIT);
+        for place in AUX_WAIT_EVENT..AUX_WAIT_EVENT + WAIT_EVENT_CELLS {
+            let word = self.slots.aux(index, place)?.load(Ordering::Acquire);
+            bytes.extend(word.to_le_bytes());
+        }
+        let end = bytes.iter().position(|&byte| byte == 0).unwrap_or(bytes.len());
+        bytes.truncate(end);
+        let name: String = String::from_utf8_lossy(&bytes).into_owned();
+        let harmless = !name.is_empty() && !name.chars().any(char::is_control);
+        harmless.then_some(name)
     }
 }

@@ -1,0 +1,110 @@
+//! The promise: what there is can be seen: pid, type, start time, state, what a worker waits for; and
+//! the workers that use a resource can be ended for its sake.
+//!
+//! Would catch: a view that shows a former tenant's facts, a wait that is not named, a tag that ends
+//! workers which did not allow it.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod support;
+
+use bgw_backend::{Worker, WorkerError, WorkerFlags, WorkerInfo, WorkerStatus, entry, wait_all};
+use process_test::{tests, wait_until};
+use std::process::ExitCode;
+use std::time::SystemTime;
+use support::{Family, PATIENCE, ready, simple, stopped, worker};
+
+fn main() -> ExitCode {
+    process_test::main(tests![
+        b68_the_view_shows_pid_type_start_time_and_state,
+        b69_a_type_is_found_by_pid_while_the_worker_runs,
+        b82_s04_a_named_wait_is_visible_while_it_lasts,
+        b81_s05_interruptible_workers_end_for_the_sake_of_their_resource,
+    ])
+}
+
+fn only(family: &Family) -> WorkerInfo {
+    let mut workers = family.backend.workers();
+    assert_eq!(workers.len(), 1, "{workers:?}");
+    workers.remove(0)
+}
+
+/// Would fail if a fact of the slot's former tenant, or of the former start, were shown.
+fn b68_the_view_shows_pid_type_start_time_and_state() {
+    let family = Family::new();
+    for kind in ["first kind", "second kind"] {
+        let before = SystemTime::now();
+        let description = worker("sleep").worker_type(kind).build().unwrap();
+        let (handle, pid) = family.start(&description);
+        ready(&handle);
+        let info = only(&family);
+        assert_eq!(info.handle, handle.id());
+        assert_eq!(info.worker.worker_type(), kind);
+        assert_eq!(info.status, WorkerStatus::Started(pid));
+        let started = info.started_at.unwrap();
+        assert!(started >= before && started <= SystemTime::now(), "{started:?}");
+        assert!(info.ready && !info.terminating);
+        handle.terminate().unwrap();
+        stopped(&handle);
+    }
+    family.end();
+}
+
+/// Would fail if a worker that has ended were found, or another type were named.
+fn b69_a_type_is_found_by_pid_while_the_worker_runs() {
+    let family = Family::new();
+    let (_other, _) = family.start(&simple("sleep"));
+    let description = worker("sleep").worker_type("wanted").build().unwrap();
+    let (handle, pid) = family.start(&description);
+    assert_eq!(family.backend.worker_type_by_pid(pid).as_deref(), Some("wanted"));
+    handle.terminate().unwrap();
+    stopped(&handle);
+    assert_eq!(family.backend.worker_type_by_pid(pid), None);
+    family.end();
+}
+
+fn napper(worker: &mut Worker) -> Result<(), WorkerError> {
+    worker.handle_terminate();
+    worker.unblock_signals()?;
+    worker.name_waits(Some("NapperMain"));
+    worker.sleep(None)?;
+    worker.name_waits(None);
+    worker.ready();
+    while !worker.should_stop() {
+        worker.sleep(None)?;
+    }
+    Ok(())
+}
+
+/// Would fail if the name were not shown while the worker sleeps, or stayed when it is done.
+fn b82_s04_a_named_wait_is_visible_while_it_lasts() {
+    let family = Family::with(|builder| builder.function("nap", entry(napper)));
+    let (handle, _) = family.start(&simple("nap"));
+    wait_until("the wait is shown by its name", PATIENCE, || {
+        only(&family).wait_event.as_deref() == Some("NapperMain")
+    });
+    handle.set_latch().unwrap();
+    ready(&handle);
+    assert_eq!(only(&family).wait_event, None);
+    family.end();
+}
+
+/// Would fail if a worker without the flag, or with another tag, were ended, or one with both not.
+fn b81_s05_interruptible_workers_end_for_the_sake_of_their_resource() {
+    let family = Family::new();
+    let tagged = |tag: &str, flags| worker("sleep").tag(tag).flags(flags).build().unwrap();
+    let (ends, _) = family.start(&tagged("db1", WorkerFlags::INTERRUPTIBLE));
+    let (holds, _) = family.start(&tagged("db1", WorkerFlags::empty()));
+    let (other, _) = family.start(&tagged("db2", WorkerFlags::INTERRUPTIBLE));
+    let (untagged, _) = family.start(&simple("sleep"));
+    let release = family.backend.terminate_by_tag("db1").unwrap();
+    assert_eq!(release.asked, [ends]);
+    assert_eq!(release.holding, [holds.clone()]);
+    wait_all(&release.asked, Some(PATIENCE)).unwrap();
+    family.backend.ping().unwrap();
+    for handle in [&holds, &other, &untagged] {
+        assert!(matches!(handle.status(), WorkerStatus::Started(_)), "{handle}");
+    }
+    let none = family.backend.terminate_by_tag("").unwrap();
+    assert!(none.asked.is_empty() && none.holding.is_empty(), "no tag is no resource");
+    family.end();
+}
