@@ -98,7 +98,7 @@ fn b81_s05_interruptible_workers_end_for_the_sake_of_their_resource() {
     let (untagged, _) = family.start(&simple("sleep"));
     let release = family.backend.terminate_by_tag("db1").unwrap();
     assert_eq!(release.asked, [ends]);
-    assert_eq!(release.holding, [holds.clone()]);
+    assert_eq!(release.holding, std::slice::from_ref(&holds));
     wait_all(&release.asked, Some(PATIENCE)).unwrap();
     family.backend.ping().unwrap();
     for handle in [&holds, &other, &untagged] {
