@@ -1,0 +1,142 @@
+//! The promise: a process killed at any point of any operation leaves nothing behind that a sweep, a
+//! drain and a claim do not find; a process stopped there hinders nobody.
+//!
+//! The points are not chosen here: every name in `fault::POINTS` is armed, and a point that is never
+//! reached fails the test. Points are read from the environment once in a process, so each process
+//! that meets them is forked from one that has not.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod support;
+
+use process_test::{Child, Signal, alive, fork_child, tests};
+use shmem_slots::{ClaimError, State, fault};
+use std::mem;
+use support::{Array, NOBODY, drained, free_slots, in_memfd, options, published, request};
+
+const CAPACITY: u32 = 65;
+
+fn main() -> std::process::ExitCode {
+    process_test::main(tests![
+        killed_at_any_point_a_process_leaves_no_slot_behind,
+        stopped_at_any_point_a_process_hinders_nobody,
+        a_manager_killed_in_a_report_leaves_the_report_before,
+        a_claim_killed_before_its_hints_are_right_is_found_by_the_next_ones,
+    ])
+}
+
+/// Passes every point: all that a backend does, then all that a manager does.
+fn everything(slots: &Array) {
+    let key = published(slots, 5);
+    drop(slots.claim(std::process::id()).unwrap());
+    slots.set_flags(key, 1).unwrap();
+    slots.update(key, 9, 0).unwrap();
+    slots.write_report(key, &[1; 4]).unwrap();
+    slots.write_report(key, &[2; 4]).unwrap();
+    slots.free(key).unwrap();
+    mem::forget(slots.claim(NOBODY).unwrap());
+    assert_eq!(slots.sweep(|owner| owner == NOBODY), 1);
+}
+
+/// A child that works on the slots and does `action` at `point`.
+fn armed(slots: &Array, point: &str, action: &str, work: impl FnOnce(&Array)) -> Child {
+    fork_child(|| {
+        // SAFETY: the child has one thread.
+        unsafe { std::env::set_var("SHMEM_SLOTS_FAULT", format!("{point}={action}")) };
+        work(slots);
+    })
+}
+
+fn is_dead(owner: u32) -> bool {
+    owner == NOBODY || !alive(nix::unistd::Pid::from_raw(owner as i32))
+}
+
+/// What a manager does after a death; then every slot must be there.
+fn all_is_found(slots: &Array, point: &str) {
+    slots.sweep(is_dead);
+    let told = drained(slots);
+    for (index, word) in slots.occupied().collect::<Vec<_>>() {
+        assert_eq!(word.state(), State::Published, "killed at {point}: a claim was not swept");
+        // The mark goes before the word; only a manager can die in between.
+        assert!(told.contains(&index) || point == "free:before_swap", "{point}: not told");
+        let key = shmem_slots::Key { index, generation: word.generation() };
+        assert_eq!(slots.read(key), Ok(request(5)), "killed at {point}");
+        slots.free(key).unwrap();
+    }
+    assert_eq!(free_slots(slots), CAPACITY, "killed at {point}");
+    assert_eq!(slots.sweep(|_| true), 0);
+}
+
+fn killed_at_any_point_a_process_leaves_no_slot_behind() {
+    for point in fault::POINTS {
+        let slots = in_memfd(&options(CAPACITY));
+        let mut child = armed(&slots, point, "kill", everything);
+        assert_eq!(child.wait().signal(), Some(Signal::SIGKILL), "{point} was not reached");
+        let mut check = fork_child(|| all_is_found(&slots, point));
+        assert_eq!(check.wait().code(), Some(0), "{point}");
+    }
+}
+
+fn stopped_at_any_point_a_process_hinders_nobody() {
+    for point in fault::POINTS {
+        let slots = in_memfd(&options(CAPACITY));
+        let mut child = armed(&slots, point, "stop", everything);
+        support::wait_for_state(child.pid(), 'T');
+        // All others go on: take what is there, and are told the truth when nothing is left.
+        let mut others = fork_child(|| {
+            let mut claims = Vec::new();
+            let full = loop {
+                match slots.claim(std::process::id()) {
+                    Ok(claim) => claims.push(claim),
+                    Err(ClaimError::Full { capacity, in_use }) => break (capacity, in_use),
+                    Err(error) => panic!("{error}"),
+                }
+            };
+            assert_eq!(full, (CAPACITY, CAPACITY), "{point}");
+            // The stopped process has two slots at most: one published, one claimed.
+            assert!(claims.len() as u32 >= CAPACITY - 2, "{point}: {}", claims.len());
+            drop(claims);
+            assert!(slots.sweep(|owner| owner == NOBODY) <= 1);
+        });
+        assert_eq!(others.wait().code(), Some(0), "stopped at {point}");
+        child.kill(Signal::SIGKILL);
+        child.wait();
+        let mut check = fork_child(|| all_is_found(&slots, point));
+        assert_eq!(check.wait().code(), Some(0), "{point}");
+    }
+}
+
+fn a_manager_killed_in_a_report_leaves_the_report_before() {
+    for (point, times) in [("report:half_written", 3), ("report:before_count", 2)] {
+        let slots = in_memfd(&options(1));
+        let mut child = armed(&slots, point, &format!("kill@{times}"), |slots| {
+            let key = published(slots, 5);
+            for number in 1..=times {
+                slots.write_report(key, &[number; 4]).unwrap();
+            }
+        });
+        assert_eq!(child.wait().signal(), Some(Signal::SIGKILL));
+        let key = shmem_slots::Key { index: 0, generation: 1 };
+        let mut check =
+            fork_child(|| assert_eq!(slots.read_report(key), Some([times - 1; 4]), "{point}"));
+        assert_eq!(check.wait().code(), Some(0));
+    }
+}
+
+fn a_claim_killed_before_its_hints_are_right_is_found_by_the_next_ones() {
+    // One death after the other on the same array.
+    let points = fault::POINTS.iter().filter(|point| {
+        ["claim:", "publish:", "abandon:"].iter().any(|operation| point.starts_with(operation))
+    });
+    let slots = in_memfd(&options(CAPACITY));
+    for point in points.cycle().take(3 * CAPACITY as usize) {
+        let mut child = armed(&slots, point, "kill", everything);
+        assert_eq!(child.wait().signal(), Some(Signal::SIGKILL), "{point}");
+        // Swept late, so that deaths pile up.
+        if slots.occupied().count() > CAPACITY as usize / 2 {
+            let mut check = fork_child(|| all_is_found(&slots, "many points"));
+            assert_eq!(check.wait().code(), Some(0), "{point}");
+        }
+    }
+    let mut check = fork_child(|| all_is_found(&slots, "the end"));
+    assert_eq!(check.wait().code(), Some(0));
+}

@@ -1,0 +1,195 @@
+//! The promise: whatever stands in the region, every operation comes back with a value or an error: no
+//! panic, no access out of bounds, no endless loop. And a reset brings order again.
+//!
+//! Two ways: arbitrary words in every cell before each round (proptest; a failing case is printed and
+//! shrunk), and a process that scribbles into all cells without pause meanwhile. A hang is found by
+//! the watchdog.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod support;
+
+use process_test::{fork_child, tests};
+use proptest::prelude::*;
+use proptest::test_runner::{Config, TestRunner};
+use shmem_slots::futex::{Half, Watch};
+use shmem_slots::primitive::Ordering;
+use shmem_slots::{Access, Key, MAX_GENERATION, MAX_PID, Memory, Slots, State};
+use std::os::fd::AsFd;
+use std::time::{Duration, Instant};
+use support::{Array, Report, Request, TAG, drained, in_memfd, options, request};
+
+fn main() -> std::process::ExitCode {
+    process_test::main(tests![
+        any_words_in_the_region_give_a_value_or_an_error,
+        any_words_in_the_header_are_refused_or_fit,
+        a_process_that_scribbles_without_pause_hangs_nobody,
+        a_reset_after_a_scribbler_gives_every_slot_back,
+        a_drain_of_spoilt_hints_visits_each_slot_once,
+    ])
+}
+
+/// Every public operation that takes a slot, on slots inside and outside, with keys that fit and
+/// that do not.
+fn everything(slots: &Array, generation: u64) {
+    let _ = (slots.in_use(), slots.occupied().count());
+    let mut told = 0;
+    slots.drain_changes(|index, word| {
+        assert!(index < slots.capacity());
+        let _ = format!("{word:?}");
+        told += 1;
+    });
+    assert!(told <= slots.capacity(), "a drain visits a slot once at most");
+    assert!(slots.sweep(|owner| owner % 2 == 0) <= slots.capacity() as usize);
+    for index in [0, 1, slots.capacity() / 2, slots.capacity() - 1, slots.capacity(), u32::MAX] {
+        let now = slots.snapshot(index).map_or(generation, |word| word.generation());
+        for generation in [now, generation, MAX_GENERATION, u64::MAX] {
+            let key = Key { index, generation };
+            let _ = (slots.look(key), slots.read(key), slots.read_report(key));
+            let _ = (slots.set_flags(key, 255), slots.set_flags_and_wake(key, 1));
+            let _ = slots.write_report(key, &[generation; 4]);
+            let _ = (slots.update(key, MAX_PID, 15), slots.update(key, u32::MAX, 255));
+            if generation % 2 == 0 {
+                let _ = slots.free(key);
+            }
+        }
+        if let Some(seen) = slots.snapshot(index) {
+            let watch = Watch { cell: slots.user(0).unwrap(), half: Half::High, seen: 0 };
+            let soon = Some(Instant::now() + Duration::from_micros(1));
+            slots.wait(index, seen, &[watch], soon).unwrap();
+        }
+    }
+    for _ in 0..3 {
+        if let Ok(mut claim) = slots.claim(MAX_PID) {
+            let _ = claim.write(&request(generation));
+            if generation % 2 == 0 {
+                let _ = claim.publish(255);
+            }
+        }
+    }
+}
+
+/// A word as somebody might write it who knows the layout, or does not.
+fn word() -> impl Strategy<Value = u64> {
+    prop_oneof![
+        3 => Just(0),
+        2 => Just(u64::MAX),
+        3 => any::<u64>(),
+        2 => (0..64u32).prop_map(|bit| 1 << bit),
+        // Small numbers: lengths, counts, free slots with a pid.
+        2 => 0..1000u64,
+        // The last generations, in any state.
+        2 => (0..1u64 << 28).prop_map(|low| MAX_GENERATION << 28 | low),
+    ]
+}
+
+fn any_words_in_the_region_give_a_value_or_an_error() {
+    let arrays = [in_memfd(&options(3)), in_memfd(&options(70))];
+    let mut runner = TestRunner::new(Config { failure_persistence: None, ..Config::default() });
+    let strategy = (0..2usize, proptest::collection::vec(word(), 1..512), any::<u64>());
+    let done = runner.run(&strategy, |(which, words, generation)| {
+        let slots = &arrays[which];
+        for (cell, &word) in slots.memory().cells().iter().zip(words.iter().cycle()) {
+            cell.store(word, Ordering::Relaxed);
+        }
+        everything(slots, generation);
+        slots.reset_all().unwrap();
+        everything(slots, generation);
+        Ok(())
+    });
+    if let Err(error) = done {
+        panic!("{error}");
+    }
+}
+
+fn any_words_in_the_header_are_refused_or_fit() {
+    let slots = in_memfd(&options(70));
+    let good: Vec<u64> =
+        slots.memory().cells()[..16].iter().map(|cell| cell.load(Ordering::Relaxed)).collect();
+    let mut runner = TestRunner::new(Config { failure_persistence: None, ..Config::default() });
+    let strategy = proptest::collection::vec((0..16usize, word()), 1..4);
+    let done = runner.run(&strategy, |changes| {
+        let header = &slots.memory().cells()[..16];
+        for (cell, &word) in header.iter().zip(&good) {
+            cell.store(word, Ordering::Relaxed);
+        }
+        for &(at, word) in &changes {
+            header[at].store(word, Ordering::Relaxed);
+        }
+        let file = slots.region().as_fd().try_clone_to_owned().unwrap();
+        let attached = Slots::<Request, Report>::attach(file, TAG, Access::ReadWrite);
+        let same = header
+            .iter()
+            .zip(&good)
+            .take(9)
+            .all(|(cell, &word)| cell.load(Ordering::Relaxed) == word);
+        prop_assert_eq!(attached.is_ok(), same);
+        Ok(())
+    });
+    if let Err(error) = done {
+        panic!("{error}");
+    }
+}
+
+/// Writes noise into every cell until it is killed.
+fn scribble(slots: &Array) {
+    let mut noise = 0x2545_f491_4f6c_dd1d_u64;
+    loop {
+        for cell in slots.memory().cells() {
+            noise ^= noise << 13;
+            noise ^= noise >> 7;
+            noise ^= noise << 17;
+            // Many small values: those that are likely to mean something.
+            cell.store(if noise % 3 == 0 { noise } else { noise % 8 }, Ordering::Relaxed);
+        }
+    }
+}
+
+fn a_process_that_scribbles_without_pause_hangs_nobody() {
+    for capacity in [3, 70] {
+        let slots = in_memfd(&options(capacity));
+        let scribbler = fork_child(|| scribble(&slots));
+        for round in 0..2000 {
+            everything(&slots, round);
+            if round % 100 == 0 {
+                slots.reset_all().unwrap();
+            }
+        }
+        drop(scribbler);
+    }
+}
+
+fn a_reset_after_a_scribbler_gives_every_slot_back() {
+    let slots = in_memfd(&options(70));
+    let scribbler = fork_child(|| scribble(&slots));
+    for round in 0..200 {
+        everything(&slots, round);
+    }
+    drop(scribbler);
+    slots.reset_all().unwrap();
+    let states = || (0..70).map(|index| slots.snapshot(index).unwrap().state());
+    let retired = states().filter(|&state| state == State::Retired).count() as u32;
+    assert_eq!(states().filter(|&state| state == State::Free).count() as u32, 70 - retired);
+    assert_eq!(drained(&slots), []);
+    assert_eq!(support::free_slots(&slots), 70 - retired);
+}
+
+fn a_drain_of_spoilt_hints_visits_each_slot_once() {
+    for capacity in [1, 64, 65, 4097] {
+        let slots = in_memfd(&options(capacity));
+        let keys: Vec<Key> = (0..capacity).map(|_| support::published(&slots, 1)).collect();
+        let words: Vec<u64> = keys.iter().map(|&key| slots.look(key).unwrap().bits()).collect();
+        for cell in slots.memory().cells() {
+            cell.store(u64::MAX, Ordering::Relaxed);
+        }
+        // All hints stand, also those of slots that there are not. The words are as before.
+        for (index, word) in (0..).zip(words) {
+            slots
+                .watches(index, shmem_slots::Snapshot::from_bits(0))
+                .next()
+                .unwrap()
+                .cell
+                .store(word, Ordering::Relaxed);
+        }
+        assert_eq!(drained(&slots), (0..capacity).collect::<Vec<_>>());
+    }
+}
