@@ -73,7 +73,10 @@ fn each_field_of_the_header_is_checked_by_name() {
                 // Another number of slots or of user cells shows in the sum, or in the hash when it
                 // takes no more lines.
                 Err(AttachError::Header { field, expected, found }) => {
-                    assert!([name, "cells in all", "layout hash"].contains(&field), "{name}: {field}");
+                    assert!(
+                        [name, "cells in all", "layout hash"].contains(&field),
+                        "{name}: {field}"
+                    );
                     assert!(found != expected, "{name}");
                 }
                 other => panic!("{name} = {bad:#x}: {other:?}"),

@@ -1,6 +1,7 @@
 //! The whole command line.
 
 use clap::{Args, Parser, Subcommand};
+use std::path::PathBuf;
 
 /// Tasks of this workspace.
 #[derive(Debug, Parser)]
@@ -19,6 +20,8 @@ pub(crate) enum Task {
     Test(Test),
     /// Runs the loom models: every interleaving of the shared-memory protocols, within a bound
     Loom(Loom),
+    /// Proves every behaviour of PostgreSQL's background workers, row by row
+    Parity(Parity),
     /// Checks the rules of layout that the compiler does not know
     Tidy,
     /// Runs the criterion benches
@@ -66,6 +69,17 @@ pub(crate) struct Loom {
     /// Crates whose models to run; all that have models when none is named
     #[arg(value_name = "CRATE")]
     pub(crate) crates: Vec<String>,
+}
+
+/// Flags of `parity`.
+#[derive(Debug, Args)]
+pub(crate) struct Parity {
+    /// Write the listing as JSON, too
+    #[arg(long, value_name = "FILE")]
+    pub(crate) json: Option<PathBuf>,
+    /// Rows to prove, such as B76; all when none is named
+    #[arg(value_name = "ROW")]
+    pub(crate) rows: Vec<String>,
 }
 
 /// Flags of `bench`.

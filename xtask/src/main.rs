@@ -10,6 +10,7 @@ mod ci;
 mod demo;
 mod loom;
 mod package;
+mod parity;
 mod test;
 mod tidy;
 
@@ -22,6 +23,7 @@ fn main() -> ExitCode {
         Task::Demo(flags) => demo::run(&flags),
         Task::Test(flags) => test::run(&flags),
         Task::Loom(flags) => loom::run(&flags),
+        Task::Parity(flags) => parity::run(&flags),
         Task::Tidy => tidy::run(),
         Task::Bench(flags) => bench::run(&flags),
         Task::Package => package::run(),

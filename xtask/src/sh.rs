@@ -101,11 +101,16 @@ impl Ran {
 
 /// Runs a program, prints its output while it comes, and keeps it.
 pub(crate) fn run_and_keep(command: Command) -> Result<Ran> {
-    keep(command, SILENCE)
+    println!("$ {}", shown(&command));
+    keep(command, SILENCE, |line| println!("{line}"))
 }
 
-fn keep(mut command: Command, silence: Duration) -> Result<Ran> {
-    println!("$ {}", shown(&command));
+/// Runs a program and keeps its output.
+pub(crate) fn run_silently(command: Command) -> Result<Ran> {
+    keep(command, SILENCE, |_| ())
+}
+
+fn keep(mut command: Command, silence: Duration, show: impl Fn(&str)) -> Result<Ran> {
     let start = Instant::now();
     let (reader, writer) = io::pipe()?;
     command.stdin(Stdio::null()).stdout(writer.try_clone()?).stderr(writer);
@@ -128,7 +133,7 @@ fn keep(mut command: Command, silence: Duration) -> Result<Ran> {
         match lines.recv_timeout(Duration::from_secs(1)) {
             Ok(line) => {
                 let line = String::from_utf8_lossy(&line);
-                println!("{line}");
+                show(&line);
                 text.push_str(&line);
                 text.push('\n');
                 last = Instant::now();
@@ -198,7 +203,8 @@ mod tests {
 
     #[test]
     fn both_outputs_are_kept_in_order() {
-        let ran = keep(sh("echo one; echo two >&2; echo three; exit 3"), Duration::from_secs(60));
+        let ran =
+            keep(sh("echo one; echo two >&2; echo three; exit 3"), Duration::from_secs(60), |_| ());
         let ran = ran.unwrap();
         assert_eq!(ran.text, "one\ntwo\nthree\n");
         assert_eq!(ran.status.and_then(|status| status.code()), Some(3));
@@ -208,7 +214,7 @@ mod tests {
     #[test]
     fn a_silent_program_is_ended_with_its_children() {
         let script = "echo $$; sleep 1000 & echo $!; wait";
-        let ran = keep(sh(script), Duration::from_millis(10)).unwrap();
+        let ran = keep(sh(script), Duration::from_millis(10), |_| ()).unwrap();
         assert!(ran.status.is_none());
         let start = Instant::now();
         for pid in ran.text.lines() {
