@@ -18,20 +18,21 @@ use support::{Family, PATIENCE, restarting, simple, started, stopped, worker};
 
 fn main() -> ExitCode {
     process_test::main(tests![
-        every_wrong_description_names_its_field,
-        a_notify_target_that_is_not_the_caller_is_refused,
+        b43_b44_b45_b47_b67_every_wrong_description_is_refused_and_names_its_field,
+        b24_a_notify_target_that_is_not_the_caller_is_refused,
         a_notify_target_that_would_be_killed_is_refused,
-        an_unknown_function_is_refused_and_an_unloadable_library_is_exit_1_in_the_child,
+        b52_an_unknown_function_is_refused_and_an_unloadable_library_is_exit_1_in_the_child,
         a_command_that_does_not_exist_is_exit_1_in_the_child,
         a_command_runs_and_its_exit_code_comes_back,
-        a_failed_fork_is_told_and_retried_by_policy,
-        too_few_slots_for_the_static_workers_are_refused_and_the_rest_starts,
-        a_second_postmaster_on_the_same_folder_is_refused,
-        a_postmaster_with_a_second_thread_does_not_launch,
+        b17_b39_r02_a_failed_fork_is_told_and_retried_by_policy,
+        b04_a_static_worker_too_many_is_refused_and_the_rest_starts,
+        b79_a_second_postmaster_is_refused_while_the_first_or_its_children_live,
+        r23_a_postmaster_with_a_second_thread_does_not_launch,
     ])
 }
 
-fn every_wrong_description_names_its_field() {
+/// Would fail if one of these were registered, or another field blamed.
+fn b43_b44_b45_b47_b67_every_wrong_description_is_refused_and_names_its_field() {
     let long = "x".repeat(96);
     let base = || BackgroundWorker::builder("w").function("f");
     let cases: Vec<(&str, Result<BackgroundWorker, InvalidWorker>)> = vec![
@@ -58,7 +59,8 @@ fn every_wrong_description_names_its_field() {
     assert!(matches!(parallel.build(), Err(InvalidWorker::ParallelMustNeverRestart)));
 }
 
-fn a_notify_target_that_is_not_the_caller_is_refused() {
+/// Would fail if a backend could name a stranger.
+fn b24_a_notify_target_that_is_not_the_caller_is_refused() {
     let family = Family::new();
     let description = worker("sleep").notify(family.launched.pid()).build().unwrap();
     let refused = family.backend.register(&description).unwrap_err();
@@ -79,7 +81,8 @@ fn a_notify_target_that_would_be_killed_is_refused() {
     family.end();
 }
 
-fn an_unknown_function_is_refused_and_an_unloadable_library_is_exit_1_in_the_child() {
+/// Would fail if a slot stayed taken, or the waiter were not told.
+fn b52_an_unknown_function_is_refused_and_an_unloadable_library_is_exit_1_in_the_child() {
     let family = Family::new();
     let refused = family.backend.register(&simple("missing")).unwrap_err();
     assert!(matches!(&refused, Error::UnknownFunction { name, .. } if name == "missing"));
@@ -120,7 +123,7 @@ fn a_command_runs_and_its_exit_code_comes_back() {
 }
 
 /// `RLIMIT_NPROC` counts the processes of a user, and does not bind root: so a child becomes nobody.
-fn a_failed_fork_is_told_and_retried_by_policy() {
+fn b17_b39_r02_a_failed_fork_is_told_and_retried_by_policy() {
     const NOBODY: u32 = 65534;
     let is_root = nix::unistd::geteuid().is_root();
     if is_root {
@@ -176,7 +179,8 @@ fn set_process_limit(pid: bgw_backend::Pid, limit: u64) {
     assert_eq!(done, 0, "prlimit: {}", std::io::Error::last_os_error());
 }
 
-fn too_few_slots_for_the_static_workers_are_refused_and_the_rest_starts() {
+/// Would fail if the third one were taken, or took the place of another.
+fn b04_a_static_worker_too_many_is_refused_and_the_rest_starts() {
     let mut postmaster =
         support::functions(bgw_postmaster::Postmaster::builder()).max_workers(2).build().unwrap();
     let named = |name: &str| BackgroundWorker::builder(name).function("sleep").build().unwrap();
@@ -194,7 +198,8 @@ fn too_few_slots_for_the_static_workers_are_refused_and_the_rest_starts() {
     launched.wait().unwrap();
 }
 
-fn a_second_postmaster_on_the_same_folder_is_refused() {
+/// Would fail if the folder were locked by the postmaster alone, or stayed locked at its end.
+fn b79_a_second_postmaster_is_refused_while_the_first_or_its_children_live() {
     let family = Family::new();
     let handle = family.backend.register(&simple("sleep")).unwrap();
     support::ready(&handle);
@@ -206,7 +211,8 @@ fn a_second_postmaster_on_the_same_folder_is_refused() {
     bgw_postmaster::Postmaster::builder().runtime_dir(folder).build().unwrap();
 }
 
-fn a_postmaster_with_a_second_thread_does_not_launch() {
+/// Would fail if threads were not counted before a fork.
+fn r23_a_postmaster_with_a_second_thread_does_not_launch() {
     let (go, wait) = std::sync::mpsc::channel::<()>();
     let thread = std::thread::spawn(move || wait.recv());
     let refused = bgw_postmaster::Postmaster::builder().build().unwrap().launch().unwrap_err();

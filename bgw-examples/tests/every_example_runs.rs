@@ -16,7 +16,7 @@ fn main() -> ExitCode {
     process_test::main(vec![
         test("the_demo_ends_ok", demo),
         test("prefork_goes_on_serving_when_a_worker_is_killed", prefork),
-        test("worker_spi_folds_reloads_lists_and_stops", worker_spi),
+        test("s01_s02_worker_spi_folds_reloads_lists_and_stops", worker_spi),
     ])
 }
 
@@ -46,6 +46,8 @@ fn spi(folder: &Path, arguments: &[&str]) -> String {
     String::from_utf8(run(&mut command).stdout).unwrap()
 }
 
+/// Would fail if a delta were lost or folded twice, a reload needed a restart, or a stopped worker
+/// stayed in the list.
 fn worker_spi() {
     let folder = std::env::temp_dir();
     let settings = folder.join("settings.toml");

@@ -19,27 +19,28 @@ use support::{
 
 fn main() -> ExitCode {
     process_test::main(tests![
-        a_handle_goes_from_not_yet_started_to_started_to_stopped,
-        a_worker_is_a_child_of_the_postmaster_in_its_own_session,
-        a_stale_handle_neither_answers_for_nor_ends_the_next_worker,
-        a_full_array_is_refused_with_both_numbers_and_takes_workers_again,
-        a_failed_worker_stops_and_starts_again_with_another_pid,
-        the_exit_report_says_how_when_and_why,
+        b05_b10_b11_b12_b16_a_handle_goes_from_not_yet_started_to_started_to_stopped,
+        b58_a_worker_is_in_its_own_session_and_its_title_shows_its_name,
+        b15_b28_r17_a_stale_handle_neither_answers_for_nor_ends_the_next_worker,
+        b08_a_full_array_is_refused_with_both_numbers_and_takes_workers_again,
+        b13_x03_a_failed_worker_stops_and_starts_again_with_another_pid,
+        x01_the_exit_report_says_how_and_whether_it_was_the_last_end,
         a_wait_with_a_timeout_ends_by_it,
         a_handle_travels_as_text_to_another_process,
-        many_waiters_in_many_processes_are_all_told,
-        what_was_registered_arrives_unchanged,
-        a_worker_registers_another_one_and_waits_for_it,
-        terminate_is_harmless_at_any_time,
-        a_worker_is_terminated_before_it_starts,
+        x05_many_waiters_in_many_processes_are_all_told,
+        b48_b49_b50_what_was_registered_arrives_unchanged,
+        b06_a_worker_registers_another_one_and_waits_for_it,
+        b28_terminate_is_harmless_twice_and_after_the_end,
+        b14_b17_b27_a_worker_that_is_terminated_before_it_starts_never_does,
         a_default_worker_ends_with_exit_code_1_at_sigterm,
         the_view_lists_every_worker_and_finds_types_by_pid,
-        wait_any_names_the_one_that_ended,
+        x06_wait_any_names_the_one_that_ended,
         a_forked_child_must_connect_itself,
     ])
 }
 
-fn a_handle_goes_from_not_yet_started_to_started_to_stopped() {
+/// Would fail if a status ran ahead of or behind its worker, or named another process.
+fn b05_b10_b11_b12_b16_a_handle_goes_from_not_yet_started_to_started_to_stopped() {
     let family = Family::with(|builder| builder.initial_phase(StartTime::PostmasterStart));
     let handle = family.backend.register(&simple("sleep")).unwrap();
     family.backend.ping().unwrap();
@@ -54,7 +55,8 @@ fn a_handle_goes_from_not_yet_started_to_started_to_stopped() {
     family.end();
 }
 
-fn a_worker_is_a_child_of_the_postmaster_in_its_own_session() {
+/// Would fail without `setsid`, or if the title stayed that of the program.
+fn b58_a_worker_is_in_its_own_session_and_its_title_shows_its_name() {
     let family = Family::new();
     let (handle, _) = family.start(&simple("sleep"));
     let pid = ready(&handle);
@@ -67,7 +69,8 @@ fn a_worker_is_a_child_of_the_postmaster_in_its_own_session() {
     family.end();
 }
 
-fn a_stale_handle_neither_answers_for_nor_ends_the_next_worker() {
+/// Would fail if the generation were not compared in `look` or in `set_flags`.
+fn b15_b28_r17_a_stale_handle_neither_answers_for_nor_ends_the_next_worker() {
     let family = Family::with(|builder| builder.max_workers(1));
     let (old, _) = family.start(&simple("sleep"));
     old.terminate().unwrap();
@@ -83,7 +86,8 @@ fn a_stale_handle_neither_answers_for_nor_ends_the_next_worker() {
     family.end();
 }
 
-fn a_full_array_is_refused_with_both_numbers_and_takes_workers_again() {
+/// Would fail if a full array made the caller wait, or a refusal cost a slot.
+fn b08_a_full_array_is_refused_with_both_numbers_and_takes_workers_again() {
     let family = Family::with(|builder| builder.max_workers(3));
     let handles: Vec<_> =
         (0..3).map(|_| family.backend.register(&simple("sleep")).unwrap()).collect();
@@ -99,7 +103,8 @@ fn a_full_array_is_refused_with_both_numbers_and_takes_workers_again() {
     family.end();
 }
 
-fn a_failed_worker_stops_and_starts_again_with_another_pid() {
+/// Would fail if the word kept the old pid, or restarts were not counted.
+fn b13_x03_a_failed_worker_stops_and_starts_again_with_another_pid() {
     let family = Family::new();
     let (handle, first) = family.start(&restarting("sleep", Duration::from_millis(100)));
     kill(first, Signal::SIGKILL);
@@ -118,7 +123,8 @@ fn a_failed_worker_stops_and_starts_again_with_another_pid() {
     family.end();
 }
 
-fn the_exit_report_says_how_when_and_why() {
+/// Would fail if the report were written after the word, or with another code.
+fn x01_the_exit_report_says_how_and_whether_it_was_the_last_end() {
     let family = Family::new();
     let cases = [
         ("quick", 0, ExitCause::Exited(0)),
@@ -162,7 +168,8 @@ fn a_handle_travels_as_text_to_another_process() {
     family.end();
 }
 
-fn many_waiters_in_many_processes_are_all_told() {
+/// Would fail if a wake-up reached one waiter only, or one process only.
+fn x05_many_waiters_in_many_processes_are_all_told() {
     let family = Family::new();
     let (handle, _) = family.start(&simple("sleep"));
     let id = handle.id();
@@ -194,7 +201,8 @@ fn many_waiters_in_many_processes_are_all_told() {
     family.end();
 }
 
-fn what_was_registered_arrives_unchanged() {
+/// Would fail if a bit of the argument or of the extra bytes were lost, or another function called.
+fn b48_b49_b50_what_was_registered_arrives_unchanged() {
     let family = Family::new();
     let extra: Vec<u8> = (0..128u32).map(|byte| (byte * 2 + 1) as u8).collect();
     let description = worker("describe")
@@ -211,7 +219,8 @@ fn what_was_registered_arrives_unchanged() {
     family.end();
 }
 
-fn a_worker_registers_another_one_and_waits_for_it() {
+/// Would fail if the doorbell or the region did not reach workers.
+fn b06_a_worker_registers_another_one_and_waits_for_it() {
     let family = Family::new();
     let handle = family.backend.register(&simple("nested")).unwrap();
     assert_eq!(stopped(&handle).cause, ExitCause::Exited(0));
@@ -219,7 +228,8 @@ fn a_worker_registers_another_one_and_waits_for_it() {
     family.end();
 }
 
-fn terminate_is_harmless_at_any_time() {
+/// Would fail if a request after the end were an error or hit the postmaster.
+fn b28_terminate_is_harmless_twice_and_after_the_end() {
     let family = Family::new();
     let (handle, _) = family.start(&simple("sleep"));
     for _ in 0..3 {
@@ -233,7 +243,8 @@ fn terminate_is_harmless_at_any_time() {
     family.end();
 }
 
-fn a_worker_is_terminated_before_it_starts() {
+/// Would fail if it started in its phase all the same, or the waiter were not told.
+fn b14_b17_b27_a_worker_that_is_terminated_before_it_starts_never_does() {
     let family = Family::with(|builder| builder.initial_phase(StartTime::PostmasterStart));
     let handle = family.backend.register(&simple("sleep")).unwrap();
     handle.terminate().unwrap();
@@ -270,7 +281,8 @@ fn the_view_lists_every_worker_and_finds_types_by_pid() {
     family.end();
 }
 
-fn wait_any_names_the_one_that_ended() {
+/// Would fail if only the first handle were watched, or another one named.
+fn x06_wait_any_names_the_one_that_ended() {
     let family = Family::new();
     let handles: Vec<_> = (0..10).map(|_| family.start(&simple("sleep")).0).collect();
     handles[6].terminate().unwrap();

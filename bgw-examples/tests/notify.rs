@@ -16,18 +16,19 @@ use support::{Family, PATIENCE, connect, raw, simple, started, stopped, worker};
 
 fn main() -> ExitCode {
     let mut tests = tests![
-        the_target_is_told_of_the_start_and_of_the_end,
-        without_a_target_nobody_is_signalled,
-        a_target_that_has_gone_is_not_missed,
+        b21_b22_the_target_is_told_of_the_start_and_of_the_end,
+        b23_without_a_target_nobody_is_signalled,
+        b09_b25_a_target_that_has_gone_is_not_missed,
     ];
     tests.push(
-        Test::new("the_slot_is_free_before_its_end_is_told", free_before_told)
+        Test::new("r09_the_slot_is_free_before_its_end_is_told", free_before_told)
             .watchdog(Duration::from_secs(120)),
     );
     process_test::main(tests)
 }
 
-fn the_target_is_told_of_the_start_and_of_the_end() {
+/// Would fail if one of the two signals were not sent, or sent before the fact.
+fn b21_b22_the_target_is_told_of_the_start_and_of_the_end() {
     let family = Family::new();
     family.backend.enable_notifications().unwrap();
     let description = worker("sleep").notify(family.backend.pid()).build().unwrap();
@@ -52,7 +53,8 @@ fn count_signals() {
     assert_ne!(before, libc::SIG_ERR);
 }
 
-fn without_a_target_nobody_is_signalled() {
+/// Would fail if the registering process were told by default.
+fn b23_without_a_target_nobody_is_signalled() {
     let family = Family::new();
     count_signals();
     for _ in 0..20 {
@@ -65,7 +67,8 @@ fn without_a_target_nobody_is_signalled() {
     family.end();
 }
 
-fn a_target_that_has_gone_is_not_missed() {
+/// Would fail if the worker ended with its handle, or the signal to nobody ended the postmaster.
+fn b09_b25_a_target_that_has_gone_is_not_missed() {
     let family = Family::new();
     let folder = family.folder.clone();
     let mut child = fork_child(move || {

@@ -16,8 +16,8 @@ use support::{
 
 fn main() -> ExitCode {
     let mut tests = tests![
-        three_backends_that_wait_are_told_and_no_worker_lives_on,
-        every_kind_of_worker_ends_with_its_postmaster,
+        b19_three_backends_that_wait_are_told_and_no_worker_lives_on,
+        b65_b70_r13_every_kind_of_worker_ends_with_its_postmaster,
         a_wait_that_begins_after_the_death_ends_at_once,
         registering_with_a_dead_postmaster_is_an_error,
         one_of_two_waiters_on_one_word_dies_with_the_postmaster,
@@ -30,7 +30,8 @@ fn kill_postmaster(family: &Family) {
     kill(family.launched.pid(), Signal::SIGKILL);
 }
 
-fn three_backends_that_wait_are_told_and_no_worker_lives_on() {
+/// Would hang if the death were not in the wait, or told one waiter only.
+fn b19_three_backends_that_wait_are_told_and_no_worker_lives_on() {
     let family = Family::new();
     let (handle, pid) = family.start(&simple("sleep"));
     let id = handle.id();
@@ -55,7 +56,8 @@ fn three_backends_that_wait_are_told_and_no_worker_lives_on() {
     family.launched.wait().unwrap();
 }
 
-fn every_kind_of_worker_ends_with_its_postmaster() {
+/// Would fail if one of these waits or loops did not see the death.
+fn b65_b70_r13_every_kind_of_worker_ends_with_its_postmaster() {
     let family = Family::new();
     let mut pids = Vec::new();
     for function in ["sleep", "socket", "busy", "default", "stubborn"] {

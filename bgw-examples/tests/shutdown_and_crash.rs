@@ -17,21 +17,22 @@ use support::{
 
 fn main() -> ExitCode {
     process_test::main(tests![
-        fast_shutdown_ends_every_worker_and_exits_0,
-        smart_shutdown_waits_for_attached_programs_which_may_start_workers,
-        immediate_shutdown_kills_what_does_not_quit,
-        an_unstarted_worker_with_a_waiter_is_released_at_shutdown,
+        b72_fast_shutdown_ends_every_worker_and_exits_0,
+        b71_r15_smart_shutdown_waits_for_attached_programs_which_may_start_workers,
+        b73_r16_immediate_shutdown_kills_what_does_not_quit,
+        b76_r01_an_unstarted_worker_with_a_waiter_is_released_at_shutdown,
         a_launched_postmaster_ends_with_its_launcher,
-        a_crash_with_shared_state_resets_the_cluster,
+        b34_b35_b36_s09_a_crash_with_shared_state_resets_the_cluster,
         a_crash_of_an_isolated_worker_touches_nobody,
         a_worker_that_leaves_by_exit_has_crashed,
-        an_end_that_was_asked_for_is_no_crash,
-        without_restart_after_crash_the_postmaster_ends,
+        r18_x09_an_end_that_was_asked_for_is_no_crash,
+        b37_without_restart_after_crash_the_postmaster_ends,
         nothing_is_left_half_done_in_the_database_when_a_worker_dies,
     ])
 }
 
-fn fast_shutdown_ends_every_worker_and_exits_0() {
+/// Would fail if a kind of worker did not hear SIGTERM, or the folder kept the socket.
+fn b72_fast_shutdown_ends_every_worker_and_exits_0() {
     let family = Family::new();
     let mut pids = Vec::new();
     for function in ["sleep", "default", "socket", "busy"] {
@@ -46,7 +47,8 @@ fn fast_shutdown_ends_every_worker_and_exits_0() {
     assert!(!family.folder.join("control.sock").exists());
 }
 
-fn smart_shutdown_waits_for_attached_programs_which_may_start_workers() {
+/// Would fail if the late worker were refused, or workers ended before the programs left.
+fn b71_r15_smart_shutdown_waits_for_attached_programs_which_may_start_workers() {
     let family = Family::new();
     let (first, _) = family.start(&simple("sleep"));
     let second_program = connect(&family.folder);
@@ -63,7 +65,8 @@ fn smart_shutdown_waits_for_attached_programs_which_may_start_workers() {
     assert_eq!(launched.wait().unwrap(), ExitCause::Exited(0));
 }
 
-fn immediate_shutdown_kills_what_does_not_quit() {
+/// Would fail without the kill after the grace time, or if SIGQUIT were blocked in workers.
+fn b73_r16_immediate_shutdown_kills_what_does_not_quit() {
     let family = Family::new();
     let (quits, _) = family.start(&simple("sleep"));
     ready(&quits);
@@ -77,7 +80,8 @@ fn immediate_shutdown_kills_what_does_not_quit() {
     assert_eq!(family.launched.wait().unwrap(), ExitCause::Exited(0));
 }
 
-fn an_unstarted_worker_with_a_waiter_is_released_at_shutdown() {
+/// Would hang if unstarted workers were forgotten at the shutdown.
+fn b76_r01_an_unstarted_worker_with_a_waiter_is_released_at_shutdown() {
     let family = Family::with(|builder| builder.initial_phase(StartTime::PostmasterStart));
     let handle = family.backend.register(&simple("sleep")).unwrap();
     let (id, folder) = (handle.id(), family.folder.clone());
@@ -113,7 +117,9 @@ fn a_launched_postmaster_ends_with_its_launcher() {
     }
 }
 
-fn a_crash_with_shared_state_resets_the_cluster() {
+/// Would fail if a neighbour kept its process, a never-restart worker came back, or an old handle
+/// found a new tenant.
+fn b34_b35_b36_s09_a_crash_with_shared_state_resets_the_cluster() {
     let family = Family::new();
     let (crashing, pid) = family.start(&shared("sleep", RestartPolicy::after_secs(60)));
     let (neighbour, other) = family.start(&shared("sleep", RestartPolicy::after_secs(60)));
@@ -165,7 +171,9 @@ fn a_worker_that_leaves_by_exit_has_crashed() {
     family.end();
 }
 
-fn an_end_that_was_asked_for_is_no_crash() {
+/// Would fail if the kill after the grace time reset the cluster, or were not recorded as asked
+/// for.
+fn r18_x09_an_end_that_was_asked_for_is_no_crash() {
     let grace = Duration::from_millis(200);
     let family = Family::with(|builder| builder.max_workers(8).terminate_grace(grace));
     let (bystander, pid) = family.start(&shared("sleep", RestartPolicy::after_secs(60)));
@@ -180,7 +188,8 @@ fn an_end_that_was_asked_for_is_no_crash() {
     family.end();
 }
 
-fn without_restart_after_crash_the_postmaster_ends() {
+/// Would fail if the cluster were made anew.
+fn b37_without_restart_after_crash_the_postmaster_ends() {
     let family = Family::with(|builder| builder.restart_after_crash(false));
     let (_handle, pid) = family.start(&shared("sleep", RestartPolicy::after_secs(0)));
     kill(pid, Signal::SIGKILL);

@@ -22,7 +22,7 @@ use support::{Family, PATIENCE, attach, builder, publish, worker};
 fn main() -> ExitCode {
     let mut tests = tests![
         a_record_that_is_no_worker_is_freed_and_the_next_one_is_started,
-        a_function_that_the_child_does_not_find_is_exit_1_and_the_waiter_is_told,
+        b52_a_function_that_the_child_does_not_find_is_exit_1_and_the_waiter_is_told,
         a_pid_scribbled_into_a_slot_is_never_signalled,
         a_claim_that_its_owner_left_behind_is_swept_when_it_goes,
         a_publication_without_a_ring_is_taken_in_when_its_owner_goes,
@@ -31,7 +31,7 @@ fn main() -> ExitCode {
         connections_beyond_the_descriptors_are_closed_and_service_goes_on,
     ];
     tests.push(
-        Test::new("any_bytes_in_the_region_leave_the_postmaster_serving", any_bytes)
+        Test::new("b78_any_bytes_in_the_region_leave_the_postmaster_serving", any_bytes)
             .watchdog(Duration::from_secs(120)),
     );
     process_test::main(tests)
@@ -53,7 +53,9 @@ fn a_record_that_is_no_worker_is_freed_and_the_next_one_is_started() {
 }
 
 /// A backend refuses such a worker; a peer that does not still gets an answer.
-fn a_function_that_the_child_does_not_find_is_exit_1_and_the_waiter_is_told() {
+///
+/// Would fail if the start hung or the policy were not followed.
+fn b52_a_function_that_the_child_does_not_find_is_exit_1_and_the_waiter_is_told() {
     let family = Family::new();
     let key = family.register(&worker("no such function"));
     let report = family.stopped(key).unwrap();
