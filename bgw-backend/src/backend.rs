@@ -105,6 +105,9 @@ impl Backend {
     }
 
     fn attach(socket: ControlSocket, options: ConnectOptions) -> Result<Self, AttachError> {
+        if process::is_postmaster() {
+            return Err(AttachError::Postmaster);
+        }
         let deadline = Instant::now().checked_add(options.timeout);
         let family = Attachment::attach(socket, options.read_only, deadline)?;
         Ok(Self { family: Arc::new(family) })
@@ -128,7 +131,8 @@ impl Backend {
     ///
     /// # Errors
     /// No free slot; a function that the postmaster does not have; a notify target that is not the
-    /// caller; a read-only attachment; a postmaster that is gone. Nothing is half registered then.
+    /// caller; a read-only attachment; a postmaster that is gone; a call by the postmaster itself.
+    /// Nothing is half registered then.
     #[doc(alias = "RegisterDynamicBackgroundWorker")]
     pub fn register(&self, worker: &BackgroundWorker) -> Result<Handle, Error> {
         self.may_write()?;
@@ -160,6 +164,9 @@ impl Backend {
     }
 
     fn may_write(&self) -> Result<(), Error> {
+        if process::is_postmaster() {
+            return Err(Error::Postmaster);
+        }
         if self.family.is_read_only() {
             return Err(Error::ReadOnly);
         }
@@ -308,7 +315,7 @@ impl Backend {
     /// True for a notification, false when the postmaster has died.
     ///
     /// # Errors
-    /// [`WaitError::TimedOut`]; [`WaitError::Interrupted`] in a worker that is told to end.
+    /// [`WaitError::TimedOut`]; [`WaitError::Interrupted`].
     pub fn wait_for_notification(&self, timeout: Option<Duration>) -> Result<bool, WaitError> {
         let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
         loop {
@@ -316,7 +323,7 @@ impl Backend {
             if process::take_pending(Pending::NOTIFIED) {
                 return Ok(true);
             }
-            if process::told_to_end() {
+            if process::waits_are_interrupted() {
                 return Err(WaitError::Interrupted);
             }
             let events = WaitEvents::POSTMASTER_DEATH | WaitEvents::TIMEOUT;

@@ -61,6 +61,12 @@ pub enum Error {
         /// The process that attached.
         owner: Pid,
     },
+    /// This process is the postmaster, which waits for nobody: what it wants it registers before it
+    /// runs.
+    #[error(
+        "this process is a postmaster and cannot register workers dynamically; register static ones before it runs, or let another process do it"
+    )]
+    Postmaster,
     /// The postmaster is gone.
     #[error("postmaster {pid} is gone")]
     PostmasterDied {
@@ -94,14 +100,19 @@ pub enum WaitError {
     /// The deadline passed first.
     #[error("timed out")]
     TimedOut,
-    /// The waiting worker was itself told to end.
-    #[error("interrupted: this worker was asked to terminate")]
+    /// The waiting process is not to wait any longer: a worker that was told to end or whose statement
+    /// is to be cancelled ([`crate::Worker::check_interrupts`] says which), or a program whose handler
+    /// called [`crate::interrupt_waits`].
+    #[error("interrupted by a signal of the waiting process")]
     Interrupted,
-    /// More handles than one wait can watch.
-    #[error("{handles} handles were given, one wait can watch {limit}")]
-    TooMany {
-        /// How many were given.
-        handles: usize,
+    /// Nothing to wait for.
+    #[error("no handle was given: nothing could end the wait")]
+    NoHandles,
+    /// Handles made from more connections than one wait can watch.
+    #[error("the handles were made from {families} connections, one wait can watch {limit}")]
+    TooManyFamilies {
+        /// How many there are.
+        families: usize,
         /// The most.
         limit: usize,
     },

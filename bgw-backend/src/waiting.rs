@@ -7,14 +7,17 @@
 //! worker; none of them needs to be its notify target. No descriptor is used and no thread; a
 //! postmaster that changes the word makes one system call for all of them.
 //!
+//! One call of `futex_waitv` takes 128 futexes. A wait for more workers than that sleeps on the family's
+//! count of changes instead, and looks at its workers each time it moves.
+//!
 //! Why not `ppoll` on an eventfd a waiter: it costs a descriptor and a table of waiters that the
 //! postmaster would have to walk, and the wake-up itself is no faster.
 
 use crate::error::WaitError;
 use crate::handle::Handle;
-use bgw_core::WorkerStatus;
 use bgw_core::process;
 use bgw_core::shared::{Standing, flag, standing};
+use bgw_core::{Attachment, WorkerStatus};
 use shmem_slots::futex::{self, MAX_WATCHES, Watch, Woken};
 use std::time::{Duration, Instant};
 
@@ -65,7 +68,7 @@ impl Handle {
     /// reported; its main may not have been reached), `Stopped` or `PostmasterDied`.
     ///
     /// # Errors
-    /// [`WaitError::Interrupted`] when the caller is a worker that is told to end.
+    /// [`WaitError::Interrupted`]: the caller is told to end, or to wait no longer.
     #[doc(alias = "WaitForBackgroundWorkerStartup")]
     pub fn wait_for_startup(&self) -> Result<WorkerStatus, WaitError> {
         self.wait(Until::Started, None)
@@ -119,10 +122,14 @@ impl Handle {
     }
 }
 
-/// Waits until one of the workers has stopped; says which (its place in `handles`) and how.
+/// Waits until one of the workers has stopped; says which (its place in `handles`) and how. If a
+/// postmaster dies, the first of its workers is named with `PostmasterDied`.
+///
+/// Costs a look at each worker, once and after each wake-up. With more than some 60 workers, any
+/// change of any worker of the family is a wake-up.
 ///
 /// # Errors
-/// As [`Handle::wait_for_shutdown_timeout`]; more handles than [`WAIT_ANY_LIMIT`].
+/// As [`Handle::wait_for_shutdown_timeout`]; no handles; handles of more than 63 connections.
 pub fn wait_any(
     handles: &[Handle],
     timeout: Option<Duration>,
@@ -131,7 +138,7 @@ pub fn wait_any(
 }
 
 /// Waits until all of the workers have stopped, and says how, in their order. If the postmaster dies
-/// first, those that had not stopped say so.
+/// first, those that had not stopped say so. Of no worker, that is at once.
 ///
 /// # Errors
 /// As [`Handle::wait_for_shutdown_timeout`]; the timeout is for all together.
@@ -143,41 +150,35 @@ pub fn wait_all(
     handles.iter().map(|handle| handle.wait(Until::Stopped, deadline)).collect()
 }
 
-/// The most handles that [`wait_any`] can watch: two futexes each, and two besides.
-pub const WAIT_ANY_LIMIT: usize = (MAX_WATCHES - 2) / 2;
-
 fn wait_for_one(
     handles: &[Handle],
     until: Until,
     deadline: Option<Instant>,
 ) -> Result<(usize, WorkerStatus), WaitError> {
-    if handles.len() > WAIT_ANY_LIMIT {
-        return Err(WaitError::TooMany { handles: handles.len(), limit: WAIT_ANY_LIMIT });
-    }
-    let Some(family) = handles.first().map(|handle| &handle.family) else {
-        return Err(WaitError::TimedOut);
-    };
+    let families = Families::of(handles)?;
+    // Two futexes a worker, one a postmaster, and the interrupts; or the changes of each family.
+    let one_by_one = handles.len() * 2 + families.0.len() < MAX_WATCHES;
     loop {
+        // All that can end the wait is read before the look that follows.
         let interrupts = process::interrupts();
-        let postmaster = family.watch_postmaster();
-        let mut watches: Vec<Watch<'_>> = Vec::with_capacity(handles.len() * 2 + 2);
+        let mut watches: Vec<Watch<'_>> = Vec::new();
+        watches.push(process::watch_interrupts(interrupts));
+        let died = families.watch(!one_by_one, &mut watches);
         for (place, handle) in handles.iter().enumerate() {
             match until.look(handle) {
                 Look::Answer(status) => return Ok((place, status)),
-                Look::NotYet(word) => {
+                Look::NotYet(word) if one_by_one => {
                     watches.extend(handle.family.slots().watches(handle.key.index, word));
                 }
+                Look::NotYet(_) => {}
             }
         }
-        let Some(postmaster) = postmaster else {
-            family.pass_on_postmaster_death();
-            return Ok((0, WorkerStatus::PostmasterDied));
-        };
-        if process::told_to_end() {
+        if let Some(place) = died {
+            return Ok((place, WorkerStatus::PostmasterDied));
+        }
+        if process::waits_are_interrupted() {
             return Err(WaitError::Interrupted);
         }
-        watches.push(postmaster);
-        watches.push(process::watch_interrupts(interrupts));
         if futex::wait_any(&watches, deadline)? == Woken::TimedOut {
             // One last look: the event may have come together with the deadline.
             for (place, handle) in handles.iter().enumerate() {
@@ -187,5 +188,47 @@ fn wait_for_one(
             }
             return Err(WaitError::TimedOut);
         }
+    }
+}
+
+/// The memberships that handles were made from, each with the place of its first handle: one, unless a
+/// program is attached to several postmasters.
+struct Families<'a>(Vec<(usize, &'a Attachment)>);
+
+impl<'a> Families<'a> {
+    fn of(handles: &'a [Handle]) -> Result<Self, WaitError> {
+        let mut families: Vec<(usize, &Attachment)> = Vec::new();
+        for (place, handle) in handles.iter().enumerate() {
+            let family: &Attachment = &handle.family;
+            if !families.iter().any(|&(_, known)| std::ptr::eq(known, family)) {
+                families.push((place, family));
+            }
+        }
+        match families.len() {
+            0 => Err(WaitError::NoHandles),
+            count if count * 2 >= MAX_WATCHES => {
+                Err(WaitError::TooManyFamilies { families: count, limit: (MAX_WATCHES - 1) / 2 })
+            }
+            _ => Ok(Self(families)),
+        }
+    }
+
+    /// Watches each postmaster, and if wanted whatever changes in its family. Says where the first
+    /// handle stands whose postmaster is dead.
+    fn watch(&self, changes: bool, watches: &mut Vec<Watch<'a>>) -> Option<usize> {
+        let mut died = None;
+        for &(place, family) in &self.0 {
+            match family.watch_postmaster() {
+                Some(watch) => watches.push(watch),
+                None => {
+                    family.pass_on_postmaster_death();
+                    died = died.or(Some(place));
+                }
+            }
+            if changes {
+                watches.extend(family.area().watch_changes());
+            }
+        }
+        died
     }
 }

@@ -7,7 +7,9 @@
 
 mod support;
 
-use bgw_backend::{Handle, Pid, WaitError, WorkerHandle, WorkerStatus, wait_all, wait_any};
+use bgw_backend::{
+    Backend, Handle, Pid, WaitError, WorkerHandle, WorkerStatus, wait_all, wait_any,
+};
 use bgw_core::shared::flag;
 use std::time::Duration;
 use support::{INCARNATION, PATIENCE, family, key, report, worker};
@@ -57,10 +59,10 @@ fn a_handle_of_another_life_or_of_no_slot_answers_stopped() {
 }
 
 /// Waits in a thread, and does `then` once the thread sleeps (or is about to).
-fn wait_while(
-    wait: impl FnOnce() -> Result<WorkerStatus, WaitError> + Send + 'static,
+fn wait_while<T: Send + 'static>(
+    wait: impl FnOnce() -> Result<T, WaitError> + Send + 'static,
     then: impl FnOnce(),
-) -> Result<WorkerStatus, WaitError> {
+) -> Result<T, WaitError> {
     let (tell, told) = std::sync::mpsc::channel();
     let thread = std::thread::spawn(move || {
         tell.send(()).unwrap();
@@ -116,8 +118,7 @@ fn each_wait_ends_on_its_deadline() {
 fn many_handles_are_waited_for_at_once() {
     let (straw, backend) = family(80);
     let handles: Vec<Handle> = (0..80).map(|_| backend.register(&worker()).unwrap()).collect();
-    let too_many = wait_any(&handles, None).unwrap_err();
-    assert!(matches!(too_many, WaitError::TooMany { handles: 80, limit: 63 }), "{too_many}");
+    assert!(matches!(wait_any(&[], None), Err(WaitError::NoHandles)));
     straw.end(&handles[5], &report(1));
     let (which, status) = wait_any(&handles[..10], Some(PATIENCE)).unwrap();
     assert_eq!((which, status), (5, WorkerStatus::Stopped(Some(report(1)))));
@@ -127,6 +128,31 @@ fn many_handles_are_waited_for_at_once() {
         }
     }
     assert_eq!(wait_all(&handles, Some(PATIENCE)).unwrap().len(), 80);
+}
+
+/// More workers than one system call can watch, of two postmasters: the wait is woken by any change,
+/// and looks.
+#[test]
+fn a_wait_for_hundreds_of_workers_sleeps_until_one_ends() {
+    let (straw, backend) = family(100);
+    let (other_straw, other) = family(100);
+    let register = |backend: &Backend| backend.register(&worker()).unwrap();
+    let mut handles: Vec<Handle> = (0..100).map(|_| register(&backend)).collect();
+    handles.extend((0..100).map(|_| register(&other)));
+    let all = handles.clone();
+    let waited = wait_while(
+        move || wait_any(&all, Some(PATIENCE)),
+        || {
+            straw.start(&handles[3], 42);
+            other_straw.end(&handles[150], &report(1));
+        },
+    );
+    assert_eq!(waited.unwrap(), (150, WorkerStatus::Stopped(Some(report(1)))));
+    handles.remove(150);
+    let first_of_other = 100;
+    let all = handles.clone();
+    let waited = wait_while(move || wait_any(&all, Some(PATIENCE)), || other_straw.die());
+    assert_eq!(waited.unwrap(), (first_of_other, WorkerStatus::PostmasterDied));
 }
 
 #[test]

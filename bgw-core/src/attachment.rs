@@ -32,6 +32,9 @@ pub enum AttachError {
         #[source]
         source: io::Error,
     },
+    /// This process is a postmaster, which answers and does not ask.
+    #[error("this process is a postmaster and cannot attach to one")]
+    Postmaster,
     /// The postmaster said no.
     #[error("the postmaster refused: {reason} ({detail})")]
     Refused {

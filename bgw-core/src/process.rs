@@ -73,14 +73,35 @@ bitflags! {
         const ENDING = 32;
         /// SIGUSR1: something about a worker that this process registered has changed.
         const NOTIFIED = 16;
+        /// The program asked for an end of its waits ([`interrupt_waits`]).
+        const WAITS_INTERRUPTED = 64;
     }
 }
 
 static CURRENT: OnceLock<WorkerProcess> = OnceLock::new();
 static PENDING: AtomicU32 = AtomicU32::new(0);
+/// The pid of this process while it runs as a postmaster; a forked child has another one.
+static POSTMASTER: AtomicU32 = AtomicU32::new(0);
 static INTERRUPTS: AtomicU64 = AtomicU64::new(0);
 /// The pid in the high half, the descriptor of its kick eventfd in the low half; 0: none.
 static KICK: AtomicU64 = AtomicU64::new(0);
+
+/// Says that this process is a postmaster from now on: it must not wait for one.
+pub fn become_postmaster() {
+    POSTMASTER.store(std::process::id(), Ordering::Relaxed);
+}
+
+/// The process is a postmaster no longer.
+pub fn leave_postmaster() {
+    POSTMASTER.store(0, Ordering::Relaxed);
+}
+
+/// True in a running postmaster, false in its children.
+#[must_use]
+pub fn is_postmaster() -> bool {
+    let pid = POSTMASTER.load(Ordering::Relaxed);
+    pid != 0 && pid == std::process::id()
+}
 
 /// This process as a worker, or `None` in any other process.
 #[must_use]
@@ -123,6 +144,24 @@ pub fn told_to_end() -> bool {
 /// The worker has noticed that it was told to end.
 pub fn acknowledge_end() {
     PENDING.fetch_or(Pending::ENDING.bits(), Ordering::AcqRel);
+}
+
+/// True when this process is not to wait for others any longer: it was told to end, its statement is to
+/// be cancelled, or its own handler called [`interrupt_waits`].
+#[must_use]
+pub fn waits_are_interrupted() -> bool {
+    told_to_end() || pending().intersects(Pending::CANCEL | Pending::WAITS_INTERRUPTED)
+}
+
+/// Ends the waits of all threads of this process, those under way and those that begin, until
+/// [`take_interrupt`]. For a program's own signal handlers: it does nothing that is not safe there.
+pub fn interrupt_waits() {
+    interrupt(Pending::WAITS_INTERRUPTED);
+}
+
+/// Takes back [`interrupt_waits`]; true when it had been called.
+pub fn take_interrupt() -> bool {
+    take_pending(Pending::WAITS_INTERRUPTED)
 }
 
 /// Takes `which` out of the pending signals; true when one of them was there.

@@ -6,6 +6,7 @@
 use crate::registry::NotifyTarget;
 use crate::rules::Event;
 use crate::server::Server;
+use bgw_core::shared::area::Area;
 use bgw_core::shared::{CorruptRecord, WorkerSlots, flag};
 use bgw_core::{BackgroundWorker, Pid};
 use shmem_slots::{Key, Snapshot, State};
@@ -48,10 +49,29 @@ pub(crate) fn take_in(
 impl Server {
     /// The slots that changed: new ones are taken in, terminate requests passed on.
     pub(crate) fn look_at_changes(&mut self) {
+        self.compare_counts();
         let mut changed: Vec<(u32, Snapshot)> = Vec::new();
         self.slots.drain_changes(|index, word| changed.push((index, word)));
         for (index, word) in changed {
             self.slot_changed(index, word);
+        }
+    }
+
+    /// Says once when the counts of slots in shared memory are not our own any more. Ours are used all
+    /// the same; the one that registering programs look at is put right, lest they find no slot.
+    fn compare_counts(&mut self) {
+        let area = Area::new(&self.slots);
+        let told = area.slots_of(false).end;
+        if told == self.general_slots && self.slots.header_is_intact() {
+            return;
+        }
+        area.set_general_slots(self.general_slots);
+        if !self.said_that_counts_differ {
+            self.said_that_counts_differ = true;
+            tracing::error!(
+                "inconsistent slot counts in shared memory (max_workers={}, found {told}): somebody wrote over them; going on by our own",
+                self.general_slots
+            );
         }
     }
 

@@ -38,6 +38,7 @@ impl Server {
                 if let Err(error) = self.slots.free(key) {
                     self.say_corrupt(key.index, &error.to_string());
                 }
+                Area::new(&self.slots).count_change();
             }
             Action::Notify(target) => self.notify(target),
             Action::Tell(key, told) => self.tell(key, told),
@@ -136,6 +137,7 @@ impl Server {
                 if before.flags() & flag::TERMINATE != 0 {
                     self.pending.push(Event::TerminateAsked(key));
                 }
+                Area::new(&self.slots).count_change();
                 Some(before)
             }
             Err(error) => {
@@ -214,6 +216,7 @@ impl Server {
         }
         area.set_general_slots(self.general_slots);
         area.set_phase(self.cluster.phase());
+        area.count_change();
         let (slots, owner, general) = (Arc::clone(&self.slots), self.pid, self.general_slots);
         let mut actions = Vec::new();
         self.cluster.rebuild(

@@ -12,6 +12,7 @@ use crate::server::Server;
 use crate::sys::end;
 use crate::sys::fork::{Forked, ThreadCounter, fork};
 use bgw_core::control::{ControlSocket, ShutdownMode};
+use bgw_core::process;
 use bgw_core::shared::WorkerSlots;
 use bgw_core::shared::area::Area;
 use bgw_core::sys::{eventfd, pidfd, signals};
@@ -259,7 +260,9 @@ impl Postmaster {
 
     fn serve(self, launcher: Option<ControlSocket>) -> Result<u8, RunError> {
         let before = signals::block_all().map_err(RunError::system("blocking signals"))?;
+        process::become_postmaster();
         let code = Server::start(self, launcher).and_then(Server::serve);
+        process::leave_postmaster();
         signals::restore(&before).map_err(RunError::system("restoring the signal mask"))?;
         code
     }

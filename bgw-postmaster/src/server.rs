@@ -74,6 +74,7 @@ pub(crate) struct Server {
     pub(crate) region_read_only: OwnedFd,
     pub(crate) launcher: Option<u64>,
     pub(crate) corrupt_slots_seen: u64,
+    pub(crate) said_that_counts_differ: bool,
 }
 
 impl Server {
@@ -124,6 +125,7 @@ impl Server {
             region_read_only,
             launcher: None,
             corrupt_slots_seen: 0,
+            said_that_counts_differ: false,
         };
         server.publish_ourselves();
         server.listen_to_all().map_err(RunError::system("epoll_ctl"))?;
@@ -171,8 +173,9 @@ impl Server {
     fn register_static(&mut self, worker: BackgroundWorker) {
         let name = worker.name().to_owned();
         let record = WorkerRecord::encode(&worker, self.pid);
+        let class = self.slots_of(&worker);
         let published =
-            self.slots.claim(self.pid.get()).map_err(|error| error.to_string()).and_then(
+            self.slots.claim_in(class, self.pid.get()).map_err(|error| error.to_string()).and_then(
                 |mut claim| {
                     claim.write(&record).map_err(|error| error.to_string())?;
                     claim.publish(0).map_err(|error| error.to_string())

@@ -89,6 +89,15 @@ pub(crate) fn write(cells: &[AtomicU64], layout: &Layout, options: &Options) {
     }
 }
 
+/// True while the header says what it said when the region was made or attached.
+pub(crate) fn is_intact(cells: &[AtomicU64], layout: &Layout) -> bool {
+    // The tag is covered by the hash.
+    let tag = cells.get(2).map_or(0, |cell| cell.load(Ordering::Relaxed));
+    let fields = fields(layout, tag);
+    let wanted = std::iter::once(MAGIC).chain(fields).chain(std::iter::once(hash(fields)));
+    cells.iter().zip(wanted).all(|(cell, field)| cell.load(Ordering::Relaxed) == field)
+}
+
 /// The layout of a region that somebody else made, whose payloads must have the sizes of `wanted`
 /// (its capacity and user cells are the region's to say).
 ///

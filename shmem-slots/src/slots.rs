@@ -81,6 +81,14 @@ impl<T: Pod, R: Pod, M: Memory> Slots<T, R, M> {
         self.layout.shape.capacity
     }
 
+    /// True while the header in shared memory says what it said when this array was made or attached.
+    /// Nothing here leans on it (sizes are private numbers); a manager asks in order to notice that
+    /// somebody writes where he should not, and that nobody can attach any more.
+    #[must_use]
+    pub fn header_is_intact(&self) -> bool {
+        header::is_intact(self.memory.cells(), &self.layout)
+    }
+
     /// Where the cells lie.
     #[must_use]
     pub const fn memory(&self) -> &M {

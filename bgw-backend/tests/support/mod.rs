@@ -82,16 +82,19 @@ impl Straw {
 
     pub fn start(&self, handle: &Handle, pid: u32) {
         self.slots.update(key(handle), pid, flag::STARTED).unwrap();
+        Area::new(&self.slots).count_change();
     }
 
     pub fn rest(&self, handle: &Handle, report: &ExitReport) {
         self.slots.write_report(key(handle), &ReportRecord::encode(report)).unwrap();
         self.slots.update(key(handle), 0, flag::STOPPED).unwrap();
+        Area::new(&self.slots).count_change();
     }
 
     pub fn end(&self, handle: &Handle, report: &ExitReport) {
         self.slots.write_report(key(handle), &ReportRecord::encode(report)).unwrap();
         self.slots.free(key(handle)).unwrap();
+        Area::new(&self.slots).count_change();
     }
 
     /// What the kernel does to the liveness words when the postmaster ends.

@@ -3,6 +3,7 @@
 //! | cells of the family | writer | read by |
 //! |---|---|---|
 //! | incarnation, phase, postmaster pid, where the parallel class begins (one line) | postmaster, rarely | everybody |
+//! | count of changes (a line of its own) | postmaster at each change | waiters for many workers |
 //! | liveness words | postmaster once, the kernel at its death | waiters, through the kernel |
 //!
 //! | cells of a slot (one line) | writer |
@@ -30,7 +31,8 @@ const INCARNATION: u32 = 0;
 const PHASE: u32 = 1;
 const POSTMASTER: u32 = 2;
 const GENERAL_SLOTS: u32 = 3;
-const LIVENESS: u32 = 8;
+const CHANGES: u32 = 8;
+const LIVENESS: u32 = 16;
 
 /// How many cells of the family a region must have.
 pub const FAMILY_CELLS: u32 = LIVENESS + LIVENESS_WORDS;
@@ -126,6 +128,24 @@ impl<'a> Area<'a> {
     /// For the postmaster: says how many slots are not for the parallel class.
     pub fn set_general_slots(&self, count: u32) {
         self.store(GENERAL_SLOTS, u64::from(count));
+    }
+
+    /// For a wait on more workers than one system call can watch: ends it when any worker of the family
+    /// changes after this call. The caller looks at its workers between this and the sleep.
+    #[must_use]
+    pub fn watch_changes(&self) -> Option<Watch<'a>> {
+        let cell = self.slots.user(CHANGES)?;
+        let seen = cell.load(Ordering::Acquire) as u32;
+        Some(Watch { cell, half: Half::Low, seen })
+    }
+
+    /// For the postmaster, after a slot's word has changed: counts the change, and wakes those that
+    /// sleep on the count.
+    pub fn count_change(&self) {
+        if let Some(cell) = self.slots.user(CHANGES) {
+            cell.fetch_add(1, Ordering::AcqRel);
+            shmem_slots::futex::wake_all(cell);
+        }
     }
 
     /// All liveness words, for [`robust::hold`].
