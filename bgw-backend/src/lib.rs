@@ -42,6 +42,7 @@ pub mod backend;
 pub mod connection;
 pub mod error;
 pub mod handle;
+pub mod sys;
 pub mod waiting;
 pub mod worker;
 

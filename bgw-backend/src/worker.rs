@@ -117,7 +117,7 @@ pub struct Worker {
 }
 
 impl Worker {
-    const fn new(me: &'static WorkerProcess) -> Self {
+    pub(crate) const fn new(me: &'static WorkerProcess) -> Self {
         Self { me, handles_terminate: false, wait_event: None, connection: None }
     }
 

@@ -206,6 +206,11 @@ impl Attachment {
         self.postmaster_pidfd.as_fd()
     }
 
+    /// The doorbell; `None` for a read-only attachment.
+    pub(crate) fn doorbell(&self) -> Option<BorrowedFd<'_>> {
+        self.doorbell.as_ref().map(|doorbell| doorbell.as_fd())
+    }
+
     /// The names of the functions that workers may run, sorted. They are fixed when the postmaster
     /// starts.
     #[must_use]

@@ -18,7 +18,7 @@ use crate::sys::title::Title;
 use crate::sys::{end, signals};
 use bgw_core::attachment::Inherited;
 use bgw_core::process::{self, WorkerProcess};
-use bgw_core::{Attachment, BackgroundWorker, EntryPoint, WorkerFlags, WorkerHandle};
+use bgw_core::{Attachment, BackgroundWorker, EntryPoint, WorkerFlags, WorkerHandle, WorkerResult};
 use nix::sys::signal::Signal;
 use std::convert::Infallible;
 use std::error::Error;
@@ -83,25 +83,34 @@ fn be_born_and_work(birth: Birth<'_>) -> Result<(), Box<dyn Error + Send + Sync>
     log_panics(Arc::clone(&me.worker));
     let area = me.attachment.area();
     area.mark_cleanup_needed(slot, shared);
-    let entry = match me.worker.entry() {
-        EntryPoint::Function(name) => birth.functions.get(name).ok_or_else(|| {
-            format!(
-                "no function \"{name}\" is registered with this postmaster; it has {}",
-                birth.functions.names().join(", ")
-            )
-        }),
-        EntryPoint::Library { path, function } => Err(format!(
-            "\"{function}\" of library \"{path}\" cannot be loaded: this postmaster was built without libraries"
-        )),
-        EntryPoint::Command { .. } => Err("a command has no function".to_owned()),
-    };
-    let result = entry.map_err(Into::into).and_then(|main| {
-        std::panic::catch_unwind(AssertUnwindSafe(|| main(me)))
-            .unwrap_or_else(|_| Err(Box::new(Panicked)))
-    });
+    let result = std::panic::catch_unwind(AssertUnwindSafe(|| run_main(birth.functions, me)))
+        .unwrap_or_else(|_| Err(Box::new(Panicked)));
     // An error or a panic unwound in order, so nothing shared is left half done.
     area.mark_cleanup_needed(slot, false);
     result
+}
+
+/// Finds the worker's main and runs it.
+fn run_main(functions: &Functions, me: &'static WorkerProcess) -> WorkerResult {
+    match me.worker.entry() {
+        EntryPoint::Function(name) => {
+            let main = functions.get(name).ok_or_else(|| {
+                format!(
+                    "no function \"{name}\" is registered with this postmaster; it has {}",
+                    functions.names().join(", ")
+                )
+            })?;
+            main(me)
+        }
+        #[cfg(feature = "dylib")]
+        EntryPoint::Library { path, function } => crate::sys::library::run(path, function, me),
+        #[cfg(not(feature = "dylib"))]
+        EntryPoint::Library { path, function } => Err(format!(
+            "\"{function}\" of library \"{path}\" cannot be loaded: this postmaster was built without the feature dylib"
+        )
+        .into()),
+        EntryPoint::Command { .. } => Err("a command has no function".into()),
+    }
 }
 
 /// A panic that was said already.

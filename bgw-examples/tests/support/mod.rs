@@ -134,6 +134,37 @@ pub fn read_note(name: &str) -> String {
     std::fs::read_to_string(path).unwrap()
 }
 
+/// What the family logs, from here on: of the postmaster and of its workers. Started before the family.
+pub struct Log(PathBuf);
+
+impl Log {
+    pub fn start() -> Self {
+        let path = std::env::temp_dir().join("log");
+        let file = std::fs::OpenOptions::new().create_new(true).append(true).open(&path).unwrap();
+        tracing_subscriber::fmt()
+            .with_max_level(tracing::Level::DEBUG)
+            .with_ansi(false)
+            .with_writer(std::sync::Mutex::new(file))
+            .init();
+        Self(path)
+    }
+
+    pub fn text(&self) -> String {
+        std::fs::read_to_string(&self.0).unwrap()
+    }
+
+    /// How many lines hold `part`.
+    pub fn count(&self, part: &str) -> usize {
+        self.text().lines().filter(|line| line.contains(part)).count()
+    }
+
+    #[track_caller]
+    pub fn wait_for(&self, part: &str) {
+        let what = format!("\"{part}\" is logged");
+        process_test::wait_until(&what, PATIENCE, || self.text().contains(part));
+    }
+}
+
 type Done = Result<(), WorkerError>;
 
 /// Names all functions to a postmaster.

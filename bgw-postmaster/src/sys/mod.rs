@@ -4,5 +4,7 @@
 pub(crate) mod close;
 pub(crate) mod end;
 pub(crate) mod fork;
+#[cfg(feature = "dylib")]
+pub(crate) mod library;
 pub(crate) mod signals;
 pub(crate) mod title;

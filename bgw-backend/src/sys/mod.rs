@@ -1,0 +1,3 @@
+//! Everything `unsafe` of this crate lies below this module.
+
+pub mod library;
