@@ -48,7 +48,7 @@ pub mod worker;
 
 pub use backend::{Backend, ConnectOptions, TagRelease, WorkerInfo};
 pub use bgw_core::control::ShutdownMode;
-pub use bgw_core::process::{interrupt_waits, take_interrupt};
+pub use bgw_core::process::{interrupt_waits, set_latch, take_interrupt};
 pub use bgw_core::{
     AttachError, BackgroundWorker, BackgroundWorkerBuilder, EntryPoint, ExitCause, ExitReport,
     InvalidWorker, NotStarted, Pid, RestartPolicy, SocketInterest, StartTime, WaitEvents,

@@ -197,6 +197,17 @@ pub fn interrupt(what: Pending) {
     kick();
 }
 
+/// Sets this worker's own latch; nothing in any other process. For a worker's own signal handlers: it
+/// does nothing that is not safe there.
+#[doc(alias = "SetLatch")]
+#[doc(alias = "MyLatch")]
+pub fn set_latch() {
+    if let Some(latch) = CURRENT.get().and_then(WorkerProcess::latch) {
+        let _: Wake = latch.set();
+        kick();
+    }
+}
+
 /// Ends a sleep of this process in `ppoll`, if there is one. Safe in a signal handler.
 pub fn kick() {
     let packed = KICK.load(Ordering::Acquire);

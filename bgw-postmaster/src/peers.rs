@@ -56,12 +56,17 @@ impl Server {
             accepting: self.cluster.takes_sessions(),
         };
         match self.sessions.hear(number, &gifts) {
-            Heard::Nothing => {}
-            Heard::Attached => self.step(Event::SessionOpened),
+            Heard::Nothing => return,
+            Heard::Attached => return self.step(Event::SessionOpened),
+            Heard::Gone => return self.session_gone(number),
+            Heard::Ping => self.look_at_changes(),
             Heard::Shutdown(mode) => self.step(Event::ShutdownAsked(mode)),
             Heard::Phase(phase) => self.step(Event::PhaseReached(phase)),
             Heard::Reload => self.step(Event::ReloadAsked),
-            Heard::Gone => self.session_gone(number),
+        }
+        // The fact before the answer.
+        if !self.sessions.done(number) {
+            self.session_gone(number);
         }
     }
 

@@ -35,6 +35,8 @@ pub(crate) enum Heard {
     Nothing,
     /// It belongs to the family now.
     Attached,
+    /// It wants to know that all rings before this were heard.
+    Ping,
     /// It wants a shutdown.
     Shutdown(ShutdownMode),
     /// It says that a phase is reached.
@@ -133,7 +135,15 @@ impl Sessions {
         }
     }
 
-    /// Reads one message of a peer and answers it.
+    /// Tells a peer that what it asked for is done. False when it does not take the answer: it is gone,
+    /// or it does not read.
+    pub(crate) fn done(&mut self, number: u64) -> bool {
+        let Some(session) = self.by_number.get_mut(&number) else { return true };
+        session.socket.send_reply(&Reply::Done, &[]).is_ok()
+    }
+
+    /// Reads one message of a peer. What can be answered at once is; the rest is for the loop to do,
+    /// and to say [`Sessions::done`] afterwards.
     pub(crate) fn hear(&mut self, number: u64, gifts: &Gifts<'_>) -> Heard {
         let Some(session) = self.by_number.get_mut(&number) else { return Heard::Gone };
         let request = match session.socket.recv_request() {
@@ -164,11 +174,6 @@ impl Session {
         Ok(Heard::Nothing)
     }
 
-    fn done(&mut self, heard: Heard) -> Result<Heard, io::Error> {
-        self.socket.send_reply(&Reply::Done, &[]).map_err(io::Error::other)?;
-        Ok(heard)
-    }
-
     fn answer(
         &mut self,
         number: u64,
@@ -182,7 +187,7 @@ impl Session {
             return self.refuse(Refusal::NotAttached, "say hello first".to_owned());
         }
         match *request {
-            Request::Ping => return self.done(Heard::Nothing),
+            Request::Ping => return Ok(Heard::Ping),
             Request::Functions { from } => return self.tell_functions(from, gifts.functions),
             _ if self.read_only => {
                 let detail = "this attachment may only look".to_owned();
@@ -190,14 +195,12 @@ impl Session {
             }
             _ => {}
         }
-        match *request {
-            Request::Shutdown(mode) => self.done(Heard::Shutdown(mode)),
-            Request::Advance(phase) => self.done(Heard::Phase(phase)),
-            Request::Reload => self.done(Heard::Reload),
-            Request::Hello { .. } | Request::Ping | Request::Functions { .. } => {
-                self.done(Heard::Nothing)
-            }
-        }
+        Ok(match *request {
+            Request::Shutdown(mode) => Heard::Shutdown(mode),
+            Request::Advance(phase) => Heard::Phase(phase),
+            Request::Reload => Heard::Reload,
+            Request::Hello { .. } | Request::Ping | Request::Functions { .. } => Heard::Ping,
+        })
     }
 
     fn tell_functions(&mut self, from: u32, all: &[String]) -> Result<Heard, io::Error> {

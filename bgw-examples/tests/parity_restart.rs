@@ -1,0 +1,156 @@
+//! The promise: what follows an end follows from how it ended, from the policy, and from nothing else.
+//!
+//! Would catch: a worker that comes back though it said it was done, comes back too early, or does not
+//! come back; a request to end that is forgotten between two lives.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod support;
+
+use bgw_backend::{ExitCause, RestartPolicy, Worker, WorkerError, WorkerStatus, entry};
+use process_test::{Signal, tests, wait_until};
+use std::process::ExitCode;
+use std::time::Duration;
+use support::{
+    Family, PATIENCE, kill, note_path, read_note, ready, restarting, simple, started, stopped,
+    worker, write_note,
+};
+
+fn main() -> ExitCode {
+    process_test::main(tests![
+        b26_b54_a_terminated_worker_gets_sigterm_and_never_comes_back,
+        b29_a_worker_that_waits_for_its_restart_is_unregistered_at_once_by_terminate,
+        b30_r10_exit_0_is_for_good_whatever_the_policy,
+        b31_exit_1_is_restarted_after_its_interval_and_not_before,
+        b32_an_interval_of_0_restarts_at_once,
+        b33_b12_a_never_restart_worker_is_unregistered_by_exit_1,
+        r03_a_worker_that_is_terminated_before_it_is_picked_up_is_told_and_freed,
+    ])
+}
+
+/// Would fail if SIGTERM were not sent, or the policy beat the request.
+fn b26_b54_a_terminated_worker_gets_sigterm_and_never_comes_back() {
+    let family = Family::with(|builder| builder.max_workers(1));
+    let handle = family.backend.register(&restarting("default", Duration::ZERO)).unwrap();
+    ready(&handle);
+    handle.terminate().unwrap();
+    let report = stopped(&handle);
+    assert_eq!(report.cause, ExitCause::Exited(1), "as SIGTERM makes it end");
+    assert!(report.unregistered && report.requested);
+    family.backend.ping().unwrap();
+    assert!(matches!(handle.status(), WorkerStatus::Stopped(_)));
+    started(&family.backend.register(&simple("sleep")).unwrap());
+    family.end();
+}
+
+/// Would fail if the slot stayed taken for the hour that the restart is away.
+fn b29_a_worker_that_waits_for_its_restart_is_unregistered_at_once_by_terminate() {
+    let family = Family::with(|builder| builder.max_workers(1));
+    let hour = Duration::from_secs(3600);
+    let handle = family.backend.register(&restarting("fail", hour)).unwrap();
+    assert!(!stopped(&handle).unregistered);
+    family.backend.register(&simple("quick")).unwrap_err();
+    handle.terminate().unwrap();
+    wait_until("its slot is free", PATIENCE, || {
+        handle.exit_report().is_some_and(|report| report.unregistered)
+    });
+    stopped(&family.backend.register(&simple("quick")).unwrap());
+    family.end();
+}
+
+/// Would fail if exit 0 were treated as exit 1.
+fn b30_r10_exit_0_is_for_good_whatever_the_policy() {
+    let family = Family::with(|builder| builder.max_workers(1));
+    let policies = [
+        RestartPolicy::Never,
+        RestartPolicy::After(Duration::ZERO),
+        RestartPolicy::After(Duration::from_millis(1)),
+    ];
+    for policy in policies {
+        let description = worker("quick").restart(policy).build().unwrap();
+        let handle = family.backend.register(&description).unwrap();
+        let report = stopped(&handle);
+        assert_eq!((report.cause, report.restarts), (ExitCause::Exited(0), 0), "{policy:?}");
+        assert!(report.unregistered, "{policy:?}");
+        // The only slot is free: nothing is left that could come back.
+        let next = family.backend.register(&simple("sleep")).unwrap();
+        started(&next);
+        next.terminate().unwrap();
+        stopped(&next);
+    }
+    family.end();
+}
+
+fn now() -> u64 {
+    let now = nix::time::clock_gettime(nix::time::ClockId::CLOCK_MONOTONIC).unwrap();
+    u64::try_from(now.tv_sec()).unwrap() * 1_000_000_000 + u64::try_from(now.tv_nsec()).unwrap()
+}
+
+/// Writes down when it began, and fails: the second life finds the first one's note.
+fn note_and_fail(worker: &mut Worker) -> Result<(), WorkerError> {
+    let began = now();
+    let life = worker.restarts();
+    if life < 3 {
+        write_note(&format!("life-{life}"), &format!("{began} {}", now()))?;
+    }
+    Err("again, please".into())
+}
+
+fn life(number: u32) -> (u64, u64) {
+    let note = read_note(&format!("life-{number}"));
+    let (began, ended) = note.split_once(' ').unwrap();
+    (began.parse().unwrap(), ended.parse().unwrap())
+}
+
+/// Would fail if the interval were left out, or counted from the start.
+fn b31_exit_1_is_restarted_after_its_interval_and_not_before() {
+    let interval = Duration::from_millis(300);
+    let family = Family::with(|builder| builder.function("note", entry(note_and_fail)));
+    let handle = family.backend.register(&restarting("note", interval)).unwrap();
+    for number in 1..3 {
+        let between = life(number).0 - life(number - 1).1;
+        assert!(u128::from(between) >= interval.as_nanos(), "{between} ns");
+    }
+    handle.terminate().unwrap();
+    wait_until("it is gone", PATIENCE, || family.backend.workers().is_empty());
+    family.end();
+}
+
+/// Would hang if a worker without an interval waited for a timer that nobody sets.
+fn b32_an_interval_of_0_restarts_at_once() {
+    let family = Family::with(|builder| builder.function("note", entry(note_and_fail)));
+    let handle = family.backend.register(&restarting("note", Duration::ZERO)).unwrap();
+    life(2);
+    handle.terminate().unwrap();
+    wait_until("it is gone", PATIENCE, || family.backend.workers().is_empty());
+    family.end();
+}
+
+/// Would fail if the slot were kept for a restart that never comes.
+fn b33_b12_a_never_restart_worker_is_unregistered_by_exit_1() {
+    let family = Family::with(|builder| builder.max_workers(1));
+    let handle = family.backend.register(&simple("fail")).unwrap();
+    let report = stopped(&handle);
+    assert!(report.cause == ExitCause::Exited(1) && report.unregistered, "{report:?}");
+    assert!(matches!(handle.status(), WorkerStatus::Stopped(Some(_))), "for good");
+    assert!(family.backend.workers().is_empty());
+    started(&family.backend.register(&simple("sleep")).unwrap());
+    family.end();
+}
+
+/// Would hang if a slot whose request to end was there first were dropped without a word, and fail if
+/// it kept its place.
+fn r03_a_worker_that_is_terminated_before_it_is_picked_up_is_told_and_freed() {
+    let family = Family::with(|builder| builder.max_workers(1));
+    let postmaster = family.launched.pid();
+    kill(postmaster, Signal::SIGSTOP);
+    let handle = family.backend.register(&simple("sleep")).unwrap();
+    handle.terminate().unwrap();
+    let waiting = handle.clone();
+    let waiter = std::thread::spawn(move || waiting.wait_for_startup().unwrap());
+    kill(postmaster, Signal::SIGCONT);
+    assert!(matches!(waiter.join().unwrap(), WorkerStatus::Stopped(_)));
+    assert_eq!(stopped(&handle).pid, None, "it was never started");
+    assert!(!note_path("x").exists());
+    started(&family.backend.register(&simple("sleep")).unwrap());
+    family.end();
+}
