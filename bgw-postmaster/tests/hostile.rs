@@ -24,6 +24,8 @@ fn main() -> ExitCode {
         a_record_that_is_no_worker_is_freed_and_the_next_one_is_started,
         b52_a_function_that_the_child_does_not_find_is_exit_1_and_the_waiter_is_told,
         a_pid_scribbled_into_a_slot_is_never_signalled,
+        b24_a_notify_target_that_is_no_child_or_peer_is_never_signalled,
+        r21_overwritten_counts_are_said_once_and_service_goes_on,
         a_claim_that_its_owner_left_behind_is_swept_when_it_goes,
         a_publication_without_a_ring_is_taken_in_when_its_owner_goes,
         the_socket_refuses_what_does_not_fit_and_says_why,
@@ -78,6 +80,50 @@ fn a_pid_scribbled_into_a_slot_is_never_signalled() {
     });
     assert!(stranger.try_wait().is_none(), "and nobody else");
     drop(stranger);
+    family.end();
+}
+
+/// Would fail if the target were signalled by its number: the stranger does not handle SIGUSR1.
+fn b24_a_notify_target_that_is_no_child_or_peer_is_never_signalled() {
+    let family = Family::new();
+    let mut stranger = fork_child(|| std::thread::park_timeout(Duration::from_secs(3600)));
+    let target = Pid::new(stranger.pid().as_raw().unsigned_abs()).unwrap();
+    for target in [target, family.launched.pid(), Pid::new(1).unwrap()] {
+        let named = bgw_core::BackgroundWorker::builder("w").function("sleep").notify(target);
+        let key = family.register(&named.build().unwrap());
+        family.started(key);
+        family.terminate(key);
+        family.stopped(key);
+    }
+    assert!(stranger.try_wait().is_none(), "nobody was told");
+    drop(stranger);
+    family.end();
+}
+
+/// Would fail if a count from shared memory were used, or each ring said it again.
+fn r21_overwritten_counts_are_said_once_and_service_goes_on() {
+    let path = std::env::temp_dir().join("log");
+    let file = std::fs::OpenOptions::new().create_new(true).append(true).open(&path).unwrap();
+    tracing_subscriber::fmt().with_writer(std::sync::Mutex::new(file)).init();
+    let family = Family::new();
+    // Cell 3 of the header is the capacity; the general slots stand beside the phase.
+    let cells = family.peer.slots().memory().cells();
+    let general = family.peer.slots().user(3).unwrap();
+    for wrong in [0, 1, u64::MAX, 1 << 40, 17] {
+        cells[3].store(wrong, Ordering::Relaxed);
+        general.store(wrong, Ordering::Relaxed);
+        let keys: Vec<_> = (0..16).map(|_| family.register(&worker("sleep"))).collect();
+        for &key in &keys {
+            family.started(key);
+        }
+        for key in keys {
+            family.terminate(key);
+            family.stopped(key);
+        }
+        assert_eq!(general.load(Ordering::Relaxed), 16, "put right for those who register");
+    }
+    let log = std::fs::read_to_string(path).unwrap();
+    assert_eq!(log.matches("inconsistent slot counts").count(), 1, "{log}");
     family.end();
 }
 

@@ -5,7 +5,7 @@
 //! its end: `said`, the reason of a skip or the message of the last panic on its main thread.
 
 use crate::registry::Test;
-use nix::sys::resource::{Resource, setrlimit};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::unistd::{dup2_stdin, setsid};
 use std::fs::{self, File};
 use std::panic::{self, AssertUnwindSafe, PanicHookInfo};
@@ -57,7 +57,9 @@ pub(crate) fn said(folder: &Path) -> String {
 
 fn prepare() -> nix::Result<()> {
     setsid()?;
-    setrlimit(Resource::RLIMIT_CORE, 0, 0)?;
+    // Not the hard limit: a test may want a core.
+    let (_, hard) = getrlimit(Resource::RLIMIT_CORE)?;
+    setrlimit(Resource::RLIMIT_CORE, 0, hard)?;
     // Standard input is the pipe by which the guard notices the end of the runner.
     let null = File::open("/dev/null").map_err(|_| nix::Error::ENODEV)?;
     dup2_stdin(&null)

@@ -1,0 +1,166 @@
+//! The promise: a shutdown gets what it asked for, whatever the workers do and however many there are.
+//!
+//! Would catch: a milder request that takes back a stricter one, a registration that is lost in the
+//! middle of a shutdown, a loop that starts workers and hears nothing meanwhile.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod support;
+
+use bgw_backend::{
+    ExitCause, Handle, NotStarted, RestartPolicy, ShutdownMode, StartTime, WorkerStatus,
+};
+use process_test::{Signal, fork_child, tests, wait_until};
+use std::process::ExitCode;
+use std::time::Duration;
+use support::{
+    Family, PATIENCE, alive, connect, kill, read_note, ready, shared, simple, started, stopped,
+    worker, write_note,
+};
+
+fn main() -> ExitCode {
+    process_test::main(tests![
+        b74_a_stricter_shutdown_overrides_a_milder_one_and_not_the_reverse,
+        b75_a_worker_registered_during_a_shutdown_is_told_stopped,
+        b77_r08_thousands_of_registrations_do_not_starve_a_shutdown,
+        b79_children_that_outlive_their_postmaster_keep_its_folder,
+        s09_a_killed_backend_or_isolated_worker_takes_nobody_along,
+        s10_every_mode_ends_idle_busy_and_unstarted_workers,
+    ])
+}
+
+fn ended(family: Family) {
+    assert_eq!(family.launched.wait().unwrap(), ExitCause::Exited(0));
+}
+
+/// Would hang if the fast shutdown did not end the smart one, or took the immediate one's kill away.
+fn b74_a_stricter_shutdown_overrides_a_milder_one_and_not_the_reverse() {
+    let family = Family::new();
+    let (handle, _) = family.start(&simple("sleep"));
+    ready(&handle);
+    // The attached test holds up a smart shutdown for ever.
+    family.backend.shutdown(ShutdownMode::Smart).unwrap();
+    family.backend.ping().unwrap();
+    assert!(matches!(handle.status(), WorkerStatus::Started(_)));
+    family.backend.shutdown(ShutdownMode::Fast).unwrap();
+    assert_eq!(stopped(&handle).cause, ExitCause::Exited(0));
+    ended(family);
+    std::fs::remove_dir_all(std::env::temp_dir().join("family")).unwrap();
+    // A stopped worker ends by the immediate shutdown's kill alone, five seconds later.
+    let family = Family::new();
+    let (stuck, pid) = family.start(&simple("sleep"));
+    ready(&stuck);
+    kill(pid, Signal::SIGSTOP);
+    for mode in [ShutdownMode::Immediate, ShutdownMode::Fast, ShutdownMode::Smart] {
+        family.backend.shutdown(mode).unwrap();
+    }
+    assert_eq!(stopped(&stuck).cause, ExitCause::Signaled { signal: 9, core_dumped: false });
+    ended(family);
+}
+
+/// Would hang if a registration were left lying in its slot, and fail if it were started.
+fn b75_a_worker_registered_during_a_shutdown_is_told_stopped() {
+    let family = Family::new();
+    let (stubborn, pid) = family.start(&simple("stubborn"));
+    ready(&stubborn);
+    family.backend.shutdown(ShutdownMode::Fast).unwrap();
+    let late = family.backend.register(&simple("sleep")).unwrap();
+    assert_eq!(stopped(&late).cause, ExitCause::NotStarted(NotStarted::ShuttingDown));
+    assert_eq!(family.backend.workers().len(), 1, "on no list");
+    kill(pid, Signal::SIGKILL);
+    ended(family);
+}
+
+/// Stopped, the postmaster finds five thousand registrations and the request at once. Would fail if it
+/// started them all before it looked at its signals again.
+fn b77_r08_thousands_of_registrations_do_not_starve_a_shutdown() {
+    const COUNT: u32 = 5000;
+    let family = Family::with(|builder| builder.max_workers(COUNT));
+    kill(family.launched.pid(), Signal::SIGSTOP);
+    let handles: Vec<Handle> =
+        (0..COUNT).map(|_| family.backend.register(&simple("sleep")).unwrap()).collect();
+    handles[COUNT as usize - 1].terminate().unwrap();
+    family.launched.shutdown(ShutdownMode::Fast).unwrap();
+    kill(family.launched.pid(), Signal::SIGCONT);
+    let mut was_started = 0;
+    for handle in &handles {
+        match handle.wait_for_shutdown_timeout(PATIENCE).unwrap() {
+            WorkerStatus::Stopped(Some(report)) => was_started += u32::from(report.pid.is_some()),
+            other => panic!("{other:?}"),
+        }
+    }
+    assert!(was_started <= 200, "{was_started} were started before the shutdown was heard");
+    ended(family);
+}
+
+/// Would fail if the folder's lock were the postmaster's alone.
+fn b79_children_that_outlive_their_postmaster_keep_its_folder() {
+    let family = Family::new();
+    let (handle, pid) = family.start(&simple("sleep"));
+    ready(&handle);
+    // It cannot act on its postmaster's death.
+    kill(pid, Signal::SIGSTOP);
+    kill(family.launched.pid(), Signal::SIGKILL);
+    family.launched.wait().unwrap();
+    let again = || bgw_postmaster::Postmaster::builder().runtime_dir(&family.folder).build();
+    let refused = again().unwrap_err();
+    assert!(matches!(refused, bgw_postmaster::BuildError::InUse { .. }), "{refused}");
+    kill(pid, Signal::SIGKILL);
+    wait_until("the child is gone", PATIENCE, || !alive(pid));
+    again().unwrap();
+}
+
+/// Would fail if the end of an attached program reset the cluster, or kept a slot.
+fn s09_a_killed_backend_or_isolated_worker_takes_nobody_along() {
+    let family = Family::with(|builder| builder.max_workers(3));
+    let (bystander, pid) = family.start(&shared("sleep", RestartPolicy::after_secs(60)));
+    let folder = family.folder.clone();
+    let mut program = fork_child(move || {
+        let backend = connect(&folder);
+        started(&backend.register(&simple("sleep")).unwrap());
+        write_note("registered", "").unwrap();
+        std::process::abort();
+    });
+    read_note("registered");
+    assert_eq!(program.wait().signal(), Some(Signal::SIGABRT));
+    let isolated = worker("sleep").restart(RestartPolicy::After(Duration::ZERO)).build().unwrap();
+    let (crashing, victim) = family.start(&isolated);
+    kill(victim, Signal::SIGKILL);
+    wait_until(
+        "the isolated one runs again",
+        PATIENCE,
+        || matches!(crashing.status(), WorkerStatus::Started(now) if now != victim),
+    );
+    assert_eq!(bystander.status(), WorkerStatus::Started(pid));
+    assert_eq!(family.backend.workers().len(), 3, "the dead program's worker goes on");
+    family.end();
+}
+
+/// Would hang if a mode did not reach one of the three, or left an unstarted one on its list.
+fn s10_every_mode_ends_idle_busy_and_unstarted_workers() {
+    for mode in [ShutdownMode::Smart, ShutdownMode::Fast, ShutdownMode::Immediate] {
+        let family = Family::with(|builder| builder.initial_phase(StartTime::ConsistentState));
+        let early = |function: &str| {
+            worker(function).start_time(StartTime::ConsistentState).build().unwrap()
+        };
+        let idle = family.backend.register(&early("sleep")).unwrap();
+        let busy = family.backend.register(&early("busy")).unwrap();
+        let unstarted = family.backend.register(&simple("sleep")).unwrap();
+        ready(&idle);
+        ready(&busy);
+        assert_eq!(unstarted.status(), WorkerStatus::NotYetStarted);
+        family.launched.shutdown(mode).unwrap();
+        let Family { launched, backend, .. } = family;
+        if mode == ShutdownMode::Smart {
+            // It waits for the attached program.
+            drop((idle, busy, unstarted, backend));
+        } else {
+            let cause = |handle: &Handle| stopped(handle).cause;
+            let quits = mode == ShutdownMode::Immediate;
+            assert_eq!(cause(&idle), ExitCause::Exited(if quits { 2 } else { 0 }), "{mode}");
+            assert_eq!(cause(&busy), ExitCause::Exited(if quits { 2 } else { 1 }), "{mode}");
+            assert_eq!(cause(&unstarted), ExitCause::NotStarted(NotStarted::ShuttingDown));
+        }
+        assert_eq!(launched.wait().unwrap(), ExitCause::Exited(0), "{mode}");
+        std::fs::remove_dir_all(std::env::temp_dir().join("family")).unwrap();
+    }
+}
