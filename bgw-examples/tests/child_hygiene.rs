@@ -31,8 +31,19 @@ fn list_descriptors(_: &mut Worker) -> Result<(), WorkerError> {
     Ok(())
 }
 
-/// Would fail if the fence were left out: each of these kinds is open in the postmaster.
+/// Would fail if the fence were left out: each of these kinds is open in the postmaster; or if its
+/// placeholders stayed open.
 fn r24_a_worker_has_no_descriptor_of_the_postmaster() {
+    // Leaves numbers free below it, which the postmaster must not give to what it opens later.
+    let high = nix::fcntl::fcntl(std::io::stdin(), nix::fcntl::FcntlArg::F_DUPFD(60)).unwrap();
+    let nulls = std::fs::read_dir("/proc/self/fd")
+        .unwrap()
+        .filter(|entry| {
+            let target = std::fs::read_link(entry.as_ref().unwrap().path());
+            target.is_ok_and(|target| target == std::path::Path::new("/dev/null"))
+        })
+        .count();
+    assert!(high >= 60);
     let family =
         Family::with(|builder| builder.max_workers(8).function("list", entry(list_descriptors)));
     for _ in 0..3 {
@@ -46,6 +57,7 @@ fn r24_a_worker_has_no_descriptor_of_the_postmaster() {
     assert_eq!(count("socket:"), 0, "{found}");
     assert_eq!(count("memfd"), 1, "the region that it has mapped anyway: {found}");
     assert_eq!(count("eventfd"), 1, "the doorbell alone: {found}");
+    assert_eq!(count("/dev/null"), nulls, "the program's own: {found}");
     assert_eq!(count("pidfd"), 1, "the postmaster's alone: {found}");
     family.end();
 }

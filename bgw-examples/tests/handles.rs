@@ -247,6 +247,8 @@ fn b28_terminate_is_harmless_twice_and_after_the_end() {
 fn b14_b17_b27_a_worker_that_is_terminated_before_it_starts_never_does() {
     let family = Family::with(|builder| builder.initial_phase(StartTime::PostmasterStart));
     let handle = family.backend.register(&simple("sleep")).unwrap();
+    // It is on the list by then, and waits for its phase.
+    family.backend.ping().unwrap();
     handle.terminate().unwrap();
     let report = stopped(&handle);
     assert_eq!(report.cause, ExitCause::NotStarted(NotStarted::Terminated));

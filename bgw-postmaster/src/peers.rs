@@ -11,9 +11,8 @@ use std::io;
 use std::os::fd::AsFd;
 
 impl Server {
-    /// Takes all connections that wait. When descriptors are short, there is still a number below the
-    /// fence for the connection itself, and it is the session's that fails: the connection is closed,
-    /// and does not stay in the queue to wake the loop for ever.
+    /// Takes all connections that wait. When there is no descriptor for one, the one kept in reserve
+    /// takes it, only to close it: it must not stay in the queue and wake the loop for ever.
     pub(crate) fn connections_came(&mut self) {
         loop {
             let Some(folder) = &self.folder else { return };
@@ -26,7 +25,17 @@ impl Server {
                 Ok(None) => return,
                 Err(error) => {
                     tracing::warn!("accepting a connection failed: {error}");
-                    return;
+                    if self.reserve.take().is_none() {
+                        return;
+                    }
+                    let refused = folder.listener.accept_nonblocking();
+                    // Closed before the reserve is opened again: it may be the only number.
+                    let went_on = matches!(&refused, Ok(Some(_)));
+                    drop(refused);
+                    self.reserve = self.fence.reserve().ok();
+                    if !went_on {
+                        return;
+                    }
                 }
             }
         }

@@ -10,7 +10,7 @@ use crate::rules::{Action, Ending, Event, Note};
 use crate::server::{Child, Server};
 use crate::spawn::{self, Birth};
 use crate::sys::end;
-use crate::sys::fork::{Forked, fork};
+use crate::sys::fork::Forked;
 use bgw_core::attachment::Inherited;
 use bgw_core::shared::area::Area;
 use bgw_core::shared::{ReportRecord, WorkerRecord, flag};
@@ -95,7 +95,7 @@ impl Server {
             io::Error::from_raw_os_error(libc::EBUSY)
         })?;
         let started = Instant::now();
-        let pid = match fork(&proof)? {
+        let pid = match self.forker.fork(&proof)? {
             Forked::Child => spawn::live(birth),
             Forked::Parent(pid) => pid,
         };

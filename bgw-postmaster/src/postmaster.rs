@@ -43,6 +43,7 @@ pub struct PostmasterBuilder {
     descriptors: Vec<(String, OwnedFd)>,
     policy: Policy,
     stop_with_launcher: bool,
+    run_atfork_handlers: bool,
 }
 
 impl Default for PostmasterBuilder {
@@ -57,6 +58,7 @@ impl Default for PostmasterBuilder {
             descriptors: Vec::new(),
             policy: Policy::default(),
             stop_with_launcher: true,
+            run_atfork_handlers: false,
         }
     }
 }
@@ -140,6 +142,17 @@ impl PostmasterBuilder {
         self
     }
 
+    /// Whether handlers that libraries gave to `pthread_atfork` run when a worker is forked (default
+    /// `false`). They run when the postmaster itself is launched in any case.
+    ///
+    /// For a program whose libraries hold state before the launch which such a handler renews in the
+    /// child, a random generator, say. With it each start of a worker costs more the more workers
+    /// live, since the C library's fork copies a descriptor for each.
+    pub const fn run_atfork_handlers(mut self, run: bool) -> Self {
+        self.run_atfork_handlers = run;
+        self
+    }
+
     /// Makes the shared region and takes the folder.
     ///
     /// # Errors
@@ -184,6 +197,7 @@ impl PostmasterBuilder {
             policy: self.policy,
             max_sessions: self.max_sessions,
             stop_with_launcher: self.stop_with_launcher,
+            run_atfork_handlers: self.run_atfork_handlers,
             static_workers: Vec::new(),
         })
     }
@@ -201,6 +215,7 @@ pub struct Postmaster {
     pub(crate) policy: Policy,
     pub(crate) max_sessions: usize,
     pub(crate) stop_with_launcher: bool,
+    pub(crate) run_atfork_handlers: bool,
     pub(crate) static_workers: Vec<BackgroundWorker>,
 }
 

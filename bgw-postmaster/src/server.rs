@@ -10,7 +10,7 @@ use crate::rules::{Cluster, Event};
 use crate::sessions::Sessions;
 use crate::sys::close::Fence;
 use crate::sys::end::Ended;
-use crate::sys::fork::ThreadCounter;
+use crate::sys::fork::{Forker, ThreadCounter};
 use crate::sys::signals;
 use crate::sys::title::Title;
 use bgw_core::control::ControlSocket;
@@ -66,6 +66,9 @@ pub(crate) struct Server {
     pub(crate) by_pid: HashMap<Pid, Key>,
     pub(crate) threads: ThreadCounter,
     pub(crate) fence: Fence,
+    pub(crate) forker: Forker,
+    /// A descriptor to give up when there is none left for a connection.
+    pub(crate) reserve: Option<OwnedFd>,
     pub(crate) title: Title,
     pub(crate) epoll: Epoll,
     pub(crate) pending: Vec<Event>,
@@ -100,6 +103,7 @@ impl Server {
         let epoll = new_epoll(fence).map_err(RunError::system("epoll_create1"))?;
         let region_read_only = reopen_read_only(&postmaster.slots, fence)
             .map_err(RunError::system("opening the region read-only"))?;
+        let forker = Forker::new(postmaster.run_atfork_handlers);
         hold_liveness(&postmaster.slots).map_err(RunError::system("set_robust_list"))?;
         let mut server = Self {
             slots: postmaster.slots,
@@ -112,6 +116,8 @@ impl Server {
             descriptors: postmaster.descriptors,
             folder,
             fence,
+            forker,
+            reserve: fence.reserve().ok(),
             cluster: Cluster::new(postmaster.policy),
             sessions: Sessions::new(postmaster.max_sessions),
             children: Vec::new(),

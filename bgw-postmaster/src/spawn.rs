@@ -61,11 +61,12 @@ pub(crate) fn live(birth: Birth<'_>) -> ! {
 
 fn be_born_and_work(birth: Birth<'_>) -> Result<(), Box<dyn Error + Send + Sync>> {
     let postmaster = birth.family.postmaster;
+    // First of all: until then the table of descriptors is the postmaster's, too.
+    birth.fence.close_above()?;
     nix::unistd::setsid()?;
     if !signals::die_with(postmaster, bgw_core::sys::signals::POSTMASTER_DEATH)? {
         return Err("the postmaster died during the start".into());
     }
-    birth.fence.close_above()?;
     birth.title.show(&format!("bgworker: {}", birth.worker.name()));
 
     if let EntryPoint::Command { program, args } = birth.worker.entry() {

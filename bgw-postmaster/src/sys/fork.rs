@@ -3,6 +3,21 @@
 //! A fork copies the calling thread alone. A lock that another thread held at that moment, the
 //! allocator's for one, stays locked in the child for ever. So a [`SingleThreaded`] proof is needed,
 //! and it comes from counting.
+//!
+//! Two forks:
+//!
+//! | | makes | descriptors | C library's `pthread_atfork` handlers |
+//! |---|---|---|---|
+//! | [`fork`] | the postmaster itself | copied | run |
+//! | [`Forker::fork`] | a worker | shared until the child closes what is above the fence | do not run, unless asked for |
+//!
+//! Why not one: the C library's fork copies the table of descriptors. The postmaster has one for each
+//! child, so the copy, and the closing of the copies in the child, would cost more with each live
+//! worker: with 2,000 of them several times the rest of the start. The kernel's `clone3` is called
+//! with the same flags that the C library would give, and `CLONE_FILES` besides. The library keeps
+//! the thread's id in the thread's own memory; where, the kernel knows (`PR_GET_TID_ADDRESS`), and
+//! writes the child's there. Where that cannot be had (another C library, a sandbox without
+//! `clone3`), the C library's fork does it.
 
 use super::close::Fence;
 use bgw_core::Pid;
@@ -57,17 +72,109 @@ pub(crate) enum Forked {
     Child,
 }
 
-/// Forks.
+/// Forks by the C library.
 pub(crate) fn fork(_proof: &SingleThreaded) -> io::Result<Forked> {
     // SAFETY: the process has one thread (`SingleThreaded`), so no lock is held by a thread that
     // the child would miss, and the child may do all that the parent may.
     match unsafe { nix::unistd::fork() }? {
         nix::unistd::ForkResult::Child => Ok(Forked::Child),
-        nix::unistd::ForkResult::Parent { child } => {
-            let pid = u32::try_from(child.as_raw()).ok().and_then(Pid::new);
-            pid.map(Forked::Parent).ok_or_else(|| io::Error::other("fork gave no usable pid"))
+        nix::unistd::ForkResult::Parent { child } => parent(child.as_raw()),
+    }
+}
+
+fn parent(pid: libc::pid_t) -> io::Result<Forked> {
+    let pid = u32::try_from(pid).ok().and_then(Pid::new);
+    pid.map(Forked::Parent).ok_or_else(|| io::Error::other("fork gave no usable pid"))
+}
+
+/// Forks workers. Made in the postmaster, before it replaces its robust list.
+#[derive(Debug)]
+pub(crate) struct Forker {
+    /// Where the C library keeps the id of the only thread; 0: fork by the C library.
+    tid_address: usize,
+    /// The C library's robust list: where, and how long its head is.
+    robust_list: (usize, usize),
+}
+
+impl Forker {
+    /// With `run_atfork_handlers`, the C library forks.
+    pub(crate) fn new(run_atfork_handlers: bool) -> Self {
+        let own = !run_atfork_handlers && cfg!(all(target_os = "linux", target_env = "gnu"));
+        match own.then(|| (tid_address(), robust_list())) {
+            Some((Some(tid_address), Some(robust_list))) => Self { tid_address, robust_list },
+            _ => Self { tid_address: 0, robust_list: (0, 0) },
         }
     }
+
+    /// Forks. The child must call [`Fence::close_above`] before it opens or closes any descriptor:
+    /// until then the postmaster's table is its own.
+    pub(crate) fn fork(&mut self, proof: &SingleThreaded) -> io::Result<Forked> {
+        if self.tid_address == 0 {
+            return fork(proof);
+        }
+        match self.clone() {
+            // A sandbox that does not know the call.
+            Err(error) if matches!(error.raw_os_error(), Some(libc::ENOSYS | libc::EPERM)) => {
+                self.tid_address = 0;
+                fork(proof)
+            }
+            other => other,
+        }
+    }
+
+    fn clone(&self) -> io::Result<Forked> {
+        // SAFETY: all-zero bytes are a valid `clone_args`: plain integers.
+        let mut args: libc::clone_args = unsafe { std::mem::zeroed() };
+        args.flags =
+            (libc::CLONE_FILES | libc::CLONE_CHILD_SETTID | libc::CLONE_CHILD_CLEARTID) as u64;
+        args.child_tid = self.tid_address as u64;
+        args.exit_signal = libc::SIGCHLD as u64;
+        // SAFETY: without CLONE_VM this is a fork: the child has memory of its own, and returns here
+        // on its copy of the stack. One thread, as for `fork`. `child_tid` is where the C library
+        // keeps the thread's id (it told the kernel so at start), so the child's copy of the library
+        // is in the state that its own fork leaves. No stack is named, so none is needed.
+        let pid = unsafe {
+            libc::syscall(libc::SYS_clone3, &raw const args, size_of::<libc::clone_args>())
+        };
+        match pid {
+            0 => {
+                self.restore_robust_list();
+                Ok(Forked::Child)
+            }
+            -1 => Err(io::Error::last_os_error()),
+            pid => parent(pid as libc::pid_t),
+        }
+    }
+
+    /// A child begins without a robust list; the C library's fork gives it the library's again.
+    fn restore_robust_list(&self) {
+        let (head, len) = self.robust_list;
+        // SAFETY: head and length as the C library itself had told the kernel; the child has a copy.
+        // Cannot fail: the length is the kernel's.
+        let _ = unsafe { libc::syscall(libc::SYS_set_robust_list, head, len) };
+    }
+}
+
+fn tid_address() -> Option<usize> {
+    let mut address: usize = 0;
+    // SAFETY: the kernel writes one pointer to `address`.
+    let done = unsafe { libc::prctl(libc::PR_GET_TID_ADDRESS, &raw mut address) };
+    // Nothing but the C library's own cell may be written to: it must hold our thread's id.
+    (done == 0 && address != 0 && holds_own_tid(address)).then_some(address)
+}
+
+fn holds_own_tid(address: usize) -> bool {
+    let own = rustix::thread::gettid().as_raw_nonzero().get();
+    let cell = std::ptr::with_exposed_provenance::<libc::pid_t>(address);
+    // SAFETY: an address that the C library registered for the life of this thread.
+    unsafe { cell.read_volatile() == own }
+}
+
+fn robust_list() -> Option<(usize, usize)> {
+    let (mut head, mut len) = (0usize, 0usize);
+    // SAFETY: the kernel writes a pointer and a size to the two.
+    let done = unsafe { libc::syscall(libc::SYS_get_robust_list, 0, &raw mut head, &raw mut len) };
+    (done == 0 && len != 0).then_some((head, len))
 }
 
 #[cfg(test)]

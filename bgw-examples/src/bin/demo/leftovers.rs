@@ -1,6 +1,7 @@
 //! The proof that nothing is left: no process of the family, no shared memory of it.
 
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 
 /// All living descendants of this process, zombies included, as `pid state command`.
 pub(crate) fn processes() -> Vec<String> {
@@ -20,10 +21,20 @@ pub(crate) fn processes() -> Vec<String> {
     found
 }
 
-/// Mappings of worker slots, in any process that we may look into, as `pid: line of its maps`. The
-/// region has no name in any file system: when nobody maps it and nobody holds its descriptor, the
-/// kernel has freed it.
-pub(crate) fn shared_memory(name: &str) -> Vec<String> {
+/// The inode of the region that this process has mapped: other families on the machine have others.
+pub(crate) fn own_region() -> Option<u64> {
+    let maps = fs::read_to_string("/proc/self/maps").ok()?;
+    maps.lines().find(|line| line.contains("shmem-slots")).and_then(inode)
+}
+
+/// `from-to rights offset device inode name`
+fn inode(line: &str) -> Option<u64> {
+    line.split_ascii_whitespace().nth(4)?.parse().ok()
+}
+
+/// Mappings and descriptors of a region, in any process that we may look into. The region has no name
+/// in any file system: when nobody maps it and nobody holds its descriptor, the kernel has freed it.
+pub(crate) fn shared_memory(region: u64) -> Vec<String> {
     let mut found = Vec::new();
     let Ok(processes) = fs::read_dir("/proc") else { return found };
     for process in processes.flatten() {
@@ -32,18 +43,15 @@ pub(crate) fn shared_memory(name: &str) -> Vec<String> {
             continue;
         }
         let maps = fs::read_to_string(process.path().join("maps")).unwrap_or_default();
-        found.extend(
-            maps.lines().filter(|line| line.contains(name)).map(|line| format!("{pid}: {line}")),
-        );
+        let ours = |line: &&str| line.contains("shmem-slots") && inode(line) == Some(region);
+        found.extend(maps.lines().filter(ours).map(|line| format!("{pid}: {line}")));
         let Ok(descriptors) = fs::read_dir(process.path().join("fd")) else { continue };
         for descriptor in descriptors.flatten() {
-            let target = fs::read_link(descriptor.path()).unwrap_or_default();
-            if target.to_string_lossy().contains(name) {
-                found.push(format!(
-                    "{pid}: {} -> {}",
-                    descriptor.path().display(),
-                    target.display()
-                ));
+            let path = descriptor.path();
+            let target = fs::read_link(&path).unwrap_or_default();
+            let same = || fs::metadata(&path).is_ok_and(|file| file.ino() == region);
+            if target.to_string_lossy().contains("shmem-slots") && same() {
+                found.push(format!("{pid}: {} -> {}", path.display(), target.display()));
             }
         }
     }

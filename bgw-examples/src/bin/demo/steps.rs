@@ -353,6 +353,7 @@ impl Demo {
 
     fn everything_stops(self, launched: &Launched) -> Result<()> {
         let running = leftovers::processes().len();
+        let region = leftovers::own_region().ok_or("the region is not mapped")?;
         say!(self, "shutting down {running} processes");
         let begin = self.begin;
         self.backend.shutdown(ShutdownMode::Fast)?;
@@ -365,7 +366,7 @@ impl Demo {
         drop(handles);
         drop(self);
         let processes = leftovers::processes();
-        let memory = leftovers::shared_memory("shmem-slots");
+        let memory = leftovers::shared_memory(region);
         println!(
             "[{:6.3} s] {} processes and {} mappings are left",
             begin.elapsed().as_secs_f64(),
