@@ -41,10 +41,15 @@
 pub mod backend;
 pub mod connection;
 pub mod error;
+#[cfg(feature = "fault")]
+pub mod fault;
 pub mod handle;
 pub mod sys;
 pub mod waiting;
 pub mod worker;
+
+#[cfg(not(feature = "fault"))]
+mod fault;
 
 pub use backend::{Backend, ConnectOptions, TagRelease, WorkerInfo};
 pub use bgw_core::control::ShutdownMode;

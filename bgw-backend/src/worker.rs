@@ -29,6 +29,7 @@
 use crate::backend::Backend;
 use crate::connection::{ConnectError, Connection, Tx};
 use crate::error::WaitError;
+use crate::fault;
 use bgw_core::process::{self, Pending};
 use bgw_core::shared::flag;
 use bgw_core::sys::signals;
@@ -178,7 +179,10 @@ impl Worker {
     /// The error of `pthread_sigmask`.
     #[doc(alias = "BackgroundWorkerUnblockSignals")]
     pub fn unblock_signals(&self) -> Result<(), WorkerError> {
-        signals::unblock_all().map_err(WorkerError::Signals)
+        fault::step("worker:before_unblock").map_err(WorkerError::Signals)?;
+        signals::unblock_all().map_err(WorkerError::Signals)?;
+        fault::point("worker:unblocked");
+        Ok(())
     }
 
     /// Blocks all signals again.
@@ -246,8 +250,10 @@ impl Worker {
     pub fn ready(&self) {
         let handle = self.me.handle;
         let key = Key { index: handle.slot(), generation: handle.generation() };
+        fault::point("worker:before_ready");
         // Stale only after a reset that this worker does not outlive.
         let _ = self.me.attachment.slots().set_flags_and_wake(key, flag::READY);
+        fault::point("worker:ready");
     }
 
     /// Gives the worker's waits a name (at most 40 bytes, longer ones are cut), which views show while

@@ -64,6 +64,9 @@ pub mod process;
 #[cfg(not(loom))]
 pub mod sys;
 
+#[cfg(all(feature = "fault", not(loom)))]
+pub mod fault;
+
 #[cfg(not(loom))]
 pub use attachment::{AttachError, Attachment};
 #[cfg(not(loom))]

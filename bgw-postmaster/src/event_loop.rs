@@ -16,6 +16,7 @@
 //! before the loop looks at other events again.
 
 use crate::error::RunError;
+use crate::fault;
 use crate::rules::{Action, Event, Stage};
 use crate::server::Server;
 use bgw_core::control::ShutdownMode;
@@ -88,9 +89,11 @@ impl Server {
     }
 
     fn end(&self, code: u8) -> u8 {
+        fault::point("end:before_clear");
         if let Some(folder) = &self.folder {
             folder.clear();
         }
+        fault::point("end:cleared");
         tracing::info!(code, "postmaster {} ends", self.pid);
         code
     }

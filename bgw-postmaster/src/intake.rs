@@ -3,6 +3,7 @@
 //! Whatever lies in the slot is copied once, checked, and only the copy is used. The notify target is
 //! resolved to a living child or an attached program; anything else becomes nobody.
 
+use crate::fault;
 use crate::registry::NotifyTarget;
 use crate::rules::Event;
 use crate::server::Server;
@@ -51,7 +52,9 @@ impl Server {
     pub(crate) fn look_at_changes(&mut self) {
         self.compare_counts();
         let mut changed: Vec<(u32, Snapshot)> = Vec::new();
+        fault::point("intake:before_look");
         self.slots.drain_changes(|index, word| changed.push((index, word)));
+        fault::point("intake:drained");
         for (index, word) in changed {
             self.slot_changed(index, word);
         }
@@ -104,12 +107,15 @@ impl Server {
                     tracing::debug!("freeing slot {index} failed: {error}");
                 }
             }
-            Ok(found) => self.step(Event::Registered {
-                key: found.key,
-                worker: found.worker,
-                notify: found.notify,
-                terminate: found.terminate,
-            }),
+            Ok(found) => {
+                fault::point("intake:copied");
+                self.step(Event::Registered {
+                    key: found.key,
+                    worker: found.worker,
+                    notify: found.notify,
+                    terminate: found.terminate,
+                });
+            }
             Err(Refused::Changing) => {}
             Err(refused @ Refused::Corrupt(_)) => {
                 self.say_corrupt(index, &refused.to_string());

@@ -37,6 +37,8 @@
 //! [`registry`], `intake`, `peers` and `sessions`, `folder`, [`timers`].
 
 pub mod error;
+#[cfg(feature = "fault")]
+pub mod fault;
 pub mod functions;
 pub mod postmaster;
 pub mod registry;
@@ -44,6 +46,8 @@ pub mod rules;
 pub mod timers;
 
 mod event_loop;
+#[cfg(not(feature = "fault"))]
+mod fault;
 mod folder;
 mod intake;
 mod peers;

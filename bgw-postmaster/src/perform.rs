@@ -5,6 +5,7 @@
 
 use crate::error::RunError;
 use crate::event_loop::Token;
+use crate::fault;
 use crate::registry::{NotifyTarget, Told};
 use crate::rules::{Action, Ending, Event, Note};
 use crate::server::{Child, Server};
@@ -31,13 +32,16 @@ impl Server {
             Action::ReportStarted(key, pid) => self.report_started(key, pid),
             Action::ReportStopped(key, ending) => {
                 self.write_report(key, ending, false);
+                fault::point("exit:before_word");
                 self.publish(key, 0, flag::STOPPED);
             }
             Action::Unregister(key, ending) => {
                 self.write_report(key, ending, true);
+                fault::point("free:before");
                 if let Err(error) = self.slots.free(key) {
                     self.say_corrupt(key.index, &error.to_string());
                 }
+                fault::point("free:after");
                 Area::new(&self.slots).count_change();
             }
             Action::Notify(target) => self.notify(target),
@@ -95,21 +99,23 @@ impl Server {
             io::Error::from_raw_os_error(libc::EBUSY)
         })?;
         let started = Instant::now();
+        fault::step("start:before_fork")?;
         let pid = match self.forker.fork(&proof)? {
             Forked::Child => spawn::live(birth),
             Forked::Parent(pid) => pid,
         };
-        let watched =
-            pidfd::open(pid).and_then(|pidfd| self.fence.raise(pidfd)).and_then(|pidfd| {
-                self.listen_to(&pidfd, Token::Child(key.index))?;
-                Ok(pidfd)
-            });
+        let watched = fault::step("start:forked").and_then(|()| {
+            let pidfd = self.fence.raise(pidfd::open(pid)?)?;
+            self.listen_to(&pidfd, Token::Child(key.index))?;
+            Ok(pidfd)
+        });
         match watched {
             Ok(pidfd) => {
                 self.by_pid.insert(pid, key);
                 if let Some(place) = self.children.get_mut(index) {
                     *place = Some(Child { key, pid, pidfd, started });
                 }
+                fault::point("start:watched");
                 Ok(pid)
             }
             Err(error) => {
@@ -120,6 +126,7 @@ impl Server {
     }
 
     fn report_started(&mut self, key: Key, pid: Pid) {
+        fault::point("report:before_word");
         Area::new(&self.slots).set_started_at(key.index, SystemTime::now());
         if let Some(before) = self.publish(key, pid.get(), flag::STARTED) {
             // The child may have said that it is ready before we said that it runs.
@@ -127,6 +134,7 @@ impl Server {
                 self.publish(key, pid.get(), flag::STARTED | flag::READY);
             }
         }
+        fault::point("report:after_word");
     }
 
     /// Publishes a word and wakes the waiters. A terminate request that came in the meantime is not
@@ -161,12 +169,15 @@ impl Server {
             system_time: process.map_or(Duration::ZERO, |process| process.ended.system_time),
             max_rss_kib: process.map_or(0, |process| process.ended.max_rss_kib),
         };
+        fault::point("exit:before_report");
         if let Err(error) = self.slots.write_report(key, &ReportRecord::encode(&report)) {
             self.say_corrupt(key.index, &error.to_string());
         }
     }
 
     fn notify(&self, target: NotifyTarget) {
+        let ending = self.ending.is_some();
+        fault::point(if ending { "exit:before_notify" } else { "report:before_notify" });
         match target {
             NotifyTarget::Session(number) => self.sessions.notify(number),
             NotifyTarget::Child { key, pid } => {
@@ -176,6 +187,7 @@ impl Server {
                 }
             }
         }
+        fault::point(if ending { "exit:after_notify" } else { "report:after_notify" });
     }
 
     fn tell(&self, key: Key, told: Told) {
@@ -185,7 +197,9 @@ impl Server {
             Told::Die => Signal::KILL,
         };
         if let Some(child) = self.child(key) {
+            fault::point("tell:before_signal");
             self.signal(child, signal);
+            fault::point("tell:after_signal");
         }
     }
 
@@ -209,11 +223,14 @@ impl Server {
     /// All worker processes are gone, and what lies in the slots is in doubt: every slot is freed
     /// with a new generation, and the workers that come again are placed anew.
     fn reset_shared(&mut self) {
+        fault::point("reset:before");
         let area = Area::new(&self.slots);
         area.set_incarnation(area.incarnation().wrapping_add(2) | 1);
+        fault::point("reset:new_life");
         if let Err(error) = self.slots.reset_all() {
             tracing::error!("resetting the slots failed: {error}");
         }
+        fault::point("reset:freed");
         area.set_general_slots(self.general_slots);
         area.set_phase(self.cluster.phase());
         area.count_change();
@@ -222,6 +239,7 @@ impl Server {
         self.cluster.rebuild(
             |entry| {
                 // Workers of the parallel class never restart, so none is among them.
+                fault::point("reset:before_place");
                 let mut claim = slots.claim_in(0..general, owner.get()).ok()?;
                 claim.write(&WorkerRecord::encode(&entry.worker, owner)).ok()?;
                 claim.publish(0).ok()
@@ -231,6 +249,7 @@ impl Server {
         for action in actions {
             self.perform(action);
         }
+        fault::point("reset:rebuilt");
     }
 
     fn say(&self, note: &Note) {

@@ -4,6 +4,7 @@
 
 use crate::error::RunError;
 use crate::event_loop::Token;
+use crate::fault;
 use crate::functions::Functions;
 use crate::postmaster::Postmaster;
 use crate::rules::{Cluster, Event};
@@ -86,6 +87,7 @@ impl Server {
         postmaster: Postmaster,
         launcher: Option<ControlSocket>,
     ) -> Result<Self, RunError> {
+        fault::arm();
         let threads = ThreadCounter::new().map_err(RunError::system("opening /proc/self/task"))?;
         threads
             .prove()

@@ -12,6 +12,7 @@
 //! The clean-up mark of a worker with shared state is set before its main and cleared after it: a
 //! worker that leaves in between, even by `exit(0)`, has crashed.
 
+use crate::fault;
 use crate::functions::Functions;
 use crate::sys::close::Fence;
 use crate::sys::title::Title;
@@ -44,6 +45,7 @@ pub(crate) struct Birth<'a> {
 /// The life of a worker process. Called in the child, never returns.
 pub(crate) fn live(birth: Birth<'_>) -> ! {
     let worker = Arc::clone(&birth.worker);
+    fault::this_is(worker.name());
     let code = match std::panic::catch_unwind(AssertUnwindSafe(|| be_born_and_work(birth))) {
         Ok(Ok(())) => 0,
         Ok(Err(error)) => {
@@ -56,17 +58,22 @@ pub(crate) fn live(birth: Birth<'_>) -> ! {
     // What is still buffered is the worker's own output; a reader that is gone is not our matter.
     let _ = io::stdout().flush();
     let _ = io::stderr().flush();
+    fault::point("child:before_exit");
     end::exit_now(code)
 }
 
 fn be_born_and_work(birth: Birth<'_>) -> Result<(), Box<dyn Error + Send + Sync>> {
     let postmaster = birth.family.postmaster;
+    fault::step("child:forked")?;
     // First of all: until then the table of descriptors is the postmaster's, too.
     birth.fence.close_above()?;
+    fault::step("child:closed")?;
     nix::unistd::setsid()?;
+    fault::step("child:before_death_signal")?;
     if !signals::die_with(postmaster, bgw_core::sys::signals::POSTMASTER_DEATH)? {
         return Err("the postmaster died during the start".into());
     }
+    fault::point("child:before_title");
     birth.title.show(&format!("bgworker: {}", birth.worker.name()));
 
     if let EntryPoint::Command { program, args } = birth.worker.entry() {
@@ -74,6 +81,7 @@ fn be_born_and_work(birth: Birth<'_>) -> Result<(), Box<dyn Error + Send + Sync>
     }
     let shared = birth.worker.flags().contains(WorkerFlags::SHMEM_ACCESS);
     let slot = birth.handle.slot();
+    fault::step("child:before_signals")?;
     let me = process::enter(WorkerProcess {
         worker: birth.worker,
         handle: birth.handle,
@@ -83,16 +91,20 @@ fn be_born_and_work(birth: Birth<'_>) -> Result<(), Box<dyn Error + Send + Sync>
     })?;
     log_panics(Arc::clone(&me.worker));
     let area = me.attachment.area();
+    fault::point("child:before_mark");
     area.mark_cleanup_needed(slot, shared);
     let result = std::panic::catch_unwind(AssertUnwindSafe(|| run_main(birth.functions, me)))
         .unwrap_or_else(|_| Err(Box::new(Panicked)));
+    fault::point("child:after_main");
     // An error or a panic unwound in order, so nothing shared is left half done.
     area.mark_cleanup_needed(slot, false);
+    fault::point("child:mark_cleared");
     result
 }
 
 /// Finds the worker's main and runs it.
 fn run_main(functions: &Functions, me: &'static WorkerProcess) -> WorkerResult {
+    fault::step("child:before_entry")?;
     match me.worker.entry() {
         EntryPoint::Function(name) => {
             let main = functions.get(name).ok_or_else(|| {
@@ -169,6 +181,7 @@ fn become_command(
     if !signals::die_with(postmaster, Signal::SIGTERM)? {
         return Err("the postmaster died during the start".into());
     }
+    fault::step("child:before_exec")?;
     signals::all_default()?;
     nix::unistd::execvp(&program, &argv)
         .map_err(|errno| format!("running {program:?} failed: {errno}").into())

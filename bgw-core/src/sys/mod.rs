@@ -7,4 +7,6 @@ pub mod library;
 pub mod pidfd;
 pub mod robust;
 pub(crate) mod scm;
+#[cfg(feature = "fault")]
+pub(crate) mod shared_count;
 pub mod signals;
