@@ -100,12 +100,14 @@ pub fn step(name: &str) -> io::Result<()> {
         let worker = &armed.fault.worker;
         armed.fault.point == name && (worker.is_none() || worker.as_ref() == WORKER.get())
     });
-    for armed in armed {
-        if armed.left.fetch_sub(1, Ordering::AcqRel) == 1 {
-            act(armed.fault.action)?;
-        }
-    }
-    Ok(())
+    // All are counted, also those behind one that fails.
+    armed.filter(|armed| armed.left.fetch_sub(1, Ordering::AcqRel) == 1).fold(
+        Ok(()),
+        |before: io::Result<()>, armed| {
+            let now = act(armed.fault.action);
+            before.and(now)
+        },
+    )
 }
 
 fn act(action: Do) -> io::Result<()> {

@@ -10,7 +10,6 @@ use crate::registry::{NotifyTarget, Told};
 use crate::rules::{Action, Ending, Event, Note};
 use crate::server::{Child, Server};
 use crate::spawn::{self, Birth};
-use crate::sys::end;
 use crate::sys::fork::Forked;
 use bgw_core::attachment::Inherited;
 use bgw_core::shared::area::Area;
@@ -25,6 +24,18 @@ use std::time::{Duration, Instant, SystemTime};
 
 /// How many workers are forked before other events are looked at.
 const STARTS_IN_A_ROW: usize = 100;
+
+/// What came of a fork.
+enum Forking {
+    /// A child whose end will be heard of.
+    Watched(Pid),
+    /// A child whose end would not: there was no descriptor for it, say.
+    Unwatched { pid: Pid, started: Instant, errno: i32 },
+}
+
+fn errno_of(error: &io::Error) -> i32 {
+    error.raw_os_error().unwrap_or(libc::EIO)
+}
 
 impl Server {
     pub(crate) fn perform(&mut self, action: Action) {
@@ -57,19 +68,18 @@ impl Server {
     pub(crate) fn start_workers(&mut self) -> Result<(), RunError> {
         for _ in 0..STARTS_IN_A_ROW {
             let Some(key) = self.cluster.next_to_start() else { return Ok(()) };
-            let event = match self.fork_worker(key) {
-                Ok(pid) => Event::Forked { key, pid },
-                Err(error) => {
-                    let errno = error.raw_os_error().unwrap_or(libc::EIO);
-                    Event::ForkFailed { key, errno }
+            match self.fork_worker(key) {
+                Ok(Forking::Watched(pid)) => self.step(Event::Forked { key, pid }),
+                Ok(Forking::Unwatched { pid, started, errno }) => {
+                    self.end_unwatched(key, pid, started, errno);
                 }
-            };
-            self.step(event);
+                Err(error) => self.step(Event::ForkFailed { key, errno: errno_of(&error) }),
+            }
         }
         Ok(())
     }
 
-    fn fork_worker(&mut self, key: Key) -> io::Result<Pid> {
+    fn fork_worker(&mut self, key: Key) -> io::Result<Forking> {
         let Some(entry) = self.cluster.registry.get(key) else {
             return Err(io::ErrorKind::NotFound.into());
         };
@@ -116,12 +126,9 @@ impl Server {
                     *place = Some(Child { key, pid, pidfd, started });
                 }
                 fault::point("start:watched");
-                Ok(pid)
+                Ok(Forking::Watched(pid))
             }
-            Err(error) => {
-                end::kill_and_reap(pid);
-                Err(error)
-            }
+            Err(error) => Ok(Forking::Unwatched { pid, started, errno: errno_of(&error) }),
         }
     }
 

@@ -5,12 +5,46 @@
 //! taken away last.
 
 use crate::fault;
+use crate::registry::Entry;
 use crate::rules::Event;
 use crate::server::{EndedChild, Server};
 use crate::sys::end;
 use bgw_core::shared::area::Area;
+use bgw_core::{ExitCause, Pid};
+use shmem_slots::Key;
+use std::time::Instant;
+
+fn was_killed(cause: ExitCause) -> bool {
+    matches!(cause, ExitCause::Signaled { signal, .. } if i32::from(signal) == libc::SIGKILL)
+}
 
 impl Server {
+    /// Ends a child that cannot be watched. That is a failed fork, unless the child has come so far
+    /// that something else is true: it has ended by itself, or it has shared state under its hands.
+    pub(crate) fn end_unwatched(&mut self, key: Key, pid: Pid, started: Instant, errno: i32) {
+        let ended = end::kill_and_peek(pid);
+        let dirty = Area::new(&self.slots).cleanup_needed(key.index);
+        self.sweep(pid);
+        let shares = |entry: &Entry| entry.shares_memory();
+        let crashed = dirty && self.cluster.registry.get(key).is_some_and(shares);
+        match ended {
+            Ok(Some(ended)) if crashed || !was_killed(ended.cause) => {
+                self.step(Event::Forked { key, pid });
+                self.ending = Some(EndedChild { key, pid, ended, ran_for: started.elapsed() });
+                self.step(Event::ChildExited { key, cause: ended.cause, dirty });
+                self.ending = None;
+            }
+            Ok(_) => self.step(Event::ForkFailed { key, errno }),
+            Err(error) => {
+                tracing::error!("waitid for worker process {pid} failed: {error}");
+                self.step(Event::ForkFailed { key, errno });
+            }
+        }
+        if let Err(error) = end::reap_by_pid(pid) {
+            tracing::error!("reaping worker process {pid} failed: {error}");
+        }
+    }
+
     pub(crate) fn child_ended(&mut self, index: u32) {
         let Some(Some(child)) = self.children.get(index as usize) else { return };
         let ended = match fault::step("exit:before_peek").and_then(|()| end::peek(&child.pidfd)) {

@@ -1,8 +1,8 @@
 //! How a child ended, and how this process ends.
 
-use bgw_core::ExitCause;
+use bgw_core::{ExitCause, Pid};
 use std::io;
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::time::Duration;
 
 /// What the kernel tells of an ended child.
@@ -20,44 +20,53 @@ pub(crate) struct Ended {
 
 /// Looks how the child of `pidfd` ended, without reaping it: its pid stays taken. `None`: it runs.
 pub(crate) fn peek(pidfd: impl AsFd) -> io::Result<Option<Ended>> {
-    waitid(pidfd, libc::WEXITED | libc::WNOHANG | libc::WNOWAIT)
+    waitid(Which::Of(pidfd.as_fd()), libc::WEXITED | libc::WNOHANG | libc::WNOWAIT)
 }
 
 /// Reaps the ended child of `pidfd`: its pid may be used again from now on.
 pub(crate) fn reap(pidfd: impl AsFd) -> io::Result<Option<Ended>> {
-    waitid(pidfd, libc::WEXITED | libc::WNOHANG)
+    waitid(Which::Of(pidfd.as_fd()), libc::WEXITED | libc::WNOHANG)
 }
 
 /// Waits until the child of `pidfd` has ended, and reaps it.
 pub(crate) fn reap_blocking(pidfd: impl AsFd) -> io::Result<Option<Ended>> {
-    waitid(pidfd, libc::WEXITED)
+    waitid(Which::Of(pidfd.as_fd()), libc::WEXITED)
 }
 
-/// Kills a child that cannot be watched, and reaps it.
-pub(crate) fn kill_and_reap(pid: bgw_core::Pid) {
-    let pid = nix::unistd::Pid::from_raw(pid.as_raw());
+/// Kills a child that has no pidfd, waits until it has ended, and says how; perhaps it had ended by
+/// itself. It is not reaped: its pid stays taken.
+pub(crate) fn kill_and_peek(pid: Pid) -> io::Result<Option<Ended>> {
+    let raw = nix::unistd::Pid::from_raw(pid.as_raw());
     // It is our unreaped child, so the number means it and nobody else.
-    let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL);
-    while nix::sys::wait::waitpid(pid, None) == Err(nix::errno::Errno::EINTR) {}
+    let _ = nix::sys::signal::kill(raw, nix::sys::signal::Signal::SIGKILL);
+    waitid(Which::Child(pid), libc::WEXITED | libc::WNOWAIT)
 }
 
-fn waitid(pidfd: impl AsFd, options: libc::c_int) -> io::Result<Option<Ended>> {
+/// Reaps an ended child that has no pidfd.
+pub(crate) fn reap_by_pid(pid: Pid) -> io::Result<Option<Ended>> {
+    waitid(Which::Child(pid), libc::WEXITED | libc::WNOHANG)
+}
+
+enum Which<'a> {
+    Of(BorrowedFd<'a>),
+    /// A child that is not reaped, so that the number means it.
+    Child(Pid),
+}
+
+fn waitid(which: Which<'_>, options: libc::c_int) -> io::Result<Option<Ended>> {
+    let (kind, id) = match which {
+        Which::Of(pidfd) => (libc::P_PIDFD, pidfd.as_raw_fd()),
+        Which::Child(pid) => (libc::P_PID, pid.as_raw()),
+    };
     // SAFETY: all-zero bytes are a valid `siginfo_t`: plain integers.
     let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
     // SAFETY: all-zero bytes are a valid `rusage`: plain integers.
     let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
     loop {
-        // SAFETY: the raw call, since the C library's has no `rusage`; the pidfd is open while it
+        // SAFETY: the raw call, since the C library's has no `rusage`; a pidfd is open while it
         // is borrowed, and both structures are valid for writing during the call.
         let done = unsafe {
-            libc::syscall(
-                libc::SYS_waitid,
-                libc::P_PIDFD,
-                pidfd.as_fd().as_raw_fd(),
-                &raw mut info,
-                options,
-                &raw mut usage,
-            )
+            libc::syscall(libc::SYS_waitid, kind, id, &raw mut info, options, &raw mut usage)
         };
         if done == 0 {
             break;
