@@ -108,6 +108,8 @@ impl Server {
             tracing::error!("the postmaster has {threads} threads and does not fork");
             io::Error::from_raw_os_error(libc::EBUSY)
         })?;
+        // The mark of a life before, which a crash has left behind, is not this one's.
+        Area::new(&self.slots).mark_cleanup_needed(key.index, false);
         let started = Instant::now();
         fault::step("start:before_fork")?;
         let pid = match self.forker.fork(&proof)? {
