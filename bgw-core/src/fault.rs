@@ -101,13 +101,11 @@ pub fn step(name: &str) -> io::Result<()> {
         armed.fault.point == name && (worker.is_none() || worker.as_ref() == WORKER.get())
     });
     // All are counted, also those behind one that fails.
-    armed.filter(|armed| armed.left.fetch_sub(1, Ordering::AcqRel) == 1).fold(
-        Ok(()),
-        |before: io::Result<()>, armed| {
-            let now = act(armed.fault.action);
-            before.and(now)
-        },
-    )
+    let mut done = Ok(());
+    for armed in armed.filter(|armed| armed.left.fetch_sub(1, Ordering::AcqRel) == 1) {
+        done = done.and(act(armed.fault.action));
+    }
+    done
 }
 
 fn act(action: Do) -> io::Result<()> {
