@@ -34,7 +34,8 @@
 //! It does not: start processes (the postmaster does), poll, or touch the program's signal handlers
 //! unless asked to.
 //!
-//! Features: `sqlite` gives workers a connection to an embedded database.
+//! Features: `sqlite` gives workers a connection to an embedded database, `postgres` one to a
+//! PostgreSQL server; both may be on.
 //!
 //! Reading order: [`backend`], [`handle`], [`waiting`], [`worker`], [`connection`].
 

@@ -326,11 +326,24 @@ impl Worker {
     /// Connects to a database. Once in the life of a worker, and only if it was registered with
     /// [`WorkerFlags::DATABASE_CONNECTION`].
     ///
-    /// For SQLite `dbname` is the path of the database file (`None`: a private one in memory), and
-    /// `username` is kept for views only, since SQLite knows no users.
+    /// A `dbname` that begins with `postgres://` or `postgresql://` names a database on a PostgreSQL
+    /// server and says where that is: `postgres:///counts?host=/run/postgresql&port=5433` (a folder
+    /// of sockets) or `postgres://10.0.0.7/counts`. `username` is the role, and goes before the one
+    /// in the URL. Where neither names one, the role is that of the operating system's user, and the
+    /// database that of the role. No environment variable is read; TLS is not spoken. The server
+    /// shows the worker's name as its application.
+    ///
+    /// Any other `dbname` is the path of an SQLite file (`None`: a private database in memory);
+    /// `username` has no effect, since SQLite knows no users.
+    ///
+    /// PostgreSQL's own workers may bypass a database's ban on connections and a role's ban on
+    /// logins (`BGWORKER_BYPASS_ALLOWCONN`, `BGWORKER_BYPASS_ROLELOGINCHECK`). No client of a server
+    /// can: it refuses, and this is an error.
     ///
     /// # Errors
-    /// [`ConnectError`]: without the flag, a second time, no such database.
+    /// [`ConnectError`]: without the flag, a second time, no such database, refused by the server; a
+    /// signal came while the server was waited for, a SIGTERM that the worker handles itself
+    /// included.
     #[doc(alias = "BackgroundWorkerInitializeConnection")]
     pub fn initialize_connection(
         &mut self,
@@ -343,17 +356,21 @@ impl Worker {
         if self.connection.is_some() {
             return Err(ConnectError::Twice.into());
         }
-        self.connection = Some(Connection::open(dbname, username)?);
+        match Connection::open(dbname, username, self.name()) {
+            Ok(connection) => self.connection = Some(connection),
+            Err(error) => return Err(self.why_interrupted(error)),
+        }
         Ok(())
     }
 
     /// Runs `work` in one transaction: committed if it returns `Ok`, rolled back if it fails,
-    /// panics, or the process dies. A SIGINT, or a SIGTERM that the worker does not handle itself,
-    /// cancels the running statement.
+    /// panics, or the process dies. A SIGINT, a SIGTERM that the worker does not handle itself, or
+    /// the postmaster's death cancels the running statement. The connection is good for a further
+    /// transaction afterwards, unless it was lost.
     ///
     /// # Errors
-    /// What `work` fails with; [`WorkerError::Canceled`]; [`WorkerError::Terminated`]; a failing
-    /// begin or commit.
+    /// What `work` fails with; [`WorkerError::Canceled`]; [`WorkerError::Terminated`];
+    /// [`WorkerError::PostmasterDied`]; a failing begin or commit; [`ConnectError::Lost`].
     pub fn transaction<T>(
         &mut self,
         work: impl FnOnce(&mut Tx<'_>) -> Result<T, WorkerError>,
@@ -363,11 +380,14 @@ impl Worker {
             Some(connection) => connection.transaction(!self.handles_terminate, work),
             None => return Err(ConnectError::NotConnected.into()),
         };
-        match done {
-            // A statement that was cut short says so in the database's words; say why instead.
-            Err(error @ WorkerError::Connection(ConnectError::Interrupted)) => {
-                self.check_interrupts()?;
-                Err(error)
+        done.map_err(|error| self.why_interrupted(error))
+    }
+
+    /// What was cut short says so in the database's words; this says why.
+    fn why_interrupted(&self, error: WorkerError) -> WorkerError {
+        match error {
+            WorkerError::Connection(ConnectError::Interrupted) => {
+                self.check_interrupts().err().unwrap_or(error)
             }
             other => other,
         }

@@ -220,8 +220,13 @@ pub fn kick() {
 }
 
 /// The eventfd on which this process is kicked out of `ppoll`; made at the first use in each
-/// process, since a fork must not share it.
-pub(crate) fn kick_descriptor() -> std::io::Result<BorrowedFd<'static>> {
+/// process, since a fork must not share it. It becomes readable whenever [`interrupt`] has run, so
+/// a loop of the worker's own that polls descriptors watches it too. To be polled, not read: the
+/// waits of this crate take the kicks back.
+///
+/// # Errors
+/// The error of `eventfd`.
+pub fn kick_descriptor() -> std::io::Result<BorrowedFd<'static>> {
     let me = std::process::id();
     let packed = KICK.load(Ordering::Acquire);
     if packed != 0 && (packed >> 32) as u32 == me {

@@ -1,14 +1,26 @@
 //! A worker's connection to a database: once, by flag, opened after the fork.
 //!
 //! The worker's code sees [`Tx`] alone: statements with numbered parameters (`$1`, `$2`), rows of
-//! [`Value`]s. Which database is behind it is a Cargo feature of this crate (`sqlite`); without one
-//! a connection cannot be made, and [`ConnectError::NoDriver`] says so.
+//! [`Value`]s. Which database it is follows from its name, whatever features are turned on:
+//!
+//! | `dbname` | database | feature |
+//! |---|---|---|
+//! | `postgres://HOST/NAME`, `postgresql://…` | NAME on a PostgreSQL server | `postgres` |
+//! | any other | a file of that path, SQLite | `sqlite` |
+//! | `None` | private, in memory, SQLite | `sqlite` |
+//!
+//! Without the feature a connection cannot be made, and [`ConnectError::NoDriver`] says so.
 
+#[cfg(feature = "postgres")]
+mod postgres;
 #[cfg(feature = "sqlite")]
 mod sqlite;
 
-#[cfg(not(feature = "sqlite"))]
 use crate::worker::WorkerError;
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
+use bgw_core::process::{self, Pending};
+use std::convert::Infallible;
+use std::marker::PhantomData;
 
 /// Why there is no connection, or why a statement failed.
 #[derive(Debug, thiserror::Error)]
@@ -28,19 +40,24 @@ pub enum ConnectError {
     /// There is none yet.
     #[error("this worker is not connected; call initialize_connection first")]
     NotConnected,
-    /// No driver was built in.
-    #[error("bgw-backend was built without a database driver; enable its feature \"sqlite\"")]
-    NoDriver,
+    /// The driver was not built in.
+    #[error(
+        "bgw-backend was built without the driver of this database; enable its feature \"{feature}\""
+    )]
+    NoDriver {
+        /// The feature that has it.
+        feature: &'static str,
+    },
     /// The database could not be opened.
     #[error("opening database {database} failed")]
     Open {
-        /// Its name.
+        /// Its name, without a password.
         database: String,
         /// What the driver said.
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
-    /// A statement was cut short by a signal.
+    /// A statement, or the making of the connection, was cut short by a signal.
     #[error("the statement was interrupted")]
     Interrupted,
     /// A statement failed.
@@ -52,6 +69,20 @@ pub enum ConnectError {
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// The connection is gone, and with it the transaction, as if it had been rolled back. There is
+    /// no other: end the worker, and let it be restarted. Only when `statement` is `COMMIT` is it
+    /// unknown whether the transaction took place.
+    #[error("the connection to the database was lost in: {statement}")]
+    Lost {
+        /// The statement that found out.
+        statement: String,
+        /// What the driver said.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// A connection cannot be used from within an asynchronous runtime, which it would block.
+    #[error("a worker's database connection blocks; use it outside of an asynchronous runtime")]
+    InsideRuntime,
 }
 
 /// A value in a row, or a parameter.
@@ -59,7 +90,7 @@ pub enum ConnectError {
 pub enum Value {
     /// No value.
     Null,
-    /// A whole number.
+    /// A whole number. A truth value is 0 or 1.
     Integer(i64),
     /// A number.
     Real(f64),
@@ -95,54 +126,162 @@ impl From<&str> for Value {
     }
 }
 
+/// True when `dbname` names a database on a PostgreSQL server, and no file.
+fn is_on_a_server(dbname: &str) -> bool {
+    dbname.starts_with("postgres://") || dbname.starts_with("postgresql://")
+}
+
+/// True when a signal has come that cuts the running statement short.
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
+fn must_stop(cut_by_terminate: bool) -> bool {
+    let pending = process::pending();
+    pending.intersects(Pending::CANCEL | Pending::POSTMASTER_DIED)
+        || (pending.contains(Pending::TERMINATE) && cut_by_terminate)
+}
+
 /// An open connection.
 #[derive(Debug)]
-pub(crate) struct Connection {
+pub(crate) struct Connection(Driver);
+
+#[derive(Debug)]
+enum Driver {
     #[cfg(feature = "sqlite")]
-    inner: sqlite::Sqlite,
-    #[cfg(not(feature = "sqlite"))]
-    never: std::convert::Infallible,
+    Sqlite(sqlite::Sqlite),
+    #[cfg(feature = "postgres")]
+    Postgres(postgres::Postgres),
+    #[allow(dead_code, reason = "there is none without a driver")]
+    None(Infallible),
 }
 
 /// A running transaction.
 #[derive(Debug)]
 pub struct Tx<'a> {
-    #[cfg(feature = "sqlite")]
-    inner: rusqlite::Transaction<'a>,
-    #[cfg(not(feature = "sqlite"))]
-    never: (std::convert::Infallible, std::marker::PhantomData<&'a ()>),
+    inner: Inner<'a>,
 }
 
-#[cfg(not(feature = "sqlite"))]
+#[derive(Debug)]
+enum Inner<'a> {
+    #[cfg(feature = "sqlite")]
+    Sqlite(rusqlite::Transaction<'a>),
+    #[cfg(feature = "postgres")]
+    Postgres(postgres::Transaction<'a>),
+    #[allow(dead_code, reason = "there is none without a driver")]
+    None(Infallible, PhantomData<&'a ()>),
+}
+
 impl Connection {
-    pub(crate) fn open(_: Option<&str>, _: Option<&str>) -> Result<Self, ConnectError> {
-        Err(ConnectError::NoDriver)
+    /// `worker` is shown by servers that list their clients.
+    #[allow(unused_variables, reason = "not every driver knows users or clients")]
+    pub(crate) fn open(
+        dbname: Option<&str>,
+        username: Option<&str>,
+        worker: &str,
+    ) -> Result<Self, WorkerError> {
+        match dbname {
+            Some(url) if is_on_a_server(url) => {
+                #[cfg(feature = "postgres")]
+                return Ok(Self(Driver::Postgres(postgres::Postgres::open(
+                    url, username, worker,
+                )?)));
+                #[cfg(not(feature = "postgres"))]
+                return Err(ConnectError::NoDriver { feature: "postgres" }.into());
+            }
+            file => {
+                #[cfg(feature = "sqlite")]
+                return Ok(Self(Driver::Sqlite(sqlite::Sqlite::open(file)?)));
+                #[cfg(not(feature = "sqlite"))]
+                return Err(ConnectError::NoDriver { feature: "sqlite" }.into());
+            }
+        }
     }
 
     pub(crate) fn transaction<T>(
         &mut self,
-        _: bool,
-        _: impl FnOnce(&mut Tx<'_>) -> Result<T, WorkerError>,
+        cut_by_terminate: bool,
+        work: impl FnOnce(&mut Tx<'_>) -> Result<T, WorkerError>,
     ) -> Result<T, WorkerError> {
-        match self.never {}
+        let mut tx = self.begin(cut_by_terminate)?;
+        // Dropped without a commit (an error, a panic), it rolls back.
+        let value = work(&mut tx)?;
+        tx.commit()?;
+        Ok(value)
+    }
+
+    #[allow(unused_variables, reason = "unused without a driver")]
+    fn begin(&mut self, cut_by_terminate: bool) -> Result<Tx<'_>, WorkerError> {
+        match &mut self.0 {
+            #[cfg(feature = "sqlite")]
+            Driver::Sqlite(sqlite) => {
+                Ok(Tx { inner: Inner::Sqlite(sqlite.begin(cut_by_terminate)?) })
+            }
+            #[cfg(feature = "postgres")]
+            Driver::Postgres(postgres) => {
+                Ok(Tx { inner: Inner::Postgres(postgres.begin(cut_by_terminate)?) })
+            }
+            Driver::None(never) => match *never {},
+        }
     }
 }
 
-#[cfg(not(feature = "sqlite"))]
 impl Tx<'_> {
-    /// Runs a statement; says how many rows it changed.
-    ///
-    /// # Errors
-    /// What the database says of it.
-    pub fn execute(&mut self, _: &str, _: &[Value]) -> Result<u64, WorkerError> {
-        match self.never.0 {}
+    fn commit(self) -> Result<(), WorkerError> {
+        match self.inner {
+            #[cfg(feature = "sqlite")]
+            Inner::Sqlite(tx) => sqlite::commit(tx),
+            #[cfg(feature = "postgres")]
+            Inner::Postgres(tx) => tx.commit(),
+            Inner::None(never, _) => match never {},
+        }
     }
 
-    /// Runs a query; all its rows.
+    /// Runs a statement with parameters `$1`, `$2`, …; says how many rows it changed.
     ///
     /// # Errors
-    /// What the database says of it.
-    pub fn query(&mut self, _: &str, _: &[Value]) -> Result<Vec<Vec<Value>>, WorkerError> {
-        match self.never.0 {}
+    /// [`ConnectError::Statement`] with what the database says of it; [`ConnectError::Interrupted`];
+    /// [`ConnectError::Lost`]. After an error PostgreSQL takes no further statement of the
+    /// transaction, and it will not commit (unless rolled back to a savepoint).
+    #[allow(unused_variables, reason = "unused without a driver")]
+    pub fn execute(&mut self, statement: &str, parameters: &[Value]) -> Result<u64, WorkerError> {
+        match &mut self.inner {
+            #[cfg(feature = "sqlite")]
+            Inner::Sqlite(tx) => sqlite::execute(tx, statement, parameters),
+            #[cfg(feature = "postgres")]
+            Inner::Postgres(tx) => tx.execute(statement, parameters),
+            Inner::None(never, _) => match *never {},
+        }
+    }
+
+    /// Runs a query with parameters `$1`, `$2`, …; all its rows.
+    ///
+    /// # Errors
+    /// As [`Tx::execute`]; a column of a type that [`Value`] cannot hold.
+    #[allow(unused_variables, reason = "unused without a driver")]
+    pub fn query(
+        &mut self,
+        statement: &str,
+        parameters: &[Value],
+    ) -> Result<Vec<Vec<Value>>, WorkerError> {
+        match &mut self.inner {
+            #[cfg(feature = "sqlite")]
+            Inner::Sqlite(tx) => sqlite::query(tx, statement, parameters),
+            #[cfg(feature = "postgres")]
+            Inner::Postgres(tx) => tx.query(statement, parameters),
+            Inner::None(never, _) => match *never {},
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_on_a_server;
+
+    #[test]
+    fn only_a_url_names_a_server() {
+        for url in ["postgres://", "postgres:///counts", "postgresql://host:5432/counts"] {
+            assert!(is_on_a_server(url), "{url}");
+        }
+        for file in ["", "counts", "postgres", "postgres:counts", "dir/postgres://", "host=x"] {
+            assert!(!is_on_a_server(file), "{file}");
+        }
     }
 }

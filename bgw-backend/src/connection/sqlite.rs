@@ -4,11 +4,10 @@
 //! begins as a writer (`BEGIN IMMEDIATE`): two workers on one file wait for each other at the
 //! begin, never with half the work done.
 
-use super::{ConnectError, Connection, Tx, Value};
+use super::{ConnectError, Value, must_stop};
 use crate::worker::WorkerError;
-use bgw_core::process::{self, Pending};
 use rusqlite::types::{ToSqlOutput, ValueRef};
-use rusqlite::{ErrorCode, ToSql, TransactionBehavior};
+use rusqlite::{ErrorCode, ToSql, Transaction, TransactionBehavior};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -25,16 +24,13 @@ pub(super) struct Sqlite {
     cut_by_terminate: Arc<AtomicBool>,
 }
 
-impl Connection {
-    pub(crate) fn open(
-        dbname: Option<&str>,
-        _username: Option<&str>,
-    ) -> Result<Self, ConnectError> {
+impl Sqlite {
+    pub(super) fn open(path: Option<&str>) -> Result<Self, ConnectError> {
         let failed = |source: rusqlite::Error| ConnectError::Open {
-            database: dbname.unwrap_or(":memory:").to_owned(),
+            database: path.unwrap_or(":memory:").to_owned(),
             source: Box::new(source),
         };
-        let mut connection = match dbname {
+        let mut connection = match path {
             Some(path) => rusqlite::Connection::open(path),
             None => rusqlite::Connection::open_in_memory(),
         }
@@ -42,33 +38,57 @@ impl Connection {
         connection.busy_timeout(BUSY).map_err(failed)?;
         let cut_by_terminate = Arc::new(AtomicBool::new(false));
         let cut = Arc::clone(&cut_by_terminate);
-        let must_stop = move || {
-            let pending = process::pending();
-            pending.contains(Pending::CANCEL)
-                || (pending.contains(Pending::TERMINATE) && cut.load(Ordering::Relaxed))
-        };
+        let must_stop = move || must_stop(cut.load(Ordering::Relaxed));
         connection.progress_handler(STEPS, Some(must_stop)).map_err(failed)?;
-        Ok(Self { inner: Sqlite { connection, cut_by_terminate } })
+        Ok(Self { connection, cut_by_terminate })
     }
 
-    pub(crate) fn transaction<T>(
-        &mut self,
-        cut_by_terminate: bool,
-        work: impl FnOnce(&mut Tx<'_>) -> Result<T, WorkerError>,
-    ) -> Result<T, WorkerError> {
-        self.inner.cut_by_terminate.store(cut_by_terminate, Ordering::Relaxed);
-        let behavior = TransactionBehavior::Immediate;
-        let inner = self
-            .inner
-            .connection
-            .transaction_with_behavior(behavior)
-            .map_err(|error| failed("BEGIN IMMEDIATE", error))?;
-        let mut tx = Tx { inner };
-        // Dropped without a commit (an error, a panic), it rolls back.
-        let value = work(&mut tx)?;
-        tx.inner.commit().map_err(|error| failed("COMMIT", error))?;
-        Ok(value)
+    pub(super) fn begin(&mut self, cut_by_terminate: bool) -> Result<Transaction<'_>, WorkerError> {
+        self.cut_by_terminate.store(cut_by_terminate, Ordering::Relaxed);
+        self.connection
+            .transaction_with_behavior(TransactionBehavior::Immediate)
+            .map_err(|error| failed("BEGIN IMMEDIATE", error))
     }
+}
+
+pub(super) fn commit(tx: Transaction<'_>) -> Result<(), WorkerError> {
+    tx.commit().map_err(|error| failed("COMMIT", error))
+}
+
+pub(super) fn execute(
+    tx: &Transaction<'_>,
+    statement: &str,
+    parameters: &[Value],
+) -> Result<u64, WorkerError> {
+    let changed = tx
+        .prepare_cached(statement)
+        .and_then(|mut prepared| prepared.execute(rusqlite::params_from_iter(parameters)))
+        .map_err(|error| failed(statement, error))?;
+    Ok(changed as u64)
+}
+
+pub(super) fn query(
+    tx: &Transaction<'_>,
+    statement: &str,
+    parameters: &[Value],
+) -> Result<Vec<Vec<Value>>, WorkerError> {
+    rows(tx, statement, parameters).map_err(|error| failed(statement, error))
+}
+
+fn rows(
+    tx: &Transaction<'_>,
+    statement: &str,
+    parameters: &[Value],
+) -> rusqlite::Result<Vec<Vec<Value>>> {
+    let mut prepared = tx.prepare_cached(statement)?;
+    let columns = prepared.column_count();
+    let mut rows = prepared.query(rusqlite::params_from_iter(parameters))?;
+    let mut all = Vec::new();
+    while let Some(row) = rows.next()? {
+        let values = (0..columns).map(|column| row.get_ref(column).map(Value::from));
+        all.push(values.collect::<rusqlite::Result<Vec<Value>>>()?);
+    }
+    Ok(all)
 }
 
 fn failed(statement: &str, error: rusqlite::Error) -> WorkerError {
@@ -101,44 +121,5 @@ impl From<ValueRef<'_>> for Value {
             ValueRef::Text(text) => Self::Text(String::from_utf8_lossy(text).into_owned()),
             ValueRef::Blob(bytes) => Self::Bytes(bytes.to_vec()),
         }
-    }
-}
-
-impl Tx<'_> {
-    /// Runs a statement with parameters `$1`, `$2`, …; says how many rows it changed.
-    ///
-    /// # Errors
-    /// [`ConnectError::Statement`] with what the database says of it.
-    pub fn execute(&mut self, statement: &str, parameters: &[Value]) -> Result<u64, WorkerError> {
-        let changed = self
-            .inner
-            .prepare_cached(statement)
-            .and_then(|mut prepared| prepared.execute(rusqlite::params_from_iter(parameters)))
-            .map_err(|error| failed(statement, error))?;
-        Ok(changed as u64)
-    }
-
-    /// Runs a query with parameters `$1`, `$2`, …; all its rows.
-    ///
-    /// # Errors
-    /// [`ConnectError::Statement`] with what the database says of it.
-    pub fn query(
-        &mut self,
-        statement: &str,
-        parameters: &[Value],
-    ) -> Result<Vec<Vec<Value>>, WorkerError> {
-        self.rows(statement, parameters).map_err(|error| failed(statement, error))
-    }
-
-    fn rows(&mut self, statement: &str, parameters: &[Value]) -> rusqlite::Result<Vec<Vec<Value>>> {
-        let mut prepared = self.inner.prepare_cached(statement)?;
-        let columns = prepared.column_count();
-        let mut rows = prepared.query(rusqlite::params_from_iter(parameters))?;
-        let mut all = Vec::new();
-        while let Some(row) = rows.next()? {
-            let values = (0..columns).map(|column| row.get_ref(column).map(Value::from));
-            all.push(values.collect::<rusqlite::Result<Vec<Value>>>()?);
-        }
-        Ok(all)
     }
 }
