@@ -2,7 +2,9 @@
 //!
 //! Each program in `src/bin` shows one idea; what two of them share lies here.
 
+pub mod database;
 pub mod logging;
+pub mod throwaway_cluster;
 pub mod worker_spi;
 
 /// The front page's program, compiled.

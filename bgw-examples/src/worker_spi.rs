@@ -3,12 +3,14 @@
 //! Each worker has a table of its own, `schemaN.counted`, with rows of type `delta` and one row of
 //! type `total`. On each tick, and whenever its latch is set, it folds the deltas into the total in
 //! one transaction. It reads its settings again on SIGHUP, stops on SIGTERM, and ends with the
-//! postmaster. SQLite has no schemas, so the schema is the first half of the table's name.
+//! postmaster. It does so on a PostgreSQL server and in an SQLite file alike; SQLite has no schemas, so
+//! there the schema is the first half of the table's name.
 
+use bgw_backend::connection::{Tx, Value, is_on_a_server};
 use bgw_backend::{BackgroundWorker, InvalidWorker, RestartPolicy, StartTime};
-use bgw_backend::{Worker, WorkerError, WorkerFlags, connection::Tx, connection::Value};
+use bgw_backend::{Worker, WorkerError, WorkerFlags};
 use serde::Deserialize;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 /// The name under which [`main`] is to be registered with the postmaster.
@@ -18,8 +20,10 @@ pub const FUNCTION: &str = "worker_spi_main";
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Settings {
-    /// The database file.
-    pub database: PathBuf,
+    /// The database: a file, or `postgres://…` (see `Worker::initialize_connection`).
+    pub database: String,
+    /// The user that the workers are there.
+    pub role: Option<String>,
     /// How long a worker sleeps between two rounds, in milliseconds.
     #[serde(default = "ten_seconds")]
     pub naptime_ms: u64,
@@ -64,10 +68,14 @@ pub fn worker(schema: u64, restart: RestartPolicy) -> Result<BackgroundWorker, I
         .build()
 }
 
-/// The table of a schema, quoted.
+/// The table of a schema, as statements name it in this database.
 #[must_use]
-pub fn table(schema: u64) -> String {
-    format!("\"schema{schema}.counted\"")
+pub fn table(database: &str, schema: u64) -> String {
+    if is_on_a_server(database) {
+        format!("schema{schema}.counted")
+    } else {
+        format!("\"schema{schema}.counted\"")
+    }
 }
 
 /// What a worker does.
@@ -80,10 +88,15 @@ pub fn main(worker: &mut Worker, settings_path: &Path) -> Result<(), WorkerError
     worker.unblock_signals()?;
 
     let mut settings = Settings::read(settings_path)?;
-    let database = settings.database.to_string_lossy().into_owned();
-    worker.initialize_connection(Some(&database), None)?;
-    let table = table(worker.main_arg());
-    worker.transaction(|tx| make_table(tx, &table))?;
+    worker.initialize_connection(Some(&settings.database), settings.role.as_deref())?;
+    let schema = worker.main_arg();
+    let table = table(&settings.database, schema);
+    worker.transaction(|tx| {
+        if is_on_a_server(&settings.database) {
+            tx.execute(&format!("CREATE SCHEMA IF NOT EXISTS schema{schema}"), &[])?;
+        }
+        make_table(tx, &table, schema)
+    })?;
     tracing::info!("{} initialized with table {table}", worker.name());
     worker.ready();
 
@@ -102,37 +115,37 @@ pub fn main(worker: &mut Worker, settings_path: &Path) -> Result<(), WorkerError
     Ok(())
 }
 
-fn make_table(tx: &mut Tx<'_>, table: &str) -> Result<(), WorkerError> {
+fn make_table(tx: &mut Tx<'_>, table: &str, schema: u64) -> Result<(), WorkerError> {
     let create = format!(
         "CREATE TABLE IF NOT EXISTS {table} \
          (type text CHECK (type IN ('total', 'delta')), value integer)"
     );
     tx.execute(&create, &[])?;
-    let index = format!("\"{} unique total\"", table.trim_matches('"'));
-    let unique =
-        format!("CREATE UNIQUE INDEX IF NOT EXISTS {index} ON {table} (type) WHERE type = 'total'");
+    let unique = format!(
+        "CREATE UNIQUE INDEX IF NOT EXISTS schema{schema}_unique_total ON {table} (type) \
+         WHERE type = 'total'"
+    );
     tx.execute(&unique, &[])?;
     Ok(())
 }
 
-/// Folds the deltas into the total; the new total if there were any.
+/// Folds the deltas into the total; the new total if there were any. Whatever is inserted meanwhile
+/// is left for the next round: only what was deleted is added.
 fn fold(tx: &mut Tx<'_>, table: &str) -> Result<Option<i64>, WorkerError> {
-    let select =
-        format!("SELECT count(*), coalesce(sum(value), 0) FROM {table} WHERE type = 'delta'");
-    let rows = tx.query(&select, &[])?;
-    let numbers: Vec<i64> = rows.iter().flatten().filter_map(Value::as_integer).collect();
-    let &[count, sum] = numbers.as_slice() else {
-        return Err(format!("the deltas of {table} cannot be added up: {rows:?}").into());
-    };
-    if count == 0 {
+    let delete = format!("DELETE FROM {table} WHERE type = 'delta' RETURNING value");
+    let deleted = tx.query(&delete, &[])?;
+    if deleted.is_empty() {
         return Ok(None);
     }
-    tx.execute(&format!("DELETE FROM {table} WHERE type = 'delta'"), &[])?;
+    let mut deltas = deleted.iter().flatten().filter_map(Value::as_integer);
+    let sum = deltas
+        .try_fold(0, i64::checked_add)
+        .ok_or_else(|| format!("the deltas of {table} are too large to be added up"))?;
     let add = format!(
-        "INSERT INTO {table} (type, value) VALUES ('total', $1) \
-         ON CONFLICT (type) WHERE type = 'total' DO UPDATE SET value = value + excluded.value"
+        "INSERT INTO {table} AS counted (type, value) VALUES ('total', $1) \
+         ON CONFLICT (type) WHERE type = 'total' \
+         DO UPDATE SET value = counted.value + excluded.value RETURNING value"
     );
-    tx.execute(&add, &[Value::from(sum)])?;
-    let total = tx.query(&format!("SELECT value FROM {table} WHERE type = 'total'"), &[])?;
+    let total = tx.query(&add, &[Value::from(sum)])?;
     Ok(total.first().and_then(|row| row.first()).and_then(Value::as_integer))
 }

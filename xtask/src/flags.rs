@@ -41,7 +41,7 @@ pub(crate) struct Demo {
     /// Keep its folder, with the logs and the database
     #[arg(long)]
     pub(crate) keep: bool,
-    /// The database that its workers write to, for instance sqlite
+    /// The database that its workers write to: sqlite, or postgres (must be installed)
     #[arg(long, value_name = "KIND")]
     pub(crate) database: Option<String>,
 }

@@ -127,7 +127,8 @@ impl From<&str> for Value {
 }
 
 /// True when `dbname` names a database on a PostgreSQL server, and no file.
-fn is_on_a_server(dbname: &str) -> bool {
+#[must_use]
+pub fn is_on_a_server(dbname: &str) -> bool {
     dbname.starts_with("postgres://") || dbname.starts_with("postgresql://")
 }
 

@@ -30,7 +30,7 @@ struct Arguments {
 enum Task {
     /// Run the postmaster with a static worker for each schema, until SIGTERM or SIGINT.
     Run {
-        /// The settings file: TOML with `database`, `naptime_ms`, `total_workers`.
+        /// The settings file: TOML with `database`, `role`, `naptime_ms`, `total_workers`.
         settings: PathBuf,
         /// How many workers there can be.
         #[arg(long, default_value_t = 64)]

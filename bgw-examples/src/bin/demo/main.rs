@@ -21,8 +21,8 @@ struct Arguments {
     /// Keep the folder with the database, the settings and the log, and say where it is.
     #[arg(long)]
     keep: bool,
-    /// The database that the workers use.
-    #[arg(long, default_value = "sqlite", value_parser = ["sqlite"])]
+    /// The database that the workers use: a file, or a PostgreSQL server started for the demo.
+    #[arg(long, default_value = "sqlite", value_parser = ["sqlite", "postgres"])]
     database: String,
 }
 

@@ -5,6 +5,7 @@ use bgw_backend::{
     Backend, BackgroundWorker, ExitCause, Handle, Pid, RestartPolicy, ShutdownMode, StartTime,
     Worker, WorkerError, WorkerStatus, entry,
 };
+use bgw_examples::database::Database;
 use bgw_examples::worker_spi;
 use bgw_postmaster::{Launched, Postmaster};
 use nix::sys::signal::{Signal, kill};
@@ -23,7 +24,7 @@ const DELTAS: i64 = 400;
 /// The running demo.
 struct Demo {
     begin: Instant,
-    folder: PathBuf,
+    database: Database,
     backend: Backend,
 }
 
@@ -40,7 +41,11 @@ pub(crate) fn run(arguments: &Arguments) -> Result<String> {
     nix::sys::prctl::set_child_subreaper(true)?;
     let temporary = tempfile::Builder::new().prefix("bgw-demo-").tempdir()?;
     let folder = temporary.path().to_path_buf();
-    let settings = write_settings(&folder)?;
+    let database = match arguments.database.as_str() {
+        "postgres" => Database::on_postgres()?,
+        _ => Database::Sqlite(folder.join("demo.db")),
+    };
+    let settings = write_settings(&folder, &database)?;
     let log = fs::File::create(folder.join("log"))?;
     tracing_subscriber::fmt()
         .with_env_filter(tracing_subscriber::EnvFilter::new("info"))
@@ -50,12 +55,15 @@ pub(crate) fn run(arguments: &Arguments) -> Result<String> {
         .init();
     let mut launched = launch(&folder, &settings)?;
     let backend = Backend::over(launched.take_control().ok_or("no control socket")?)?;
-    let demo = Demo { begin, folder: folder.clone(), backend };
+    let demo = Demo { begin, database, backend };
+    if let Database::Postgres(cluster) = &demo.database {
+        say!(demo, "PostgreSQL runs as process {}: {}", cluster.pid(), demo.database.name());
+    }
     say!(demo, "postmaster {} launched, {} slots", launched.pid(), demo.backend.capacity());
 
     let kept = if arguments.keep { Some(temporary.keep()) } else { None };
     if let Some(kept) = &kept {
-        say!(demo, "database, settings, log and control socket stay in {}", kept.display());
+        say!(demo, "settings, log, control socket and SQLite file stay in {}", kept.display());
     }
     let dynamic = demo.nothing_starts_before_its_phase()?;
     demo.backend.advance(StartTime::RecoveryFinished)?;
@@ -77,14 +85,14 @@ pub(crate) fn run(arguments: &Arguments) -> Result<String> {
     ))
 }
 
-fn write_settings(folder: &Path) -> Result<PathBuf> {
+fn write_settings(folder: &Path, database: &Database) -> Result<PathBuf> {
     let path = folder.join("worker_spi.toml");
-    let database = folder.join("demo.db");
+    let role = database.user().map(|user| format!("role = {user:?}\n")).unwrap_or_default();
     fs::write(
         &path,
         format!(
-            "database = {:?}\nnaptime_ms = 60000\ntotal_workers = {STATIC_WORKERS}\n",
-            database.display().to_string()
+            "database = {:?}\n{role}naptime_ms = 60000\ntotal_workers = {STATIC_WORKERS}\n",
+            database.name()
         ),
     )?;
     Ok(path)
@@ -188,38 +196,32 @@ impl Demo {
 
     /// Rows go in as any client of the database would put them; the workers are woken by latch.
     fn totals_are_folded(&self) -> Result<()> {
-        let mut database = rusqlite::Connection::open(self.folder.join("demo.db"))?;
-        database.busy_timeout(PATIENCE)?;
+        let mut client = self.database.client()?;
+        let table = |schema| worker_spi::table(&self.database.name(), schema);
         let schemas = 1..=STATIC_WORKERS + DYNAMIC_WORKERS;
         let expected = |schema: u64| -> Result<i64> {
             let schema = i64::try_from(schema)?;
             Ok((1..=DELTAS).map(|delta| delta * schema).sum())
         };
         for schema in schemas.clone() {
-            let insert = format!(
-                "INSERT INTO {} (type, value) VALUES ('delta', ?1)",
-                worker_spi::table(schema)
-            );
-            let tx = database.transaction()?;
-            for delta in 1..=DELTAS {
-                tx.execute(&insert, [delta * i64::try_from(schema)?])?;
-            }
-            tx.commit()?;
+            let rows: Vec<String> =
+                (1..=DELTAS.unsigned_abs()).map(|d| format!("('delta', {})", d * schema)).collect();
+            let insert = format!("INSERT INTO {} (type, value) VALUES ", table(schema));
+            client.execute(&(insert + &rows.join(", ")))?;
         }
         say!(self, "inserted {DELTAS} delta rows into each of {} tables", schemas.clone().count());
         for info in self.backend.workers() {
             self.backend.handle(info.handle).set_latch()?;
         }
         for schema in schemas {
-            let table = worker_spi::table(schema);
+            let table = table(schema);
             let query = format!(
                 "SELECT coalesce(sum(value) FILTER (WHERE type = 'total'), 0), \
                  count(*) FILTER (WHERE type = 'delta') FROM {table}"
             );
             let until = Instant::now() + PATIENCE;
             let total = loop {
-                let (total, left): (i64, i64) =
-                    database.query_row(&query, [], |row| Ok((row.get(0)?, row.get(1)?)))?;
+                let [total, left] = client.numbers(&query)?;
                 if left == 0 {
                     break total;
                 }
