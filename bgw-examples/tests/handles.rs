@@ -82,6 +82,7 @@ fn b15_b28_r17_a_stale_handle_neither_answers_for_nor_ends_the_next_worker() {
     old.terminate().unwrap();
     family.backend.ping().unwrap();
     assert_eq!(new.status(), WorkerStatus::Started(pid), "nothing happened to the next one");
+    assert!(!family.backend.workers()[0].terminating, "nor will it");
     assert!(alive(pid));
     family.end();
 }

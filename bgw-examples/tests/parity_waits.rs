@@ -31,6 +31,7 @@ fn main() -> ExitCode {
         b20_a_program_ends_its_own_wait_from_a_signal_handler,
         b63_a_latch_is_set_from_another_process_and_from_a_handler,
         b64_one_wait_for_latch_timeout_socket_and_postmaster_death,
+        b65_a_wait_that_is_to_end_the_process_does_not_return,
         r12_a_worker_that_allocates_without_pause_is_terminated_in_order,
         r20_a_signal_on_a_helper_thread_ends_the_wait_of_the_main_one,
         x06_x08_wait_any_over_many_workers_names_each_as_it_ends,
@@ -235,6 +236,39 @@ fn b64_one_wait_for_latch_timeout_socket_and_postmaster_death() {
     assert!(last.contains("POSTMASTER_DEATH") && !last.contains("TIMEOUT"), "{last}");
     family.launched.wait().unwrap();
     wait_until("the worker has ended", PATIENCE, || !alive(pid));
+}
+
+/// Says so if its wait comes back from the postmaster's death.
+fn exits_in_its_wait(worker: &mut Worker) -> Result<(), WorkerError> {
+    worker.unblock_signals()?;
+    let (ours, _theirs) = UnixStream::pair()?;
+    worker.ready();
+    let by_futex = worker.main_arg() == 0;
+    loop {
+        let events = WaitEvents::LATCH_SET | WaitEvents::EXIT_ON_POSTMASTER_DEATH;
+        let mut sockets = [SocketInterest::readable(ours.as_fd())];
+        let sockets = if by_futex { &mut sockets[..0] } else { &mut sockets[..] };
+        let _ = worker.wait(events, sockets, None);
+        if worker.should_stop() {
+            write_note("returned", "")?;
+        }
+    }
+}
+
+/// Would fail if the wait came back, as the one with `POSTMASTER_DEATH` does.
+fn b65_a_wait_that_is_to_end_the_process_does_not_return() {
+    let family = Family::with(|builder| builder.function("exits", entry(exits_in_its_wait)));
+    let mut pids = Vec::new();
+    for way in 0..2 {
+        let description = worker("exits").main_arg(way).build().unwrap();
+        pids.push(ready(&family.backend.register(&description).unwrap()));
+    }
+    kill(family.launched.pid(), Signal::SIGKILL);
+    family.launched.wait().unwrap();
+    for pid in pids {
+        wait_until("the worker has ended", PATIENCE, || !alive(pid));
+    }
+    assert!(!support::note_path("returned").exists());
 }
 
 fn allocates(worker: &mut Worker) -> Result<(), WorkerError> {

@@ -17,7 +17,7 @@ use support::{
 fn main() -> ExitCode {
     let mut tests = tests![
         b19_three_backends_that_wait_are_told_and_no_worker_lives_on,
-        b65_b70_r13_every_kind_of_worker_ends_with_its_postmaster,
+        b70_r13_every_kind_of_worker_ends_with_its_postmaster,
         a_wait_that_begins_after_the_death_ends_at_once,
         registering_with_a_dead_postmaster_is_an_error,
         one_of_two_waiters_on_one_word_dies_with_the_postmaster,
@@ -57,7 +57,7 @@ fn b19_three_backends_that_wait_are_told_and_no_worker_lives_on() {
 }
 
 /// Would fail if one of these waits or loops did not see the death.
-fn b65_b70_r13_every_kind_of_worker_ends_with_its_postmaster() {
+fn b70_r13_every_kind_of_worker_ends_with_its_postmaster() {
     let family = Family::new();
     let mut pids = Vec::new();
     for function in ["sleep", "socket", "busy", "default", "stubborn"] {

@@ -49,7 +49,8 @@ fn b72_fast_shutdown_ends_every_worker_and_exits_0() {
 
 /// Would fail if the late worker were refused, or workers ended before the programs left.
 fn b71_r15_smart_shutdown_waits_for_attached_programs_which_may_start_workers() {
-    let family = Family::new();
+    // Not the launcher's end is to end it, but that of the last program.
+    let family = Family::with(|builder| builder.stop_with_launcher(false));
     let (first, _) = family.start(&simple("sleep"));
     let second_program = connect(&family.folder);
     family.backend.shutdown(ShutdownMode::Smart).unwrap();
