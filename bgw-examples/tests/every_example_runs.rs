@@ -89,6 +89,11 @@ fn worker_spi() {
     for (schema, total) in [(1, 18), (7, 126)] {
         let query = format!("SELECT value FROM \"schema{schema}.counted\" WHERE type = 'total'");
         wait_until(&format!("schema {schema} is folded"), PATIENCE, || count(&query) == total);
+        // The signal itself made them look once; that they look again is the new setting's work.
+        let insert = format!("INSERT INTO \"schema{schema}.counted\" VALUES ('delta', 1000)");
+        connection.execute(&insert, []).unwrap();
+        let again = total + 1000;
+        wait_until(&format!("schema {schema} naps less"), PATIENCE, || count(&query) == again);
     }
     let list = spi(&folder, &["list"]);
     assert_eq!(list.lines().count(), 3, "{list}");

@@ -55,7 +55,8 @@ fn stranger(pid: Pid) -> Child {
     child
 }
 
-/// Would fail if the target were kept as a number: the stranger has it by then.
+/// A child of the backend keeps its connection open, so that the postmaster does not learn of its end.
+/// Would fail if the target were signalled by its number: the stranger has it by then.
 fn r07_the_next_owner_of_a_gone_backends_pid_is_not_signalled() {
     in_a_namespace(|| {
         let family = Family::new();
@@ -65,6 +66,12 @@ fn r07_the_next_owner_of_a_gone_backends_pid_is_not_signalled() {
             backend.enable_notifications().unwrap();
             let description = worker("sleep").notify(backend.pid()).build().unwrap();
             started(&backend.register(&description).unwrap());
+            // SAFETY: the child does nothing but live on; the namespace's end is its own.
+            if unsafe { nix::unistd::fork() }.unwrap().is_child() {
+                loop {
+                    std::thread::park();
+                }
+            }
         });
         let pid = Pid::new(backend.pid().as_raw().unsigned_abs()).unwrap();
         assert_eq!(backend.wait().code(), Some(0));

@@ -379,6 +379,7 @@ fn x07_wait_all_waits_for_each_of_many() {
         })
         .collect();
     let all = wait_all(&handles, Some(PATIENCE)).unwrap();
+    assert_eq!(all.len(), handles.len());
     for (number, status) in all.iter().enumerate() {
         let WorkerStatus::Stopped(Some(report)) = status else { panic!("{status:?}") };
         assert_eq!(report.cause, ExitCause::Exited(number as u8 % 2));

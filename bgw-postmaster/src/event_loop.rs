@@ -35,18 +35,20 @@ pub(crate) enum Token {
     Listener,
     Session(u64),
     Child(u32),
+    Spare(u64),
 }
 
 const NUMBER: u64 = (1 << 56) - 1;
 
 impl Token {
-    const fn pack(self) -> u64 {
+    pub(crate) const fn pack(self) -> u64 {
         match self {
             Self::Signals => 1 << 56,
             Self::Doorbell => 2 << 56,
             Self::Listener => 3 << 56,
             Self::Session(number) => (4 << 56) | (number & NUMBER),
             Self::Child(index) => (5 << 56) | index as u64,
+            Self::Spare(number) => (6 << 56) | (number & NUMBER),
         }
     }
 
@@ -57,6 +59,7 @@ impl Token {
             3 => Some(Self::Listener),
             4 => Some(Self::Session(packed & NUMBER)),
             5 => Some(Self::Child(packed as u32)),
+            6 => Some(Self::Spare(packed & NUMBER)),
             _ => None,
         }
     }
@@ -68,6 +71,7 @@ impl Server {
         let mut ready = [EpollEvent::empty(); 64];
         loop {
             self.start_workers()?;
+            self.fill_up_spares();
             if let Stage::Over(code) = self.cluster.stage() {
                 return Ok(self.end(code));
             }
@@ -88,7 +92,8 @@ impl Server {
         }
     }
 
-    fn end(&self, code: u8) -> u8 {
+    fn end(&mut self, code: u8) -> u8 {
+        self.end_spares();
         fault::point("end:before_clear");
         if let Some(folder) = &self.folder {
             folder.clear();
@@ -102,7 +107,7 @@ impl Server {
         if self.cluster.has_more_to_start() {
             return EpollTimeout::ZERO;
         }
-        match self.cluster.next_deadline() {
+        match [self.cluster.next_deadline(), self.spares.due()].into_iter().flatten().min() {
             None => EpollTimeout::NONE,
             Some(at) => {
                 // Rounded up, so that the deadline has passed when the wait is over.
@@ -125,6 +130,7 @@ impl Server {
             Token::Listener => self.connections_came(),
             Token::Session(number) => self.peer_spoke(number),
             Token::Child(index) => self.child_ended(index),
+            Token::Spare(number) => self.spare_died(number),
         }
     }
 

@@ -55,6 +55,7 @@ mod perform;
 mod reap;
 mod server;
 mod sessions;
+mod spares;
 mod spawn;
 mod sys;
 

@@ -10,8 +10,7 @@ use crate::registry::{NotifyTarget, Told};
 use crate::rules::{Action, Ending, Event, Note};
 use crate::server::{Child, Server};
 use crate::spawn::{self, Birth};
-use crate::sys::fork::Forked;
-use bgw_core::attachment::Inherited;
+use crate::sys::fork::{Forked, SingleThreaded};
 use bgw_core::shared::area::Area;
 use bgw_core::shared::{ReportRecord, WorkerRecord, flag};
 use bgw_core::sys::pidfd;
@@ -41,6 +40,9 @@ impl Server {
     pub(crate) fn perform(&mut self, action: Action) {
         match action {
             Action::ReportStarted(key, pid) => self.report_started(key, pid),
+            Action::ReportUnstarted(key) => {
+                self.publish(key, 0, 0);
+            }
             Action::ReportStopped(key, ending) => {
                 self.write_report(key, ending, false);
                 fault::point("exit:before_word");
@@ -68,7 +70,11 @@ impl Server {
     pub(crate) fn start_workers(&mut self) -> Result<(), RunError> {
         for _ in 0..STARTS_IN_A_ROW {
             let Some(key) = self.cluster.next_to_start() else { return Ok(()) };
-            match self.fork_worker(key) {
+            let started = match self.hand_to_spare(key) {
+                Some(pid) => Ok(Forking::Watched(pid)),
+                None => self.fork_worker(key),
+            };
+            match started {
                 Ok(Forking::Watched(pid)) => self.step(Event::Forked { key, pid }),
                 Ok(Forking::Unwatched { pid, started, errno }) => {
                     self.end_unwatched(key, pid, started, errno);
@@ -84,36 +90,15 @@ impl Server {
             return Err(io::ErrorKind::NotFound.into());
         };
         let incarnation = Area::new(&self.slots).incarnation();
-        let birth = Birth {
-            worker: Arc::clone(&entry.worker),
-            handle: WorkerHandle::new(key.index, key.generation, incarnation),
-            restarts: entry.restarts + u32::from(entry.started_before),
-            family: Inherited {
-                slots: Arc::clone(&self.slots),
-                doorbell: Arc::clone(&self.doorbell),
-                postmaster: self.pid,
-                postmaster_pidfd: Arc::clone(&self.pidfd),
-                functions: Arc::clone(&self.function_names),
-            },
-            descriptors: Arc::clone(&self.descriptors),
-            fence: self.fence,
-            functions: &self.functions,
-            title: &mut self.title,
-        };
-        let index = key.index as usize;
-        if self.children.len() <= index {
-            self.children.resize_with(index + 1, || None);
-        }
-        let proof = self.threads.prove()?.map_err(|threads| {
-            tracing::error!("the postmaster has {threads} threads and does not fork");
-            io::Error::from_raw_os_error(libc::EBUSY)
-        })?;
+        let (worker, restarts) = (Arc::clone(&entry.worker), entry.next_restarts());
+        let handle = WorkerHandle::new(key.index, key.generation, incarnation);
+        let proof = self.prove_single_threaded()?;
         // The mark of a life before, which a crash has left behind, is not this one's.
         Area::new(&self.slots).mark_cleanup_needed(key.index, false);
         let started = Instant::now();
         fault::step("start:before_fork")?;
         let pid = match self.forker.fork(&proof)? {
-            Forked::Child => spawn::live(birth),
+            Forked::Child => spawn::live(self.home(), Birth { worker, handle, restarts }),
             Forked::Parent(pid) => pid,
         };
         let watched = fault::step("start:forked").and_then(|()| {
@@ -123,14 +108,30 @@ impl Server {
         });
         match watched {
             Ok(pidfd) => {
-                self.by_pid.insert(pid, key);
-                if let Some(place) = self.children.get_mut(index) {
-                    *place = Some(Child { key, pid, pidfd, started });
-                }
+                self.keep_child(Child { key, pid, pidfd, started, bed: None });
                 fault::point("start:watched");
                 Ok(Forking::Watched(pid))
             }
             Err(error) => Ok(Forking::Unwatched { pid, started, errno: errno_of(&error) }),
+        }
+    }
+
+    pub(crate) fn prove_single_threaded(&self) -> io::Result<SingleThreaded> {
+        self.threads.prove()?.map_err(|threads| {
+            tracing::error!("the postmaster has {threads} threads and does not fork");
+            io::Error::from_raw_os_error(libc::EBUSY)
+        })
+    }
+
+    /// From now on its end is heard of.
+    pub(crate) fn keep_child(&mut self, child: Child) {
+        let index = child.key.index as usize;
+        if self.children.len() <= index {
+            self.children.resize_with(index + 1, || None);
+        }
+        self.by_pid.insert(child.pid, child.key);
+        if let Some(place) = self.children.get_mut(index) {
+            *place = Some(child);
         }
     }
 

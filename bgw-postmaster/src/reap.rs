@@ -57,12 +57,17 @@ impl Server {
         };
         fault::point("exit:seen");
         let (key, pid, started) = (child.key, child.pid, child.started);
+        let vanished = child.bed.as_ref().is_some_and(|bed| !bed.was_taken());
         self.ending = Some(EndedChild { key, pid, ended, ran_for: started.elapsed() });
         self.by_pid.remove(&pid);
         let dirty = Area::new(&self.slots).cleanup_needed(index);
         self.sweep(pid);
         fault::point("exit:swept");
-        self.step(Event::ChildExited { key, cause: ended.cause, dirty });
+        self.step(if vanished {
+            Event::Vanished { key }
+        } else {
+            Event::ChildExited { key, cause: ended.cause, dirty }
+        });
         self.ending = None;
         // Only now: while the slot said that this pid runs, the number was not free to be reused.
         if let Some(child) = self.children.get_mut(index as usize).and_then(Option::take) {

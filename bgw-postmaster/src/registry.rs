@@ -91,6 +91,12 @@ impl Entry {
         }
     }
 
+    /// How many times it will have been restarted once it starts again.
+    #[must_use]
+    pub const fn next_restarts(&self) -> u32 {
+        self.restarts + self.started_before as u32
+    }
+
     /// The process, if one runs.
     #[must_use]
     pub const fn pid(&self) -> Option<Pid> {

@@ -9,6 +9,7 @@ use crate::functions::Functions;
 use crate::postmaster::Postmaster;
 use crate::rules::{Cluster, Event};
 use crate::sessions::Sessions;
+use crate::spares::{Bed, Spares};
 use crate::sys::close::Fence;
 use crate::sys::end::Ended;
 use crate::sys::fork::{Forker, ThreadCounter};
@@ -36,6 +37,8 @@ pub(crate) struct Child {
     pub(crate) pid: Pid,
     pub(crate) pidfd: OwnedFd,
     pub(crate) started: Instant,
+    /// For one that was a spare: where it slept.
+    pub(crate) bed: Option<Bed>,
 }
 
 /// What is known of the child whose end is being dealt with.
@@ -63,6 +66,7 @@ pub(crate) struct Server {
     pub(crate) folder: Option<crate::folder::Folder>,
     pub(crate) cluster: Cluster,
     pub(crate) sessions: Sessions,
+    pub(crate) spares: Spares,
     pub(crate) children: Vec<Option<Child>>,
     pub(crate) by_pid: HashMap<Pid, Key>,
     pub(crate) threads: ThreadCounter,
@@ -122,6 +126,7 @@ impl Server {
             reserve: fence.reserve().ok(),
             cluster: Cluster::new(postmaster.policy),
             sessions: Sessions::new(postmaster.max_sessions),
+            spares: Spares::new(postmaster.warm_spares),
             children: Vec::new(),
             by_pid: HashMap::new(),
             threads,

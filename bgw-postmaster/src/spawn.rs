@@ -9,16 +9,21 @@
 //! which are heard from the moment their handlers stand. Nothing of the postmaster is dropped in the
 //! child: it leaves by `_exit`, and the postmaster's own descriptors are closed by number.
 //!
+//! A spare does the first half ahead of time, sleeps, and does the second half when it is woken for a
+//! worker (`spares.rs`).
+//!
 //! The clean-up mark of a worker with shared state is set before its main and cleared after it: a
 //! worker that leaves in between, even by `exit(0)`, has crashed.
 
 use crate::fault;
 use crate::functions::Functions;
+use crate::spares::{Bed, Job};
 use crate::sys::close::Fence;
 use crate::sys::title::Title;
 use crate::sys::{end, signals};
 use bgw_core::attachment::Inherited;
 use bgw_core::process::{self, WorkerProcess};
+use bgw_core::sys::signals::POSTMASTER_DEATH;
 use bgw_core::{Attachment, BackgroundWorker, EntryPoint, WorkerFlags, WorkerHandle, WorkerResult};
 use nix::sys::signal::Signal;
 use std::convert::Infallible;
@@ -29,12 +34,9 @@ use std::os::fd::OwnedFd;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
-/// Everything that a child needs, put together before the fork.
+/// What every child has by the fork.
 #[derive(Debug)]
-pub(crate) struct Birth<'a> {
-    pub(crate) worker: Arc<BackgroundWorker>,
-    pub(crate) handle: WorkerHandle,
-    pub(crate) restarts: u32,
+pub(crate) struct Home<'a> {
     pub(crate) family: Inherited,
     pub(crate) descriptors: Arc<Vec<(String, OwnedFd)>>,
     pub(crate) fence: Fence,
@@ -42,19 +44,69 @@ pub(crate) struct Birth<'a> {
     pub(crate) title: &'a mut Title,
 }
 
+/// What a child is to be.
+#[derive(Debug)]
+pub(crate) struct Birth {
+    pub(crate) worker: Arc<BackgroundWorker>,
+    pub(crate) handle: WorkerHandle,
+    pub(crate) restarts: u32,
+}
+
+type Done<T = ()> = Result<T, Box<dyn Error + Send + Sync>>;
+
 /// The life of a worker process. Called in the child, never returns.
-pub(crate) fn live(birth: Birth<'_>) -> ! {
+pub(crate) fn live(home: Home<'_>, birth: Birth) -> ! {
     let worker = Arc::clone(&birth.worker);
     fault::this_is(worker.name());
-    let code = match std::panic::catch_unwind(AssertUnwindSafe(|| be_born_and_work(birth))) {
+    leave(exit_code(&worker, || {
+        fault::step("child:forked")?;
+        settle(&home, POSTMASTER_DEATH)?;
+        work(home, birth)
+    }))
+}
+
+/// The life of a process that sleeps until there is a worker for it. Called in the child, never returns.
+pub(crate) fn live_as_spare(home: Home<'_>, bed: Bed) -> ! {
+    let awake = std::panic::catch_unwind(AssertUnwindSafe(|| -> Done<Job> {
+        // Asleep, it has nothing to tidy up.
+        settle(&home, Signal::SIGKILL)?;
+        home.title.show("bgworker: spare");
+        touch_memory();
+        Ok(bed.sleep()?)
+    }));
+    let job = match awake {
+        Ok(Ok(job)) => job,
+        // Nobody's worker yet: the postmaster forks another one.
+        Ok(Err(error)) => {
+            tracing::error!(pid = std::process::id(), "a spare ends: {error}");
+            end::exit_now(1)
+        }
+        Err(_) => end::exit_now(1),
+    };
+    let worker = Arc::new(job.worker);
+    fault::this_is(worker.name());
+    let birth = Birth { worker: Arc::clone(&worker), handle: job.handle, restarts: job.restarts };
+    leave(exit_code(&worker, || {
+        // The postmaster takes this process for the worker from here on.
+        die_with_postmaster(&home, POSTMASTER_DEATH)?;
+        drop(bed);
+        work(home, birth)
+    }))
+}
+
+fn exit_code(worker: &BackgroundWorker, life: impl FnOnce() -> Done) -> i32 {
+    match std::panic::catch_unwind(AssertUnwindSafe(life)) {
         Ok(Ok(())) => 0,
         Ok(Err(error)) => {
-            tell_error(&worker, error.as_ref());
+            tell_error(worker, error.as_ref());
             1
         }
         // The hook has said what and where.
         Err(_) => 1,
-    };
+    }
+}
+
+fn leave(code: i32) -> ! {
     // What is still buffered is the worker's own output; a reader that is gone is not our matter.
     let _ = io::stdout().flush();
     let _ = io::stderr().flush();
@@ -62,22 +114,37 @@ pub(crate) fn live(birth: Birth<'_>) -> ! {
     end::exit_now(code)
 }
 
-fn be_born_and_work(birth: Birth<'_>) -> Result<(), Box<dyn Error + Send + Sync>> {
-    let postmaster = birth.family.postmaster;
-    fault::step("child:forked")?;
+/// A process of its own: descriptors, session, what happens when the postmaster dies.
+fn settle(home: &Home<'_>, death: Signal) -> Done {
     // First of all: until then the table of descriptors is the postmaster's, too.
-    birth.fence.close_above()?;
+    home.fence.close_above()?;
     fault::step("child:closed")?;
     nix::unistd::setsid()?;
     fault::step("child:before_death_signal")?;
-    if !signals::die_with(postmaster, bgw_core::sys::signals::POSTMASTER_DEATH)? {
-        return Err("the postmaster died during the start".into());
+    die_with_postmaster(home, death)
+}
+
+fn die_with_postmaster(home: &Home<'_>, death: Signal) -> Done {
+    if signals::die_with(home.family.postmaster, death)? {
+        return Ok(());
     }
+    Err("the postmaster died during the start".into())
+}
+
+/// Has the kernel copy, ahead of time, the pages that a worker writes to first.
+fn touch_memory() {
+    let mut stack = [0u8; 32 << 10];
+    std::hint::black_box(&mut stack).fill(1);
+    let mut heap = vec![0u8; 64 << 10];
+    std::hint::black_box(&mut heap).fill(1);
+}
+
+fn work(home: Home<'_>, birth: Birth) -> Done {
     fault::point("child:before_title");
-    birth.title.show(&format!("bgworker: {}", birth.worker.name()));
+    home.title.show(&format!("bgworker: {}", birth.worker.name()));
 
     if let EntryPoint::Command { program, args } = birth.worker.entry() {
-        return become_command(program, args, postmaster).map(|never| match never {});
+        return become_command(program, args, home.family.postmaster).map(|never| match never {});
     }
     let shared = birth.worker.flags().contains(WorkerFlags::SHMEM_ACCESS);
     let slot = birth.handle.slot();
@@ -86,14 +153,14 @@ fn be_born_and_work(birth: Birth<'_>) -> Result<(), Box<dyn Error + Send + Sync>
         worker: birth.worker,
         handle: birth.handle,
         restarts: birth.restarts,
-        attachment: Arc::new(Attachment::inherit(birth.family)),
-        descriptors: birth.descriptors,
+        attachment: Arc::new(Attachment::inherit(home.family)),
+        descriptors: home.descriptors,
     })?;
     log_panics(Arc::clone(&me.worker));
     let area = me.attachment.area();
     fault::point("child:before_mark");
     area.mark_cleanup_needed(slot, shared);
-    let result = std::panic::catch_unwind(AssertUnwindSafe(|| run_main(birth.functions, me)))
+    let result = std::panic::catch_unwind(AssertUnwindSafe(|| run_main(home.functions, me)))
         .unwrap_or_else(|_| Err(Box::new(Panicked)));
     fault::point("child:after_main");
     // An error or a panic unwound in order, so nothing shared is left half done.

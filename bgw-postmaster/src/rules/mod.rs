@@ -77,6 +77,11 @@ pub enum Event {
         /// It left its clean-up mark behind.
         dirty: bool,
     },
+    /// A spare that was to become the worker died before it took it: the worker has not begun.
+    Vanished {
+        /// Whose.
+        key: Key,
+    },
     /// The embedding program says that the cluster has come so far.
     PhaseReached(StartTime),
     /// Somebody asked for a shutdown.
@@ -96,6 +101,8 @@ pub enum Event {
 pub enum Action {
     /// Publish that the worker runs, and wake its waiters.
     ReportStarted(Key, Pid),
+    /// Publish that the worker has not started after all.
+    ReportUnstarted(Key),
     /// Publish that the worker has ended and will come again, and wake its waiters.
     ReportStopped(Key, Ending),
     /// Publish how the worker ended for good, free its slot, and wake its waiters.
@@ -275,6 +282,7 @@ impl Cluster {
             Event::ChildExited { key, cause, dirty } => {
                 self.child_exited(key, cause, dirty, now, out);
             }
+            Event::Vanished { key } => self.vanished(key, out),
             Event::PhaseReached(phase) => self.phase_reached(phase, out),
             Event::ShutdownAsked(mode) => self.shutdown_asked(mode, now, out),
             Event::SessionOpened => self.sessions += 1,

@@ -110,6 +110,26 @@ impl Cluster {
         }
     }
 
+    /// As if the start had never been: it is tried once more, and does not count as a restart.
+    pub(super) fn vanished(&mut self, key: Key, out: &mut Vec<Action>) {
+        let Some(entry) = self.registry.get_mut(key).filter(|entry| entry.pid().is_some()) else {
+            return;
+        };
+        entry.started_before = entry.restarts > 0;
+        entry.restarts = entry.restarts.saturating_sub(1);
+        let terminate = entry.terminate;
+        self.registry.set_progress(key, Progress::Unstarted);
+        if terminate {
+            self.drop_unstarted(key, NotStarted::Terminated, out);
+        } else if self.is_stopping() {
+            self.drop_unstarted(key, NotStarted::ShuttingDown, out);
+        } else {
+            out.push(Action::ReportUnstarted(key));
+            self.enqueue(key);
+        }
+        self.finish_if_all_gone(out);
+    }
+
     pub(super) fn fork_failed(
         &mut self,
         key: Key,

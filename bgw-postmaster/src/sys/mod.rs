@@ -6,5 +6,6 @@ pub(crate) mod end;
 pub(crate) mod fork;
 #[cfg(feature = "dylib")]
 pub(crate) mod library;
+pub(crate) mod page;
 pub(crate) mod signals;
 pub(crate) mod title;
