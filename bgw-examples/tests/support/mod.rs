@@ -2,6 +2,8 @@
 #![allow(dead_code, reason = "each test file uses its own part")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, unreachable_pub)]
 
+pub mod database;
+
 use bgw_backend::{
     Backend, BackgroundWorker, BackgroundWorkerBuilder, ExitReport, Handle, Pid, RestartPolicy,
     ShutdownMode, WaitEvents, Worker, WorkerError, WorkerFlags, WorkerStatus, entry,

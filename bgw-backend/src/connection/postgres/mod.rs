@@ -33,7 +33,7 @@ use std::pin::pin;
 use std::task::Poll;
 use std::time::Duration;
 use tokio::runtime::{Builder, Handle, Runtime};
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, yield_now};
 use tokio_postgres::error::{Severity, SqlState};
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, Config, Error, NoTls};
@@ -133,7 +133,13 @@ impl Postgres {
             return Err(ConnectError::InsideRuntime.into());
         }
         let Self { runtime, session, .. } = self;
-        let done = runtime.block_on(session.finish(stop, request(&session.client)));
+        let done = runtime.block_on(async {
+            let done = session.finish(stop, request(&session.client)).await;
+            // What the driver sends of its own after a request (that a statement is no longer
+            // needed) goes out now, not when the worker comes back.
+            yield_now().await;
+            done
+        });
         done.map_err(|failure| self.explain(statement, failure).into())
     }
 
@@ -189,6 +195,9 @@ impl Session {
         if stop() {
             return Err(Failure::Interrupted);
         }
+        // A look at the socket first: if the server has ended the connection meanwhile, its last words
+        // become the error, not the broken pipe.
+        yield_now().await;
         let mut request = pin!(request);
         if let Some(answer) = first(request.as_mut(), self.kicks.until(stop)).await {
             return answer.map_err(Failure::Refused);

@@ -1,0 +1,117 @@
+//! Databases for a test, of both kinds, and workers that use them.
+
+use super::{Family, PATIENCE, worker};
+use bgw_backend::connection::ConnectError;
+use bgw_backend::{
+    BackgroundWorker, Handle, RestartPolicy, Worker, WorkerError, WorkerFlags, entry,
+};
+pub use bgw_examples::database::Database;
+use bgw_examples::throwaway_cluster::ClusterError;
+use std::error::Error;
+
+pub fn sqlite() -> Database {
+    Database::Sqlite(std::env::temp_dir().join("family.db"))
+}
+
+/// A server of the test's own; where PostgreSQL is not installed the test is skipped.
+pub fn postgres() -> Database {
+    match Database::on_postgres() {
+        Ok(database) => database,
+        Err(missing @ ClusterError::NotInstalled) => process_test::skip(missing.to_string()),
+        Err(error) => panic!("{error}"),
+    }
+}
+
+/// Runs statements from outside, on a connection that is closed again: none is to be inherited.
+#[track_caller]
+pub fn sql(database: &Database, statements: &[&str]) {
+    let mut client = database.client().unwrap();
+    for statement in statements {
+        client.execute(statement).unwrap();
+    }
+}
+
+/// The number that a query answers with, from outside.
+#[track_caller]
+pub fn number(database: &Database, query: &str) -> i64 {
+    database.client().unwrap().number(query).unwrap()
+}
+
+/// Waits until the query answers with `wanted`.
+#[track_caller]
+pub fn wait_for_number(database: &Database, query: &str, wanted: i64) {
+    let mut client = database.client().unwrap();
+    process_test::wait_until(&format!("{query} is {wanted}"), PATIENCE, || {
+        client.number(query).unwrap() == wanted
+    });
+}
+
+/// What a worker has to know of its database.
+#[derive(Clone)]
+pub struct Target {
+    pub name: String,
+    pub user: Option<String>,
+    /// A statement that never ends by itself.
+    pub endless: &'static str,
+}
+
+impl Target {
+    pub fn of(database: &Database) -> Self {
+        let endless = match database {
+            Database::Sqlite(_) => {
+                "WITH RECURSIVE c (x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c) \
+                 SELECT count(*) FROM c"
+            }
+            Database::Postgres(_) => "SELECT pg_sleep(3600)",
+        };
+        Self { name: database.name(), user: database.user().map(str::to_owned), endless }
+    }
+
+    pub fn connect(&self, worker: &mut Worker) -> Result<(), WorkerError> {
+        worker.initialize_connection(Some(&self.name), self.user.as_deref())
+    }
+}
+
+/// Waits until the endless statement runs. A file cannot be asked: there the worker's note that came
+/// before the statement has to do, and what is sent too early is heard by the statement all the same.
+pub fn wait_for_endless(database: &Database) {
+    if matches!(database, Database::Postgres(_)) {
+        let query = "SELECT count(*) FROM pg_stat_activity \
+                     WHERE state = 'active' AND query LIKE 'SELECT pg_sleep(3600)%'";
+        wait_for_number(database, query, 1);
+    }
+}
+
+pub fn database_worker(function: &str, restart: RestartPolicy) -> BackgroundWorker {
+    let flags = WorkerFlags::SHMEM_ACCESS | WorkerFlags::DATABASE_CONNECTION;
+    worker(function).flags(flags).restart(restart).build().unwrap()
+}
+
+/// A family with one more function.
+pub fn family(
+    function: &str,
+    main: impl Fn(&mut Worker) -> Result<(), WorkerError> + 'static,
+) -> Family {
+    Family::with(|builder| builder.function(function, entry(main)))
+}
+
+/// Registers a database worker; it may have ended when this returns.
+pub fn start(family: &Family, function: &str, restart: RestartPolicy) -> Handle {
+    family.backend.register(&database_worker(function, restart)).unwrap()
+}
+
+/// The name of the refusal, for a note.
+pub fn refusal(result: Result<(), WorkerError>) -> String {
+    match result {
+        Ok(()) => "none".to_owned(),
+        Err(WorkerError::Connection(ConnectError::WithoutFlag { .. })) => "no flag".to_owned(),
+        Err(WorkerError::Connection(ConnectError::Twice)) => "twice".to_owned(),
+        Err(WorkerError::Connection(ConnectError::NotConnected)) => "not connected".to_owned(),
+        Err(WorkerError::Connection(ConnectError::Lost { .. })) => "lost".to_owned(),
+        Err(WorkerError::Canceled) => "canceled".to_owned(),
+        Err(error) => {
+            let cause = error.source().map(ToString::to_string).unwrap_or_default();
+            format!("{error}: {cause}")
+        }
+    }
+}
