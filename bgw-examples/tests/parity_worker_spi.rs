@@ -1,0 +1,277 @@
+//! The promise: the counterpart of PostgreSQL's own example does what that does: static and dynamic
+//! workers fold deltas into totals, in one transaction, on SQLite and on PostgreSQL alike.
+//!
+//! Would catch: a delta that is deleted and not added or the reverse, a second total, settings that
+//! need a restart, a launch that the server refuses and nobody hears of.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod support;
+
+use bgw_backend::{
+    BackgroundWorker, ExitCause, Handle, RestartPolicy, Worker, WorkerError, WorkerStatus, entry,
+};
+use bgw_examples::worker_spi;
+use process_test::{Signal, tests};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+use support::database::{
+    Database, database_worker, number, postgres, sql, sqlite, wait_for_number,
+};
+use support::{Family, Log, PATIENCE, alive, kill, ready, started, stopped, worker};
+
+fn main() -> ExitCode {
+    process_test::main(tests![
+        b83_s01_a_worker_is_launched_counts_up_and_is_gone_on_sqlite,
+        b83_s01_a_worker_is_launched_counts_up_and_is_gone_on_postgres,
+        b83_two_inserters_and_two_folders_lose_no_delta,
+        s02_static_workers_start_and_take_a_new_nap_time_on_sqlite,
+        s02_static_workers_start_and_take_a_new_nap_time_on_postgres,
+        s03_b59_a_launch_names_its_database_and_its_role,
+        s03_b60_what_the_server_refuses_is_logged_and_exit_1,
+    ])
+}
+
+const HOUR: u64 = 3_600_000;
+
+fn write_settings(database: &Database, naptime_ms: u64) -> PathBuf {
+    let path = std::env::temp_dir().join("settings.toml");
+    let part = path.with_extension("part");
+    let role = database.user().map(|user| format!("role = {user:?}\n")).unwrap_or_default();
+    let text = format!("database = {:?}\n{role}naptime_ms = {naptime_ms}\n", database.name());
+    std::fs::write(&part, text).unwrap();
+    std::fs::rename(part, &path).unwrap();
+    path
+}
+
+fn family(settings: &Path, workers: Vec<BackgroundWorker>) -> Family {
+    let settings = settings.to_path_buf();
+    let main = entry(move |worker: &mut Worker| worker_spi::main(worker, &settings));
+    Family::with_static(|builder| builder.function(worker_spi::FUNCTION, main), workers)
+}
+
+fn table(database: &Database, schema: u64) -> String {
+    worker_spi::table(&database.name(), schema)
+}
+
+fn insert(database: &Database, schema: u64, rows: &str) {
+    sql(database, &[&format!("INSERT INTO {} VALUES {rows}", table(database, schema))]);
+}
+
+/// All that stands in the table: how many rows, of them totals, and their sum.
+fn contents(database: &Database, schema: u64) -> [i64; 3] {
+    let query = format!(
+        "SELECT count(*), count(CASE type WHEN 'total' THEN 1 END), coalesce(sum(value), 0) FROM {}",
+        table(database, schema)
+    );
+    database.client().unwrap().numbers(&query).unwrap()
+}
+
+/// Waits until all deltas are folded, and the total is `total`.
+fn wait_for_total(database: &Database, schema: u64, total: i64) {
+    let table = table(database, schema);
+    wait_for_number(
+        database,
+        &format!(
+            "SELECT coalesce(sum(value), 0) FROM {table} WHERE type = 'total' \
+             AND NOT EXISTS (SELECT 1 FROM {table} WHERE type = 'delta')"
+        ),
+        total,
+    );
+}
+
+/// Would fail if the table were another, its rules did not hold, or a round were not all or nothing.
+fn counts_up(database: &Database) {
+    let settings = write_settings(database, HOUR);
+    let log = Log::start();
+    let family = family(&settings, Vec::new());
+    let handle =
+        family.backend.register(&worker_spi::worker(4, RestartPolicy::Never).unwrap()).unwrap();
+    let pid = ready(&handle);
+    assert_eq!(family.backend.worker_type_by_pid(pid).as_deref(), Some("worker_spi"));
+    assert_eq!(contents(database, 4), [0, 0, 0], "a new table is empty");
+
+    // As PostgreSQL's own test has it: a total of 0 and a delta of 1.
+    insert(database, 4, "('total', 0), ('delta', 1)");
+    handle.set_latch().unwrap();
+    wait_for_total(database, 4, 1);
+    insert(database, 4, "('delta', 5), ('delta', -2), ('delta', NULL)");
+    handle.set_latch().unwrap();
+    wait_for_total(database, 4, 4);
+    assert_eq!(contents(database, 4), [1, 1, 4], "one row is left, the total");
+    log.wait_for(&format!("count in {} is now 4", table(database, 4)));
+
+    let mut client = database.client().unwrap();
+    let refused = |client: &mut bgw_examples::database::Client, row: &str| {
+        client.execute(&format!("INSERT INTO {} VALUES {row}", table(database, 4))).is_err()
+    };
+    assert!(refused(&mut client, "('total', 1)"), "a second total");
+    assert!(refused(&mut client, "('other', 1)"), "a third type");
+
+    handle.terminate().unwrap();
+    assert_eq!(stopped(&handle).cause, ExitCause::Exited(0));
+    assert!(!alive(pid) && family.backend.workers().is_empty());
+    family.end();
+}
+
+fn b83_s01_a_worker_is_launched_counts_up_and_is_gone_on_sqlite() {
+    counts_up(&sqlite());
+}
+
+fn b83_s01_a_worker_is_launched_counts_up_and_is_gone_on_postgres() {
+    counts_up(&postgres());
+}
+
+/// Would fail if a delta that is inserted in the middle of a round were deleted without being added:
+/// a server's transactions see what others commit meanwhile.
+fn b83_two_inserters_and_two_folders_lose_no_delta() {
+    let database = postgres();
+    let settings = write_settings(&database, 1);
+    let family = family(&settings, Vec::new());
+    let launch = || -> Handle {
+        let description = worker_spi::worker(1, RestartPolicy::after_secs(0)).unwrap();
+        let handle = family.backend.register(&description).unwrap();
+        ready(&handle);
+        handle
+    };
+    // Two workers on one table wait for each other's rows, and neither adds what the other took.
+    let workers = [launch(), launch()];
+    let name = table(&database, 1);
+    let Database::Postgres(cluster) = &database else { return };
+    let mut clients = [cluster.client("postgres").unwrap(), cluster.client("postgres").unwrap()];
+    for _ in 0..300 {
+        for client in &mut clients {
+            client.execute(&format!("INSERT INTO {name} VALUES ('delta', 1)"), &[]).unwrap();
+        }
+    }
+    wait_for_total(&database, 1, 600);
+    for handle in &workers {
+        assert!(matches!(handle.status(), WorkerStatus::Started(_)), "{handle}");
+        assert_eq!(handle.exit_report(), None, "no round failed");
+    }
+    family.end();
+}
+
+/// Would fail if a static worker needed a launch, or new settings a restart.
+fn takes_a_new_nap_time(database: &Database) {
+    let settings = write_settings(database, HOUR);
+    let schemas = [1, 2];
+    let description = |schema| worker_spi::worker(schema, RestartPolicy::after_secs(5)).unwrap();
+    let family = family(&settings, schemas.map(description).to_vec());
+    let infos = family.backend.workers();
+    assert_eq!(infos.len(), 2, "{infos:?}");
+    let handles: Vec<_> = infos.iter().map(|info| family.backend.handle(info.handle)).collect();
+    let pids: Vec<_> = handles.iter().map(ready).collect();
+    // Each has had its first round, and naps for an hour.
+    for handle in &handles {
+        insert(database, handle_schema(&family, handle), "('delta', 1)");
+        handle.set_latch().unwrap();
+        wait_for_total(database, handle_schema(&family, handle), 1);
+    }
+    write_settings(database, 5);
+    kill(family.launched.pid(), Signal::SIGHUP);
+    for round in [10, 100] {
+        for schema in schemas {
+            insert(database, schema, &format!("('delta', {round})"));
+        }
+        for schema in schemas {
+            wait_for_total(database, schema, if round == 10 { 11 } else { 111 });
+        }
+    }
+    let now: Vec<_> = handles.iter().map(started).collect();
+    assert_eq!(now, pids, "nobody was restarted");
+    // A settings file that is wrong is said to be so, and changes nothing.
+    std::fs::write(&settings, "nonsense").unwrap();
+    kill(family.launched.pid(), Signal::SIGHUP);
+    insert(database, 1, "('delta', 1000)");
+    wait_for_total(database, 1, 1111);
+    assert_eq!(handles.iter().map(started).collect::<Vec<_>>(), pids);
+    family.end();
+}
+
+fn handle_schema(family: &Family, handle: &Handle) -> u64 {
+    let infos = family.backend.workers();
+    infos.iter().find(|info| info.handle == handle.id()).unwrap().worker.main_arg()
+}
+
+fn s02_static_workers_start_and_take_a_new_nap_time_on_sqlite() {
+    takes_a_new_nap_time(&sqlite());
+}
+
+fn s02_static_workers_start_and_take_a_new_nap_time_on_postgres() {
+    takes_a_new_nap_time(&postgres());
+}
+
+/// Connects as its extra bytes say, `URL USER`, and leaves its mark there.
+fn sign(worker: &mut Worker) -> Result<(), WorkerError> {
+    worker.unblock_signals()?;
+    let extra = String::from_utf8_lossy(worker.extra()).into_owned();
+    let mut words = extra.trim_end_matches('\0').split(' ');
+    worker.initialize_connection(words.next(), words.next())?;
+    worker.transaction(|tx| {
+        tx.execute("CREATE TABLE mark AS SELECT current_user::text AS who", &[]).map(drop)
+    })
+}
+
+fn signer(url: &str, user: &str) -> BackgroundWorker {
+    let text = format!("{url} {user}");
+    let flags = database_worker("sign", RestartPolicy::Never).flags();
+    worker("sign").flags(flags).extra(text.as_bytes()).build().unwrap()
+}
+
+/// Would fail if the worker ended up in another database, or as another role.
+fn s03_b59_a_launch_names_its_database_and_its_role() {
+    let database = postgres();
+    let create = ["CREATE ROLE bob LOGIN", "CREATE DATABASE marks OWNER bob"];
+    sql(&database, &create);
+    let Database::Postgres(cluster) = &database else { return };
+    let family = Family::with(|builder| builder.function("sign", entry(sign)));
+    let handle = family.backend.register(&signer(&cluster.url("marks"), "bob")).unwrap();
+    assert_eq!(stopped(&handle).cause, ExitCause::Exited(0));
+    let who: String =
+        cluster.client("marks").unwrap().query_one("SELECT who FROM mark", &[]).unwrap().get(0);
+    assert_eq!(who, "bob");
+    assert_eq!(number(&database, "SELECT count(*) FROM pg_class WHERE relname = 'mark'"), 0);
+    family.end();
+}
+
+/// Would fail if a refusal were retried, hung, or were lost on the way to the log.
+fn s03_b60_what_the_server_refuses_is_logged_and_exit_1() {
+    let database = postgres();
+    let create = [
+        "CREATE ROLE bob LOGIN",
+        "CREATE ROLE sleeper NOLOGIN",
+        "CREATE DATABASE closed ALLOW_CONNECTIONS false",
+    ];
+    sql(&database, &create);
+    let Database::Postgres(cluster) = &database else { return };
+    let log = Log::start();
+    let family = Family::with(|builder| builder.function("sign", entry(sign)));
+    let nowhere = format!("{}/no", cluster.url("marks"));
+    let cases = [
+        (cluster.url("postgres"), "sleeper", "role \"sleeper\" is not permitted to log in"),
+        (
+            cluster.url("closed"),
+            "bob",
+            "database \"closed\" is not currently accepting connections",
+        ),
+        (cluster.url("nowhere"), "bob", "database \"nowhere\" does not exist"),
+        (cluster.url("postgres"), "nobody", "role \"nobody\" does not exist"),
+        (nowhere, "bob", "No such file or directory"),
+        ("postgres://".to_owned(), "bob", "no host is named"),
+    ];
+    for (url, user, said) in cases {
+        let handle = family.backend.register(&signer(&url, user)).unwrap();
+        assert_eq!(stopped(&handle).cause, ExitCause::Exited(1), "{url} {user}");
+        log.wait_for(said);
+    }
+    assert_eq!(log.count("background worker \"sign\" ends: opening database "), 6);
+    wait_for_nobody(&family);
+    family.end();
+}
+
+/// Nobody is started again: never-restart workers are gone.
+fn wait_for_nobody(family: &Family) {
+    let gone = || family.backend.workers().is_empty();
+    process_test::wait_until("all are gone", PATIENCE.min(Duration::from_secs(10)), gone);
+}
