@@ -58,9 +58,9 @@ impl fmt::Display for WorkerHandle {
 
 /// A text that is no handle.
 #[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
-#[error("\"{text}\" is no worker handle: {part} is wrong; it should look like 12.345@9f3a21c4")]
+#[error("{text:?} is no worker handle: {part} is wrong; it should look like 12.345@9f3a21c4")]
 pub struct ParseHandleError {
-    /// The text.
+    /// The text, at most 80 characters of it. As it came: the message shows it escaped.
     pub text: String,
     /// Which part of it.
     pub part: &'static str,

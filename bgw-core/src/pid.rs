@@ -51,7 +51,7 @@ impl fmt::Display for Pid {
 #[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum PidError {
-    /// No number.
+    /// No number, or none of 64 bits.
     #[error("a pid is a number")]
     NotANumber(#[from] ParseIntError),
     /// Out of range.
@@ -66,8 +66,9 @@ impl FromStr for Pid {
     type Err = PidError;
 
     fn from_str(text: &str) -> Result<Self, PidError> {
-        let number: u32 = text.parse()?;
-        Self::new(number).ok_or(PidError::OutOfRange { found: number.into() })
+        let number: i64 = text.parse()?;
+        let pid = u32::try_from(number).ok().and_then(Self::new);
+        pid.ok_or(PidError::OutOfRange { found: number })
     }
 }
 

@@ -29,9 +29,9 @@ impl fmt::Display for ShutdownMode {
     }
 }
 
-/// A text that is no shutdown mode.
+/// A text that is no shutdown mode; the message shows at most 80 characters of it, escaped.
 #[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
-#[error("\"{0}\" is no shutdown mode; it is smart, fast or immediate")]
+#[error("{0:?} is no shutdown mode; it is smart, fast or immediate")]
 pub struct ParseModeError(String);
 
 impl FromStr for ShutdownMode {
@@ -42,7 +42,7 @@ impl FromStr for ShutdownMode {
             "smart" => Ok(Self::Smart),
             "fast" => Ok(Self::Fast),
             "immediate" => Ok(Self::Immediate),
-            other => Err(ParseModeError(other.to_owned())),
+            other => Err(ParseModeError(other.chars().take(80).collect())),
         }
     }
 }
