@@ -62,17 +62,17 @@ pub enum InvalidWorker {
         /// The field.
         field: &'static str,
     },
-    /// A byte that cannot stand in a text field.
+    /// A character that cannot stand in a text that is shown: below 0x20, or 0x7f to 0x9f.
     #[error(
-        "{field} holds a control character (byte {byte:#04x} at {at}), which could forge log lines and titles"
+        "{field} holds a control character ({code:#04x} at byte {at}), which could forge log lines and titles"
     )]
     ControlCharacter {
         /// The field.
         field: &'static str,
-        /// Where.
+        /// At which byte.
         at: usize,
-        /// Which.
-        byte: u8,
+        /// Which: its code point.
+        code: u32,
     },
     /// A NUL in a text that goes to the system.
     #[error("{field} holds a NUL byte at {at}")]
@@ -221,8 +221,11 @@ fn not_empty(field: &'static str, text: &str) -> Result<(), InvalidWorker> {
 /// A text that is shown to people.
 fn shown_text(field: &'static str, text: &str, limit: usize) -> Result<(), InvalidWorker> {
     system_text(field, text, limit)?;
-    match text.bytes().enumerate().find(|(_, byte)| byte.is_ascii_control()) {
-        Some((at, byte)) => Err(InvalidWorker::ControlCharacter { field, at, byte }),
+    // Those above ASCII too: terminals take U+009B for the beginning of an escape sequence.
+    match text.char_indices().find(|(_, character)| character.is_control()) {
+        Some((at, character)) => {
+            Err(InvalidWorker::ControlCharacter { field, at, code: character.into() })
+        }
         None => Ok(()),
     }
 }
