@@ -43,7 +43,7 @@ const AUX_STARTED_AT: usize = 2;
 const AUX_WAIT_EVENT: usize = 3;
 const WAIT_EVENT_CELLS: usize = 5;
 
-/// How long the name of a wait event may be, in bytes; longer ones are cut.
+/// How long the name of a wait event may be, in bytes; longer ones are cut between two characters.
 pub const WAIT_EVENT_LIMIT: usize = WAIT_EVENT_CELLS * 8;
 
 /// The cells beside the slots of one region.
@@ -218,7 +218,10 @@ impl<'a> Area<'a> {
     /// For the worker of a slot: says what it is about to wait for (`None`: for nothing).
     #[doc(alias = "pgstat_report_wait_start")]
     pub fn set_wait_event(&self, index: u32, name: Option<&str>) {
-        let mut bytes = name.unwrap_or_default().bytes();
+        let name = name.unwrap_or_default();
+        let whole = |&at: &usize| name.is_char_boundary(at);
+        let end = (0..=name.len().min(WAIT_EVENT_LIMIT)).rev().find(whole);
+        let mut bytes = name.bytes().take(end.unwrap_or(0));
         for place in AUX_WAIT_EVENT..AUX_WAIT_EVENT + WAIT_EVENT_CELLS {
             let mut word = [0u8; 8];
             for (to, from) in word.iter_mut().zip(&mut bytes) {
