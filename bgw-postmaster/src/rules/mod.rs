@@ -38,6 +38,11 @@ use std::time::{Duration, Instant};
 /// How long a process that was told to quit at once may take.
 pub const QUIT_GRACE: Duration = Duration::from_secs(5);
 
+/// How soon a failed fork is tried again, at the earliest. The system is short of something, or the
+/// process has a second thread: at once it would fail again, and an interval of 0 would be a busy loop
+/// that fills the log.
+pub const FORK_RETRY: Duration = Duration::from_millis(100);
+
 /// What happened. Closed on purpose: this list is everything that can move the postmaster.
 #[derive(Clone, Debug)]
 pub enum Event {

@@ -145,7 +145,7 @@ impl Cluster {
         match entry.worker.restart() {
             RestartPolicy::Never => self.drop_unstarted(key, why, out),
             RestartPolicy::After(interval) => {
-                self.rest(key, now + interval);
+                self.rest(key, now + interval.max(super::FORK_RETRY));
                 out.push(Action::ReportStopped(key, ending));
                 out.extend(notify.map(Action::Notify));
             }

@@ -390,6 +390,19 @@ fn a_failed_fork_follows_the_restart_policy_and_the_waiter_is_told() {
 }
 
 #[test]
+fn a_failed_fork_is_no_busy_loop_even_with_interval_0() {
+    let mut stand = Stand::new();
+    stand.register(0, worker(ISOLATED, RestartPolicy::after_secs(0)));
+    assert_eq!(stand.cluster.next_to_start(), Some(key(0)));
+    stand.step(Event::ForkFailed { key: key(0), errno: libc::EAGAIN });
+    assert_eq!(stand.cluster.next_deadline(), Some(stand.now + FORK_RETRY));
+    stand.later(Duration::ZERO);
+    assert_eq!(stand.cluster.next_to_start(), None);
+    stand.later(FORK_RETRY);
+    assert_eq!(stand.cluster.next_to_start(), Some(key(0)));
+}
+
+#[test]
 fn a_slot_that_came_with_its_end_asked_for_is_never_listed() {
     let mut stand = Stand::new();
     let actions = stand.step(Event::Registered {
