@@ -6,6 +6,11 @@
 /// process itself (`child:`).
 #[cfg(feature = "fault")]
 pub const POINTS: &[&str] = &[
+    "begin:before_liveness",
+    "begin:before_publish",
+    "begin:before_listen",
+    "begin:before_static",
+    "begin:done",
     "intake:before_look",
     "intake:drained",
     "intake:copied",

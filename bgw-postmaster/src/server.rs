@@ -110,6 +110,7 @@ impl Server {
         let region_read_only = reopen_read_only(&postmaster.slots, fence)
             .map_err(RunError::system("opening the region read-only"))?;
         let forker = Forker::new(postmaster.run_atfork_handlers);
+        fault::point("begin:before_liveness");
         hold_liveness(&postmaster.slots).map_err(RunError::system("set_robust_list"))?;
         let mut server = Self {
             slots: postmaster.slots,
@@ -140,9 +141,12 @@ impl Server {
             corrupt_slots_seen: 0,
             said_that_counts_differ: false,
         };
+        fault::point("begin:before_publish");
         server.publish_ourselves();
+        fault::point("begin:before_listen");
         server.listen_to_all().map_err(RunError::system("epoll_ctl"))?;
         for worker in postmaster.static_workers {
+            fault::point("begin:before_static");
             server.register_static(worker);
         }
         if let Some(socket) = launcher {
@@ -150,6 +154,7 @@ impl Server {
             let session = session.map_err(RunError::system("taking the launcher's connection"))?;
             server.launcher = session.filter(|_| postmaster.stop_with_launcher);
         }
+        fault::point("begin:done");
         Ok(server)
     }
 
