@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, unreachable_pub)]
 
 pub mod database;
+#[cfg(feature = "fault")]
+pub mod fault;
 
 use bgw_backend::{
     Backend, BackgroundWorker, BackgroundWorkerBuilder, ExitReport, Handle, Pid, RestartPolicy,
@@ -175,6 +177,7 @@ pub fn functions(builder: PostmasterBuilder) -> PostmasterBuilder {
         .function("quick", |_| Ok(()))
         .function("fail", |_| Err("this worker fails on purpose".into()))
         .function("panic", |_| panic!("this worker panics on purpose"))
+        .function("brief", entry(brief))
         .function("sleep", entry(sleep))
         .function("default", entry(default_signals))
         .function("stubborn", entry(stubborn))
@@ -185,6 +188,13 @@ pub fn functions(builder: PostmasterBuilder) -> PostmasterBuilder {
         .function("describe", entry(describe))
         .function("nested", entry(nested))
         .function("write_and_wait", entry(write_and_wait))
+}
+
+/// Does what every worker does first, and is done.
+fn brief(worker: &mut Worker) -> Done {
+    worker.unblock_signals()?;
+    worker.ready();
+    Ok(())
 }
 
 /// Sleeps on its latch until it is told to end; exits 0.

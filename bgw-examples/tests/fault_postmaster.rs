@@ -1,0 +1,357 @@
+//! The promise: a postmaster that dies between any two steps takes its workers with it and leaves no
+//! waiter asleep, and what waiters are told is the truth; one that is stopped there loses nothing; a
+//! crash in a crash reset is part of it.
+//!
+//! The points are not chosen here: every one of the postmaster's is armed, and one that is never
+//! reached fails the test.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod support;
+
+use bgw_backend::{
+    AttachError, Backend, BackgroundWorker, ExitCause, Handle, NotStarted, Pid, RestartPolicy,
+    ShutdownMode, WorkerStatus,
+};
+use bgw_postmaster::{BuildError, Postmaster};
+use process_test::{Signal, Test, fork_child, tests, wait_until};
+use std::process::ExitCode;
+use std::time::Duration;
+use support::fault::{
+    AT_ONCE, Waiter, a_new_postmaster_takes_over, arm, descriptors, family, family_with,
+    in_postmaster, in_workers, lies_in_worker, nothing_leaked, unregistered, wait_for_state,
+};
+use support::{
+    Family, Log, PATIENCE, alive, functions, kill, note_path, read_note, ready, shared, simple,
+    started, worker, write_note,
+};
+
+fn main() -> ExitCode {
+    let long = Duration::from_secs(240);
+    let mut tests = tests![
+        r03_terminated_before_the_pick_up_it_never_runs_and_the_waiter_is_told,
+        b38_r14_a_crash_during_the_reset_is_part_of_the_same_reset,
+        every_point_of_the_postmaster_is_met_here,
+    ];
+    tests.extend(
+        [
+            Test::new("r13_a_worker_at_any_step_of_its_start_ends_with_its_postmaster", orphans),
+            Test::new("b79_killed_as_it_begins_the_postmaster_leaves_its_folder", in_its_beginning),
+            Test::new("b18_b19_b70_killed_in_a_start_the_postmaster_is_missed", in_a_start),
+            Test::new("b19_b70_killed_in_an_end_the_postmaster_is_missed", in_an_end),
+            Test::new("b70_killed_in_a_reset_the_postmaster_is_missed", in_a_reset),
+            Test::new("b70_b79_killed_in_a_shutdown_the_postmaster_leaves_its_folder", at_the_end),
+            Test::new("b18_b19_killed_between_a_word_and_its_news", between_word_and_news),
+        ]
+        .map(|test| test.watchdog(long)),
+    );
+    process_test::main(tests)
+}
+
+fn dies(family: &Family, point: &str) {
+    let postmaster = family.launched.pid();
+    wait_until(&format!("{point} is reached"), PATIENCE, || !alive(postmaster));
+    let killed = ExitCause::Signaled { signal: 9, core_dumped: false };
+    assert_eq!(family.launched.wait().unwrap(), killed, "{point}");
+}
+
+/// Workers that are there besides, in waits of several kinds. They end when their postmaster does.
+fn bystanders(family: &Family) {
+    for function in ["socket", "default"] {
+        ready(&family.backend.register(&simple(function)).unwrap());
+    }
+}
+
+/// Would fail if a waiter slept on, were told something that has not happened, or a worker lived on.
+fn in_a_start() {
+    for point in in_postmaster(&["intake:", "start:", "report:"]) {
+        // The two bystanders come by here first.
+        let family =
+            family(&format!("{point}=kill@{}", if point.ends_with("notify") { 1 } else { 3 }));
+        family.backend.enable_notifications().unwrap();
+        bystanders(&family);
+        let waiters = [Waiter::attach(&family.folder, "a"), Waiter::attach(&family.folder, "b")];
+        kill(family.launched.pid(), Signal::SIGSTOP);
+        let description = worker("sleep").notify(family.backend.pid()).restart(AT_ONCE);
+        let handle = family.backend.register(&description.build().unwrap()).unwrap();
+        for waiter in &waiters {
+            waiter.wait_for(&handle);
+        }
+        kill(family.launched.pid(), Signal::SIGCONT);
+        dies(&family, point);
+        let published = point.starts_with("report:") && point != "report:before_word";
+        let start = if published { "started" } else { "postmaster died" };
+        for waiter in waiters {
+            assert_eq!(waiter.answers(point), (start.into(), "postmaster died".into()), "{point}");
+        }
+        assert_eq!(handle.wait_for_shutdown().unwrap(), WorkerStatus::PostmasterDied, "{point}");
+        a_new_postmaster_takes_over(point);
+    }
+}
+
+/// Would fail as the one before; and if an end were told before its report is there.
+fn in_an_end() {
+    for point in in_postmaster(&["tell:", "exit:", "free:"]) {
+        // By a terminate the slot is freed; by an exit 1 it stays for the next start.
+        let ways: &[bool] = match point {
+            "exit:before_word" => &[false],
+            _ if point.starts_with("exit:") => &[true, false],
+            _ => &[true],
+        };
+        for &freed in ways {
+            end_at(point, freed);
+        }
+    }
+}
+
+fn end_at(point: &str, freed: bool) {
+    let family = family(&format!("{point}=kill"));
+    family.backend.enable_notifications().unwrap();
+    bystanders(&family);
+    let waiters = [Waiter::attach(&family.folder, "a"), Waiter::attach(&family.folder, "b")];
+    let description = worker("default").restart(RestartPolicy::after_secs(60));
+    let description = description.notify(family.backend.pid()).build().unwrap();
+    let handle = family.backend.register(&description).unwrap();
+    let pid = ready(&handle);
+    for waiter in &waiters {
+        waiter.wait_for(&handle);
+        waiter.waits_for_the_end();
+    }
+    if freed {
+        handle.terminate().unwrap();
+    } else {
+        kill(pid, Signal::SIGTERM);
+    }
+    dies(&family, point);
+    let all = bgw_postmaster::fault::POINTS;
+    let place = |name: &str| all.iter().position(|point| *point == name).unwrap();
+    let published = place(point) >= place("free:after");
+    let end = if published { "stopped" } else { "postmaster died" };
+    for waiter in waiters {
+        assert_eq!(
+            waiter.answers(point),
+            ("started".into(), end.into()),
+            "{point}, freed: {freed}"
+        );
+    }
+    match handle.wait_for_shutdown().unwrap() {
+        WorkerStatus::Stopped(Some(report)) if published => {
+            assert_eq!(report.cause, ExitCause::Exited(1), "{point}");
+            assert_eq!((report.unregistered, report.pid), (freed, Some(pid)), "{point}");
+        }
+        WorkerStatus::PostmasterDied if !published => {}
+        other => panic!("{point}, freed: {freed}: {other:?}"),
+    }
+    a_new_postmaster_takes_over(point);
+}
+
+/// Would fail if a waiter of the life before, or of the next one, slept on.
+fn in_a_reset() {
+    for point in in_postmaster(&["reset:"]) {
+        let family = family(&format!("{point}=kill"));
+        let bystander = family.backend.register(&shared("sleep", AT_ONCE)).unwrap();
+        let crashing = family.backend.register(&shared("sleep", AT_ONCE)).unwrap();
+        ready(&bystander);
+        let waiter = Waiter::attach(&family.folder, "a");
+        waiter.wait_for(&bystander);
+        waiter.waits_for_the_end();
+        kill(ready(&crashing), Signal::SIGABRT);
+        dies(&family, point);
+        assert_eq!(waiter.answers(point), ("started".into(), "stopped".into()), "{point}");
+        for info in family.backend.workers() {
+            let status = family.backend.handle(info.handle).wait_for_startup().unwrap();
+            assert_ne!(status, WorkerStatus::NotYetStarted, "{point}");
+        }
+        a_new_postmaster_takes_over(point);
+    }
+}
+
+/// A program that has connected waits for its welcome meanwhile. Would fail if it, or the launching
+/// program, were left waiting, or if the folder stayed taken.
+fn in_its_beginning() {
+    for point in in_postmaster(&["begin:"]) {
+        for kills_itself in [true, false] {
+            arm(&format!("{point}={}", if kills_itself { "kill" } else { "stop" }));
+            let folder = std::env::temp_dir().join("family");
+            let mut postmaster =
+                functions(Postmaster::builder().runtime_dir(&folder)).build().unwrap();
+            postmaster.register(simple("sleep")).unwrap();
+            let mut launched = postmaster.launch().unwrap();
+            arm("");
+            if !kills_itself {
+                wait_for_state(launched.pid(), 'T', point);
+                let mut other = fork_child(|| {
+                    write_note("connecting", "").unwrap();
+                    let refused = Backend::connect(&folder).unwrap_err();
+                    assert!(!matches!(refused, AttachError::TimedOut), "{point}: {refused}");
+                });
+                read_note("connecting");
+                let pid = Pid::new(other.pid().as_raw().unsigned_abs()).unwrap();
+                wait_for_state(pid, 'S', "it waits for its welcome");
+                kill(launched.pid(), Signal::SIGKILL);
+                assert_eq!(other.wait().code(), Some(0), "{point}");
+                std::fs::remove_file(note_path("connecting")).unwrap();
+            }
+            let refused = Backend::over(launched.take_control().unwrap()).unwrap_err();
+            assert!(!matches!(refused, AttachError::TimedOut), "{point}: {refused}");
+            let killed = ExitCause::Signaled { signal: 9, core_dumped: false };
+            assert_eq!(launched.wait().unwrap(), killed, "{point}");
+            a_new_postmaster_takes_over(point);
+        }
+    }
+}
+
+/// Would fail if a socket or a lock that is left behind kept the next postmaster away.
+fn at_the_end() {
+    for point in in_postmaster(&["end:"]) {
+        let family = family(&format!("{point}=kill"));
+        bystanders(&family);
+        family.launched.shutdown(ShutdownMode::Fast).unwrap();
+        dies(&family, point);
+        a_new_postmaster_takes_over(point);
+    }
+}
+
+/// The word is written and nobody is woken: the death of the postmaster wakes them, and they look at
+/// the word first. Those points are the slots' own.
+fn between_word_and_news() {
+    let points = [
+        ("update:before_wake", "started"),
+        ("report:half_written", "postmaster died"),
+        ("report:before_count", "postmaster died"),
+        ("free:before_swap", "postmaster died"),
+        ("free:before_hint", "stopped"),
+        ("free:before_wake", "stopped"),
+    ];
+    for (point, truth) in points {
+        // Those points are read once in a process, so each is met in another one.
+        let mut scene = fork_child(|| {
+            // SAFETY: the child has one thread.
+            unsafe { std::env::set_var("SHMEM_SLOTS_FAULT", format!("{point}=kill")) };
+            let family = Family::new();
+            let waiter = Waiter::attach(&family.folder, "a");
+            kill(family.launched.pid(), Signal::SIGSTOP);
+            let handle = family.backend.register(&simple("sleep")).unwrap();
+            waiter.wait_for(&handle);
+            kill(family.launched.pid(), Signal::SIGCONT);
+            if truth == "started" {
+                dies(&family, point);
+                let answers = ("started".to_owned(), "postmaster died".to_owned());
+                assert_eq!(waiter.answers(point), answers, "{point}");
+            } else {
+                ready(&handle);
+                waiter.waits_for_the_end();
+                handle.terminate().unwrap();
+                dies(&family, point);
+                assert_eq!(waiter.answers(point), ("started".into(), truth.into()), "{point}");
+            }
+        });
+        assert_eq!(scene.wait().code(), Some(0), "{point}");
+        let mut next = fork_child(|| a_new_postmaster_takes_over(point));
+        assert_eq!(next.wait().code(), Some(0), "{point}");
+    }
+}
+
+/// One worker stopped at each step of its start, most of them deaf to all but the kernel, and workers
+/// in waits. Would fail if a start did not look whether its postmaster still lives, or if the signal
+/// of its death were lost between two steps.
+fn orphans() {
+    let points = in_workers();
+    let name = |number: usize| format!("stopped {number}");
+    let faults: Vec<String> = (0..points.len())
+        .map(|number| format!("{}({})=stop", points[number], name(number)))
+        .collect();
+    let family = family_with(&faults.join(";"), |builder| builder.max_workers(64));
+    for function in ["sleep", "socket", "busy", "stubborn"] {
+        ready(&family.backend.register(&simple(function)).unwrap());
+    }
+    let mut stopped = Vec::new();
+    for (number, point) in points.iter().enumerate() {
+        let description = BackgroundWorker::builder(name(number));
+        let description = match *point {
+            "child:before_exec" => description.command("sleep", ["1000"]),
+            "child:after_main" | "child:mark_cleared" | "child:before_exit" => {
+                description.function("brief")
+            }
+            "worker:before_unblock" | "worker:unblocked" => description.function("sleep"),
+            _ => description.function("deaf"),
+        };
+        let waiter = Waiter::attach(&family.folder, &name(number));
+        let handle = family.backend.register(&description.build().unwrap()).unwrap();
+        let pid = started(&handle);
+        wait_for_state(pid, 'T', point);
+        waiter.wait_for(&handle);
+        waiter.waits_for_the_end();
+        stopped.push((point, pid, waiter));
+    }
+    kill(family.launched.pid(), Signal::SIGKILL);
+    dies(&family, "any time");
+    let taken = || Postmaster::builder().runtime_dir(&family.folder).build();
+    assert!(matches!(taken(), Err(BuildError::InUse { .. })), "its workers still hold the folder");
+    for (_, pid, _) in &stopped {
+        kill(*pid, Signal::SIGCONT);
+    }
+    for (point, pid, waiter) in stopped {
+        assert_eq!(waiter.answers(point), ("started".into(), "postmaster died".into()));
+        wait_until(&format!("{point}: the worker has ended"), PATIENCE, || !alive(pid));
+    }
+    a_new_postmaster_takes_over("all steps");
+}
+
+/// Would fail if a point were added that no test here goes to.
+fn every_point_of_the_postmaster_is_met_here() {
+    let prefixes =
+        ["begin:", "intake:", "start:", "report:", "tell:", "exit:", "free:", "reset:", "end:"];
+    let met = in_postmaster(&prefixes);
+    let all = bgw_postmaster::fault::POINTS.iter();
+    let left: Vec<_> = all.filter(|point| !lies_in_worker(point) && !met.contains(point)).collect();
+    assert!(left.is_empty(), "{left:?}");
+}
+
+/// Would fail if a registration that is terminated before anybody looked at it were started, kept its
+/// slot, or left its waiter asleep.
+fn r03_terminated_before_the_pick_up_it_never_runs_and_the_waiter_is_told() {
+    let family = family("");
+    let postmaster = family.launched.pid();
+    let waiter = Waiter::attach(&family.folder, "a");
+    let descriptors = descriptors(postmaster) - 2;
+    kill(postmaster, Signal::SIGSTOP);
+    let handle = family.backend.register(&simple("describe")).unwrap();
+    handle.terminate().unwrap();
+    waiter.wait_for(&handle);
+    assert_eq!(handle.status(), WorkerStatus::NotYetStarted);
+    kill(postmaster, Signal::SIGCONT);
+    assert_eq!(waiter.answers("the pick-up"), ("stopped".into(), "stopped".into()));
+    let report = unregistered(&handle, "the pick-up");
+    assert_eq!(report.cause, ExitCause::NotStarted(NotStarted::Terminated));
+    assert!(report.requested && report.pid.is_none());
+    nothing_leaked(&family, descriptors, "the pick-up");
+    assert!(!support::note_path("describe").exists(), "it never ran");
+    family.end();
+}
+
+/// The postmaster is stopped when it has told one worker to quit and not yet the other. Would fail if
+/// the crash in between began a second reset, or were forgotten.
+fn b38_r14_a_crash_during_the_reset_is_part_of_the_same_reset() {
+    let log = Log::start();
+    let family = family("tell:before_signal=stop@2");
+    let sharing = || -> Handle { family.backend.register(&shared("sleep", AT_ONCE)).unwrap() };
+    let handles = [sharing(), sharing(), sharing()];
+    let pids = handles.each_ref().map(ready);
+    let life = handles[0].id().incarnation();
+    kill(pids[0], Signal::SIGABRT);
+    wait_for_state(family.launched.pid(), 'T', "before the second one is told to quit");
+    kill(pids[2], Signal::SIGABRT);
+    kill(family.launched.pid(), Signal::SIGCONT);
+    wait_until("all run, anew", PATIENCE, || {
+        let workers = family.backend.workers();
+        let runs = |status| matches!(status, WorkerStatus::Started(pid) if !pids.contains(&pid));
+        workers.len() == 3 && workers.iter().all(|info| runs(info.status))
+    });
+    for info in family.backend.workers() {
+        assert_eq!(info.handle.incarnation(), life.wrapping_add(2) | 1, "one reset, no more");
+    }
+    assert_eq!(log.count("terminating all other workers"), 1, "{}", log.text());
+    assert_eq!(log.count("making the slots anew"), 1, "{}", log.text());
+    assert_eq!(log.count("was terminated by signal 6"), 2, "{}", log.text());
+    family.end();
+}

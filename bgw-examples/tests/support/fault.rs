@@ -1,0 +1,218 @@
+//! A family with a fault in it: the points by where they lie, and processes that wait beside it.
+
+use super::{
+    Family, PATIENCE, connect, raw, read_note, simple, started, stopped, worker, write_note,
+};
+use bgw_backend::{
+    BackgroundWorker, BackgroundWorkerBuilder, Error, Handle, Pid, RestartPolicy, WorkerHandle,
+    WorkerStatus,
+};
+use bgw_postmaster::PostmasterBuilder;
+use process_test::{Child, fork_child, wait_until};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// As many workers as a family with faults takes.
+pub const CAPACITY: u32 = 4;
+
+/// All points that lie in a worker's process.
+pub fn in_workers() -> Vec<&'static str> {
+    let all = bgw_postmaster::fault::POINTS.iter().chain(bgw_backend::fault::POINTS);
+    all.copied().filter(|point| lies_in_worker(point)).collect()
+}
+
+/// All points that lie in the postmaster, and whose names begin with one of `prefixes`.
+pub fn in_postmaster(prefixes: &[&str]) -> Vec<&'static str> {
+    let all = bgw_postmaster::fault::POINTS.iter().copied();
+    let found: Vec<_> = all
+        .filter(|point| !lies_in_worker(point))
+        .filter(|point| prefixes.iter().any(|prefix| point.starts_with(prefix)))
+        .collect();
+    assert!(!found.is_empty(), "no point begins with {prefixes:?}");
+    found
+}
+
+pub fn lies_in_worker(point: &str) -> bool {
+    point.starts_with("child:") || point.starts_with("worker:")
+}
+
+/// The points in a worker's process whose step can fail.
+pub fn fallible_in_workers() -> Vec<&'static str> {
+    let all = bgw_postmaster::fault::FALLIBLE.iter().chain(bgw_backend::fault::FALLIBLE);
+    all.copied().filter(|point| lies_in_worker(point)).collect()
+}
+
+/// A family whose postmaster and workers meet `faults`. Those that come later do not.
+pub fn family(faults: &str) -> Family {
+    family_with(faults, |builder| builder)
+}
+
+pub fn family_with(
+    faults: &str,
+    configure: impl FnOnce(PostmasterBuilder) -> PostmasterBuilder,
+) -> Family {
+    arm(faults);
+    let family = Family::with(|builder| configure(builder.max_workers(CAPACITY)));
+    arm("");
+    family
+}
+
+/// What postmasters meet that are launched from here on.
+pub fn arm(faults: &str) {
+    // SAFETY: a test's process has one thread.
+    unsafe { std::env::set_var("BGW_FAULT", faults) };
+}
+
+/// A worker that passes `point`: ends by itself after all steps, or is a command.
+pub fn passing(point: &str) -> BackgroundWorkerBuilder {
+    match point {
+        "child:before_exec" => BackgroundWorker::builder("brief").command("true", [""; 0]),
+        _ => worker("brief"),
+    }
+}
+
+#[track_caller]
+pub fn wait_for_state(pid: Pid, state: char, why: &str) {
+    wait_until(&format!("process {pid} has state {state}: {why}"), PATIENCE, || {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        stat.rsplit(") ").next().is_some_and(|rest| rest.starts_with(state))
+    });
+}
+
+/// Waits until `signal` has been sent to a process that blocks it.
+#[track_caller]
+pub fn wait_until_pending(pid: Pid, signal: i32) {
+    wait_until(&format!("signal {signal} is pending in {pid}"), PATIENCE, || {
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+        status.lines().filter(|line| line.starts_with("ShdPnd") || line.starts_with("SigPnd")).any(
+            |line| {
+                let set = line.split_whitespace().nth(1).unwrap_or("0");
+                u64::from_str_radix(set, 16).unwrap_or(0) >> (signal - 1) & 1 == 1
+            },
+        )
+    });
+}
+
+/// Another program of the family, which waits for a worker's start and then for its end.
+pub struct Waiter {
+    child: Child,
+    name: String,
+}
+
+impl Waiter {
+    /// Attaches; waits for nothing yet.
+    pub fn attach(folder: &Path, name: &str) -> Self {
+        let folder: PathBuf = folder.to_owned();
+        let own = name.to_owned();
+        for note in ["attached", "go", "starts", "ends", "answer"] {
+            let _ = std::fs::remove_file(super::note_path(&format!("{own}-{note}")));
+        }
+        let child = fork_child(move || {
+            let note = |what: &str, text: &str| write_note(&format!("{own}-{what}"), text).unwrap();
+            let backend = connect(&folder);
+            note("attached", "");
+            let id: WorkerHandle = read_note(&format!("{own}-go")).parse().unwrap();
+            let handle = backend.handle(id);
+            note("starts", "");
+            let start = handle.wait_for_startup().unwrap();
+            note("ends", "");
+            let end = handle.wait_for_shutdown().unwrap();
+            if end == WorkerStatus::PostmasterDied {
+                assert!(!backend.postmaster_is_alive());
+            }
+            note("answer", &format!("{}|{}", kind(&start), kind(&end)));
+        });
+        read_note(&format!("{name}-attached"));
+        Self { child, name: name.to_owned() }
+    }
+
+    /// Has it wait for the worker of `handle`, and returns when it sleeps in that wait.
+    pub fn wait_for(&self, handle: &Handle) {
+        write_note(&format!("{}-go", self.name), &handle.id().to_string()).unwrap();
+        read_note(&format!("{}-starts", self.name));
+        self.sleeps();
+    }
+
+    /// Returns when it sleeps in the wait for the worker's end.
+    pub fn waits_for_the_end(&self) {
+        read_note(&format!("{}-ends", self.name));
+        self.sleeps();
+    }
+
+    fn sleeps(&self) {
+        let pid = self.child.pid();
+        let pid = Pid::new(pid.as_raw().unsigned_abs()).unwrap();
+        wait_for_state(pid, 'S', "it sleeps in its wait");
+    }
+
+    /// What it was told of the start and of the end: `started`, `stopped` or `postmaster died`.
+    #[track_caller]
+    pub fn answers(mut self, point: &str) -> (String, String) {
+        wait_until(&format!("{point}: {} has its answers", self.name), PATIENCE, || {
+            self.child.try_wait().is_some()
+        });
+        assert_eq!(self.child.wait().code(), Some(0), "{point}");
+        let text = read_note(&format!("{}-answer", self.name));
+        let (start, end) = text.split_once('|').unwrap();
+        (start.to_owned(), end.to_owned())
+    }
+}
+
+fn kind(status: &WorkerStatus) -> &'static str {
+    match status {
+        WorkerStatus::Started(_) => "started",
+        WorkerStatus::Stopped(_) => "stopped",
+        WorkerStatus::PostmasterDied => "postmaster died",
+        WorkerStatus::NotYetStarted => "not yet started",
+    }
+}
+
+pub fn descriptors(pid: Pid) -> usize {
+    std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap().count()
+}
+
+/// Nothing has leaked: the postmaster holds no descriptor and no zombie of the past, and every slot
+/// takes a worker. `before`: how many descriptors it had.
+#[track_caller]
+pub fn nothing_leaked(family: &Family, before: usize, point: &str) {
+    let postmaster = family.launched.pid();
+    wait_until(&format!("{point}: the postmaster has closed what it opened"), PATIENCE, || {
+        descriptors(postmaster) == before
+    });
+    assert!(process_test::zombies_of(raw(postmaster)).is_empty(), "{point}");
+    assert!(family.backend.workers().is_empty(), "{point}: {:?}", family.backend.workers());
+    let register = || family.backend.register(&simple("sleep"));
+    let all: Vec<_> = (0..CAPACITY)
+        .map(|_| register().unwrap_or_else(|error| panic!("{point}: a slot is lost: {error}")))
+        .collect();
+    assert!(matches!(register(), Err(Error::NoFreeSlot { .. })));
+    for handle in &all {
+        started(handle);
+        handle.terminate().unwrap();
+    }
+    for handle in &all {
+        stopped(handle);
+    }
+}
+
+/// A postmaster is dead: its folder is free once its last worker has gone, and a new one serves there.
+#[track_caller]
+pub fn a_new_postmaster_takes_over(point: &str) {
+    let folder = std::env::temp_dir().join("family");
+    wait_until(&format!("{point}: all workers have ended"), PATIENCE, || {
+        bgw_postmaster::Postmaster::builder().runtime_dir(&folder).build().is_ok()
+    });
+    let family = Family::new();
+    stopped(&family.backend.register(&simple("quick")).unwrap());
+    family.end();
+}
+
+/// The end of a worker that is started again at once: waits for the report of its last one.
+#[track_caller]
+pub fn unregistered(handle: &Handle, point: &str) -> bgw_backend::ExitReport {
+    let last = || handle.exit_report().filter(|report| report.unregistered);
+    wait_until(&format!("{point}: {handle} is unregistered"), PATIENCE, || last().is_some());
+    last().unwrap_or_else(|| panic!("{point}"))
+}
+
+pub const AT_ONCE: RestartPolicy = RestartPolicy::After(Duration::ZERO);
