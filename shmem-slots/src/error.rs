@@ -143,6 +143,18 @@ pub enum CreateError {
         /// The most.
         limit: u32,
     },
+    /// The sizes of a queue are out of range.
+    #[error(
+        "a queue with a buffer of {buffer} bytes for messages of up to {max_message} bytes is out of range: 1 to {limit} for the buffer, 0 to {limit} for a message"
+    )]
+    QueueSize {
+        /// Bytes of the buffer.
+        buffer: usize,
+        /// Bytes of the longest message.
+        max_message: usize,
+        /// The most of either.
+        limit: usize,
+    },
     /// A system call failed.
     #[error("{call} failed while creating the region")]
     System {

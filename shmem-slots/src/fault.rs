@@ -5,7 +5,7 @@
 //! itself when it first reaches that point; `stop` stops it (SIGSTOP), and `@3` acts at the third
 //! time.
 
-/// All points, in the order of the protocol.
+/// All points of the slots, in the order of the protocol.
 #[cfg(feature = "fault")]
 pub const POINTS: &[&str] = &[
     "claim:before_mark",
@@ -28,6 +28,22 @@ pub const POINTS: &[&str] = &[
     "free:before_wake",
     "sweep:before_swap",
     "sweep:before_hint",
+];
+
+/// The points of [`crate::queue`], in the same order.
+#[cfg(feature = "fault")]
+pub const QUEUE_POINTS: &[&str] = &[
+    "queue:attached",
+    "send:copied",
+    "send:published",
+    "send:before_wake",
+    "send:announced",
+    "receive:copied",
+    "receive:published",
+    "receive:before_wake",
+    "receive:announced",
+    "detach:before_swap",
+    "detach:before_wake",
 ];
 
 /// Does what the environment asks for at the point called `name`.
@@ -65,7 +81,8 @@ mod armed {
     }
 
     pub(crate) fn point(name: &str) {
-        debug_assert!(super::POINTS.contains(&name), "{name} is not in the list");
+        let mut points = super::POINTS.iter().chain(super::QUEUE_POINTS);
+        debug_assert!(points.any(|&point| point == name), "{name} is not in a list");
         let Some(armed) = ARMED.get_or_init(read) else { return };
         if armed.point == name && armed.left.fetch_sub(1, Ordering::Relaxed) == 1 {
             // Sent to oneself; the only errors are a bad signal or pid.

@@ -33,7 +33,7 @@ const VERSION: u64 = 1;
 #[cfg(not(loom))]
 pub(crate) const END: u64 = u64::from_be_bytes(*b"slotsend");
 
-const fn hash(fields: [u64; 7]) -> u64 {
+pub(crate) const fn hash<const N: usize>(fields: [u64; N]) -> u64 {
     let mut hash: u64 = 0xcbf2_9ce4_8422_2325;
     let mut at = 0;
     while at < fields.len() {

@@ -43,9 +43,12 @@
 //!
 //! It does not: allocate in the region, hold pointers there, block, or know what a slot stands for.
 //!
+//! Beside the slots, in regions of its own: [`queue`], messages of any size from one process to
+//! another.
+//!
 //! Reading order: `word` (the life of a slot), `slots` (claim and publish), `manage` (drain, update,
 //! free, sweep), `payload` and `report` (data in and out), `hints`, `wait` and [`futex`], `layout`,
-//! `header`, `region`, `sys`.
+//! `header`, `region`, `sys`. By itself: [`queue`].
 //!
 //! Feature `fault`: named crash points for tests, see [`fault`].
 #![deny(unsafe_code)]
@@ -62,6 +65,7 @@ mod manage;
 mod memory;
 mod payload;
 pub mod primitive;
+pub mod queue;
 #[cfg(not(loom))]
 mod region;
 mod report;

@@ -89,6 +89,56 @@ fn attach_failed(call: &'static str) -> impl FnOnce(io::Error) -> AttachError {
     move |source| AttachError::System { call, source }
 }
 
+/// A new memfd of so many cells, all zero, whose size nobody can change.
+fn sealed_memfd(cells: usize) -> Result<File, CreateError> {
+    let flags = MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING;
+    let file = memfd_create(MEMFD_NAME, flags)
+        .map_err(|errno| create_failed("memfd_create")(errno.into()))?;
+    let file = File::from(file);
+    file.set_len(cells as u64 * 8).map_err(create_failed("ftruncate"))?;
+    let seals = SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW | SealFlag::F_SEAL_SEAL;
+    fcntl(&file, FcntlArg::F_ADD_SEALS(seals))
+        .map_err(|errno| create_failed("sealing the memfd")(errno.into()))?;
+    Ok(file)
+}
+
+/// The file, if nobody can shrink it.
+fn sealed(file: OwnedFd) -> Result<File, AttachError> {
+    let seals = fcntl(&file, FcntlArg::F_GET_SEALS).map_err(|_| AttachError::Unsealed)?;
+    if !SealFlag::from_bits_truncate(seals).contains(SealFlag::F_SEAL_SHRINK) {
+        return Err(AttachError::Unsealed);
+    }
+    Ok(File::from(file))
+}
+
+/// All whole cells of the file. One that is too short for a header is refused by the check of it.
+fn whole(file: &File, access: Access) -> Result<Mapping, AttachError> {
+    let bytes = file.metadata().map_err(attach_failed("fstat"))?.len();
+    let usable = usize::try_from(bytes / 8 * 8).ok().filter(|&usable| usable > 0);
+    let usable = usable.ok_or(AttachError::Short { expected: 8, found: bytes })?;
+    Mapping::new(file, usable, access).map_err(attach_failed("mmap"))
+}
+
+/// Regions that hold something else than slots.
+impl Region {
+    /// So many cells, all zero, in a sealed memfd.
+    pub(crate) fn create_sealed(cells: usize) -> Result<Self, CreateError> {
+        let file = sealed_memfd(cells)?;
+        let access = Access::ReadWrite;
+        let mapping = Mapping::new(&file, cells * 8, access).map_err(create_failed("mmap"))?;
+        // Sealed: no guard, so no end mark is looked for.
+        Ok(Self { guard: None, end: 0, mapping, file: file.into(), access })
+    }
+
+    /// All cells of a sealed memfd that somebody else made; what they hold is for the caller to check.
+    pub(crate) fn attach_sealed(file: OwnedFd) -> Result<Self, AttachError> {
+        let file = sealed(file)?;
+        let access = Access::ReadWrite;
+        let mapping = whole(&file, access)?;
+        Ok(Self { guard: None, end: 0, mapping, file: file.into(), access })
+    }
+}
+
 impl<T: Pod, R: Pod> Slots<T, R, Region> {
     fn layout_for(options: &Options) -> Result<Layout, CreateError> {
         let size = CreateError::Size { capacity: options.capacity, limit: MAX_CAPACITY };
@@ -102,15 +152,7 @@ impl<T: Pod, R: Pod> Slots<T, R, Region> {
     /// Sizes out of range, or a failing system call.
     pub fn create(options: &Options) -> Result<Self, CreateError> {
         let layout = Self::layout_for(options)?;
-        let flags = MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING;
-        let file = memfd_create(MEMFD_NAME, flags)
-            .map_err(|errno| create_failed("memfd_create")(errno.into()))?;
-        let file = File::from(file);
-        file.set_len(layout.total as u64 * 8).map_err(create_failed("ftruncate"))?;
-        let seals = SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW | SealFlag::F_SEAL_SEAL;
-        fcntl(&file, FcntlArg::F_ADD_SEALS(seals))
-            .map_err(|errno| create_failed("sealing the memfd")(errno.into()))?;
-        Self::made(file, layout, options, false)
+        Self::made(sealed_memfd(layout.total)?, layout, options, false)
     }
 
     /// Slots in a new file, readable and writable by its owner only. An existing file is refused.
@@ -162,11 +204,7 @@ impl<T: Pod, R: Pod> Slots<T, R, Region> {
     /// A descriptor that is not sealed against shrinking; a header that does not fit, with the field,
     /// what was expected and what was found; a failing system call.
     pub fn attach(file: OwnedFd, tag: u64, access: Access) -> Result<Self, AttachError> {
-        let seals = fcntl(&file, FcntlArg::F_GET_SEALS).map_err(|_| AttachError::Unsealed)?;
-        if !SealFlag::from_bits_truncate(seals).contains(SealFlag::F_SEAL_SHRINK) {
-            return Err(AttachError::Unsealed);
-        }
-        Self::attached(File::from(file), tag, access, false)
+        Self::attached(sealed(file)?, tag, access, false)
     }
 
     /// Attaches slots by the path of their file. See [`Slots::create_file`] for the SIGBUS handler.
@@ -193,12 +231,8 @@ impl<T: Pod, R: Pod> Slots<T, R, Region> {
     }
 
     fn attached(file: File, tag: u64, access: Access, named: bool) -> Result<Self, AttachError> {
-        let bytes = file.metadata().map_err(attach_failed("fstat"))?.len();
         let wanted = shape::<T, R>(1, 0);
-        // Whole cells only; a file that is too short for a header is refused by the check.
-        let usable = usize::try_from(bytes / 8 * 8).ok().filter(|&usable| usable > 0);
-        let usable = usable.ok_or(AttachError::Short { expected: 8, found: bytes })?;
-        let mapping = Mapping::new(&file, usable, access).map_err(attach_failed("mmap"))?;
+        let mapping = whole(&file, access)?;
         let guard = named.then(|| Guard::new(mapping.range())).transpose();
         let guard = guard.map_err(attach_failed("guarding the mapping"))?;
         let layout = header::check(mapping.cells(), wanted, tag)?;

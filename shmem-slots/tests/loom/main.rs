@@ -12,6 +12,7 @@
 mod claim;
 mod hints;
 mod payload;
+mod queue;
 mod reuse;
 mod wake;
 

@@ -1,0 +1,44 @@
+//! A queue in a region of its own: a sealed memfd, inherited by fork or passed over a socket.
+
+use super::layout::{Layout, MAX_BYTES};
+use super::{Queue, QueueOptions};
+use crate::error::{AttachError, CreateError};
+use crate::memory::Memory;
+use crate::region::Region;
+use std::os::fd::OwnedFd;
+
+impl Queue<Region> {
+    /// A queue in a new memfd, mapped into this process and into every child that it forks. Memory is
+    /// used only for those parts of the buffer that messages have passed through.
+    ///
+    /// # Errors
+    /// Sizes out of range, or a failing system call.
+    #[doc(alias = "shm_mq_create")]
+    pub fn create(options: &QueueOptions) -> Result<Self, CreateError> {
+        let &QueueOptions { buffer, max_message, tag } = options;
+        let size = CreateError::QueueSize { buffer, max_message, limit: MAX_BYTES };
+        let layout = Layout::new(buffer, max_message).ok_or(size)?;
+        let memory = Region::create_sealed(layout.total())?;
+        layout.write(memory.cells(), tag);
+        Ok(Self { memory, layout })
+    }
+
+    /// Attaches a queue by the descriptor of its memfd ([`Queue::region`] has it). This takes neither
+    /// side: see [`Queue::sender`] and [`Queue::receiver`].
+    ///
+    /// # Errors
+    /// A descriptor that is not sealed against shrinking; a header that does not fit, with the field,
+    /// what was expected and what was found; a failing system call.
+    #[doc(alias = "shm_mq_attach")]
+    pub fn attach(file: OwnedFd, tag: u64) -> Result<Self, AttachError> {
+        let memory = Region::attach_sealed(file)?;
+        let layout = Layout::check(memory.cells(), tag)?;
+        Ok(Self { memory, layout })
+    }
+
+    /// The region, to be passed on.
+    #[must_use]
+    pub const fn region(&self) -> &Region {
+        &self.memory
+    }
+}
