@@ -12,7 +12,7 @@ use bgw_core::Pid;
 use bgw_core::control::{ControlSocket, Received, Refusal, Reply, Request};
 use bgw_core::shared::{LAYOUT_TAG, Standing, WorkerRecord, flag};
 use bytemuck::Zeroable;
-use process_test::{Test, alive, fork_child, tests, wait_until};
+use process_test::{Stranger, Test, alive, fork_child, tests, wait_until};
 use shmem_slots::Memory;
 use shmem_slots::primitive::Ordering;
 use std::process::ExitCode;
@@ -66,10 +66,9 @@ fn b52_a_function_that_the_child_does_not_find_is_exit_1_and_the_waiter_is_told(
     family.end();
 }
 
-/// The test's own child stands for the stranger.
 fn a_pid_scribbled_into_a_slot_is_never_signalled() {
     let family = Family::new();
-    let mut stranger = fork_child(|| std::thread::park_timeout(Duration::from_secs(3600)));
+    let mut stranger = Stranger::new();
     let key = family.register(&worker("sleep"));
     let own = family.started(key);
     let pid = stranger.pid().as_raw().unsigned_abs();
@@ -78,7 +77,8 @@ fn a_pid_scribbled_into_a_slot_is_never_signalled() {
     wait_until("the worker itself is told", PATIENCE, || {
         !alive(process_test::Pid::from_raw(own.as_raw()))
     });
-    assert!(stranger.try_wait().is_none(), "and nobody else");
+    family.peer.ask(&Request::Ping, Some(Instant::now() + PATIENCE)).unwrap();
+    assert!(stranger.answers(), "and nobody else");
     drop(stranger);
     family.end();
 }
@@ -86,7 +86,7 @@ fn a_pid_scribbled_into_a_slot_is_never_signalled() {
 /// Would fail if the target were signalled by its number: the stranger does not handle SIGUSR1.
 fn b24_a_notify_target_that_is_no_child_or_peer_is_never_signalled() {
     let family = Family::new();
-    let mut stranger = fork_child(|| std::thread::park_timeout(Duration::from_secs(3600)));
+    let mut stranger = Stranger::new();
     let target = Pid::new(stranger.pid().as_raw().unsigned_abs()).unwrap();
     for target in [target, family.launched.pid(), Pid::new(1).unwrap()] {
         let named = bgw_core::BackgroundWorker::builder("w").function("sleep").notify(target);
@@ -95,7 +95,8 @@ fn b24_a_notify_target_that_is_no_child_or_peer_is_never_signalled() {
         family.terminate(key);
         family.stopped(key);
     }
-    assert!(stranger.try_wait().is_none(), "nobody was told");
+    family.peer.ask(&Request::Ping, Some(Instant::now() + PATIENCE)).unwrap();
+    assert!(stranger.answers(), "nobody was told");
     drop(stranger);
     family.end();
 }

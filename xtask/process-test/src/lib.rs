@@ -49,6 +49,7 @@ pub(crate) mod guard;
 pub(crate) mod verdict;
 
 mod child;
+mod stranger;
 mod tree;
 mod until;
 
@@ -60,6 +61,7 @@ pub use nix::sys::signal::Signal;
 pub use nix::unistd::Pid;
 pub use registry::Test;
 pub use runner::main;
+pub use stranger::Stranger;
 pub use tree::{alive, descendants, zombies_of};
 pub use until::wait_until;
 pub use verdict::Outcome;
