@@ -298,6 +298,7 @@ fn ask_everything(slots: &WorkerSlots, word: u32) {
     let _ = (area.incarnation(), area.phase(), area.postmaster_pid());
     let (general, parallel) = (area.slots_of(false), area.slots_of(true));
     assert_eq!((general.start, general.end, parallel.end), (0, parallel.start, slots.capacity()));
+    assert!(general.end <= slots.capacity(), "{general:?}");
     assert_eq!(area.liveness_words().len(), LIVENESS_WORDS as usize);
     if let Some(watch) = area.watch_postmaster(word) {
         assert_eq!(watch.seen & robust::OWNER_DIED, 0);
