@@ -1,8 +1,9 @@
 //! Packets with descriptors, and descriptors out of raw numbers.
 
-use nix::cmsg_space;
-use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, recvmsg, sendmsg};
+use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
+use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, recvmsg};
 use std::io::{self, IoSlice, IoSliceMut};
+use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 /// The most descriptors in one packet.
@@ -19,7 +20,7 @@ pub(crate) struct Packet {
 
 /// Takes ownership of a descriptor that a system call has just made for the caller.
 pub(crate) fn adopt(raw: RawFd) -> OwnedFd {
-    // SAFETY: callers pass a number that `accept4`, `recvmsg` or `getsockopt` has just returned as a
+    // SAFETY: callers pass a number that `accept4` or `getsockopt` has just returned as a
     // new descriptor, which nobody else owns.
     unsafe { OwnedFd::from_raw_fd(raw) }
 }
@@ -41,32 +42,32 @@ pub(crate) fn send(socket: impl AsFd, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> i
 }
 
 /// Receives one packet of at most `limit` bytes. No bytes: the other side has closed.
+///
+/// A packet may bring more descriptors than fit, or than this process has room for; the kernel then
+/// hands over some of them and says so. Those are taken, too, and closed with the packet: nix gives
+/// no way to them, so that they would stay open for ever.
 pub(crate) fn receive(socket: impl AsFd, limit: usize) -> io::Result<Packet> {
     let mut bytes = vec![0u8; limit];
-    let mut space = cmsg_space!([RawFd; MAX_FDS]);
-    let flags = MsgFlags::MSG_CMSG_CLOEXEC;
-    let (len, fds, truncated) = loop {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_FDS))];
+    // Whatever is not taken out of it is closed when it goes.
+    let mut control = RecvAncillaryBuffer::new(&mut space);
+    let received = loop {
         let mut parts = [IoSliceMut::new(&mut bytes)];
-        let fd = socket.as_fd().as_raw_fd();
-        match recvmsg::<()>(fd, &mut parts, Some(&mut space), flags) {
-            Ok(message) => {
-                let mut fds = Vec::new();
-                let whole = message.cmsgs().map(|all| {
-                    for one in all {
-                        if let ControlMessageOwned::ScmRights(raw) = one {
-                            fds.extend(raw.into_iter().map(adopt));
-                        }
-                    }
-                });
-                let cut = message.flags.intersects(MsgFlags::MSG_TRUNC | MsgFlags::MSG_CTRUNC);
-                break (message.bytes, fds, cut || whole.is_err());
-            }
-            Err(nix::errno::Errno::EINTR) => {}
-            Err(errno) => return Err(errno.into()),
+        match recvmsg(&socket, &mut parts, &mut control, RecvFlags::CMSG_CLOEXEC) {
+            Err(rustix::io::Errno::INTR) => {}
+            other => break other?,
         }
     };
-    bytes.truncate(len);
-    Ok(Packet { bytes, fds, truncated })
+    let mut fds = Vec::new();
+    for message in control.drain() {
+        if let RecvAncillaryMessage::ScmRights(more) = message {
+            fds.extend(more);
+        }
+    }
+    let cut = received.flags.intersects(ReturnFlags::TRUNC | ReturnFlags::CTRUNC);
+    bytes.truncate(received.bytes);
+    // The space is rounded up, so that there may be one more than it was made for.
+    Ok(Packet { bytes, truncated: cut || fds.len() > MAX_FDS, fds })
 }
 
 /// The pidfd of the process at the other end, by `SO_PEERPIDFD`.
