@@ -1,0 +1,42 @@
+//! What the tests with real processes share: connected peers, and looks into `/proc`.
+#![allow(dead_code, reason = "each test program uses its part")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, unreachable_pub)]
+
+use bgw_core::control::ControlSocket;
+use process_test::{Child, Pid, fork_child, wait_until};
+use std::time::{Duration, Instant};
+
+/// How long a condition may take before a test gives up. Far more than it needs.
+pub const LIMIT: Duration = Duration::from_secs(30);
+
+pub fn deadline() -> Option<Instant> {
+    Some(Instant::now() + LIMIT)
+}
+
+/// A process that has connected to this one and does `run`, and this side of the connection, as the
+/// postmaster has it: calls on it never wait.
+pub fn peer(run: impl FnOnce(ControlSocket)) -> (ControlSocket, Child) {
+    let path = std::env::temp_dir().join("control");
+    let listener = ControlSocket::listen(&path).unwrap();
+    let child = fork_child(|| run(ControlSocket::connect(&path).unwrap()));
+    let mut accepted = None;
+    wait_until("the peer has connected", LIMIT, || {
+        accepted = listener.accept_nonblocking().unwrap();
+        accepted.is_some()
+    });
+    std::fs::remove_file(path).unwrap();
+    (accepted.unwrap(), child)
+}
+
+/// How many descriptors this process has open.
+pub fn descriptors() -> usize {
+    std::fs::read_dir("/proc/self/fd").unwrap().count()
+}
+
+/// Waits until the process sleeps, as its state letter in `/proc` says.
+pub fn wait_until_asleep(pid: Pid) {
+    wait_until(&format!("process {pid} sleeps"), LIMIT, || {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+        stat.rsplit(") ").next().is_some_and(|rest| rest.starts_with('S'))
+    });
+}
