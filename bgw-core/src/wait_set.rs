@@ -125,6 +125,10 @@ pub fn wait(
     } else {
         None
     };
+    // What the last wait found is no answer to this one, which a signal may end before it has looked.
+    for socket in sockets.iter_mut() {
+        socket.ready = WaitEvents::empty();
+    }
     loop {
         let mut ready = happened(attachment, latch, deadline, interrupts);
         if !sockets.is_empty() {
