@@ -260,7 +260,8 @@ fn a_peer_that_ends_is_closed_after_its_last_message() {
     }
 }
 
-/// Killed between its question and the answer. The default for SIGPIPE would end this process.
+/// Killed between its question and the answer. The default for SIGPIPE would end this process; a
+/// packet socket raises none of its own accord, a stream would without `MSG_NOSIGNAL`.
 fn a_peer_that_was_killed_raises_no_signal() {
     // SAFETY: the default disposition runs no code of this process.
     unsafe { signal(Signal::SIGPIPE, SigHandler::SigDfl) }.unwrap();
