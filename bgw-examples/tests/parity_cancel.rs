@@ -21,6 +21,7 @@ fn main() -> ExitCode {
     process_test::main(tests![
         b62_sigint_cancels_the_statement_alone_on_sqlite,
         b62_sigint_cancels_the_statement_alone_on_postgres,
+        b62_sigint_ends_a_wait_for_another_writer,
         b62_a_cancel_that_overtakes_its_statement_is_repeated,
         b62_many_cancels_hit_their_statement_or_none_and_leak_nothing,
         b54_b62_sigterm_cuts_a_statement_short_on_sqlite,
@@ -69,6 +70,34 @@ fn b62_sigint_cancels_the_statement_alone_on_sqlite() {
 
 fn b62_sigint_cancels_the_statement_alone_on_postgres() {
     cancels(&postgres());
+}
+
+/// A file has one writer at a time. Would fail if the worker waited for the other one until it gives up.
+fn b62_sigint_ends_a_wait_for_another_writer() {
+    let database = sqlite();
+    sql(&database, &["CREATE TABLE t (v integer)"]);
+    let target = Target::of(&database);
+    let family = family("cancel", move |worker| {
+        worker.unblock_signals()?;
+        target.connect(worker)?;
+        write_note("connected", "")?;
+        read_note("locked");
+        write_note("running", "")?;
+        let canceled = worker.transaction(|tx| tx.execute("INSERT INTO t VALUES (1)", &[]));
+        Ok(write_note("canceled", &refusal(canceled.map(drop)))?)
+    });
+    let pid = started(&start(&family, "cancel", RestartPolicy::Never));
+    read_note("connected");
+    let mut writer = database.client().unwrap();
+    writer.execute("BEGIN IMMEDIATE").unwrap();
+    write_note("locked", "").unwrap();
+    read_note("running");
+    wait_until("the worker waits", PATIENCE, || status(raw(pid), "State:").starts_with('S'));
+    kill(pid, Signal::SIGINT);
+    assert_eq!(read_note("canceled"), "canceled");
+    writer.execute("ROLLBACK").unwrap();
+    assert_eq!(number(&database, "SELECT count(*) FROM t"), 0);
+    family.end();
 }
 
 /// The line of a process's status that begins with `name`.

@@ -8,20 +8,37 @@ use super::{ConnectError, Value, must_stop};
 use crate::worker::WorkerError;
 use rusqlite::types::{ToSqlOutput, ValueRef};
 use rusqlite::{ErrorCode, ToSql, Transaction, TransactionBehavior};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-/// How long a begin waits for another writer of the same file.
-const BUSY: Duration = Duration::from_secs(30);
+/// How often a begin tries again while another writer holds the file: for about 30 seconds.
+const TRIES: i32 = 600;
+/// The longest pause between two tries, in milliseconds.
+const LONGEST_PAUSE: u64 = 50;
 /// How many steps of the virtual machine run between two looks at the signals.
 const STEPS: i32 = 1000;
+
+/// Whether SIGTERM cuts a statement short, as the running transaction has it. A worker has one
+/// connection, and SQLite calls back to plain functions.
+static CUT_BY_TERMINATE: AtomicBool = AtomicBool::new(false);
 
 #[derive(Debug)]
 pub(super) struct Sqlite {
     connection: rusqlite::Connection,
-    /// Whether SIGTERM cuts a statement short.
-    cut_by_terminate: Arc<AtomicBool>,
+}
+
+fn cut_short() -> bool {
+    must_stop(CUT_BY_TERMINATE.load(Ordering::Relaxed))
+}
+
+/// Another process writes to the file: try again? SQLite knows no better way to wait for it.
+fn try_again(tries: i32) -> bool {
+    if cut_short() || tries >= TRIES {
+        return false;
+    }
+    let pause = u64::from(tries.unsigned_abs()) + 1;
+    std::thread::sleep(Duration::from_millis(pause.min(LONGEST_PAUSE)));
+    true
 }
 
 impl Sqlite {
@@ -35,16 +52,13 @@ impl Sqlite {
             None => rusqlite::Connection::open_in_memory(),
         }
         .map_err(failed)?;
-        connection.busy_timeout(BUSY).map_err(failed)?;
-        let cut_by_terminate = Arc::new(AtomicBool::new(false));
-        let cut = Arc::clone(&cut_by_terminate);
-        let must_stop = move || must_stop(cut.load(Ordering::Relaxed));
-        connection.progress_handler(STEPS, Some(must_stop)).map_err(failed)?;
-        Ok(Self { connection, cut_by_terminate })
+        connection.busy_handler(Some(try_again)).map_err(failed)?;
+        connection.progress_handler(STEPS, Some(cut_short)).map_err(failed)?;
+        Ok(Self { connection })
     }
 
     pub(super) fn begin(&mut self, cut_by_terminate: bool) -> Result<Transaction<'_>, WorkerError> {
-        self.cut_by_terminate.store(cut_by_terminate, Ordering::Relaxed);
+        CUT_BY_TERMINATE.store(cut_by_terminate, Ordering::Relaxed);
         self.connection
             .transaction_with_behavior(TransactionBehavior::Immediate)
             .map_err(|error| failed("BEGIN IMMEDIATE", error))
@@ -92,10 +106,11 @@ fn rows(
 }
 
 fn failed(statement: &str, error: rusqlite::Error) -> WorkerError {
-    let error = if error.sqlite_error_code() == Some(ErrorCode::OperationInterrupted) {
-        ConnectError::Interrupted
-    } else {
-        ConnectError::Statement { statement: statement.to_owned(), source: Box::new(error) }
+    let error = match error.sqlite_error_code() {
+        Some(ErrorCode::OperationInterrupted) => ConnectError::Interrupted,
+        // The wait for the other writer was cut short.
+        Some(ErrorCode::DatabaseBusy) if cut_short() => ConnectError::Interrupted,
+        _ => ConnectError::Statement { statement: statement.to_owned(), source: Box::new(error) },
     };
     error.into()
 }
