@@ -94,7 +94,11 @@ impl ThrowawayCluster {
         let data = folder.path().join("data");
         let mut initdb = as_user(&programs.join("initdb"), user.as_ref(), folder.path());
         initdb.args(["--no-sync", "--no-locale", "-E", "UTF8", "-A", "trust", "-U", SUPERUSER]);
-        let output = initdb.arg("-D").arg(&data).output().map_err(failed("starting initdb"))?;
+        let output = initdb
+            .arg("-D")
+            .arg(&data)
+            .output()
+            .map_err(failed("running initdb by setpriv, of util-linux,"))?;
         if !output.status.success() {
             let said = [output.stdout, output.stderr].concat();
             return Err(failed("initdb")(String::from_utf8_lossy(&said)));
@@ -115,7 +119,8 @@ impl ThrowawayCluster {
         ] {
             server.args(["-c", setting]);
         }
-        let server = server.spawn().map_err(failed("starting postgres"))?;
+        let server =
+            server.spawn().map_err(failed("running postgres by setpriv, of util-linux,"))?;
         let mut cluster = Self { server, folder };
         cluster.wait_until_it_answers()?;
         Ok(cluster)

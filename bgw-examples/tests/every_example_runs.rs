@@ -15,6 +15,7 @@ fn main() -> ExitCode {
     let test = |name, run| Test::new(name, run).watchdog(Duration::from_secs(120));
     process_test::main(vec![
         test("the_demo_ends_ok", demo),
+        test("the_demo_ends_ok_on_postgres", demo_on_postgres),
         test("prefork_goes_on_serving_when_a_worker_is_killed", prefork),
         test("s01_s02_worker_spi_folds_reloads_lists_and_stops", worker_spi),
     ])
@@ -30,6 +31,16 @@ fn run(command: &mut Command) -> Output {
 
 fn demo() {
     let output = run(Command::new(env!("CARGO_BIN_EXE_demo")).args(["--seconds", "3"]));
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(text.lines().last().unwrap().starts_with("demo: ok"), "{text}");
+}
+
+fn demo_on_postgres() {
+    if let Err(missing) = bgw_examples::throwaway_cluster::programs() {
+        process_test::skip(missing.to_string());
+    }
+    let arguments = ["--seconds", "3", "--database", "postgres"];
+    let output = run(Command::new(env!("CARGO_BIN_EXE_demo")).args(arguments));
     let text = String::from_utf8(output.stdout).unwrap();
     assert!(text.lines().last().unwrap().starts_with("demo: ok"), "{text}");
 }
