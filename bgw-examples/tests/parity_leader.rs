@@ -196,6 +196,8 @@ fn s08_an_error_in_a_helper_reaches_the_leader_on_postgres() {
 fn dies(database: &Database) {
     let (family, leader) = led(database, 2, HANGS);
     let pid = started(&leader);
+    // Both are registered, and one works.
+    read_note("helpers");
     read_note("hanging");
     let helpers: Vec<Pid> = family
         .backend
