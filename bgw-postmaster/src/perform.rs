@@ -17,6 +17,7 @@ use bgw_core::sys::pidfd;
 use bgw_core::{ExitReport, Pid, WorkerHandle};
 use rustix::process::Signal;
 use shmem_slots::{Key, Snapshot};
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -237,20 +238,43 @@ impl Server {
         let area = Area::new(&self.slots);
         area.set_incarnation(area.incarnation().wrapping_add(2) | 1);
         fault::point("reset:new_life");
-        if let Err(error) = self.slots.reset_all() {
+        // The slots of workers that come again are never free: nobody else is to get them.
+        let comes_again = |index| self.cluster.registry.at(index).is_some();
+        // Workers whose end was asked for when this had begun already do not come again.
+        let mut ended: HashSet<Key> = HashSet::new();
+        let slots = Arc::clone(&self.slots);
+        let kept = slots.reset_all_but(self.pid.get(), comes_again, |key, word| {
+            if word.flags() & flag::TERMINATE != 0 {
+                ended.insert(key);
+            }
+        });
+        let kept = kept.unwrap_or_else(|error| {
             tracing::error!("resetting the slots failed: {error}");
-        }
+            Vec::new()
+        });
+        ended.extend(self.pending.iter().filter_map(|event| match event {
+            Event::TerminateAsked(key) => Some(*key),
+            _ => None,
+        }));
         fault::point("reset:freed");
         area.set_general_slots(self.general_slots);
         area.set_phase(self.cluster.phase());
         area.count_change();
-        let (slots, owner, general) = (Arc::clone(&self.slots), self.pid, self.general_slots);
+        let mut kept: HashMap<u32, _> =
+            kept.into_iter().map(|claim| (claim.key().index, claim)).collect();
+        let (owner, general) = (self.pid, self.general_slots);
         let mut actions = Vec::new();
         self.cluster.rebuild(
             |entry| {
-                // Workers of the parallel class never restart, so none is among them.
+                let claim = kept.remove(&entry.key.index);
+                if ended.contains(&entry.key) {
+                    return None;
+                }
                 fault::point("reset:before_place");
-                let mut claim = slots.claim_in(0..general, owner.get()).ok()?;
+                // Its own slot, unless that one's generations are used up. Workers of the parallel
+                // class never restart, so none is among them.
+                let claim = claim.or_else(|| slots.claim_in(0..general, owner.get()).ok());
+                let mut claim = claim?;
                 claim.write(&WorkerRecord::encode(&entry.worker, owner)).ok()?;
                 claim.publish(0).ok()
             },

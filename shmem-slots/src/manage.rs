@@ -11,7 +11,7 @@ use crate::fault;
 use crate::futex;
 use crate::memory::Memory;
 use crate::primitive::Ordering;
-use crate::slots::{Slots, swap};
+use crate::slots::{Claim, Slots, swap};
 use crate::word::{Key, MAX_FLAGS, MAX_GENERATION, Snapshot, State};
 use bytemuck::Pod;
 use crossbeam_utils::Backoff;
@@ -170,34 +170,74 @@ impl<T: Pod, R: Pod, M: Memory> Slots<T, R, M> {
     /// # Errors
     /// A region that cannot be written.
     pub fn reset_all(&self) -> Result<(), ManageError> {
-        self.writable()?;
-        self.changed_hints().clear_all();
-        for index in 0..self.capacity() {
-            self.vacate(index);
-            self.report_count(index).store(0, Ordering::Release);
-            futex::wake_all(self.word(index));
-        }
-        self.free_hints().set_all();
-        Ok(())
+        self.reset_all_but(0, |_| false, |_, _| ()).map(drop)
     }
 
-    /// Frees slot `index` with a generation that no key so far has. A swap, not a store: if somebody
-    /// claimed and published between the look and the swap, his key has the very generation that
-    /// was about to be written, so another one is written. Bounded; each further try needs another
-    /// claim in between.
-    fn vacate(&self, index: u32) {
+    /// As [`Slots::reset_all`], but slots of which `keep` says true are claimed for `owner` in the same
+    /// swap, also with a new generation, so that nobody else gets them in between. One whose
+    /// generations are used up is not among the claims.
+    ///
+    /// `gone` is called with each published word that was replaced: a flag that somebody set in the last
+    /// moment stands in it, or was refused as stale.
+    ///
+    /// # Errors
+    /// As [`Slots::reset_all`].
+    pub fn reset_all_but(
+        &self,
+        owner: u32,
+        mut keep: impl FnMut(u32) -> bool,
+        mut gone: impl FnMut(Key, Snapshot),
+    ) -> Result<Vec<Claim<'_, T, R, M>>, ManageError> {
+        self.writable()?;
+        self.changed_hints().clear_all();
+        let mut kept = Vec::new();
+        for index in 0..self.capacity() {
+            let owner = keep(index).then_some(owner);
+            if owner.is_some() {
+                // Marked before it is claimed, as every claim is: a sweep looks there.
+                self.changed_hints().set(index);
+            }
+            let word = self.vacate(index, owner, &mut gone);
+            self.report_count(index).store(0, Ordering::Release);
+            futex::wake_all(self.word(index));
+            if word.state() == State::Reserved {
+                kept.push(Claim::of_reserved(self, index, word));
+            }
+        }
+        self.free_hints().set_all();
+        for claim in &kept {
+            self.free_hints().clear(claim.index);
+        }
+        Ok(kept)
+    }
+
+    /// Frees slot `index`, or claims it for `owner`, with a generation that no key so far has. A swap,
+    /// not a store: if somebody claimed and published between the look and the swap, his key has the
+    /// very generation that was about to be written, so another one is written. Bounded; each further
+    /// try needs another claim in between. Returns what was written last.
+    fn vacate(
+        &self,
+        index: u32,
+        owner: Option<u32>,
+        gone: &mut impl FnMut(Key, Snapshot),
+    ) -> Snapshot {
         let word = self.word(index);
         let mut expected = Snapshot::from_bits(word.load(Ordering::Acquire));
         let mut newest = expected.generation();
         for _ in 0..VACATE_TRIES {
             let retired = expected.state() == State::Retired;
             let vacant = Snapshot::vacant(if retired { MAX_GENERATION } else { newest + 1 });
-            let before = Snapshot::from_bits(word.swap(vacant.bits(), Ordering::AcqRel)); // W1
-            if before == expected {
-                return;
+            let new = owner.and_then(|owner| vacant.reserved_by(owner)).unwrap_or(vacant);
+            let before = Snapshot::from_bits(word.swap(new.bits(), Ordering::AcqRel)); // W1
+            if before.state() == State::Published {
+                gone(Key { index, generation: before.generation() }, before);
             }
-            newest = vacant.generation().max(before.generation());
-            expected = vacant;
+            if before == expected {
+                return new;
+            }
+            newest = new.generation().max(before.generation());
+            expected = new;
         }
+        expected
     }
 }

@@ -317,6 +317,14 @@ pub struct Claim<'a, T: Pod, R: Pod, M: Memory> {
     published: bool,
 }
 
+impl<'a, T: Pod, R: Pod, M: Memory> Claim<'a, T, R, M> {
+    /// The claim whose word has just been swapped into slot `index`.
+    pub(crate) fn of_reserved(slots: &'a Slots<T, R, M>, index: u32, word: Snapshot) -> Self {
+        payload::begin_writing(); // W2
+        Self { slots, index, word, published: false }
+    }
+}
+
 impl<T: Pod, R: Pod, M: Memory> Claim<'_, T, R, M> {
     /// Which tenancy of which slot this is.
     #[must_use]

@@ -49,6 +49,7 @@ suite! {
     flags_are_added_and_marked
     dead_claims_are_swept_and_living_ones_are_not
     a_reset_frees_everything_and_makes_every_key_stale
+    a_reset_claims_what_is_to_be_kept_and_tells_what_it_replaced
     a_slot_whose_generations_are_used_up_is_retired
     keys_outside_the_array_get_answers
     cells_for_the_upper_layer_are_apart_from_the_slots
@@ -277,6 +278,38 @@ fn a_reset_frees_everything_and_makes_every_key_stale<M: Memory>(
     assert_eq!(free_slots(&slots), 70);
     let again = published(&slots, 1);
     assert_eq!(drained(&slots), [again.index]);
+}
+
+/// Would fail if somebody else could claim a kept slot, if a kept one could not be swept after the death
+/// of its owner, or if a flag that was set before the reset were lost.
+fn a_reset_claims_what_is_to_be_kept_and_tells_what_it_replaced<M: Memory>(
+    make: impl Fn(&Options) -> Array<M>,
+) {
+    let slots = make(&options(4));
+    let keys: Vec<_> = (0..3).map(|value| published(&slots, value)).collect();
+    slots.set_flags(keys[2], 1).unwrap();
+    let mut gone = Vec::new();
+    let kept =
+        slots.reset_all_but(7, |index| index != 1, |key, word| gone.push((key, word.flags())));
+    let kept = kept.unwrap();
+    assert_eq!(gone, [(keys[0], 0), (keys[1], 0), (keys[2], 1)]);
+    assert_eq!(kept.iter().map(|claim| claim.key().index).collect::<Vec<_>>(), [0, 2, 3]);
+    let other = slots.claim(1).unwrap();
+    assert_eq!(other.key().index, 1, "the only one that is free");
+    assert!(slots.claim(1).is_err());
+    let mut kept = kept.into_iter();
+    let mut first = kept.next().unwrap();
+    first.write(&request(5)).unwrap();
+    let first = first.publish(0).unwrap();
+    assert!(first.generation > keys[0].generation);
+    assert_eq!(slots.read(first), Ok(request(5)));
+    drop(kept.next());
+    assert_eq!(slots.claim(1).unwrap().key().index, 2, "given back");
+    mem::forget(kept);
+    assert_eq!(slots.sweep(|owner| owner == 7), 1);
+    drop(other);
+    assert_eq!(free_slots(&slots), 3);
+    assert!(make(&options(2)).reset_all_but(0, |_| true, |_, _| ()).unwrap().is_empty());
 }
 
 fn a_slot_whose_generations_are_used_up_is_retired<M: Memory>(make: impl Fn(&Options) -> Array<M>) {

@@ -105,7 +105,8 @@ impl Cluster {
     }
 
     /// The end of a reset: the slots are new, and `place` gives each surviving worker its slot
-    /// (`None`: there is none, which only a scribbled region can cause; the worker is dropped).
+    /// (`None`: the worker is dropped, since its end was asked for meanwhile, or since there is no
+    /// slot any more: its own one's generations are used up, or somebody scribbled).
     /// The phases run again from the beginning.
     pub fn rebuild(&mut self, mut place: impl FnMut(&Entry) -> Option<Key>, out: &mut Vec<Action>) {
         self.crashed = false;
@@ -119,6 +120,8 @@ impl Cluster {
                 entry.started_before = old.started_before;
                 self.registry.insert(entry);
                 self.enqueue(key);
+            } else {
+                out.push(Action::Log(Note::Unregistering(old.worker)));
             }
         }
         out.push(Action::PublishPhase(self.phase));
