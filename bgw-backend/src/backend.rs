@@ -149,7 +149,6 @@ impl Backend {
             return Err(Error::PostmasterDied { pid: self.family.postmaster() });
         }
         let record = WorkerRecord::encode(worker, self.family.owner());
-        let incarnation = self.family.area().incarnation();
         let slots = self.family.slots();
         let parallel = worker.is_parallel();
         let class = self.family.area().slots_of(parallel);
@@ -159,6 +158,9 @@ impl Backend {
         let key = claim.publish(0).map_err(|_| Error::Reset)?;
         // From here on the worker is registered: the postmaster takes it in even if we die now.
         self.family.ring().map_err(Error::Doorbell)?;
+        // Looked at last: of a reset in between the generation tells. The other way round, a worker of
+        // the new life would get a handle of the old one.
+        let incarnation = self.family.area().incarnation();
         let id = WorkerHandle::new(key.index, key.generation, incarnation);
         Ok(Handle::new(Arc::clone(&self.family), id))
     }
@@ -244,13 +246,13 @@ impl Backend {
     pub fn workers(&self) -> Vec<WorkerInfo> {
         let slots = self.family.slots();
         let area = self.family.area();
-        let incarnation = area.incarnation();
         let published = slots.occupied().filter(|(_, word)| word.state() == State::Published);
         published
             .filter_map(|(index, word)| {
                 let key = Key { index, generation: word.generation() };
                 let worker = slots.read(key).ok()?.decode().ok()?;
-                let id = WorkerHandle::new(index, word.generation(), incarnation);
+                // After the word, as in `register`.
+                let id = WorkerHandle::new(index, word.generation(), area.incarnation());
                 let status = self.handle(id).status();
                 let running = matches!(status, WorkerStatus::Started(_));
                 Some(WorkerInfo {
