@@ -1,6 +1,5 @@
 //! The promise: a postmaster that dies between any two steps takes its workers with it and leaves no
-//! waiter asleep, and what waiters are told is the truth; one that is stopped there loses nothing; a
-//! crash in a crash reset is part of it.
+//! waiter asleep, and what waiters are told is the truth; one that is stopped there loses nothing.
 //!
 //! The points are not chosen here: every one of the postmaster's is armed, and one that is never
 //! reached fails the test.
@@ -9,37 +8,31 @@
 mod support;
 
 use bgw_backend::{
-    AttachError, Backend, BackgroundWorker, Error, ExitCause, Handle, NotStarted, Pid,
-    RestartPolicy, ShutdownMode, WorkerInfo, WorkerStatus,
+    AttachError, Backend, BackgroundWorker, ExitCause, NotStarted, Pid, RestartPolicy,
+    ShutdownMode, WorkerStatus,
 };
 use bgw_postmaster::{BuildError, Postmaster};
 use process_test::{Signal, Test, fork_child, tests, wait_until};
 use std::process::ExitCode;
 use std::time::Duration;
 use support::fault::{
-    AT_ONCE, CAPACITY, Waiter, a_new_postmaster_takes_over, arm, descriptors, family, family_with,
+    AT_ONCE, Waiter, a_new_postmaster_takes_over, arm, descriptors, family, family_with,
     in_postmaster, in_workers, lies_in_worker, nothing_leaked, unregistered, wait_for_state,
 };
 use support::{
-    Family, Log, PATIENCE, alive, functions, kill, note_path, read_note, ready, shared, simple,
-    started, worker, write_note,
+    Family, PATIENCE, alive, functions, kill, note_path, read_note, ready, shared, simple, started,
+    worker, write_note,
 };
 
 fn main() -> ExitCode {
     let long = Duration::from_secs(240);
     let mut tests = tests![
         r03_terminated_before_the_pick_up_it_never_runs_and_the_waiter_is_told,
-        b38_r14_a_crash_during_the_reset_is_part_of_the_same_reset,
         every_point_of_the_postmaster_is_met_here,
     ];
     tests.extend(
         [
             Test::new("r13_a_worker_at_any_step_of_its_start_ends_with_its_postmaster", orphans),
-            Test::new("b26_terminate_in_a_crash_reset_is_not_lost", terminate_in_a_reset),
-            Test::new(
-                "b35_in_a_reset_nobody_takes_the_slots_of_workers_that_come_again",
-                slots_are_kept,
-            ),
             Test::new("b79_killed_as_it_begins_the_postmaster_leaves_its_folder", in_its_beginning),
             Test::new("b18_b19_b70_killed_in_a_start_the_postmaster_is_missed", in_a_start),
             Test::new("b19_b70_killed_in_an_end_the_postmaster_is_missed", in_an_end),
@@ -331,84 +324,5 @@ fn r03_terminated_before_the_pick_up_it_never_runs_and_the_waiter_is_told() {
     assert!(report.requested && report.pid.is_none());
     nothing_leaked(&family, descriptors, "the pick-up");
     assert!(!support::note_path("describe").exists(), "it never ran");
-    family.end();
-}
-
-/// The worker has ended in a crash reset and is to come again when its end is asked for. Would fail if
-/// a request were lost that comes when the slots are about to be made anew.
-fn terminate_in_a_reset() {
-    // The last one: before the word of the second end, which is the last, when the request is found in
-    // the word that is replaced.
-    for (point, times) in [("reset:before", 1), ("reset:new_life", 1), ("exit:before_word", 2)] {
-        let family = family(&format!("{point}=stop@{times}"));
-        let sharing = || -> Handle { family.backend.register(&shared("sleep", AT_ONCE)).unwrap() };
-        let (crashing, ends) = (sharing(), sharing());
-        let (pid, _) = (ready(&crashing), ready(&ends));
-        kill(pid, Signal::SIGABRT);
-        wait_for_state(family.launched.pid(), 'T', point);
-        ends.terminate().unwrap();
-        kill(family.launched.pid(), Signal::SIGCONT);
-        wait_until(&format!("{point}: the other one runs"), PATIENCE, || {
-            let runs = |info: &WorkerInfo| {
-                info.ready && info.handle.incarnation() != ends.id().incarnation()
-            };
-            family.backend.workers().iter().any(runs)
-        });
-        family.backend.ping().unwrap();
-        assert_eq!(family.backend.workers().len(), 1, "{point}: it came again");
-        assert!(matches!(ends.wait_for_shutdown().unwrap(), WorkerStatus::Stopped(_)), "{point}");
-        family.end();
-    }
-}
-
-/// A program takes whatever slot is free while the slots are made anew. Would fail if it got that of a
-/// worker that is to come again.
-fn slots_are_kept() {
-    for point in ["reset:freed", "reset:before_place"] {
-        let family = family(&format!("{point}=stop"));
-        let workers: Vec<_> = (0..CAPACITY - 1)
-            .map(|_| family.backend.register(&shared("sleep", AT_ONCE)).unwrap())
-            .collect();
-        let pids: Vec<_> = workers.iter().map(ready).collect();
-        kill(pids[0], Signal::SIGABRT);
-        wait_for_state(family.launched.pid(), 'T', point);
-        let register = || family.backend.register(&simple("socket"));
-        let new = register().unwrap();
-        let refused = register().unwrap_err();
-        assert!(matches!(refused, Error::NoFreeSlot { .. }), "{point}: {refused}");
-        kill(family.launched.pid(), Signal::SIGCONT);
-        ready(&new);
-        wait_until(&format!("{point}: all run"), PATIENCE, || {
-            let workers = family.backend.workers();
-            workers.len() == CAPACITY as usize && workers.iter().all(|info| info.ready)
-        });
-        family.end();
-    }
-}
-
-/// The postmaster is stopped when it has told one worker to quit and not yet the other. Would fail if
-/// the crash in between began a second reset, or were forgotten.
-fn b38_r14_a_crash_during_the_reset_is_part_of_the_same_reset() {
-    let log = Log::start();
-    let family = family("tell:before_signal=stop@2");
-    let sharing = || -> Handle { family.backend.register(&shared("sleep", AT_ONCE)).unwrap() };
-    let handles = [sharing(), sharing(), sharing()];
-    let pids = handles.each_ref().map(ready);
-    let life = handles[0].id().incarnation();
-    kill(pids[0], Signal::SIGABRT);
-    wait_for_state(family.launched.pid(), 'T', "before the second one is told to quit");
-    kill(pids[2], Signal::SIGABRT);
-    kill(family.launched.pid(), Signal::SIGCONT);
-    wait_until("all run, anew", PATIENCE, || {
-        let workers = family.backend.workers();
-        let runs = |status| matches!(status, WorkerStatus::Started(pid) if !pids.contains(&pid));
-        workers.len() == 3 && workers.iter().all(|info| runs(info.status))
-    });
-    for info in family.backend.workers() {
-        assert_eq!(info.handle.incarnation(), life.wrapping_add(2) | 1, "one reset, no more");
-    }
-    assert_eq!(log.count("terminating all other workers"), 1, "{}", log.text());
-    assert_eq!(log.count("making the slots anew"), 1, "{}", log.text());
-    assert_eq!(log.count("was terminated by signal 6"), 2, "{}", log.text());
     family.end();
 }
