@@ -1,5 +1,6 @@
 //! `cargo xtask bench`: the criterion benches of each crate, one program after the other, since two
-//! at a time would measure each other.
+//! at a time would measure each other. With `--report`: the program `measure` of bgw-examples instead,
+//! which sets each figure beside the kernel's own limit in the same run.
 
 use crate::flags;
 use crate::sh::{self, Result};
@@ -8,6 +9,9 @@ use std::process::ExitCode;
 
 pub(crate) fn run(flags: &flags::Bench) -> Result<ExitCode> {
     let workspace = Workspace::load()?;
+    if flags.report {
+        return report(&workspace, flags);
+    }
     let packages = workspace.select(&flags.crates)?;
     let benches: Vec<(&Package, &Target)> = packages
         .iter()
@@ -44,4 +48,30 @@ pub(crate) fn run(flags: &flags::Bench) -> Result<ExitCode> {
     let folder = workspace.target.join("criterion");
     println!("\nbench: ok, {} programs ran; figures in {}", benches.len(), folder.display());
     Ok(ExitCode::SUCCESS)
+}
+
+/// The program prints its progress, the table, and `report: ok …` as its last line.
+fn report(workspace: &Workspace, flags: &flags::Bench) -> Result<ExitCode> {
+    let mut command = sh::cargo();
+    command
+        .args(["run", "--quiet", "--release", "-p", "bgw-examples", "--bin", "measure"])
+        // Not by changing the folder: the files that it writes are named from the caller's.
+        .arg("--manifest-path")
+        .arg(workspace.root.join("Cargo.toml"))
+        .arg("--");
+    if flags.quick {
+        command.arg("--quick");
+    }
+    for (name, file) in [("--json", &flags.json), ("--markdown", &flags.markdown)] {
+        if let Some(file) = file {
+            command.arg(name).arg(file);
+        }
+    }
+    if let Some(filter) = &flags.filter {
+        command.args(["--filter", filter]);
+    }
+    println!("building the measuring program; the first time takes some minutes");
+    let status = command.status().map_err(|error| format!("starting cargo failed: {error}"))?;
+    let code = status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(1);
+    Ok(ExitCode::from(code))
 }

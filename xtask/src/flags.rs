@@ -88,7 +88,16 @@ pub(crate) struct Bench {
     /// Fewer samples: rough figures in a fraction of the time
     #[arg(long)]
     pub(crate) quick: bool,
-    /// Only benches whose name contains this
+    /// Measure starts, stops, status and memory beside the kernel's own limits, as a table
+    #[arg(long, conflicts_with = "crates")]
+    pub(crate) report: bool,
+    /// With --report: write the table as JSON, too
+    #[arg(long, value_name = "FILE", requires = "report")]
+    pub(crate) json: Option<PathBuf>,
+    /// With --report: write the table as Markdown, too
+    #[arg(long, value_name = "FILE", requires = "report")]
+    pub(crate) markdown: Option<PathBuf>,
+    /// Only benches, or rows of the report, whose name contains this
     #[arg(long, value_name = "TEXT")]
     pub(crate) filter: Option<String>,
     /// Crates to measure; all that have benches when none is named

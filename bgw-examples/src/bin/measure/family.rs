@@ -1,0 +1,110 @@
+//! A postmaster to be measured, and its workers.
+
+use crate::clock::{cell, now, pin};
+use bgw_backend::{
+    Backend, BackgroundWorker, Handle, ShutdownMode, StartTime, Worker, WorkerError, WorkerStatus,
+    entry,
+};
+use bgw_postmaster::{Launched, Postmaster, PostmasterBuilder};
+use std::path::Path;
+use std::sync::atomic::Ordering;
+use tempfile::TempDir;
+
+/// Any failure, with a text for the user.
+pub(crate) type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
+
+/// Where a worker stamps its first line.
+pub(crate) const STAMP: usize = 0;
+
+/// A launched postmaster and its backend.
+pub(crate) struct Family {
+    pub(crate) launched: Launched,
+    pub(crate) backend: Backend,
+    folder: TempDir,
+}
+
+fn sleeper(worker: &mut Worker) -> std::result::Result<(), WorkerError> {
+    cell(STAMP).store(now(), Ordering::Release);
+    worker.handle_terminate();
+    worker.unblock_signals()?;
+    worker.ready();
+    while !worker.should_stop() {
+        worker.sleep(None)?;
+    }
+    Ok(())
+}
+
+impl Family {
+    pub(crate) fn launch(slots: u32, spares: usize) -> Result<Self> {
+        Self::with(Postmaster::builder().max_workers(slots).warm_spares(spares))
+    }
+
+    /// Starts only workers that may run in the first phase.
+    pub(crate) fn launch_held(slots: u32) -> Result<Self> {
+        let phase = StartTime::PostmasterStart;
+        Self::with(Postmaster::builder().max_workers(slots).initial_phase(phase))
+    }
+
+    fn with(builder: PostmasterBuilder) -> Result<Self> {
+        let folder = TempDir::new()?;
+        let mut launched = builder
+            .runtime_dir(folder.path())
+            .function("sleeper", entry(sleeper))
+            .function("quick", |_| Ok(()))
+            .build()?
+            .launch()?;
+        let backend = Backend::over(launched.take_control().ok_or("no control socket")?)?;
+        Ok(Self { launched, backend, folder })
+    }
+
+    /// Where other programs attach.
+    pub(crate) fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// Pins the postmaster (and what it forks from now on).
+    pub(crate) fn pin(&self, core: Option<usize>) -> Result<()> {
+        Ok(pin(self.launched.pid().as_raw(), core)?)
+    }
+
+    pub(crate) fn register(&self, worker: &BackgroundWorker) -> Result<Handle> {
+        Ok(self.backend.register(worker)?)
+    }
+
+    pub(crate) fn end(self) -> Result<()> {
+        self.backend.shutdown(ShutdownMode::Fast)?;
+        self.launched.wait()?;
+        Ok(())
+    }
+}
+
+/// A worker that stamps its first line and sleeps.
+pub(crate) fn sleeping() -> Result<BackgroundWorker> {
+    let worker = BackgroundWorker::builder("sleeper").function("sleeper");
+    Ok(worker.start_time(StartTime::PostmasterStart).build()?)
+}
+
+/// A worker that waits for a phase that is not reached.
+pub(crate) fn held() -> Result<BackgroundWorker> {
+    Ok(BackgroundWorker::builder("held").function("sleeper").build()?)
+}
+
+/// A worker that ends at once.
+pub(crate) fn quick() -> Result<BackgroundWorker> {
+    Ok(BackgroundWorker::builder("quick").function("quick").build()?)
+}
+
+pub(crate) fn started(handle: &Handle) -> Result<()> {
+    match handle.wait_for_startup()? {
+        WorkerStatus::Started(_) => Ok(()),
+        other => Err(format!("a worker should run, and is: {other}").into()),
+    }
+}
+
+pub(crate) fn stop(handle: &Handle) -> Result<()> {
+    handle.terminate()?;
+    match handle.wait_for_shutdown()? {
+        WorkerStatus::Stopped(_) => Ok(()),
+        other => Err(format!("a worker should have ended, and is: {other}").into()),
+    }
+}

@@ -1,0 +1,114 @@
+//! What the kernel itself allows, measured in this very run: bare forks and futex wake-ups by a process
+//! that was forked from this program as the postmaster was, and so has the same memory.
+//!
+//! The process does one thing at a time, as it is told through shared cells.
+
+use crate::clock::{cell, now, pin};
+use crate::family::Result;
+use crate::sys;
+use nix::sys::signal::{Signal, kill};
+use nix::sys::wait::waitpid;
+use nix::unistd::Pid;
+use shmem_slots::futex::{Half, Watch};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+const ORDER: usize = 8;
+const ANSWER: usize = 9;
+const FIRST: usize = 10;
+const FORKED: usize = 11;
+
+/// In an order's number: fork a child. Otherwise: wake up.
+const FORK: u64 = 1;
+
+/// A process that stands for the kernel alone.
+pub(crate) struct Bare {
+    pid: Pid,
+    orders: u64,
+}
+
+fn wait_while(cell: &'static AtomicU64, seen: u64) {
+    while cell.load(Ordering::Acquire) == seen {
+        let watch = Watch { cell, half: Half::Low, seen: seen as u32 };
+        // A failing wait is tried again: the loop is a slower wait.
+        let _ = shmem_slots::futex::wait_any(&[watch], None);
+    }
+}
+
+fn tell(cell: &'static AtomicU64, value: u64) {
+    cell.store(value, Ordering::Release);
+    shmem_slots::futex::wake_all(cell);
+}
+
+/// What an order took, in nanoseconds.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Took {
+    /// From the order to the first instruction of the process that was forked or woken.
+    pub(crate) from_order: f64,
+    /// From the call of `fork` alone.
+    pub(crate) from_fork: f64,
+}
+
+impl Bare {
+    pub(crate) fn launch() -> Result<Self> {
+        for number in [ORDER, ANSWER, FIRST, FORKED] {
+            cell(number).store(0, Ordering::Release);
+        }
+        let pid = sys::child(|| {
+            let mut done = 0;
+            loop {
+                wait_while(cell(ORDER), done);
+                done = cell(ORDER).load(Ordering::Acquire);
+                cell(FORKED).store(now(), Ordering::Release);
+                if done & FORK != 0 {
+                    let forked = sys::child(|| cell(FIRST).store(now(), Ordering::Release));
+                    if let Ok(child) = forked {
+                        let _ = waitpid(child, None);
+                    }
+                } else {
+                    cell(FIRST).store(now(), Ordering::Release);
+                }
+                tell(cell(ANSWER), done);
+            }
+        })?;
+        Ok(Self { pid, orders: 0 })
+    }
+
+    pub(crate) fn pin(&self, core: Option<usize>) -> Result<()> {
+        Ok(pin(self.pid.as_raw(), core)?)
+    }
+
+    fn order(&mut self, what: u64) -> Took {
+        self.orders += 2;
+        let order = self.orders | what;
+        let begin = now();
+        tell(cell(ORDER), order);
+        loop {
+            let answer = cell(ANSWER).load(Ordering::Acquire);
+            if answer == order {
+                break;
+            }
+            wait_while(cell(ANSWER), answer);
+        }
+        let first = cell(FIRST).load(Ordering::Acquire);
+        let forked = cell(FORKED).load(Ordering::Acquire);
+        Took { from_order: (first - begin) as f64, from_fork: (first - forked) as f64 }
+    }
+
+    /// Has a sleeping process fork a child that ends at once.
+    pub(crate) fn fork(&mut self) -> Took {
+        self.order(FORK)
+    }
+
+    /// Wakes a process that sleeps on a futex.
+    pub(crate) fn wake(&mut self) -> Took {
+        self.order(0)
+    }
+}
+
+impl Drop for Bare {
+    fn drop(&mut self) {
+        if kill(self.pid, Signal::SIGKILL).is_ok() {
+            let _ = waitpid(self.pid, None);
+        }
+    }
+}

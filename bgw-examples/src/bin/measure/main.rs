@@ -1,0 +1,81 @@
+//! Measures what the facility is for (asking, starting, stopping, many at once), each figure beside
+//! the kernel's own limit, taken in the same run by the same means.
+//!
+//! Samples of ours and of the limit alternate, so that a machine that becomes slower becomes slower for
+//! both. Ratios matter; absolute figures are the machine's. Nothing here is asserted: it is a report.
+//! Started by `cargo xtask bench --report`.
+
+mod asking;
+mod clock;
+mod family;
+mod footprint;
+mod limits;
+mod many;
+mod report;
+mod starting;
+mod sys;
+
+use clap::Parser;
+use family::Result;
+use report::Report;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// Measures starts, stops, status and memory beside the kernel's own limits.
+#[derive(Debug, Parser)]
+pub(crate) struct Arguments {
+    /// Fewer samples: rough figures in a fraction of the time
+    #[arg(long)]
+    quick: bool,
+    /// Write the report as Markdown, too
+    #[arg(long, value_name = "FILE")]
+    markdown: Option<PathBuf>,
+    /// Write the report as JSON, too
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Only rows whose name contains this
+    #[arg(long, value_name = "TEXT")]
+    filter: Option<String>,
+}
+
+impl Arguments {
+    /// How many samples, out of how many there would be.
+    pub(crate) const fn samples(&self, full: usize) -> usize {
+        if self.quick { full.div_ceil(10) } else { full }
+    }
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    match measure(&arguments) {
+        Ok(rows) => {
+            println!("report: ok, {rows} rows");
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("report: failed: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn measure(arguments: &Arguments) -> Result<usize> {
+    let mut report = Report::new(arguments.filter.clone());
+    type Part = fn(&Arguments, &mut Report) -> Result<()>;
+    let parts: [Part; 4] = [asking::measure, starting::measure, many::measure, footprint::measure];
+    for part in parts {
+        part(arguments, &mut report)?;
+    }
+    let markdown = report.markdown();
+    println!("\n{markdown}");
+    let write = |file: &PathBuf, text: &str| {
+        std::fs::write(file, text).map_err(|error| format!("{}: {error}", file.display()))
+    };
+    if let Some(file) = &arguments.markdown {
+        write(file, &markdown)?;
+    }
+    if let Some(file) = &arguments.json {
+        write(file, &report.json())?;
+    }
+    Ok(report.len())
+}

@@ -1,0 +1,162 @@
+//! Many workers: how many a second, beside how many others, out of how many slots.
+
+use crate::Arguments;
+use crate::clock::{cell, now};
+use crate::family::{Family, Result, STAMP, quick, sleeping, started, stop};
+use crate::report::{Figure, Goal, Report, Row, Unit, nanos};
+use crate::sys;
+use bgw_backend::Handle;
+use nix::sys::wait::waitpid;
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+
+/// How many live workers stand for "many".
+const CROWD: u32 = 2000;
+
+pub(crate) fn measure(arguments: &Arguments, report: &mut Report) -> Result<()> {
+    let _ = cell(0);
+    for in_flight in [1, 4, 32] {
+        churn(arguments, report, in_flight)?;
+    }
+    crowd(arguments, report)?;
+    slots(arguments, report)
+}
+
+/// Workers that exit at once, some at a time, beside bare children that do.
+fn churn(arguments: &Arguments, report: &mut Report, in_flight: usize) -> Result<()> {
+    let name = format!("workers that exit at once, {in_flight} in flight");
+    if !report.wants(&name) {
+        return Ok(());
+    }
+    let family = Family::launch(64, 0)?;
+    let worker = quick()?;
+    let (mut ours, mut limit) = (Vec::new(), Vec::new());
+    let count = arguments.samples(1000).max(in_flight);
+    for _ in 0..9 {
+        let begin = Instant::now();
+        let mut running: Vec<Handle> = Vec::new();
+        for _ in 0..count {
+            if running.len() == in_flight {
+                let (place, _) = bgw_backend::wait_any(&running, None)?;
+                running.swap_remove(place);
+            }
+            running.push(family.register(&worker)?);
+        }
+        bgw_backend::wait_all(&running, None)?;
+        ours.push(count as f64 / begin.elapsed().as_secs_f64());
+        limit.push(bare_churn(count, in_flight)?);
+    }
+    family.end()?;
+    report.add(Row {
+        name,
+        unit: Unit::PerSecond,
+        ours: Figure::of(ours),
+        limit: Some((Figure::of(limit), "bare fork + exit + wait")),
+        goal: Goal::ShareOfLimit(0.8),
+    });
+    Ok(())
+}
+
+/// By a process of its own, which has as little memory as the postmaster.
+fn bare_churn(count: usize, in_flight: usize) -> Result<f64> {
+    let begin = now();
+    let forker = sys::child(|| {
+        let mut running = 0;
+        for _ in 0..count {
+            if running == in_flight && waitpid(None, None).is_ok() {
+                running -= 1;
+            }
+            running += usize::from(sys::child(|| ()).is_ok());
+        }
+        while waitpid(None, None).is_ok() {}
+    })?;
+    waitpid(forker, None)?;
+    Ok(count as f64 / ((now() - begin) as f64 / 1e9))
+}
+
+/// From the registration to the worker's first line.
+fn first_line(family: &Family) -> Result<f64> {
+    let worker = sleeping()?;
+    cell(STAMP).store(0, Ordering::Release);
+    let begin = now();
+    let handle = family.register(&worker)?;
+    handle.wait_for_ready()?;
+    let took = (cell(STAMP).load(Ordering::Acquire) - begin) as f64;
+    stop(&handle)?;
+    Ok(took)
+}
+
+/// A start beside none, and beside many idle workers; and what it takes to start and stop them all.
+fn crowd(arguments: &Arguments, report: &mut Report) -> Result<()> {
+    let names = [
+        format!("start of one, {CROWD} idle workers beside it"),
+        format!("start {CROWD} workers"),
+        format!("stop {CROWD} workers"),
+    ];
+    if !names.iter().any(|name| report.wants(name)) {
+        return Ok(());
+    }
+    let [beside, start_all, stop_all] = names;
+    let (empty, full) = (Family::launch(CROWD + 64, 0)?, Family::launch(CROWD + 64, 0)?);
+    let worker = sleeping()?;
+    let begin = Instant::now();
+    let handles: Vec<Handle> = (0..CROWD).map(|_| full.register(&worker)).collect::<Result<_>>()?;
+    handles.iter().try_for_each(started)?;
+    let started_all = begin.elapsed();
+    for handle in &handles {
+        handle.wait_for_ready()?;
+    }
+    let (mut alone, mut crowded) = (Vec::new(), Vec::new());
+    for _ in 0..arguments.samples(300) {
+        alone.push(first_line(&empty)?);
+        crowded.push(first_line(&full)?);
+    }
+    report.add(Row {
+        name: beside,
+        unit: Unit::Nanoseconds,
+        ours: Figure::of(crowded),
+        limit: Some((Figure::of(alone), "beside none")),
+        goal: Goal::TimesLimit(1.1),
+    });
+    let begin = Instant::now();
+    handles.iter().try_for_each(|handle| handle.terminate())?;
+    bgw_backend::wait_all(&handles, None)?;
+    let stopped_all = begin.elapsed();
+    for (name, took, goal) in
+        [(start_all, started_all, 1.1e9 / 8.0), (stop_all, stopped_all, 1.1e9 / 8.0)]
+    {
+        report.add(Row {
+            name,
+            unit: Unit::Nanoseconds,
+            ours: Figure::one(nanos(took)),
+            limit: None,
+            goal: Goal::AtMost(goal),
+        });
+    }
+    empty.end()?;
+    full.end()
+}
+
+/// The same start out of a small and a large array.
+fn slots(arguments: &Arguments, report: &mut Report) -> Result<()> {
+    let name = "start of one, 65,536 slots against 8";
+    if !report.wants(name) {
+        return Ok(());
+    }
+    let (small, large) = (Family::launch(8, 0)?, Family::launch(65_536, 0)?);
+    let (mut few, mut many) = (Vec::new(), Vec::new());
+    for _ in 0..arguments.samples(500) {
+        few.push(first_line(&small)?);
+        many.push(first_line(&large)?);
+    }
+    small.end()?;
+    large.end()?;
+    report.add(Row {
+        name: name.to_owned(),
+        unit: Unit::Nanoseconds,
+        ours: Figure::of(many),
+        limit: Some((Figure::of(few), "8 slots")),
+        goal: Goal::TimesLimit(1.03),
+    });
+    Ok(())
+}

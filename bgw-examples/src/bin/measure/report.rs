@@ -1,0 +1,256 @@
+//! Samples become rows, rows become Markdown and JSON.
+
+use std::fmt::Write;
+use std::time::Duration;
+
+/// Median and 99th percentile of samples in nanoseconds (or of whatever the row counts).
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Figure {
+    pub(crate) median: f64,
+    pub(crate) p99: f64,
+    pub(crate) samples: usize,
+}
+
+impl Figure {
+    /// Of no samples: zeros.
+    pub(crate) fn of(mut samples: Vec<f64>) -> Self {
+        samples.sort_by(f64::total_cmp);
+        let at = |share: usize| {
+            samples.get(samples.len() * share / 100).or(samples.last()).copied().unwrap_or(0.0)
+        };
+        Self { median: at(50), p99: at(99), samples: samples.len() }
+    }
+
+    /// A figure that was taken once.
+    pub(crate) fn one(value: f64) -> Self {
+        Self::of(vec![value])
+    }
+}
+
+/// How a row's numbers are to be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Unit {
+    Nanoseconds,
+    PerSecond,
+    KiB,
+    Count,
+}
+
+impl Unit {
+    fn show(self, value: f64) -> String {
+        match self {
+            Self::Nanoseconds if value < 100.0 => format!("{value:.2} ns"),
+            Self::Nanoseconds if value < 1e6 => format!("{:.1} µs", value / 1e3),
+            Self::Nanoseconds => format!("{:.1} ms", value / 1e6),
+            Self::PerSecond => format!("{value:.0}/s"),
+            Self::KiB => format!("{value:.0} KiB"),
+            Self::Count => format!("{value:.0}"),
+        }
+    }
+
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Nanoseconds => "ns",
+            Self::PerSecond => "1/s",
+            Self::KiB => "KiB",
+            Self::Count => "count",
+        }
+    }
+}
+
+/// What a row is to reach.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Goal {
+    /// At most this, in the row's unit.
+    AtMost(f64),
+    /// At most this many times the limit.
+    TimesLimit(f64),
+    /// At least this share of the limit.
+    ShareOfLimit(f64),
+    /// Shown for what it is.
+    None,
+}
+
+/// One line of the report.
+#[derive(Clone, Debug)]
+pub(crate) struct Row {
+    pub(crate) name: String,
+    pub(crate) unit: Unit,
+    pub(crate) ours: Figure,
+    /// The kernel's own, and what was measured for it.
+    pub(crate) limit: Option<(Figure, &'static str)>,
+    pub(crate) goal: Goal,
+}
+
+impl Row {
+    fn ratio(&self) -> Option<f64> {
+        let (limit, _) = self.limit.as_ref()?;
+        (limit.median > 0.0).then(|| self.ours.median / limit.median)
+    }
+
+    /// `None`: there is no goal.
+    fn reached(&self) -> Option<bool> {
+        match self.goal {
+            Goal::AtMost(most) => Some(self.ours.median <= most),
+            Goal::TimesLimit(times) => self.ratio().map(|ratio| ratio <= times),
+            Goal::ShareOfLimit(share) => self.ratio().map(|ratio| ratio >= share),
+            Goal::None => None,
+        }
+    }
+
+    fn goal_text(&self) -> String {
+        match self.goal {
+            Goal::AtMost(most) => format!("≤ {}", self.unit.show(most)),
+            Goal::TimesLimit(times) => format!("≤ {times} × limit"),
+            Goal::ShareOfLimit(share) => format!("≥ {:.0} % of limit", share * 100.0),
+            Goal::None => "–".to_owned(),
+        }
+    }
+}
+
+/// The rows so far.
+#[derive(Debug)]
+pub(crate) struct Report {
+    rows: Vec<Row>,
+    filter: Option<String>,
+}
+
+impl Report {
+    pub(crate) const fn new(filter: Option<String>) -> Self {
+        Self { rows: Vec::new(), filter }
+    }
+
+    /// Whether a row of this name is wanted. Says that it is being measured.
+    pub(crate) fn wants(&self, name: &str) -> bool {
+        let wanted = self.filter.as_ref().is_none_or(|part| name.contains(part.as_str()));
+        if wanted {
+            println!("measuring: {name}");
+        }
+        wanted
+    }
+
+    pub(crate) fn add(&mut self, row: Row) {
+        let (median, p99) = (row.unit.show(row.ours.median), row.unit.show(row.ours.p99));
+        let ratio = row.ratio().map(|ratio| format!(", {ratio:.2} × limit")).unwrap_or_default();
+        println!("           {}: {median} (p99 {p99}){ratio}", row.name);
+        self.rows.push(row);
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.rows.len()
+    }
+
+    pub(crate) fn markdown(&self) -> String {
+        let mut text = format!("{}\n\n", machine());
+        text.push_str("| what | median | p99 | limit, same run | ratio | goal | reached |\n");
+        text.push_str("|---|---|---|---|---|---|---|\n");
+        for row in &self.rows {
+            let limit = row.limit.as_ref().map_or_else(
+                || "–".to_owned(),
+                |(figure, what)| format!("{} ({what})", row.unit.show(figure.median)),
+            );
+            let ratio = row.ratio().map_or_else(|| "–".to_owned(), |ratio| format!("{ratio:.2}"));
+            let reached = match row.reached() {
+                Some(true) => "yes",
+                Some(false) => "no",
+                None => "–",
+            };
+            let _ = writeln!(
+                text,
+                "| {} | {} | {} | {limit} | {ratio} | {} | {reached} |",
+                row.name,
+                row.unit.show(row.ours.median),
+                row.unit.show(row.ours.p99),
+                row.goal_text(),
+            );
+        }
+        text
+    }
+
+    /// Written by hand: numbers and plain texts alone.
+    pub(crate) fn json(&self) -> String {
+        let rows: Vec<String> = self.rows.iter().map(entry).collect();
+        format!(
+            "{{\n  \"machine\": {:?},\n  \"rows\": [\n{}\n  ]\n}}\n",
+            machine(),
+            rows.join(",\n")
+        )
+    }
+}
+
+fn entry(row: &Row) -> String {
+    let figure = |figure: &Figure| {
+        let Figure { median, p99, samples } = figure;
+        format!("{{\"median\": {median}, \"p99\": {p99}, \"samples\": {samples}}}")
+    };
+    let limit = row.limit.as_ref().map_or_else(
+        || "null".to_owned(),
+        |(limit, what)| format!("{{\"what\": {what:?}, \"figure\": {}}}", figure(limit)),
+    );
+    let reached = row.reached().map_or_else(|| "null".to_owned(), |reached| reached.to_string());
+    format!(
+        "    {{\"name\": {:?}, \"unit\": {:?}, \"ours\": {}, \"limit\": {limit}, \"goal\": {:?}, \"reached\": {reached}}}",
+        row.name,
+        row.unit.name(),
+        figure(&row.ours),
+        row.goal_text(),
+    )
+}
+
+/// Cores, processor, kernel, load.
+fn machine() -> String {
+    let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
+    let info = read("/proc/cpuinfo");
+    let cores = info.lines().filter(|line| line.starts_with("processor")).count();
+    let model = info.lines().find_map(|line| line.strip_prefix("model name")).unwrap_or_default();
+    let model = model.trim_start_matches([' ', '\t', ':']);
+    let kernel = read("/proc/sys/kernel/osrelease");
+    let load = read("/proc/loadavg");
+    let load: Vec<&str> = load.split(' ').take(3).collect();
+    format!("{cores} cores, {model}, Linux {}, load {}", kernel.trim(), load.join(" "))
+}
+
+/// A duration as a sample.
+pub(crate) fn nanos(time: Duration) -> f64 {
+    time.as_nanos() as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Figure, Goal, Report, Row, Unit};
+
+    fn row(ours: f64, limit: f64, goal: Goal) -> Row {
+        let limit = Some((Figure::one(limit), "bare"));
+        Row { name: "a".into(), unit: Unit::Nanoseconds, ours: Figure::one(ours), limit, goal }
+    }
+
+    #[test]
+    fn figures_are_medians_and_percentiles() {
+        let figure = Figure::of((1..=1000).map(f64::from).collect());
+        assert!((figure.median - 501.0).abs() < 0.5 && (figure.p99 - 991.0).abs() < 0.5);
+        assert_eq!(Figure::of(Vec::new()).samples, 0);
+    }
+
+    #[test]
+    fn goals_are_reached_or_not() {
+        for (row, reached) in [
+            (row(10.0, 5.0, Goal::TimesLimit(2.0)), Some(true)),
+            (row(10.1, 5.0, Goal::TimesLimit(2.0)), Some(false)),
+            (row(4.0, 5.0, Goal::ShareOfLimit(0.8)), Some(true)),
+            (row(3.9, 5.0, Goal::ShareOfLimit(0.8)), Some(false)),
+            (row(3.0, 5.0, Goal::AtMost(2.9)), Some(false)),
+            (row(3.0, 5.0, Goal::None), None),
+        ] {
+            assert_eq!(row.reached(), reached, "{row:?}");
+        }
+    }
+
+    #[test]
+    fn every_row_is_in_both_forms() {
+        let mut report = Report::new(None);
+        report.add(row(1500.0, 1000.0, Goal::TimesLimit(2.0)));
+        assert!(report.markdown().contains("| a | 1.5 µs | 1.5 µs | 1.0 µs (bare) | 1.50 |"));
+        assert!(report.json().contains("\"median\": 1500"));
+        assert!(!Report::new(Some("b".into())).wants("a"));
+    }
+}

@@ -1,0 +1,104 @@
+//! One worker at a time: from the registration to its first line, to the word that it runs, and from
+//! the request to end to its end. Forked, and in a warm spare; in three placements.
+
+use crate::Arguments;
+use crate::clock::{Placement, cell, now, pin};
+use crate::family::{Family, Result, STAMP, sleeping, started, stop};
+use crate::limits::Bare;
+use crate::report::{Figure, Goal, Report, Row, Unit, nanos};
+use bgw_backend::BackgroundWorker;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+/// What one start and stop took.
+#[derive(Debug, Default)]
+struct Samples {
+    first: Vec<f64>,
+    started: Vec<f64>,
+    stopped: Vec<f64>,
+    fork: Vec<f64>,
+    wake: Vec<f64>,
+}
+
+pub(crate) fn measure(arguments: &Arguments, report: &mut Report) -> Result<()> {
+    for warm in [false, true] {
+        for placement in Placement::ALL {
+            let way = if warm { "warm spare" } else { "forked" };
+            let name = |what: &str| format!("{what}, {way}, {}", placement.name());
+            let names = [
+                name("register → first line"),
+                name("register → wait_for_startup"),
+                name("terminate → wait_for_shutdown"),
+            ];
+            if !names.iter().any(|name| report.wants(name)) {
+                continue;
+            }
+            let samples = samples(arguments, warm, placement)?;
+            add(report, names, warm, samples);
+        }
+    }
+    Ok(())
+}
+
+fn add(report: &mut Report, names: [String; 3], warm: bool, samples: Samples) {
+    let Samples { first, started, stopped, fork, wake } = samples;
+    let (fork, wake) = (Figure::of(fork), Figure::of(wake));
+    let (limit, goal, startup) = if warm {
+        ((wake, "futex hand-over"), Goal::TimesLimit(3.0), Goal::AtMost(15e3))
+    } else {
+        ((fork, "bare fork"), Goal::TimesLimit(1.4), Goal::AtMost(100e3))
+    };
+    let rows =
+        [(first, goal), (started, startup), (stopped, Goal::AtMost(100e3))].into_iter().zip(names);
+    for ((samples, goal), name) in rows {
+        let ours = Figure::of(samples);
+        report.add(Row { name, unit: Unit::Nanoseconds, ours, limit: Some(limit), goal });
+    }
+}
+
+fn samples(arguments: &Arguments, warm: bool, placement: Placement) -> Result<Samples> {
+    let _ = cell(0);
+    let mut bare = Bare::launch()?;
+    let family = Family::launch(64, if warm { 4 } else { 0 })?;
+    let (ours, theirs) = placement.cores();
+    pin(0, ours)?;
+    family.pin(theirs)?;
+    bare.pin(theirs)?;
+    // Spares that were forked before the pinning are used up first.
+    for _ in 0..8 {
+        one(&family, &sleeping()?, &mut Samples::default())?;
+    }
+    let mut samples = Samples::default();
+    let worker = sleeping()?;
+    for _ in 0..arguments.samples(400) {
+        one(&family, &worker, &mut samples)?;
+        samples.fork.push(bare.fork().from_fork);
+        pause();
+        samples.wake.push(bare.wake().from_order);
+        pause();
+    }
+    pin(0, None)?;
+    family.end()?;
+    Ok(samples)
+}
+
+/// Long enough for a spare to be replaced, and for whoever waits to sleep.
+fn pause() {
+    std::thread::sleep(Duration::from_millis(2));
+}
+
+fn one(family: &Family, worker: &BackgroundWorker, samples: &mut Samples) -> Result<()> {
+    cell(STAMP).store(0, Ordering::Release);
+    let begin = now();
+    let handle = family.register(worker)?;
+    started(&handle)?;
+    samples.started.push((now() - begin) as f64);
+    handle.wait_for_ready()?;
+    samples.first.push((cell(STAMP).load(Ordering::Acquire) - begin) as f64);
+    pause();
+    let begin = Instant::now();
+    stop(&handle)?;
+    samples.stopped.push(nanos(begin.elapsed()));
+    pause();
+    Ok(())
+}
