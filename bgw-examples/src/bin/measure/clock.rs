@@ -1,6 +1,6 @@
 //! Time, places, and cells on which processes leave their stamps.
 
-use crate::sys;
+use crate::sys::{self, Line};
 use nix::sched::{CpuSet, sched_setaffinity};
 use nix::time::{ClockId, clock_gettime};
 use nix::unistd::Pid;
@@ -13,17 +13,13 @@ pub(crate) fn now() -> u64 {
         .map_or(0, |time| time.tv_sec() as u64 * 1_000_000_000 + time.tv_nsec() as u64)
 }
 
-#[repr(align(128))]
-struct Line(AtomicU64);
-
 static PAGE: OnceLock<Option<&'static [Line; 16]>> = OnceLock::new();
 
 /// A cell that all processes of this program share, on a line of its own. The first call must come
 /// before any fork; without memory to share there is a private one.
 pub(crate) fn cell(number: usize) -> &'static AtomicU64 {
     static PRIVATE: AtomicU64 = AtomicU64::new(0);
-    // SAFETY: zeroed atomics.
-    let page = PAGE.get_or_init(|| unsafe { sys::share() });
+    let page = PAGE.get_or_init(sys::shared_lines);
     page.and_then(|page| page.get(number)).map_or(&PRIVATE, |line| &line.0)
 }
 

@@ -67,8 +67,6 @@ pub(crate) enum Goal {
     TimesLimit(f64),
     /// At least this share of the limit.
     ShareOfLimit(f64),
-    /// Shown for what it is.
-    None,
 }
 
 /// One line of the report.
@@ -88,13 +86,12 @@ impl Row {
         (limit.median > 0.0).then(|| self.ours.median / limit.median)
     }
 
-    /// `None`: there is no goal.
+    /// `None`: there is no limit to compare with.
     fn reached(&self) -> Option<bool> {
         match self.goal {
             Goal::AtMost(most) => Some(self.ours.median <= most),
             Goal::TimesLimit(times) => self.ratio().map(|ratio| ratio <= times),
             Goal::ShareOfLimit(share) => self.ratio().map(|ratio| ratio >= share),
-            Goal::None => None,
         }
     }
 
@@ -103,7 +100,6 @@ impl Row {
             Goal::AtMost(most) => format!("≤ {}", self.unit.show(most)),
             Goal::TimesLimit(times) => format!("≤ {times} × limit"),
             Goal::ShareOfLimit(share) => format!("≥ {:.0} % of limit", share * 100.0),
-            Goal::None => "–".to_owned(),
         }
     }
 }
@@ -239,7 +235,7 @@ mod tests {
             (row(4.0, 5.0, Goal::ShareOfLimit(0.8)), Some(true)),
             (row(3.9, 5.0, Goal::ShareOfLimit(0.8)), Some(false)),
             (row(3.0, 5.0, Goal::AtMost(2.9)), Some(false)),
-            (row(3.0, 5.0, Goal::None), None),
+            (row(3.0, 0.0, Goal::TimesLimit(1.0)), None),
         ] {
             assert_eq!(row.reached(), reached, "{row:?}");
         }
