@@ -3,7 +3,7 @@
 //! `bgw_core::fault`).
 
 /// All points: those of the postmaster in the order of a worker's life, then those of the worker
-/// process itself (`child:`).
+/// process itself (`child:`; `waking:` in a spare that becomes a worker).
 #[cfg(feature = "fault")]
 pub const POINTS: &[&str] = &[
     "begin:before_liveness",
@@ -17,6 +17,9 @@ pub const POINTS: &[&str] = &[
     "start:before_fork",
     "start:forked",
     "start:watched",
+    "spare:before_give",
+    "spare:given",
+    "spare:kept",
     "report:before_word",
     "report:after_word",
     "report:before_notify",
@@ -45,6 +48,9 @@ pub const POINTS: &[&str] = &[
     "child:closed",
     "child:before_death_signal",
     "child:before_title",
+    "waking:woken",
+    "waking:taken",
+    "waking:before_death_signal",
     "child:before_exec",
     "child:before_signals",
     "child:before_mark",
@@ -64,6 +70,7 @@ pub const FALLIBLE: &[&str] = &[
     "child:forked",
     "child:closed",
     "child:before_death_signal",
+    "waking:before_death_signal",
     "child:before_exec",
     "child:before_signals",
     "child:before_entry",

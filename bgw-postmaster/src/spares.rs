@@ -21,6 +21,7 @@
 //! that the fork is on nobody's way. When all are taken, workers are forked as without spares.
 
 use crate::event_loop::Token;
+use crate::fault;
 use crate::rules::Stage;
 use crate::server::{Child, Server};
 use crate::spawn::{self, Home};
@@ -103,7 +104,9 @@ impl Bed {
             let watch = Watch { cell: state, half: Half::Low, seen: IDLE as u32 };
             futex::wait_any(&[watch], None).map_err(io::Error::other)?;
         }
+        fault::point("waking:woken");
         state.store(TAKEN, Ordering::Release);
+        fault::point("waking:taken");
         let word = |at: usize| cells[at].load(Ordering::Relaxed);
         let mut record = WorkerRecord::zeroed();
         let words: &mut [u64] = bytemuck::cast_slice_mut(bytemuck::bytes_of_mut(&mut record));
@@ -170,8 +173,11 @@ impl Server {
         area.mark_cleanup_needed(key.index, false);
         let handle = WorkerHandle::new(key.index, key.generation, area.incarnation());
         let started = Instant::now();
+        fault::point("spare:before_give");
         bed.give(&worker, handle, restarts, self.pid);
+        fault::point("spare:given");
         self.keep_child(Child { key, pid, pidfd, started, bed: Some(bed) });
+        fault::point("spare:kept");
         Some(pid)
     }
 

@@ -87,6 +87,7 @@ pub(crate) fn live_as_spare(home: Home<'_>, bed: Bed) -> ! {
     fault::this_is(worker.name());
     let birth = Birth { worker: Arc::clone(&worker), handle: job.handle, restarts: job.restarts };
     leave(exit_code(&worker, || {
+        fault::step("waking:before_death_signal")?;
         // The postmaster takes this process for the worker from here on.
         die_with_postmaster(&home, POSTMASTER_DEATH)?;
         drop(bed);

@@ -15,10 +15,20 @@ use std::time::Duration;
 /// As many workers as a family with faults takes.
 pub const CAPACITY: u32 = 4;
 
-/// All points that lie in a worker's process.
+/// All points that lie in the process of a worker that is forked for it.
 pub fn in_workers() -> Vec<&'static str> {
     let all = bgw_postmaster::fault::POINTS.iter().chain(bgw_backend::fault::POINTS);
-    all.copied().filter(|point| lies_in_worker(point)).collect()
+    all.copied().filter(|point| lies_in_worker(point) && !lies_in_spare(point)).collect()
+}
+
+/// All points that lie in a spare which becomes a worker.
+pub fn in_spares() -> Vec<&'static str> {
+    let all = bgw_postmaster::fault::POINTS.iter().copied();
+    all.filter(|point| lies_in_spare(point)).collect()
+}
+
+fn lies_in_spare(point: &str) -> bool {
+    point.starts_with("waking:")
 }
 
 /// All points that lie in the postmaster, and whose names begin with one of `prefixes`.
@@ -33,13 +43,13 @@ pub fn in_postmaster(prefixes: &[&str]) -> Vec<&'static str> {
 }
 
 pub fn lies_in_worker(point: &str) -> bool {
-    point.starts_with("child:") || point.starts_with("worker:")
+    ["child:", "worker:", "waking:"].iter().any(|prefix| point.starts_with(prefix))
 }
 
 /// The points in a worker's process whose step can fail.
 pub fn fallible_in_workers() -> Vec<&'static str> {
     let all = bgw_postmaster::fault::FALLIBLE.iter().chain(bgw_backend::fault::FALLIBLE);
-    all.copied().filter(|point| lies_in_worker(point)).collect()
+    all.copied().filter(|point| lies_in_worker(point) && !lies_in_spare(point)).collect()
 }
 
 /// A family whose postmaster and workers meet `faults`. Those that come later do not.
