@@ -56,6 +56,7 @@
 //! |---|---|
 //! | before its position is stored | does not see that piece; the message never ends |
 //! | after that, before the wake | is awake and sees it; or sleeps on, until told of the death |
+//! | after it took back an announcement, before the wake | sleeps on, until told: so a close always wakes |
 //! | between two pieces | has a part of a message; it goes with the detach |
 //! | asleep | stores over a stale announcement and wakes nobody, once |
 //!
@@ -240,18 +241,26 @@ impl<M: Memory> Queue<M> {
     /// receiver that may have gone away.
     pub fn close(&self, side: Side) {
         fault::point("detach:before_swap");
-        // Or-ed: the owner stays readable for a debugger.
+        // Or-ed: the owner stays readable for `sweep`.
         self.standing_cell(side).fetch_or(DETACHED, Ordering::Release); // Q5, pairs with Q6
-        self.wake(side.other(), u64::MAX);
+        self.wake_for_certain(side.other());
     }
 
-    /// Closes each side whose owner `is_dead`; returns how many. To be called by whoever learns of the
-    /// death of a process that may have had a side.
+    /// Closes each side whose owner `is_dead`; returns how many had not detached. To be called by
+    /// whoever learns of the death of a process that may have had a side.
+    ///
+    /// A side that had detached is closed once more: its process may have died before the wake.
     pub fn sweep(&self, is_dead: impl Fn(u32) -> bool) -> usize {
-        let dead = [Side::Sender, Side::Receiver].into_iter().filter(
-            |&side| matches!(self.standing(side), Standing::Attached { owner } if is_dead(owner)),
-        );
-        dead.map(|side| self.close(side)).count()
+        let mut closed = 0;
+        for side in [Side::Sender, Side::Receiver] {
+            let bits = self.standing_cell(side).load(Ordering::Relaxed);
+            let owner = bits as u32;
+            if owner != 0 && is_dead(owner) {
+                self.close(side);
+                closed += usize::from(bits & DETACHED == 0);
+            }
+        }
+        closed
     }
 
     fn cell(&self, number: usize) -> &AtomicU64 {

@@ -28,11 +28,22 @@ impl<M: Memory> Queue<M> {
         // Taken back, so that the pieces to come make no system call until the sleeper sleeps anew.
         // If it was woken meanwhile and has announced anew, it is woken once for nothing.
         cell.store(0, Ordering::Relaxed);
-        fault::point(match (sleeper, position) {
-            (_, u64::MAX) => "detach:before_wake",
-            (Side::Receiver, _) => "send:before_wake",
-            (Side::Sender, _) => "receive:before_wake",
+        fault::point(match sleeper {
+            Side::Receiver => "send:before_wake",
+            Side::Sender => "receive:before_wake",
         });
+        futex::wake_all(cell);
+    }
+
+    /// Wakes `sleeper` whatever it announced. After a change of standing.
+    ///
+    /// Also when no announcement stands there: one who was killed may have taken it back and not
+    /// woken any more.
+    pub(super) fn wake_for_certain(&self, sleeper: Side) {
+        fence(Ordering::SeqCst); // Q4, pairs with Q3
+        let cell = self.announcement(sleeper);
+        cell.store(0, Ordering::Relaxed);
+        fault::point("detach:before_wake");
         futex::wake_all(cell);
     }
 

@@ -1,0 +1,188 @@
+//! The promise: a side of a queue that is killed at any point of any operation, or stopped there, leaves
+//! the other side with whole messages and then `Detached`, once somebody has told of the death; never
+//! with half a message, a message twice, or a sleep that the telling does not end.
+//!
+//! The points are not chosen here: every name in `fault::QUEUE_POINTS` is armed for each side that comes
+//! to it, and a point that is never reached fails the test. Points are read from the environment once in
+//! a process, so each process that meets them is forked from one that has not.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod support;
+
+use process_test::{Child, Signal, fork_child, tests};
+use shmem_slots::fault;
+use shmem_slots::queue::{Queue, QueueOptions, ReceiveError, SendError, Side, Standing};
+use std::time::{Duration, Instant};
+use support::{LIMIT, TAG, wait_for_state};
+
+fn main() -> std::process::ExitCode {
+    let slow = |name, run| process_test::Test::new(name, run).watchdog(Duration::from_secs(120));
+    let mut all = tests![every_point_has_a_case];
+    all.push(slow("a_side_killed_anywhere_leaves_whole_messages_and_then_detached", killed));
+    all.push(slow("a_side_stopped_anywhere_loses_nothing", stopped));
+    process_test::main(all)
+}
+
+const MESSAGES: u8 = 40;
+
+fn queue() -> Queue {
+    Queue::create(&QueueOptions { buffer: 64, max_message: 1000, tag: TAG }).unwrap()
+}
+
+/// Lengths from 0 to three times the buffer.
+fn message(number: u8) -> Vec<u8> {
+    vec![number; usize::from(number) * 5]
+}
+
+fn deadline() -> Option<Instant> {
+    Some(Instant::now() + LIMIT)
+}
+
+/// Sends up to so many messages, and detaches. How many the receiver was there for.
+fn send(queue: &Queue, count: u8) -> u8 {
+    let mut sender = queue.sender(std::process::id()).unwrap();
+    for number in 0..count {
+        match sender.send(&message(number), &[], deadline()) {
+            Ok(()) => {}
+            Err(SendError::Detached) => return number,
+            Err(error) => panic!("message {number}: {error}"),
+        }
+    }
+    count
+}
+
+/// Receives up to so many messages, and detaches; each must be whole and the next one. How many came.
+fn receive(queue: &Queue, count: u8) -> u8 {
+    let mut receiver = queue.receiver(std::process::id()).unwrap();
+    let mut got = Vec::new();
+    for number in 0..count {
+        match receiver.receive(&mut got, &[], deadline()) {
+            Ok(()) => assert_eq!(got, message(number), "message {number}"),
+            Err(ReceiveError::Detached) => return number,
+            Err(error) => panic!("message {number}: {error}"),
+        }
+    }
+    count
+}
+
+fn work(queue: &Queue, side: Side, count: u8) -> u8 {
+    match side {
+        Side::Sender => send(queue, count),
+        Side::Receiver => receive(queue, count),
+    }
+}
+
+/// How a process is made to come to a point for certain.
+struct Case {
+    point: &'static str,
+    side: Side,
+    /// At which time it acts there.
+    time: u32,
+    /// How many messages it passes before it detaches.
+    count: u8,
+    /// Whether the other side is asleep before it begins; else it comes afterwards.
+    other_first: bool,
+}
+
+/// Every point, for each side that comes to it.
+fn cases() -> Vec<Case> {
+    let mut cases = Vec::new();
+    for &point in fault::QUEUE_POINTS {
+        for (side, prefix) in [(Side::Sender, "send:"), (Side::Receiver, "receive:")] {
+            // The other one sleeps for want of a message or of room. A detach has to wake it only as
+            // long as it does, and nobody who is given what he waits for comes to an announcement.
+            let (times, count, other_first): (&[u32], _, _) = match point.split_once(':').unwrap() {
+                ("queue", _) => (&[1], MESSAGES, true),
+                ("detach", _) => (&[1], 0, true),
+                (_, "announced") if point.starts_with(prefix) => (&[1], MESSAGES, false),
+                (_, "before_wake") if point.starts_with(prefix) => (&[1], MESSAGES, true),
+                _ if point.starts_with(prefix) => (&[1, 7, 20], MESSAGES, true),
+                _ => continue,
+            };
+            let case = |&time| Case { point, side, time, count, other_first };
+            cases.extend(times.iter().map(case));
+        }
+    }
+    cases
+}
+
+impl Case {
+    /// A child that does `action` at the point, and another one on the other side.
+    fn begin(&self, queue: &Queue, action: &str) -> (Child, Child) {
+        let other_side = if self.side == Side::Sender { Side::Receiver } else { Side::Sender };
+        let other = || {
+            let child = fork_child(|| {
+                let passed = work(queue, other_side, MESSAGES);
+                // What the other one has dealt with to the end was dealt with here, too.
+                assert!(action == "kill" || passed >= self.count);
+            });
+            wait_for_state(child.pid(), 'S');
+            child
+        };
+        let armed = || {
+            fork_child(|| {
+                let fault = format!("{}={action}@{}", self.point, self.time);
+                // SAFETY: the child has one thread.
+                unsafe { std::env::set_var("SHMEM_SLOTS_FAULT", fault) };
+                assert_eq!(work(queue, self.side, self.count), self.count);
+            })
+        };
+        let reach = |child: &Child| {
+            let state = if action == "kill" { 'Z' } else { 'T' };
+            wait_for_state(child.pid(), state);
+        };
+        if self.other_first {
+            let other = other();
+            let child = armed();
+            reach(&child);
+            (child, other)
+        } else {
+            let child = armed();
+            reach(&child);
+            let other = other();
+            (child, other)
+        }
+    }
+}
+
+/// Would fail if a position were stored before its bytes, if a dead one's announcement kept the other
+/// side from going on, or if its death could not be told: by one who killed in between had taken back the
+/// announcement, say.
+fn killed() {
+    for case in cases() {
+        let queue = queue();
+        let what = format!("{} killed at {}, time {}", case.side, case.point, case.time);
+        println!("{what}");
+        let (mut child, mut other) = case.begin(&queue, "kill");
+        assert_eq!(child.wait().signal(), Some(Signal::SIGKILL), "{what}: was not reached");
+        let dead = child.pid().as_raw() as u32;
+        let mut teller = fork_child(|| {
+            // None when it was killed after it had detached.
+            let told = queue.sweep(|owner| owner == dead);
+            assert_eq!(told == 0, case.point == "detach:before_wake", "{what}");
+        });
+        assert_eq!(teller.wait().code(), Some(0), "{what}");
+        assert_eq!(queue.standing(case.side), Standing::Detached);
+        assert_eq!(other.wait().code(), Some(0), "{what}");
+    }
+}
+
+/// Would fail if the other side went on by what a stopped one has only half done.
+fn stopped() {
+    for case in cases() {
+        let queue = queue();
+        let what = format!("{} stopped at {}, time {}", case.side, case.point, case.time);
+        println!("{what}");
+        let (mut child, mut other) = case.begin(&queue, "stop");
+        child.kill(Signal::SIGCONT);
+        assert_eq!(child.wait().code(), Some(0), "{what}");
+        assert_eq!(other.wait().code(), Some(0), "{what}");
+    }
+}
+
+/// Would fail if a point were added that no case comes to.
+fn every_point_has_a_case() {
+    for point in fault::QUEUE_POINTS {
+        assert!(cases().iter().any(|case| case.point == *point), "{point}");
+    }
+}
