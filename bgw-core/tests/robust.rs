@@ -1,0 +1,306 @@
+//! The promise: the kernel marks every liveness word when the postmaster ends, however it ends, and
+//! wakes whoever waits on one; nothing else marks them: no child of the postmaster, no thread, no
+//! waiter that dies. A waiter needs no right to write, and one that comes later sees the mark.
+//!
+//! Would catch: a list that leads to other addresses or ends early, an entry for one word only, a
+//! waiter that is woken in another's stead and tells nobody, a list that a fork hands on.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod support;
+
+use bgw_core::shared::area::{Area, LIVENESS_WORDS};
+use bgw_core::shared::{LAYOUT_TAG, WorkerSlots};
+use bgw_core::sys::robust;
+use bgw_core::{SocketInterest, WaitEvents, process, wait_set};
+use process_test::{Child, Signal, fork_child, tests, wait_until};
+use shmem_slots::Access;
+use shmem_slots::futex::{self, Woken};
+use shmem_slots::primitive::Ordering;
+use std::os::fd::AsFd;
+use std::os::unix::net::UnixDatagram;
+use std::sync::Arc;
+use support::{LIMIT, deadline, member, shared_slots, wait_until_asleep};
+
+/// Where the tests keep a word of their own: a cell of the family that no code under test uses.
+const STEP: u32 = 4;
+
+fn main() -> std::process::ExitCode {
+    process_test::main(tests![
+        the_words_name_their_owner_while_it_lives,
+        a_killed_owner_is_told_to_the_waiters_of_all_sessions,
+        every_way_to_end_marks_the_words,
+        waiters_that_share_a_word_pass_the_news_on,
+        a_killed_waiter_takes_the_news_from_nobody,
+        a_child_or_thread_of_the_owner_marks_nothing_at_its_end,
+        a_second_owner_begins_anew,
+        a_waiter_needs_no_right_to_write,
+        words_that_somebody_spoilt_keep_no_other_from_being_marked,
+        workers_in_every_kind_of_wait_are_told,
+        a_wait_that_begins_after_the_death_ends_at_once,
+    ])
+}
+
+fn area(slots: &WorkerSlots) -> Area<'_> {
+    Area::new(slots)
+}
+
+fn words(slots: &WorkerSlots) -> Vec<u32> {
+    area(slots).liveness_words().iter().map(|word| word.load(Ordering::Acquire) as u32).collect()
+}
+
+fn marked(slots: &WorkerSlots) -> usize {
+    words(slots).iter().filter(|&word| word & robust::OWNER_DIED != 0).count()
+}
+
+fn all() -> usize {
+    LIVENESS_WORDS as usize
+}
+
+/// A process that holds the words, as the postmaster does, and then does `run`.
+fn owner(slots: &Arc<WorkerSlots>, run: impl FnOnce()) -> Child {
+    let held = Arc::clone(slots);
+    slots.user(STEP).unwrap().store(0, Ordering::Release);
+    let child = fork_child(move || {
+        let held: &'static WorkerSlots = Box::leak(Box::new(held));
+        robust::hold(area(held).liveness_words()).unwrap();
+        step(held, 1);
+        run();
+    });
+    wait_for_step(slots, 1);
+    child
+}
+
+fn step(slots: &WorkerSlots, step: u64) {
+    slots.user(STEP).unwrap().store(step, Ordering::Release);
+}
+
+fn wait_for_step(slots: &WorkerSlots, step: u64) {
+    wait_until(&format!("step {step}"), LIMIT, || {
+        slots.user(STEP).unwrap().load(Ordering::Acquire) >= step
+    });
+}
+
+fn park() {
+    loop {
+        std::thread::park();
+    }
+}
+
+/// Sleeps on liveness word `word` until the owner has died; panics when nobody tells.
+fn wait_for_death(slots: &WorkerSlots, word: u32) {
+    while let Some(watch) = area(slots).watch_postmaster(word) {
+        let woken = futex::wait_any(&[watch], deadline()).unwrap();
+        assert_ne!(woken, Woken::TimedOut, "nobody told the waiter on word {word}");
+    }
+}
+
+fn waiters(slots: &Arc<WorkerSlots>, words: &[u32]) -> Vec<Child> {
+    let waiters: Vec<Child> =
+        words.iter().map(|&word| fork_child(move || wait_for_death(slots, word))).collect();
+    waiters.iter().for_each(|waiter| wait_until_asleep(waiter.pid()));
+    waiters
+}
+
+fn assert_told(mut waiters: Vec<Child>) {
+    assert!(waiters.iter_mut().all(|waiter| waiter.wait().code() == Some(0)));
+}
+
+fn the_words_name_their_owner_while_it_lives() {
+    let slots = shared_slots();
+    let owner = owner(&slots, park);
+    let expected = owner.pid().as_raw() as u32 | robust::WAITERS;
+    assert_eq!(words(&slots), vec![expected; all()]);
+    assert!((0..LIVENESS_WORDS).all(|word| area(&slots).watch_postmaster(word).is_some()));
+    drop(owner);
+    assert_eq!(words(&slots), vec![robust::OWNER_DIED | robust::WAITERS; all()]);
+}
+
+/// Sessions have words of their own, up to 511 of them; the first, the second and the last are told.
+fn a_killed_owner_is_told_to_the_waiters_of_all_sessions() {
+    let slots = shared_slots();
+    let own: Vec<u32> = (0..511).map(Area::liveness_of_session).collect();
+    assert_eq!(own, (1..512).collect::<Vec<u32>>(), "no two share, and none has the workers'");
+    assert_eq!(Area::liveness_of_session(511), own[0], "then they do");
+    let owner = owner(&slots, park);
+    let waiters = waiters(&slots, &[0, own[0], own[1], own[255], own[510]]);
+    owner.kill(Signal::SIGKILL);
+    assert_told(waiters);
+    assert_eq!(marked(&slots), all());
+}
+
+fn every_way_to_end_marks_the_words() {
+    let slots = shared_slots();
+    let ends: [(&str, fn()); 5] = [
+        ("return", || {}),
+        ("exit", || std::process::exit(3)),
+        ("abort", || std::process::abort()),
+        ("panic", || panic!("on purpose")),
+        ("signal", || nix::sys::signal::raise(Signal::SIGTERM).unwrap()),
+    ];
+    for (how, end) in ends {
+        let go = &slots;
+        let mut owner = owner(&slots, || {
+            wait_for_step(go, 2);
+            end();
+        });
+        assert_eq!(marked(&slots), 0, "{how}");
+        let waiters = waiters(&slots, &[7]);
+        step(&slots, 2);
+        assert_told(waiters);
+        owner.wait();
+        assert_eq!(marked(&slots), all(), "{how}");
+    }
+}
+
+/// The kernel wakes one of them. Fails when that one keeps it to itself.
+fn waiters_that_share_a_word_pass_the_news_on() {
+    let slots = shared_slots();
+    let owner = owner(&slots, park);
+    let shared = Area::liveness_of_session(5);
+    let mut waiters: Vec<Child> = (0..4)
+        .map(|_| {
+            fork_child(|| {
+                wait_for_death(&slots, shared);
+                area(&slots).pass_on_postmaster_death(shared);
+            })
+        })
+        .collect();
+    waiters.iter().for_each(|waiter| wait_until_asleep(waiter.pid()));
+    owner.kill(Signal::SIGKILL);
+    assert!(waiters.iter_mut().all(|waiter| waiter.wait().code() == Some(0)));
+}
+
+/// Neither before the owner's end, nor with words of their own.
+fn a_killed_waiter_takes_the_news_from_nobody() {
+    let slots = shared_slots();
+    let owner = owner(&slots, park);
+    let mut waiters = waiters(&slots, &[1, 2, 3, 4, 5, 6]);
+    for waiter in waiters.drain(..3) {
+        waiter.kill(Signal::SIGKILL);
+    }
+    assert_eq!(marked(&slots), 0, "a waiter holds nothing");
+    owner.kill(Signal::SIGKILL);
+    assert_told(waiters);
+}
+
+/// Workers end all the time. Fails when one of them takes the list over the fork, or when a thread's
+/// end counts as that of the process.
+fn a_child_or_thread_of_the_owner_marks_nothing_at_its_end() {
+    let slots = shared_slots();
+    let inside = &slots;
+    let owner = owner(&slots, || {
+        let mut child = fork_child(|| {});
+        assert_eq!(child.wait().code(), Some(0));
+        let mut child = fork_child(park);
+        child.kill(Signal::SIGKILL);
+        assert_eq!(child.wait().signal(), Some(Signal::SIGKILL));
+        std::thread::spawn(|| {}).join().unwrap();
+        step(inside, 2);
+        park();
+    });
+    let waiters = waiters(&slots, &[0, 1]);
+    wait_for_step(&slots, 2);
+    assert_eq!(marked(&slots), 0);
+    assert!(waiters.iter().all(|waiter| process_test::alive(waiter.pid())));
+    owner.kill(Signal::SIGKILL);
+    assert_told(waiters);
+}
+
+/// Another owner of the same words takes the mark away, and its own death is told as well.
+fn a_second_owner_begins_anew() {
+    let slots = shared_slots();
+    for _ in 0..3 {
+        let owner = owner(&slots, park);
+        assert_eq!(marked(&slots), 0);
+        let waiters = waiters(&slots, &[1, 511]);
+        owner.kill(Signal::SIGKILL);
+        assert_told(waiters);
+        assert_eq!(marked(&slots), all());
+    }
+}
+
+/// A view maps the region read-only, at another address.
+fn a_waiter_needs_no_right_to_write() {
+    let slots = shared_slots();
+    let file = slots.region().as_fd().try_clone_to_owned().unwrap();
+    let owner = owner(&slots, park);
+    let waiter = fork_child(move || {
+        let own = WorkerSlots::attach(file, LAYOUT_TAG, Access::ReadOnly).unwrap();
+        wait_for_death(&own, 9);
+        area(&own).pass_on_postmaster_death(9);
+    });
+    wait_until_asleep(waiter.pid());
+    owner.kill(Signal::SIGKILL);
+    assert_told(vec![waiter]);
+}
+
+/// The kernel passes over a word that does not name the owner. Fails when it ends its walk there.
+fn words_that_somebody_spoilt_keep_no_other_from_being_marked() {
+    let slots = shared_slots();
+    let owner = owner(&slots, park);
+    let spoilt = [0, 1, 100, 511];
+    for (number, word) in [(0, 0), (1, u64::MAX), (100, 1), (511, 1 << 40)] {
+        area(&slots).liveness_words()[number].store(word, Ordering::Release);
+    }
+    let waiters = waiters(&slots, &[2, 99, 101, 510]);
+    owner.kill(Signal::SIGKILL);
+    assert_told(waiters);
+    drop(owner);
+    for (number, word) in words(&slots).into_iter().enumerate() {
+        let mark = word & robust::OWNER_DIED != 0;
+        // All bits were set in word 1, the mark too.
+        assert!(spoilt.contains(&number) || mark, "word {number}: {word:#x}");
+        assert!(!spoilt.contains(&number) || mark == (number == 1), "word {number}: {word:#x}");
+    }
+}
+
+/// All workers share word 0. On the futex and in `ppoll`; told, or ended with exit code 1.
+fn workers_in_every_kind_of_wait_are_told() {
+    let slots = shared_slots();
+    let owner = owner(&slots, park);
+    let (quiet, _other) = UnixDatagram::pair().unwrap();
+    let wait = |events: WaitEvents, polls: bool| {
+        let family = member(&slots, owner.pid());
+        let mut sockets = [SocketInterest::readable(quiet.as_fd())];
+        let sockets = if polls { &mut sockets[..] } else { &mut [] };
+        let seen = process::interrupts();
+        let ready = wait_set::wait(&family, None, events, sockets, deadline(), seen).unwrap();
+        assert_eq!(ready, WaitEvents::POSTMASTER_DEATH);
+    };
+    let mut workers = Vec::new();
+    for (events, code) in
+        [(WaitEvents::POSTMASTER_DEATH, 0), (WaitEvents::EXIT_ON_POSTMASTER_DEATH, 1)]
+    {
+        for polls in [false, true, false] {
+            workers.push((fork_child(|| wait(events, polls)), code, polls));
+        }
+    }
+    workers.iter().for_each(|(worker, ..)| wait_until_asleep(worker.pid()));
+    owner.kill(Signal::SIGKILL);
+    for (mut worker, code, polls) in workers {
+        assert_eq!(worker.wait().code(), Some(code), "polls: {polls}");
+    }
+}
+
+fn a_wait_that_begins_after_the_death_ends_at_once() {
+    let slots = shared_slots();
+    let mut owner = owner(&slots, park);
+    let family = member(&slots, owner.pid());
+    assert!(family.postmaster_is_alive() && family.watch_postmaster().is_some());
+    owner.kill(Signal::SIGKILL);
+    owner.wait();
+    assert!(!family.postmaster_is_alive());
+    assert!((0..2 * LIVENESS_WORDS).all(|word| area(&slots).watch_postmaster(word).is_none()));
+    let (quiet, _other) = UnixDatagram::pair().unwrap();
+    let death = WaitEvents::POSTMASTER_DEATH;
+    for polls in [false, true] {
+        let mut sockets = [SocketInterest::readable(quiet.as_fd())];
+        let sockets = if polls { &mut sockets[..] } else { &mut [] };
+        let seen = process::interrupts();
+        let ready = wait_set::wait(&family, None, death, sockets, None, seen);
+        assert_eq!(ready.unwrap(), death);
+    }
+    // A wait that could not see it is refused: an orphan would sleep for ever.
+    let blind = wait_set::wait(&family, None, WaitEvents::TIMEOUT, &mut [], deadline(), 0);
+    assert!(matches!(blind, Err(wait_set::WaitError::WithoutPostmasterDeath)));
+}
