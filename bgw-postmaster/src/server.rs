@@ -109,6 +109,7 @@ impl Server {
         let epoll = new_epoll(fence).map_err(RunError::system("epoll_create1"))?;
         let region_read_only = reopen_read_only(&postmaster.slots, fence)
             .map_err(RunError::system("opening the region read-only"))?;
+        let fence = fence.close_gaps().map_err(RunError::system("opening /dev/null"))?;
         let forker = Forker::new(postmaster.run_atfork_handlers);
         fault::point("begin:before_liveness");
         hold_liveness(&postmaster.slots).map_err(RunError::system("set_robust_list"))?;

@@ -28,18 +28,24 @@ pub(crate) struct Fence {
 }
 
 impl Fence {
-    /// Above everything that is open now. Its placeholders stay open for the life of the process.
+    /// Above everything that is open now.
     pub(crate) fn above_all_open() -> io::Result<Self> {
         let mut highest = 2;
         for entry in std::fs::read_dir("/proc/self/fd")? {
             let number = entry?.file_name().to_str().and_then(|name| name.parse().ok());
             highest = number.map_or(highest, |number: RawFd| highest.max(number));
         }
+        Ok(Self { lowest: highest + 1, placeholders: &[] })
+    }
+
+    /// Takes the numbers that are free below, for the life of the process: whatever is opened from now
+    /// on is above without being raised.
+    pub(crate) fn close_gaps(self) -> io::Result<Self> {
         let mut runs: Vec<(RawFd, RawFd)> = Vec::new();
         loop {
             let placeholder = File::open("/dev/null")?;
             let number = placeholder.as_raw_fd();
-            if number > highest {
+            if number >= self.lowest {
                 break;
             }
             match runs.last_mut() {
@@ -49,7 +55,7 @@ impl Fence {
             // Kept open, and owned by nobody from now on.
             let _ = placeholder.into_raw_fd();
         }
-        Ok(Self { lowest: highest + 1, placeholders: Vec::leak(runs) })
+        Ok(Self { placeholders: Vec::leak(runs), ..self })
     }
 
     /// The same descriptor, above the fence and close-on-exec. It is there already, unless the program
