@@ -126,9 +126,11 @@ fn r13_b18_killed_at_each_step_the_postmaster_is_missed_and_spares_end() {
     }
 }
 
-/// Would fail if a spare had no parent-death signal while it changes from one to the other.
+/// Would fail if a spare had no parent-death signal while it changes from one to the other, or none
+/// afterwards.
 fn r13_a_spare_stopped_at_each_step_ends_with_its_postmaster() {
-    for point in in_spares() {
+    let afterwards = ["child:before_signals", "child:before_entry"];
+    for point in in_spares().into_iter().chain(afterwards) {
         let family = family(&format!("{point}=stop"));
         let handle = family.backend.register(&simple("deaf")).unwrap();
         let pid: Pid = started(&handle);
