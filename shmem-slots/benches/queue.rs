@@ -11,10 +11,11 @@ use criterion::{BenchmarkGroup, Criterion, Throughput, criterion_group, criterio
 use nix::sched::{CpuSet, sched_setaffinity};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::waitpid;
-use nix::unistd::{ForkResult, Pid, fork};
+use nix::unistd::{ForkResult, Pid, fork, pipe};
 use shmem_slots::queue::{Queue, QueueOptions, Receiver, Sender};
+use std::fs::File;
 use std::hint::black_box;
-use std::io::{PipeReader, PipeWriter, Read, Write, pipe};
+use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
@@ -51,8 +52,8 @@ impl Way for Queued {
 }
 
 struct Piped {
-    writer: PipeWriter,
-    reader: PipeReader,
+    writer: File,
+    reader: File,
 }
 
 impl Way for Piped {
@@ -92,8 +93,8 @@ fn ways(kind: &str) -> (Box<dyn Way>, Box<dyn Way>) {
         "pipe" => {
             let (there, back) = (pipe().unwrap(), pipe().unwrap());
             (
-                Box::new(Piped { writer: there.1, reader: back.0 }),
-                Box::new(Piped { writer: back.1, reader: there.0 }),
+                Box::new(Piped { writer: there.1.into(), reader: back.0.into() }),
+                Box::new(Piped { writer: back.1.into(), reader: there.0.into() }),
             )
         }
         _ => {
