@@ -53,6 +53,9 @@ fn b29_a_worker_that_waits_for_its_restart_is_unregistered_at_once_by_terminate(
     wait_until("its slot is free", PATIENCE, || {
         handle.exit_report().is_some_and(|report| report.unregistered)
     });
+    let report = stopped(&handle);
+    assert_eq!(report.cause, ExitCause::Exited(1), "how it ended is not forgotten");
+    assert!(report.requested);
     stopped(&family.backend.register(&simple("quick")).unwrap());
     family.end();
 }

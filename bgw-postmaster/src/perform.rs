@@ -14,7 +14,7 @@ use crate::sys::fork::{Forked, SingleThreaded};
 use bgw_core::shared::area::Area;
 use bgw_core::shared::{ReportRecord, WorkerRecord, flag};
 use bgw_core::sys::pidfd;
-use bgw_core::{ExitReport, Pid, WorkerHandle};
+use bgw_core::{ExitCause, ExitReport, NotStarted, Pid, WorkerHandle};
 use rustix::process::Signal;
 use shmem_slots::{Key, Snapshot};
 use std::collections::{HashMap, HashSet};
@@ -180,10 +180,26 @@ impl Server {
             system_time: process.map_or(Duration::ZERO, |process| process.ended.system_time),
             max_rss_kib: process.map_or(0, |process| process.ended.max_rss_kib),
         };
+        let report = self.last_report(key, ending).map_or(report, |last| ExitReport {
+            requested: ending.requested,
+            unregistered,
+            ..last
+        });
         fault::point("exit:before_report");
         if let Err(error) = self.slots.write_report(key, &ReportRecord::encode(&report)) {
             self.say_corrupt(key.index, &error.to_string());
         }
+    }
+
+    /// How the worker ended last, if it is to be taken off the list between two lives: that it will not
+    /// run again says nothing of how it ran.
+    fn last_report(&self, key: Key, ending: Ending) -> Option<ExitReport> {
+        let taken_off = matches!(
+            ending.cause,
+            ExitCause::NotStarted(NotStarted::Terminated | NotStarted::ShuttingDown)
+        );
+        let last = self.slots.read_report(key).filter(|_| taken_off)?;
+        last.decode().ok().filter(|last| last.pid.is_some())
     }
 
     fn notify(&self, target: NotifyTarget) {
