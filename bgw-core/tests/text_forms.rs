@@ -262,3 +262,13 @@ fn no_two_answers_read_the_same() {
     texts.iter().for_each(|text| assert_harmless(text));
     assert_eq!(texts.iter().collect::<HashSet<_>>().len(), texts.len(), "{texts:?}");
 }
+
+/// The three kinds of end lead to three fates, so the borders between them are checked one by one.
+#[test]
+fn exit_0_is_clean_exit_1_a_failure_and_all_else_a_crash() {
+    for code in 0..=u8::MAX {
+        let cause = ExitCause::Exited(code);
+        let kinds = (cause.is_clean(), cause.is_failure(), cause.is_crash());
+        assert_eq!(kinds, (code == 0, code == 1, code > 1), "{code}");
+    }
+}
