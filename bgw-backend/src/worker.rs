@@ -36,6 +36,7 @@ use bgw_core::sys::signals;
 use bgw_core::wait_set::{self, SocketInterest, WaitEvents};
 use bgw_core::{WorkerFlags, WorkerHandle, WorkerProcess, WorkerResult};
 use shmem_slots::Key;
+use shmem_slots::futex::Watch;
 use std::error::Error as StdError;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -314,6 +315,25 @@ impl Worker {
         }
         self.check_terminate()?;
         Ok(ready)
+    }
+
+    /// What a futex wait of the worker's own, on cells of shared memory (a queue's, say), is to watch
+    /// besides, so that it ends with a signal of the worker's or with the postmaster.
+    ///
+    /// Take them first, then look at [`Worker::should_stop`] and the like, then wait: what comes after
+    /// the first step ends the wait. Take new ones for each wait.
+    ///
+    /// # Errors
+    /// [`WorkerError::Terminated`] as the head of this module says; [`WorkerError::PostmasterDied`].
+    pub fn watches(&self) -> Result<[Watch<'_>; 2], WorkerError> {
+        let interrupts = process::watch_interrupts(process::interrupts());
+        self.check_terminate()?;
+        let postmaster = self.me.attachment.watch_postmaster();
+        let Some(postmaster) = postmaster else {
+            self.me.attachment.pass_on_postmaster_death();
+            return Err(WorkerError::PostmasterDied);
+        };
+        Ok([interrupts, postmaster])
     }
 
     fn check_terminate(&self) -> Result<(), WorkerError> {

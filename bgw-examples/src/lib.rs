@@ -5,6 +5,7 @@
 pub mod database;
 pub mod logging;
 pub mod throwaway_cluster;
+pub mod ring;
 pub mod worker_spi;
 
 /// The front page's program, compiled.
