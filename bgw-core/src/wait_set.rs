@@ -131,7 +131,7 @@ pub fn wait(
     }
     loop {
         let mut ready = happened(attachment, latch, deadline, interrupts);
-        if !sockets.is_empty() {
+        if sockets.iter().any(is_wanted) {
             let sleep = ready.is_empty();
             ready |= poll_once(attachment, latch, sockets, deadline, interrupts, sleep)?;
             ready |= happened(attachment, latch, deadline, interrupts);
@@ -149,6 +149,12 @@ pub fn wait(
             return Ok(ready);
         }
     }
+}
+
+/// A socket of which nothing is wanted is left out: the kernel would tell of its end all the same, again
+/// and again, and no event could say so.
+fn is_wanted(socket: &SocketInterest<'_>) -> bool {
+    !socket.want.is_empty()
 }
 
 /// What is true right now, without sleeping.
@@ -196,7 +202,7 @@ fn poll_once(
         let mut fds = Vec::with_capacity(sockets.len() + 2);
         fds.push(PollFd::new(attachment.postmaster_pidfd(), PollFlags::POLLIN));
         fds.push(PollFd::new(kick.as_fd(), PollFlags::POLLIN));
-        for socket in sockets.iter() {
+        for socket in sockets.iter().filter(|socket| is_wanted(socket)) {
             let mut flags = PollFlags::empty();
             flags.set(PollFlags::POLLIN, socket.want.contains(WaitEvents::SOCKET_READABLE));
             flags.set(PollFlags::POLLOUT, socket.want.contains(WaitEvents::SOCKET_WRITABLE));
@@ -230,7 +236,8 @@ fn poll_once(
     let postmaster = answers.first().is_some_and(|got| !got.is_empty());
     all.set(WaitEvents::POSTMASTER_DEATH, postmaster);
     let ended = PollFlags::POLLHUP | PollFlags::POLLERR | PollFlags::POLLNVAL;
-    for (socket, got) in sockets.iter_mut().zip(answers.into_iter().skip(2)) {
+    let wanted = sockets.iter_mut().filter(|socket| is_wanted(socket));
+    for (socket, got) in wanted.zip(answers.into_iter().skip(2)) {
         let mut ready = WaitEvents::empty();
         ready.set(WaitEvents::SOCKET_READABLE, got.intersects(PollFlags::POLLIN | ended));
         ready.set(WaitEvents::SOCKET_WRITABLE, got.intersects(PollFlags::POLLOUT | ended));

@@ -4,8 +4,8 @@
 
 pub mod database;
 pub mod logging;
-pub mod throwaway_cluster;
 pub mod ring;
+pub mod throwaway_cluster;
 pub mod worker_spi;
 
 /// The front page's program, compiled.
