@@ -371,13 +371,16 @@ fn x06_x08_wait_any_over_many_workers_names_each_as_it_ends() {
 
 /// Would fail if one were left out, or the order lost.
 fn x07_wait_all_waits_for_each_of_many() {
-    let family = Family::new();
+    // Held until all are registered, so that none gets the slot, and the report, of another.
+    let family =
+        Family::with(|builder| builder.max_workers(64).initial_phase(StartTime::PostmasterStart));
     let handles: Vec<Handle> = (0..40)
         .map(|number| {
             let code = worker("exit").main_arg(number % 2).build().unwrap();
             family.backend.register(&code).unwrap()
         })
         .collect();
+    family.backend.advance(StartTime::RecoveryFinished).unwrap();
     let all = wait_all(&handles, Some(PATIENCE)).unwrap();
     assert_eq!(all.len(), handles.len());
     for (number, status) in all.iter().enumerate() {
