@@ -58,6 +58,12 @@ impl Layout {
         Some(Self { words: buffer.div_ceil(8), max_message })
     }
 
+    /// How many words are copied before the other side is shown them, at most: so that both sides copy
+    /// at the same time. A quarter of the buffer; less than 4 KiB is not worth it.
+    pub(super) fn piece(&self) -> usize {
+        (self.words / 4).max(512)
+    }
+
     /// Cells in all.
     pub(super) const fn total(&self) -> usize {
         BUFFER + self.words

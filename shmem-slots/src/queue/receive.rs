@@ -16,9 +16,12 @@ pub struct Receiver<'a, M: Memory = crate::Region> {
     read: u64,
     /// Words written, as last seen.
     seen_written: u64,
-    /// The length of the message that has begun to arrive, and what has come of it.
+    /// The length of the message that has begun to arrive.
     begun: Option<usize>,
+    /// What has come of it: the first `come` bytes. Behind them lie old bytes, so that memory which is
+    /// written over anyway is not zeroed each time.
     part: Vec<u8>,
+    come: usize,
 }
 
 /// What a look at the queue found.
@@ -31,7 +34,7 @@ enum Pulled {
 
 impl<'a, M: Memory> Receiver<'a, M> {
     pub(super) const fn new(queue: &'a Queue<M>) -> Self {
-        Self { queue, read: 0, seen_written: 0, begun: None, part: Vec::new() }
+        Self { queue, read: 0, seen_written: 0, begun: None, part: Vec::new(), come: 0 }
     }
 
     /// The queue.
@@ -82,15 +85,13 @@ impl<'a, M: Memory> Receiver<'a, M> {
     /// `Empty` when it is not: what has come of it is kept for the next call. Else as
     /// [`Receiver::receive`].
     pub fn try_receive(&mut self, message: &mut Vec<u8>) -> Result<(), ReceiveError> {
-        // The first may go by an old look; after it nothing that is known of is left, and the second
-        // looks anew.
-        for _ in 0..2 {
-            if let Pulled::Whole = self.pull()? {
+        match self.pull()? {
+            Pulled::Whole => {
                 self.hand_over(message);
-                return Ok(());
+                Ok(())
             }
+            Pulled::Missing(_) => Err(ReceiveError::Empty),
         }
-        Err(ReceiveError::Empty)
     }
 
     /// Detaches: the sender gets `Detached`; what it has sent and was not received is gone. The same
@@ -100,19 +101,31 @@ impl<'a, M: Memory> Receiver<'a, M> {
 
     fn hand_over(&mut self, message: &mut Vec<u8>) {
         // Swapped, so that neither is copied and both keep their memory.
+        self.part.truncate(self.come);
         std::mem::swap(message, &mut self.part);
-        self.part.clear();
+        self.come = 0;
         self.begun = None;
     }
 
     /// Takes what is there of the next message.
     fn pull(&mut self) -> Result<Pulled, ReceiveError> {
-        let wanted = self.missing();
-        let available = self.available(wanted)?;
-        if available == 0 {
-            return Ok(Pulled::Missing(wanted));
+        loop {
+            let wanted = self.missing();
+            let available = self.available(wanted)?;
+            if available == 0 {
+                return Ok(Pulled::Missing(wanted));
+            }
+            if self.take(available)? {
+                return Ok(Pulled::Whole);
+            }
         }
+    }
+
+    /// Takes up to `available` words, at least one, and shows the sender that they are read. True when
+    /// that was the end of the message.
+    fn take(&mut self, available: usize) -> Result<bool, ReceiveError> {
         let buffer = self.queue.words();
+        let available = available.min(self.queue.layout.piece());
         let mut at = self.read;
         let len = match self.begun {
             Some(len) => len,
@@ -126,20 +139,24 @@ impl<'a, M: Memory> Receiver<'a, M> {
                 len
             }
         };
-        let left = words::of_bytes(len - self.part.len());
+        let left = words::of_bytes(len - self.come);
         let piece = left.min(available - (at - self.read) as usize);
-        let bytes = (piece * 8).min(len - self.part.len());
-        words::take(buffer, at, bytes, &mut self.part);
+        let come = len.min(self.come + piece * 8);
+        if self.part.len() < come {
+            self.part.resize(come, 0);
+        }
+        words::take(buffer, at, self.part.get_mut(self.come..come).unwrap_or_default());
         fault::point("receive:copied");
+        self.come = come;
         self.read = at + piece as u64;
         self.queue.publish(Side::Receiver, self.read);
-        Ok(if piece == left { Pulled::Whole } else { Pulled::Missing(left - piece) })
+        Ok(piece == left)
     }
 
     /// How many words of the next message would be of use; 1 when not even its length has come.
     fn missing(&self) -> usize {
         // What has come of a message is whole words, but for its end.
-        self.begun.map_or(1, |len| words::of_bytes(len - self.part.len()))
+        self.begun.map_or(1, |len| words::of_bytes(len - self.come))
     }
 
     /// How many words are there; looked up anew when it seems to be less than `wanted`. At most as

@@ -98,24 +98,34 @@ impl<'a, M: Memory> Sender<'a, M> {
             return Err(SendError::Detached);
         }
         let total = 1 + words::of_bytes(message.len());
-        let piece = self.room(total - done)?.min(total - done);
-        if piece == 0 {
-            return Ok(total - done);
+        let mut done = done;
+        while done < total {
+            let left = total - done;
+            let piece = self.room(left)?.min(left).min(self.queue.layout.piece());
+            if piece == 0 {
+                break;
+            }
+            self.put(message, done, piece);
+            done += piece;
+            self.written += piece as u64;
+            self.begun = (done < total).then_some((message.len(), done));
+            self.queue.publish(Side::Sender, self.written);
         }
+        Ok(total - done)
+    }
+
+    /// Copies `piece` words of the message into the buffer, after the first `done`.
+    fn put(&self, message: &[u8], done: usize, piece: usize) {
         let buffer = self.queue.words();
-        let end = done + piece;
         if done == 0 {
             words::put_word(buffer, self.written, message.len() as u64);
         }
         // In bytes: without the word of the length.
         let from = done.saturating_sub(1) * 8;
-        let bytes = message.get(from..message.len().min((end - 1) * 8)).unwrap_or(&[]);
+        let to = message.len().min((done + piece - 1) * 8);
+        let bytes = message.get(from..to).unwrap_or(&[]);
         words::put(buffer, self.written + u64::from(done == 0), bytes);
         fault::point("send:copied");
-        self.written += piece as u64;
-        self.begun = (end < total).then_some((message.len(), end));
-        self.queue.publish(Side::Sender, self.written);
-        Ok(total - end)
     }
 
     /// How many words there is room for; looked up anew when it seems to be less than `wanted`.

@@ -59,25 +59,23 @@ fn store(cells: &[AtomicU64], bytes: &[u8]) {
     }
 }
 
-/// Appends `bytes` bytes from `position` on to `out`.
-pub(super) fn take(buffer: &[AtomicU64], position: u64, bytes: usize, out: &mut Vec<u8>) {
-    let (first, second) = runs(buffer, position, of_bytes(bytes));
-    let begin = out.len();
-    out.resize(begin + bytes, 0);
-    let fresh = out.get_mut(begin..).unwrap_or_default();
-    let (head, tail) = fresh.split_at_mut(bytes.min(first.len() * 8));
+/// Fills `bytes` from `position` on.
+pub(super) fn take(buffer: &[AtomicU64], position: u64, bytes: &mut [u8]) {
+    let (first, second) = runs(buffer, position, of_bytes(bytes.len()));
+    let (head, tail) = bytes.split_at_mut(bytes.len().min(first.len() * 8));
     load(first, head);
     load(second, tail);
 }
 
 fn load(cells: &[AtomicU64], bytes: &mut [u8]) {
-    for (chunk, cell) in bytes.chunks_mut(8).zip(cells) {
+    let last = cells.get(bytes.len() / 8);
+    let mut chunks = bytes.chunks_exact_mut(8);
+    for (chunk, cell) in chunks.by_ref().zip(cells) {
+        chunk.copy_from_slice(&cell.load(Ordering::Relaxed).to_ne_bytes());
+    }
+    if let (rest @ [_, ..], Some(cell)) = (chunks.into_remainder(), last) {
         let word = cell.load(Ordering::Relaxed).to_ne_bytes();
-        match <&mut [u8; 8]>::try_from(&mut *chunk) {
-            Ok(whole) => *whole = word,
-            // The end of a message.
-            Err(_) => chunk.iter_mut().zip(word).for_each(|(to, from)| *to = from),
-        }
+        rest.iter_mut().zip(word).for_each(|(to, from)| *to = from);
     }
 }
 
@@ -92,9 +90,9 @@ mod tests {
         for position in 0..12 {
             for len in 0..=message.len() {
                 put(&buffer, position, &message[..len]);
-                let mut out = vec![99];
-                take(&buffer, position, len, &mut out);
-                assert_eq!(out[1..], message[..len], "{len} bytes at {position}");
+                let mut out = vec![99; len];
+                take(&buffer, position, &mut out);
+                assert_eq!(out, message[..len], "{len} bytes at {position}");
             }
         }
     }
@@ -103,9 +101,9 @@ mod tests {
     fn more_than_the_buffer_holds_is_cut_and_not_written_beyond_it() {
         let buffer: Vec<AtomicU64> = (0..2).map(|_| AtomicU64::new(0)).collect();
         put(&buffer, 1, &[7; 40]);
-        let mut out = Vec::new();
-        take(&buffer, 1, 40, &mut out);
-        assert_eq!(out.len(), 40, "the length asked for");
+        let mut out = [9; 40];
+        take(&buffer, 1, &mut out);
+        assert_eq!((out[15], out[16]), (7, 9));
         assert_eq!(take_word(&[], 3), 0);
     }
 }
