@@ -13,7 +13,7 @@ use crate::attachment::Attachment;
 use crate::handle::WorkerHandle;
 use crate::latch::{Latch, Wake};
 use crate::sys::{eventfd, signals};
-use crate::worker::BackgroundWorker;
+use crate::worker::{BackgroundWorker, WorkerFlags};
 use bitflags::bitflags;
 use shmem_slots::futex::{self, Half, Watch};
 use shmem_slots::primitive::{AtomicU64, Ordering};
@@ -127,6 +127,17 @@ pub fn enter(process: WorkerProcess) -> std::io::Result<&'static WorkerProcess> 
     process.attachment.area().set_wait_event(process.handle.slot(), None);
     signals::install_worker_defaults(process.worker.flags())?;
     Ok(process)
+}
+
+/// For a child that waits to become a worker: does what [`enter`] will do, as far as it leaves no trace,
+/// so that the pages which that touches are the child's own by then.
+///
+/// # Errors
+/// The error of `sigaction`.
+pub fn rehearse(flags: WorkerFlags) -> std::io::Result<()> {
+    PENDING.store(0, Ordering::Relaxed);
+    INTERRUPTS.fetch_add(1, Ordering::Relaxed);
+    signals::install_worker_defaults(flags)
 }
 
 /// The signals that have come and were not taken yet.

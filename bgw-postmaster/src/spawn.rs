@@ -23,7 +23,8 @@ use crate::sys::title::Title;
 use crate::sys::{end, signals};
 use bgw_core::attachment::Inherited;
 use bgw_core::process::{self, WorkerProcess};
-use bgw_core::sys::signals::POSTMASTER_DEATH;
+use bgw_core::shared::WorkerRecord;
+use bgw_core::sys::signals::{POSTMASTER_DEATH, block_all};
 use bgw_core::{Attachment, BackgroundWorker, EntryPoint, WorkerFlags, WorkerHandle, WorkerResult};
 use nix::sys::signal::Signal;
 use std::convert::Infallible;
@@ -71,7 +72,7 @@ pub(crate) fn live_as_spare(home: Home<'_>, bed: Bed) -> ! {
         // Asleep, it has nothing to tidy up.
         settle(&home, Signal::SIGKILL)?;
         home.title.show("bgworker: spare");
-        touch_memory();
+        rehearse(&home)?;
         Ok(bed.sleep()?)
     }));
     let job = match awake {
@@ -132,12 +133,22 @@ fn die_with_postmaster(home: &Home<'_>, death: Signal) -> Done {
     Err("the postmaster died during the start".into())
 }
 
-/// Has the kernel copy, ahead of time, the pages that a worker writes to first.
-fn touch_memory() {
+/// Has the kernel copy, ahead of time, the pages that a worker's start touches, by going through as much
+/// of it as leaves no trace.
+fn rehearse(home: &Home<'_>) -> Done {
     let mut stack = [0u8; 32 << 10];
     std::hint::black_box(&mut stack).fill(1);
     let mut heap = vec![0u8; 64 << 10];
     std::hint::black_box(&mut heap).fill(1);
+    let worker = BackgroundWorker::builder("spare").function("spare").build()?;
+    let record = WorkerRecord::encode(&worker, home.family.postmaster);
+    std::hint::black_box(record.decode()?);
+    std::hint::black_box(Attachment::inherit(home.family.clone()));
+    log_panics(Arc::new(worker));
+    process::rehearse(WorkerFlags::empty())?;
+    // It unblocks what a worker hears from the start.
+    block_all()?;
+    Ok(())
 }
 
 fn work(home: Home<'_>, birth: Birth) -> Done {
