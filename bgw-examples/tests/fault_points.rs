@@ -232,11 +232,8 @@ fn stopped_in_an_end() {
             family.backend.workers().iter().all(|info| info.handle != handle.id())
         });
         if next.is_err() {
-            let ended = if stays {
-                ExitCause::NotStarted(NotStarted::Terminated)
-            } else {
-                ExitCause::Exited(0)
-            };
+            // Taken off between two lives, it is remembered as it ended.
+            let ended = ExitCause::Exited(u8::from(stays));
             assert_eq!(unregistered(&handle, point).cause, ended, "{point}");
             ready(&register().unwrap());
         }
