@@ -1,9 +1,9 @@
 //! One registration: ask how its worker is, or end it.
 
 use crate::error::Error;
-use bgw_core::shared::{ReportRecord, Standing, WorkerSlots, flag, standing};
+use bgw_core::shared::{ReportRecord, Standing, WorkerRecord, flag, standing};
 use bgw_core::{Attachment, ExitReport, WorkerHandle, WorkerStatus};
-use shmem_slots::{FlagError, Key};
+use shmem_slots::{FlagError, Key, PinnedSlot};
 use std::fmt;
 use std::sync::Arc;
 
@@ -13,8 +13,9 @@ use std::sync::Arc;
 #[derive(Clone)]
 #[doc(alias = "BackgroundWorkerHandle")]
 pub struct Handle {
+    /// `None` for a handle of another life: it finds nobody.
+    slot: Option<PinnedSlot<WorkerRecord, ReportRecord>>,
     pub(crate) family: Arc<Attachment>,
-    slots: Arc<WorkerSlots>,
     id: WorkerHandle,
     pub(crate) key: Key,
 }
@@ -26,8 +27,8 @@ impl Handle {
     pub(crate) fn new(family: Arc<Attachment>, id: WorkerHandle) -> Self {
         let of_this_life = id.incarnation() == family.area().incarnation();
         let index = if of_this_life { id.slot() } else { NOWHERE };
-        let slots = family.shared_slots();
-        Self { family, slots, id, key: Key { index, generation: id.generation() } }
+        let slot = PinnedSlot::new(family.shared_slots(), index);
+        Self { slot, family, id, key: Key { index, generation: id.generation() } }
     }
 
     /// The name of this registration: plain data, printable and parseable.
@@ -46,11 +47,15 @@ impl Handle {
     #[must_use]
     #[doc(alias = "GetBackgroundWorkerPid")]
     pub fn status(&self) -> WorkerStatus {
-        match self.slots.look(self.key).map(standing) {
-            Some(Standing::Started(pid)) => WorkerStatus::Started(pid),
-            Some(Standing::NotYetStarted) => WorkerStatus::NotYetStarted,
-            Some(Standing::Stopped) => WorkerStatus::Stopped(self.exit_report()),
-            None => WorkerStatus::Stopped(None),
+        let Some(slot) = &self.slot else { return WorkerStatus::Stopped(None) };
+        let word = slot.snapshot();
+        if word.generation() != self.key.generation {
+            return WorkerStatus::Stopped(None);
+        }
+        match standing(word) {
+            Standing::Started(pid) => WorkerStatus::Started(pid),
+            Standing::NotYetStarted => WorkerStatus::NotYetStarted,
+            Standing::Stopped => WorkerStatus::Stopped(self.exit_report()),
         }
     }
 

@@ -5,7 +5,7 @@ use criterion::{Criterion, criterion_group, criterion_main};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::waitpid;
 use nix::unistd::{ForkResult, fork};
-use shmem_slots::{Options, Slots, State};
+use shmem_slots::{Options, PinnedSlot, Slots, State};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 fn look(criterion: &mut Criterion) {
@@ -19,6 +19,10 @@ fn look(criterion: &mut Criterion) {
         bench.iter(|| std::hint::black_box(&word).load(Ordering::Acquire));
     });
     group.bench_function("alone", |bench| bench.iter(|| assert!(published())));
+    let slots = std::sync::Arc::new(slots);
+    let pinned = PinnedSlot::new(std::sync::Arc::clone(&slots), key.index).unwrap();
+    let published = || pinned.snapshot().generation() == key.generation;
+    group.bench_function("alone, pinned", |bench| bench.iter(|| assert!(published())));
     // SAFETY: the child works on the shared slots alone until it is killed.
     match unsafe { fork() }.unwrap() {
         ForkResult::Child => loop {

@@ -82,6 +82,8 @@ pub use memory::{Access, Heap, Memory};
 #[cfg(not(loom))]
 pub use region::{MEMFD_NAME, Region};
 pub use slots::{Claim, Options, Slots};
+#[cfg(not(loom))]
+pub use sys::pinned::PinnedSlot;
 pub use word::{Key, MAX_FLAGS, MAX_GENERATION, MAX_PID, Snapshot, State};
 
 /// Under loom there is no mapping: the default backing is the heap.

@@ -9,4 +9,5 @@
 
 pub(crate) mod futex;
 pub(crate) mod map;
+pub(crate) mod pinned;
 pub(crate) mod sigbus;
