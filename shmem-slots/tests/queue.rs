@@ -18,7 +18,7 @@ use shmem_slots::queue::{
 use shmem_slots::{AttachError, CreateError, Memory, Options, Slots};
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
-use support::{LIMIT, TAG, wait_for_state};
+use support::{TAG, wait_for_state};
 
 fn main() -> std::process::ExitCode {
     process_test::main(tests![
@@ -56,9 +56,8 @@ fn receiver(queue: &Queue) -> Receiver<'_> {
     queue.receiver(std::process::id()).unwrap()
 }
 
-fn deadline() -> Option<Instant> {
-    Some(Instant::now() + LIMIT)
-}
+/// A lost wake-up is to be found by the watchdog: after a deadline there is one last look.
+const NEVER: Option<Instant> = None;
 
 /// Bytes that no other message has, at no other place.
 fn message(number: u64, len: usize) -> Vec<u8> {
@@ -90,7 +89,7 @@ fn sending(queue: &Queue, lens: impl IntoIterator<Item = usize>) -> Child {
     fork_child(|| {
         let mut sender = sender(queue);
         for (number, len) in (0..).zip(lens) {
-            sender.send(&message(number, len), &[], deadline()).unwrap();
+            sender.send(&message(number, len), &[], NEVER).unwrap();
         }
     })
 }
@@ -100,10 +99,10 @@ fn sending(queue: &Queue, lens: impl IntoIterator<Item = usize>) -> Child {
 fn receive_all(receiver: &mut Receiver<'_>, lens: impl IntoIterator<Item = usize>) {
     let mut got = b"what stands there before".to_vec();
     for (number, len) in (0..).zip(lens) {
-        receiver.receive(&mut got, &[], deadline()).unwrap();
+        receiver.receive(&mut got, &[], NEVER).unwrap();
         assert!(got == message(number, len), "message {number} of {len} bytes");
     }
-    let end = receiver.receive(&mut got, &[], deadline());
+    let end = receiver.receive(&mut got, &[], NEVER);
     assert!(matches!(end, Err(ReceiveError::Detached)), "{end:?}");
 }
 
@@ -144,7 +143,7 @@ fn a_slow_receiver_and_a_slow_sender_lose_nothing() {
     let mut sender = sender(&queue);
     for (number, len) in (0..).zip(lens) {
         wait_for_state(child.pid(), 'S'); // no message
-        sender.send(&message(number, len), &[], deadline()).unwrap();
+        sender.send(&message(number, len), &[], NEVER).unwrap();
     }
     wait_for_state(child.pid(), 'S');
     sender.detach();
@@ -199,10 +198,10 @@ fn a_deadline_ends_a_wait_and_the_message_goes_on_later() {
     let end = receiver.receive(&mut got, &[], soon());
     assert!(matches!(end, Err(ReceiveError::TimedOut)), "{end:?}");
     let mut child = fork_child(|| {
-        receiver.receive(&mut got, &[], deadline()).unwrap();
+        receiver.receive(&mut got, &[], NEVER).unwrap();
         assert_eq!(got, long);
     });
-    sender.send(&long, &[], deadline()).unwrap();
+    sender.send(&long, &[], NEVER).unwrap();
     assert_eq!(child.wait().code(), Some(0));
 }
 
@@ -216,12 +215,12 @@ fn a_watch_of_the_callers_ends_a_wait() {
     let queue = queue();
     let mut children = [
         fork_child(|| {
-            let end = receiver(&queue).receive(&mut Vec::new(), &also, deadline());
+            let end = receiver(&queue).receive(&mut Vec::new(), &also, NEVER);
             assert!(matches!(end, Err(ReceiveError::Interrupted)), "{end:?}");
         }),
         fork_child(|| {
             let full = self::queue();
-            let end = sender(&full).send(&message(0, 2 * BUFFER), &also, deadline());
+            let end = sender(&full).send(&message(0, 2 * BUFFER), &also, NEVER);
             assert!(matches!(end, Err(SendError::Interrupted)), "{end:?}");
         }),
     ];
@@ -235,7 +234,7 @@ fn a_watch_of_the_callers_ends_a_wait() {
         assert_eq!(child.wait().code(), Some(0));
     }
     let many = [also[0]; 128];
-    let end = self::receiver(&self::queue()).receive(&mut Vec::new(), &many, deadline());
+    let end = self::receiver(&self::queue()).receive(&mut Vec::new(), &many, NEVER);
     assert!(matches!(end, Err(ReceiveError::Wait(futex::WaitError::Count { count: 129 }))));
 }
 
@@ -266,7 +265,7 @@ fn a_sleeping_side_is_told_of_the_detach() {
     let queue = self::queue();
     let mut child = fork_child(|| {
         let mut sender = self::sender(&queue);
-        let end = sender.send(&message(0, 2 * BUFFER), &[], deadline());
+        let end = sender.send(&message(0, 2 * BUFFER), &[], NEVER);
         assert!(matches!(end, Err(SendError::Detached)), "{end:?}");
         let end = sender.try_send(&[]);
         assert!(matches!(end, Err(SendError::Unfinished { begun: 512, .. })), "{end:?}");
@@ -306,7 +305,7 @@ fn a_sender_is_told_of_the_death_of_its_receiver() {
     receiving.wait();
     let mut sending = fork_child(|| {
         let mut sender = sender(&queue);
-        let end = (0..).find_map(|number| sender.send(&message(number, 9), &[], deadline()).err());
+        let end = (0..).find_map(|number| sender.send(&message(number, 9), &[], NEVER).err());
         assert!(matches!(end, Some(SendError::Detached)), "{end:?}");
     });
     wait_for_state(sending.pid(), 'S');
@@ -347,10 +346,10 @@ fn a_message_that_is_too_long_or_another_one_is_refused() {
     );
     let mut child = fork_child(|| {
         let mut got = Vec::new();
-        receiver(&queue).receive(&mut got, &[], deadline()).unwrap();
+        receiver(&queue).receive(&mut got, &[], NEVER).unwrap();
         assert_eq!(got, message(0, limit));
     });
-    sender.send(&message(0, limit), &[], deadline()).unwrap();
+    sender.send(&message(0, limit), &[], NEVER).unwrap();
     assert_eq!(child.wait().code(), Some(0));
 }
 

@@ -13,7 +13,7 @@ use process_test::{Child, Signal, fork_child, tests};
 use shmem_slots::fault;
 use shmem_slots::queue::{Queue, QueueOptions, ReceiveError, SendError, Side, Standing};
 use std::time::{Duration, Instant};
-use support::{LIMIT, TAG, wait_for_state};
+use support::{TAG, wait_for_state};
 
 fn main() -> std::process::ExitCode {
     let slow = |name, run| process_test::Test::new(name, run).watchdog(Duration::from_secs(120));
@@ -34,15 +34,14 @@ fn message(number: u8) -> Vec<u8> {
     vec![number; usize::from(number) * 5]
 }
 
-fn deadline() -> Option<Instant> {
-    Some(Instant::now() + LIMIT)
-}
+/// A lost wake-up is to be found by the watchdog: after a deadline there is one last look.
+const NEVER: Option<Instant> = None;
 
 /// Sends up to so many messages, and detaches. How many the receiver was there for.
 fn send(queue: &Queue, count: u8) -> u8 {
     let mut sender = queue.sender(std::process::id()).unwrap();
     for number in 0..count {
-        match sender.send(&message(number), &[], deadline()) {
+        match sender.send(&message(number), &[], NEVER) {
             Ok(()) => {}
             Err(SendError::Detached) => return number,
             Err(error) => panic!("message {number}: {error}"),
@@ -56,7 +55,7 @@ fn receive(queue: &Queue, count: u8) -> u8 {
     let mut receiver = queue.receiver(std::process::id()).unwrap();
     let mut got = Vec::new();
     for number in 0..count {
-        match receiver.receive(&mut got, &[], deadline()) {
+        match receiver.receive(&mut got, &[], NEVER) {
             Ok(()) => assert_eq!(got, message(number), "message {number}"),
             Err(ReceiveError::Detached) => return number,
             Err(error) => panic!("message {number}: {error}"),

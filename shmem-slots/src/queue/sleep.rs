@@ -62,7 +62,8 @@ impl<M: Memory> Queue<M> {
             return Ok(Some(Ended::TimedOut));
         }
         let cell = self.announcement(side);
-        // Never 0, in neither half of it that the futex compares. Positions stay far below 2^63.
+        // Odd, so neither it nor the half that the futex compares is ever 0. Positions stay far below
+        // 2^63.
         let announced = target << 1 | 1;
         cell.store(announced, Ordering::Relaxed);
         fault::point(match side {

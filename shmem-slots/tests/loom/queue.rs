@@ -137,7 +137,7 @@ fn a_message_longer_than_the_buffer_passes_in_pieces() {
 }
 
 /// A short message and one of twice the buffer, so that the second begins in the midst of it. Fails
-/// when the sender waits for more than half the buffer: then both sleep.
+/// when a side waits for the rest of its message, however long: then both sleep.
 #[test]
 fn both_sides_of_a_long_message_never_sleep_at_once() {
     loom::model(|| {
