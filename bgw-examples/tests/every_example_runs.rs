@@ -18,6 +18,7 @@ fn main() -> ExitCode {
         test("the_demo_ends_ok_on_postgres", demo_on_postgres),
         test("prefork_goes_on_serving_when_a_worker_is_killed", prefork),
         test("s01_s02_worker_spi_folds_reloads_lists_and_stops", worker_spi),
+        test("ring_passes_messages_of_every_size", ring),
     ])
 }
 
@@ -49,6 +50,12 @@ fn prefork() {
     let output = run(Command::new(env!("CARGO_BIN_EXE_prefork")).args(["--requests", "400"]));
     let text = String::from_utf8(output.stdout).unwrap();
     assert!(text.lines().last().unwrap().starts_with("prefork: ok"), "{text}");
+}
+
+fn ring() {
+    let output = run(Command::new(env!("CARGO_BIN_EXE_ring")).args(["--messages", "1000"]));
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(text.lines().last().unwrap().starts_with("ring: ok"), "{text}");
 }
 
 fn spi(folder: &Path, arguments: &[&str]) -> String {

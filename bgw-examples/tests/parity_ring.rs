@@ -8,13 +8,15 @@
 
 mod support;
 
+use bgw_backend::{ExitCause, Worker, WorkerError, entry};
 use bgw_examples::ring::{self, Ring};
 use nix::sys::signal::kill;
 use process_test::{Pid, Signal, Test, wait_until};
+use shmem_slots::queue::ReceiveError;
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Command, ExitCode, Stdio};
 use std::time::Duration;
-use support::{Family, PATIENCE};
+use support::{Family, PATIENCE, simple, stopped};
 
 fn main() -> ExitCode {
     let test = |name, run| Test::new(name, run).watchdog(Duration::from_secs(120));
@@ -25,6 +27,7 @@ fn main() -> ExitCode {
         test("b84_s07_set_up_fails_clearly_when_one_worker_ends_before_it_is_ready", not_ready),
         test("b84_s07_a_killed_worker_ends_the_ring_and_is_named", killed),
         test("b84_s07_a_worker_that_is_told_to_end_ends_the_ring_and_is_named", told_to_end),
+        test("b84_s07_a_signal_between_the_look_and_the_wait_ends_the_wait", signal_in_between),
         test("b84_s07_the_death_of_the_postmaster_ends_the_ring", postmaster_killed),
     ])
 }
@@ -155,6 +158,28 @@ fn told_to_end() {
         let expected = format!("ring: worker {number} of 3 (pid {pid}) exited with exit code 1");
         assert_eq!((code, last), (Some(1), expected));
     }
+}
+
+/// Would fail if the worker's watches left out its signals, or were taken too late.
+fn signal_in_between() {
+    let ring = Ring::create(1, 64).unwrap();
+    let queue = &ring.queues()[0];
+    let wait = move |worker: &mut Worker| -> Result<(), WorkerError> {
+        worker.handle_terminate();
+        worker.unblock_signals()?;
+        let mut receiver = queue.receiver(1).map_err(|error| error.to_string())?;
+        let also = worker.watches()?;
+        assert!(!worker.should_stop());
+        nix::sys::signal::raise(Signal::SIGTERM).map_err(std::io::Error::from)?;
+        let end = receiver.receive(&mut Vec::new(), &also, None);
+        assert!(matches!(end, Err(ReceiveError::Interrupted)), "{end:?}");
+        assert!(worker.should_stop());
+        Ok(())
+    };
+    let family = Family::with(|builder| builder.function("wait", entry(wait)));
+    let handle = family.backend.register(&simple("wait")).unwrap();
+    assert_eq!(stopped(&handle).cause, ExitCause::Exited(0));
+    family.end();
 }
 
 /// Would fail if a wait on a queue outlived the postmaster.
