@@ -84,6 +84,14 @@ impl ThrowawayCluster {
     /// # Errors
     /// It is not installed, or a step of the start fails; the text has the end of the server's log.
     pub fn start() -> Result<Self, ClusterError> {
+        Self::start_with(&[])
+    }
+
+    /// The same with settings, each `name=value`, which prevail over its own.
+    ///
+    /// # Errors
+    /// As [`start`](Self::start).
+    pub fn start_with(settings: &[&str]) -> Result<Self, ClusterError> {
         let programs = programs()?;
         let user = unprivileged_user()?;
         let making = failed("making a temporary folder");
@@ -107,7 +115,7 @@ impl ThrowawayCluster {
         let logs = log.try_clone().map_err(failed("making the log"))?;
         let mut server = as_user(&programs.join("postgres"), user.as_ref(), folder.path());
         server.arg("-D").arg(&data).arg("-k").arg(folder.path()).stdout(log).stderr(logs);
-        for setting in [
+        let own = [
             "listen_addresses=",
             "fsync=off",
             "synchronous_commit=off",
@@ -116,7 +124,9 @@ impl ThrowawayCluster {
             "dynamic_shared_memory_type=mmap",
             "shared_buffers=16MB",
             "max_connections=50",
-        ] {
+        ];
+        // Of a setting that is given twice the server takes the last.
+        for setting in own.iter().chain(settings) {
             server.args(["-c", setting]);
         }
         let server =

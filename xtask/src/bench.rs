@@ -1,6 +1,6 @@
 //! `cargo xtask bench`: the criterion benches of each crate, one program after the other, since two
 //! at a time would measure each other. With `--report`: the program `measure` of bgw-examples instead,
-//! which sets each figure beside the kernel's own limit in the same run.
+//! which sets each figure beside the kernel's own limit in the same run (and with `--against postgres` beside PostgreSQL's own).
 
 use crate::flags;
 use crate::sh::{self, Result};
@@ -66,6 +66,9 @@ fn report(workspace: &Workspace, flags: &flags::Bench) -> Result<ExitCode> {
         if let Some(file) = file {
             command.arg(name).arg(file);
         }
+    }
+    for peer in &flags.against {
+        command.args(["--against", peer.name()]);
     }
     if let Some(filter) = &flags.filter {
         command.args(["--filter", filter]);

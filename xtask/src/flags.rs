@@ -1,6 +1,6 @@
 //! The whole command line.
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
 
 /// Tasks of this workspace.
@@ -97,12 +97,31 @@ pub(crate) struct Bench {
     /// With --report: write the table as Markdown, too
     #[arg(long, value_name = "FILE", requires = "report")]
     pub(crate) markdown: Option<PathBuf>,
+    /// With --report: measure these, too, in the same run, and add a column for each
+    #[arg(long, value_name = "PEER", value_enum, value_delimiter = ',', requires = "report")]
+    pub(crate) against: Vec<Peer>,
     /// Only benches, or rows of the report, whose name contains this
     #[arg(long, value_name = "TEXT")]
     pub(crate) filter: Option<String>,
     /// Crates to measure; all that have benches when none is named
     #[arg(value_name = "CRATE")]
     pub(crate) crates: Vec<String>,
+}
+
+/// Whom the report may compare with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Peer {
+    /// PostgreSQL's own background workers; its server and its headers must be installed
+    Postgres,
+}
+
+impl Peer {
+    /// As the measuring program calls it.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Postgres => "postgres",
+        }
+    }
 }
 
 /// Flags of `ci`.

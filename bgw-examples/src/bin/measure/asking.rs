@@ -22,10 +22,14 @@ enum Beside {
     OneThatRegisters,
 }
 
+/// The rows that have a figure of PostgreSQL's, too.
+pub(crate) const ALONE: &str = "status of a live worker, alone";
+pub(crate) const TWO: &str = "status, two processes asking at once";
+
 pub(crate) fn measure(arguments: &Arguments, report: &mut Report) -> Result<()> {
     let rows = [
-        ("status of a live worker, alone", Beside::Nobody, 1.0),
-        ("status, two processes asking at once", Beside::OneThatAsks, 1.2),
+        (ALONE, Beside::Nobody, 1.0),
+        (TWO, Beside::OneThatAsks, 1.2),
         ("status, while another registers", Beside::OneThatRegisters, 1.5),
     ];
     let _ = cell(0);
@@ -55,6 +59,7 @@ pub(crate) fn measure(arguments: &Arguments, report: &mut Report) -> Result<()> 
             unit: Unit::Nanoseconds,
             ours: Figure::of(ours),
             limit: Some((Figure::of(limit), "one acquire load")),
+            postgres: None,
             goal: Goal::AtMost(goal),
         });
     }

@@ -1,10 +1,11 @@
 //! Measures what the facility is for (asking, starting, stopping, many at once), each figure beside
-//! the kernel's own limit, taken in the same run by the same means.
+//! the kernel's own limit, taken in the same run by the same means; with `--against postgres` PostgreSQL's own figure, too.
 //!
 //! Samples of ours and of the limit alternate, so that a machine that becomes slower becomes slower for
 //! both. Ratios matter; absolute figures are the machine's. Nothing here is asserted: it is a report.
 //! Started by `cargo xtask bench --report`.
 
+mod against;
 mod asking;
 mod clock;
 mod family;
@@ -36,6 +37,16 @@ pub(crate) struct Arguments {
     /// Only rows whose name contains this
     #[arg(long, value_name = "TEXT")]
     filter: Option<String>,
+    /// Measure these, too, where they can do the same: a column each
+    #[arg(long, value_name = "PEER", value_enum, value_delimiter = ',')]
+    against: Vec<Peer>,
+}
+
+/// Whom to compare with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Peer {
+    /// PostgreSQL's own background workers; its server and its headers must be installed
+    Postgres,
 }
 
 impl Arguments {
@@ -61,10 +72,16 @@ fn main() -> ExitCode {
 
 fn measure(arguments: &Arguments) -> Result<usize> {
     let mut report = Report::new(arguments.filter.clone());
+    // Before the long work: what is missing is said at once.
+    let postgres =
+        arguments.against.contains(&Peer::Postgres).then(against::Bench::build).transpose()?;
     type Part = fn(&Arguments, &mut Report) -> Result<()>;
     let parts: [Part; 4] = [asking::measure, starting::measure, many::measure, footprint::measure];
     for part in parts {
         part(arguments, &mut report)?;
+    }
+    if let Some(postgres) = postgres {
+        postgres.measure(arguments, &mut report)?;
     }
     let markdown = report.markdown();
     println!("\n{markdown}");

@@ -11,11 +11,29 @@ use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 /// How many live workers stand for "many".
-const CROWD: u32 = 2000;
+pub(crate) const CROWD: u32 = 2000;
+/// How many workers that exit at once there are at a time.
+pub(crate) const IN_FLIGHT: [usize; 3] = [1, 4, 32];
+/// How often so many are run.
+pub(crate) const CHURNS: usize = 9;
+
+/// The row of workers that exit at once.
+pub(crate) fn churn_name(in_flight: usize) -> String {
+    format!("workers that exit at once, {in_flight} in flight")
+}
+
+/// The rows of a crowd: a start beside it, the start of all, the end of all.
+pub(crate) fn crowd_names() -> [String; 3] {
+    [
+        format!("start of one, {CROWD} idle workers beside it"),
+        format!("start {CROWD} workers"),
+        format!("stop {CROWD} workers"),
+    ]
+}
 
 pub(crate) fn measure(arguments: &Arguments, report: &mut Report) -> Result<()> {
     let _ = cell(0);
-    for in_flight in [1, 4, 32] {
+    for in_flight in IN_FLIGHT {
         churn(arguments, report, in_flight)?;
     }
     crowd(arguments, report)?;
@@ -24,7 +42,7 @@ pub(crate) fn measure(arguments: &Arguments, report: &mut Report) -> Result<()> 
 
 /// Workers that exit at once, some at a time, beside bare children that do.
 fn churn(arguments: &Arguments, report: &mut Report, in_flight: usize) -> Result<()> {
-    let name = format!("workers that exit at once, {in_flight} in flight");
+    let name = churn_name(in_flight);
     if !report.wants(&name) {
         return Ok(());
     }
@@ -32,7 +50,7 @@ fn churn(arguments: &Arguments, report: &mut Report, in_flight: usize) -> Result
     let worker = quick()?;
     let (mut ours, mut limit) = (Vec::new(), Vec::new());
     let count = arguments.samples(1000).max(in_flight);
-    for _ in 0..9 {
+    for _ in 0..CHURNS {
         let begin = Instant::now();
         let mut running: Vec<Handle> = Vec::new();
         for _ in 0..count {
@@ -52,6 +70,7 @@ fn churn(arguments: &Arguments, report: &mut Report, in_flight: usize) -> Result
         unit: Unit::PerSecond,
         ours: Figure::of(ours),
         limit: Some((Figure::of(limit), "bare fork + exit + wait")),
+        postgres: None,
         goal: Goal::ShareOfLimit(0.8),
     });
     Ok(())
@@ -88,11 +107,7 @@ fn first_line(family: &Family) -> Result<f64> {
 
 /// A start beside none, and beside many idle workers; and what it takes to start and stop them all.
 fn crowd(arguments: &Arguments, report: &mut Report) -> Result<()> {
-    let names = [
-        format!("start of one, {CROWD} idle workers beside it"),
-        format!("start {CROWD} workers"),
-        format!("stop {CROWD} workers"),
-    ];
+    let names = crowd_names();
     if !names.iter().any(|name| report.wants(name)) {
         return Ok(());
     }
@@ -116,6 +131,7 @@ fn crowd(arguments: &Arguments, report: &mut Report) -> Result<()> {
         unit: Unit::Nanoseconds,
         ours: Figure::of(crowded),
         limit: Some((Figure::of(alone), "beside none")),
+        postgres: None,
         goal: Goal::TimesLimit(1.1),
     });
     let begin = Instant::now();
@@ -130,6 +146,7 @@ fn crowd(arguments: &Arguments, report: &mut Report) -> Result<()> {
             unit: Unit::Nanoseconds,
             ours: Figure::one(nanos(took)),
             limit: None,
+            postgres: None,
             goal: Goal::AtMost(goal),
         });
     }
@@ -156,6 +173,7 @@ fn slots(arguments: &Arguments, report: &mut Report) -> Result<()> {
         unit: Unit::Nanoseconds,
         ours: Figure::of(many),
         limit: Some((Figure::of(few), "8 slots")),
+        postgres: None,
         goal: Goal::TimesLimit(1.03),
     });
     Ok(())

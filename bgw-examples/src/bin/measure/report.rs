@@ -77,6 +77,8 @@ pub(crate) struct Row {
     pub(crate) ours: Figure,
     /// The kernel's own, and what was measured for it.
     pub(crate) limit: Option<(Figure, &'static str)>,
+    /// What PostgreSQL took for the same; filled in afterwards.
+    pub(crate) postgres: Option<Figure>,
     pub(crate) goal: Goal,
 }
 
@@ -132,20 +134,48 @@ impl Report {
         self.rows.push(row);
     }
 
+    /// Whether there is a row of this name.
+    pub(crate) fn has(&self, name: &str) -> bool {
+        self.rows.iter().any(|row| row.name == name)
+    }
+
+    /// Sets PostgreSQL's figure beside ours, if there is a row of this name.
+    pub(crate) fn set_postgres(&mut self, name: &str, figure: Figure) {
+        for row in self.rows.iter_mut().filter(|row| row.name == name) {
+            println!("postgres:  {name}: {}", row.unit.show(figure.median));
+            row.postgres = Some(figure);
+        }
+    }
+
+    /// Whether there is a column of PostgreSQL's.
+    fn against_postgres(&self) -> bool {
+        self.rows.iter().any(|row| row.postgres.is_some())
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.rows.len()
     }
 
     pub(crate) fn markdown(&self) -> String {
         let mut text = format!("{}\n\n", machine());
-        text.push_str("| what | median | p99 | limit, same run | ratio | goal | reached |\n");
-        text.push_str("|---|---|---|---|---|---|---|\n");
+        let against = self.against_postgres();
+        let (title, line) = if against { (" PostgreSQL, same run |", "---|") } else { ("", "") };
+        let _ = writeln!(
+            text,
+            "| what | median | p99 | limit, same run | ratio |{title} goal | reached |"
+        );
+        let _ = writeln!(text, "|---|---|---|---|---|{line}---|---|");
         for row in &self.rows {
             let limit = row.limit.as_ref().map_or_else(
                 || "–".to_owned(),
                 |(figure, what)| format!("{} ({what})", row.unit.show(figure.median)),
             );
             let ratio = row.ratio().map_or_else(|| "–".to_owned(), |ratio| format!("{ratio:.2}"));
+            let postgres = match row.postgres {
+                Some(figure) => format!(" {} |", row.unit.show(figure.median)),
+                None if against => " – |".to_owned(),
+                None => String::new(),
+            };
             let reached = match row.reached() {
                 Some(true) => "yes",
                 Some(false) => "no",
@@ -153,7 +183,7 @@ impl Report {
             };
             let _ = writeln!(
                 text,
-                "| {} | {} | {} | {limit} | {ratio} | {} | {reached} |",
+                "| {} | {} | {} | {limit} | {ratio} |{postgres} {} | {reached} |",
                 row.name,
                 row.unit.show(row.ours.median),
                 row.unit.show(row.ours.p99),
@@ -165,7 +195,8 @@ impl Report {
 
     /// Written by hand: numbers and plain texts alone.
     pub(crate) fn json(&self) -> String {
-        let rows: Vec<String> = self.rows.iter().map(entry).collect();
+        let rows: Vec<String> =
+            self.rows.iter().map(|row| entry(row, self.against_postgres())).collect();
         format!(
             "{{\n  \"machine\": {:?},\n  \"rows\": [\n{}\n  ]\n}}\n",
             machine(),
@@ -174,7 +205,7 @@ impl Report {
     }
 }
 
-fn entry(row: &Row) -> String {
+fn entry(row: &Row, against_postgres: bool) -> String {
     let figure = |figure: &Figure| {
         let Figure { median, p99, samples } = figure;
         format!("{{\"median\": {median}, \"p99\": {p99}, \"samples\": {samples}}}")
@@ -183,9 +214,14 @@ fn entry(row: &Row) -> String {
         || "null".to_owned(),
         |(limit, what)| format!("{{\"what\": {what:?}, \"figure\": {}}}", figure(limit)),
     );
+    let postgres = match row.postgres {
+        Some(measured) => format!(" \"postgres\": {},", figure(&measured)),
+        None if against_postgres => " \"postgres\": null,".to_owned(),
+        None => String::new(),
+    };
     let reached = row.reached().map_or_else(|| "null".to_owned(), |reached| reached.to_string());
     format!(
-        "    {{\"name\": {:?}, \"unit\": {:?}, \"ours\": {}, \"limit\": {limit}, \"goal\": {:?}, \"reached\": {reached}}}",
+        "    {{\"name\": {:?}, \"unit\": {:?}, \"ours\": {}, \"limit\": {limit},{postgres} \"goal\": {:?}, \"reached\": {reached}}}",
         row.name,
         row.unit.name(),
         figure(&row.ours),
@@ -217,7 +253,8 @@ mod tests {
 
     fn row(ours: f64, limit: f64, goal: Goal) -> Row {
         let limit = Some((Figure::one(limit), "bare"));
-        Row { name: "a".into(), unit: Unit::Nanoseconds, ours: Figure::one(ours), limit, goal }
+        let (name, unit, ours) = ("a".into(), Unit::Nanoseconds, Figure::one(ours));
+        Row { name, unit, ours, limit, postgres: None, goal }
     }
 
     #[test]
@@ -248,5 +285,32 @@ mod tests {
         assert!(report.markdown().contains("| a | 1.5 µs | 1.5 µs | 1.0 µs (bare) | 1.50 |"));
         assert!(report.json().contains("\"median\": 1500"));
         assert!(!Report::new(Some("b".into())).wants("a"));
+    }
+
+    /// Breaks if a figure of PostgreSQL's is lost, or its column is there without one.
+    #[test]
+    fn the_column_of_postgres_is_there_only_when_measured() {
+        let mut report = Report::new(None);
+        report.add(row(1500.0, 1000.0, Goal::TimesLimit(2.0)));
+        let other = Row { name: "b".into(), ..row(1.0, 1.0, Goal::AtMost(1.0)) };
+        report.add(other);
+        let columns = |report: &Report| {
+            let markdown = report.markdown();
+            let table = markdown.lines().filter(|line| line.starts_with('|'));
+            table.map(|line| line.matches('|').count() - 1).collect::<Vec<_>>()
+        };
+        assert_eq!(columns(&report), [7; 4]);
+        assert!(!report.json().contains("postgres"));
+
+        report.set_postgres("nobody", Figure::one(1.0));
+        assert_eq!(columns(&report), [7; 4]);
+        report.set_postgres("a", Figure::one(540_000.0));
+        assert!(report.has("a") && !report.has("nobody"));
+        assert_eq!(columns(&report), [8; 4]);
+        assert!(report.markdown().contains("| 1.50 | 540.0 µs | ≤ 2 × limit |"));
+        assert!(report.markdown().contains("| 1.00 | – | ≤ 1.00 ns |"));
+        let json = report.json();
+        assert!(json.contains("\"postgres\": {\"median\": 540000,"));
+        assert!(json.contains("\"postgres\": null, \"goal\""));
     }
 }

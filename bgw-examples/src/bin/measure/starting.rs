@@ -20,16 +20,17 @@ struct Samples {
     wake: Vec<f64>,
 }
 
+/// The rows of one way to start in one placement.
+pub(crate) fn names(warm: bool, placement: Placement) -> [String; 3] {
+    let way = if warm { "warm spare" } else { "forked" };
+    ["register → first line", "register → wait_for_startup", "terminate → wait_for_shutdown"]
+        .map(|what| format!("{what}, {way}, {}", placement.name()))
+}
+
 pub(crate) fn measure(arguments: &Arguments, report: &mut Report) -> Result<()> {
     for warm in [false, true] {
         for placement in Placement::ALL {
-            let way = if warm { "warm spare" } else { "forked" };
-            let name = |what: &str| format!("{what}, {way}, {}", placement.name());
-            let names = [
-                name("register → first line"),
-                name("register → wait_for_startup"),
-                name("terminate → wait_for_shutdown"),
-            ];
+            let names = names(warm, placement);
             if !names.iter().any(|name| report.wants(name)) {
                 continue;
             }
@@ -52,7 +53,8 @@ fn add(report: &mut Report, names: [String; 3], warm: bool, samples: Samples) {
         [(first, goal), (started, startup), (stopped, Goal::AtMost(100e3))].into_iter().zip(names);
     for ((samples, goal), name) in rows {
         let ours = Figure::of(samples);
-        report.add(Row { name, unit: Unit::Nanoseconds, ours, limit: Some(limit), goal });
+        let (unit, limit) = (Unit::Nanoseconds, Some(limit));
+        report.add(Row { name, unit, ours, limit, postgres: None, goal });
     }
 }
 
