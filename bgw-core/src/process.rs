@@ -78,6 +78,8 @@ bitflags! {
     }
 }
 
+/// Which handlers [`rehearse`] has installed in this process: 0 none, else one more than the flags.
+static REHEARSED: AtomicU32 = AtomicU32::new(0);
 static CURRENT: OnceLock<WorkerProcess> = OnceLock::new();
 static PENDING: AtomicU32 = AtomicU32::new(0);
 /// The pid of this process while it runs as a postmaster; a forked child has another one.
@@ -125,7 +127,12 @@ pub fn enter(process: WorkerProcess) -> std::io::Result<&'static WorkerProcess> 
     }
     // A worker that was killed in a wait has left its name there.
     process.attachment.area().set_wait_event(process.handle.slot(), None);
-    signals::install_worker_defaults(process.worker.flags())?;
+    // The handlers differ for workers with a database connection alone.
+    let flags = process.worker.flags() & WorkerFlags::DATABASE_CONNECTION;
+    if REHEARSED.load(Ordering::Relaxed) != flags.bits() + 1 {
+        signals::install_worker_defaults(flags)?;
+    }
+    signals::hear_at_once()?;
     Ok(process)
 }
 
@@ -137,7 +144,9 @@ pub fn enter(process: WorkerProcess) -> std::io::Result<&'static WorkerProcess> 
 pub fn rehearse(flags: WorkerFlags) -> std::io::Result<()> {
     PENDING.store(0, Ordering::Relaxed);
     INTERRUPTS.fetch_add(1, Ordering::Relaxed);
-    signals::install_worker_defaults(flags)
+    signals::install_worker_defaults(flags)?;
+    REHEARSED.store(flags.bits() + 1, Ordering::Relaxed);
+    Ok(())
 }
 
 /// The signals that have come and were not taken yet.

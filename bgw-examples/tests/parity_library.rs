@@ -12,7 +12,7 @@ use process_test::{tests, wait_until};
 use std::path::PathBuf;
 use std::process::{Command, ExitCode};
 use std::time::Duration;
-use support::{Family, Log, PATIENCE, ready, started, stopped};
+use support::{Family, Log, PATIENCE, ready, stopped};
 
 fn main() -> ExitCode {
     let tests = tests![
@@ -135,7 +135,6 @@ fn an_error_or_a_panic_in_a_library_is_logged_and_exit_1() {
     for (function, text) in cases {
         let worker = of(&rust_library(), function).build().unwrap();
         let handle = family.backend.register(&worker).unwrap();
-        started(&handle);
         assert_eq!(stopped(&handle).cause, ExitCause::Exited(1), "{function}");
         log.wait_for(text);
     }

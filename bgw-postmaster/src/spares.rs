@@ -91,9 +91,17 @@ impl Bed {
         futex::wake_all(&cells[STATE]);
     }
 
-    /// True once the spare has woken up for its job.
+    /// True once the spare has woken up for its job. Its worker keeps the page, so whatever a worker that
+    /// went astray wrote there counts as taken, too.
     pub(crate) fn was_taken(&self) -> bool {
-        self.0.cells()[STATE].load(Ordering::Acquire) == TAKEN
+        self.0.cells()[STATE].load(Ordering::Acquire) != GIVEN
+    }
+
+    /// A new page, which the postmaster has touched already: the first job is not to wait for that.
+    fn make() -> io::Result<Self> {
+        let bed = Self(Page::new()?);
+        bed.0.cells()[STATE].store(IDLE, Ordering::Relaxed);
+        Ok(bed)
     }
 
     /// In the spare: sleeps until there is a job, and takes it.
@@ -225,13 +233,14 @@ impl Server {
     }
 
     fn fork_spare(&mut self) -> io::Result<()> {
-        let bed = Bed(Page::new()?);
+        let bed = Bed::make()?;
         let number = self.spares.next;
         let proof = self.prove_single_threaded()?;
         let pid = match self.forker.fork(&proof)? {
             Forked::Child => spawn::live_as_spare(self.home(), bed),
             Forked::Parent(pid) => pid,
         };
+        touch_stack();
         let watched = bed.0.hide_from_later_children().and_then(|()| {
             let pidfd = self.fence.raise(pidfd::open(pid)?)?;
             self.listen_to(&pidfd, Token::Spare(number))?;
@@ -274,6 +283,13 @@ impl Server {
             title: &mut self.title,
         }
     }
+}
+
+/// Has the kernel copy, now that nobody waits, the pages of the stack that the fork has left shared with
+/// the child, and that the next start will write to.
+fn touch_stack() {
+    let mut stack = [0u8; 16 << 10];
+    std::hint::black_box(&mut stack).fill(1);
 }
 
 /// Kills a spare, dead or not, and reaps it.

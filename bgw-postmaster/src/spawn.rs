@@ -24,7 +24,7 @@ use crate::sys::{end, signals};
 use bgw_core::attachment::Inherited;
 use bgw_core::process::{self, WorkerProcess};
 use bgw_core::shared::WorkerRecord;
-use bgw_core::sys::signals::{POSTMASTER_DEATH, block_all};
+use bgw_core::sys::signals::POSTMASTER_DEATH;
 use bgw_core::{Attachment, BackgroundWorker, EntryPoint, WorkerFlags, WorkerHandle, WorkerResult};
 use nix::sys::signal::Signal;
 use std::convert::Infallible;
@@ -91,7 +91,8 @@ pub(crate) fn live_as_spare(home: Home<'_>, bed: Bed) -> ! {
         fault::step("waking:before_death_signal")?;
         // The postmaster takes this process for the worker from here on.
         die_with_postmaster(&home, POSTMASTER_DEATH)?;
-        drop(bed);
+        // Unmapping it costs more than it is worth; nobody else has it.
+        std::mem::forget(bed);
         work(home, birth)
     }))
 }
@@ -146,8 +147,6 @@ fn rehearse(home: &Home<'_>) -> Done {
     std::hint::black_box(Attachment::inherit(home.family.clone()));
     log_panics(Arc::new(worker));
     process::rehearse(WorkerFlags::empty())?;
-    // It unblocks what a worker hears from the start.
-    block_all()?;
     Ok(())
 }
 

@@ -121,7 +121,11 @@ pub(crate) fn install_worker_defaults(flags: WorkerFlags) -> io::Result<()> {
     set(Signal::SIGALRM, SigHandler::SigDfl)?;
     set(Signal::SIGQUIT, SigHandler::Handler(on_quit))?;
     set(POSTMASTER_DEATH, SigHandler::Handler(on_postmaster_death))?;
-    set(LATCH_KICK, SigHandler::Handler(on_latch_kick))?;
+    set(LATCH_KICK, SigHandler::Handler(on_latch_kick))
+}
+
+/// Unblocks what a worker hears from the moment its handlers stand.
+pub(crate) fn hear_at_once() -> io::Result<()> {
     let mut never_blocked = SigSet::empty();
     never_blocked.add(Signal::SIGQUIT);
     never_blocked.add(POSTMASTER_DEATH);
