@@ -1,13 +1,17 @@
 //! `cargo xtask bench`: the criterion benches of each crate, one program after the other, since two
 //! at a time would measure each other. With `--report`: the program `measure` of bgw-examples instead,
-//! which sets each figure beside the kernel's own limit in the same run (and with `--against postgres` beside PostgreSQL's own).
+//! which sets each figure beside the kernel's own limit in the same run (and with `--against postgres`
+//! beside PostgreSQL's own). With `--instructions`: `instructions.rs`.
 
-use crate::flags;
 use crate::sh::{self, Result};
 use crate::workspace::{Package, Target, Workspace};
+use crate::{flags, instructions};
 use std::process::ExitCode;
 
 pub(crate) fn run(flags: &flags::Bench) -> Result<ExitCode> {
+    if flags.instructions {
+        return instructions::run(flags);
+    }
     let workspace = Workspace::load()?;
     if flags.report {
         return report(&workspace, flags);
@@ -16,6 +20,7 @@ pub(crate) fn run(flags: &flags::Bench) -> Result<ExitCode> {
     let benches: Vec<(&Package, &Target)> = packages
         .iter()
         .flat_map(|package| package.targets("bench").map(|bench| (*package, bench)))
+        .filter(|(_, bench)| bench.name != instructions::BENCH)
         .collect();
 
     let mut failed = Vec::new();

@@ -24,7 +24,7 @@ pub(crate) enum Task {
     Parity(Parity),
     /// Checks the rules of layout that the compiler does not know
     Tidy,
-    /// Runs the criterion benches
+    /// Runs the criterion benches, or counts instructions
     Bench(Bench),
     /// Looks at what each crate would publish, offline
     Package,
@@ -100,6 +100,12 @@ pub(crate) struct Bench {
     /// With --report: measure these, too, in the same run, and add a column for each
     #[arg(long, value_name = "PEER", value_enum, value_delimiter = ',', requires = "report")]
     pub(crate) against: Vec<Peer>,
+    /// Count the instructions of each fast path under valgrind; 5 % above its budget fails
+    #[arg(long, conflicts_with_all = ["crates", "report", "quick", "filter"])]
+    pub(crate) instructions: bool,
+    /// With --instructions: make the counts of this run the budgets
+    #[arg(long, requires = "instructions")]
+    pub(crate) record: bool,
     /// Only benches, or rows of the report, whose name contains this
     #[arg(long, value_name = "TEXT")]
     pub(crate) filter: Option<String>,

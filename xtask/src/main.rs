@@ -8,6 +8,7 @@ mod workspace;
 mod bench;
 mod ci;
 mod demo;
+mod instructions;
 mod loom;
 mod package;
 mod parity;
