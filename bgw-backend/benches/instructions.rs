@@ -119,6 +119,7 @@ fn handle() {
         // Never asked: nobody waits here.
         postmaster_pidfd: Arc::new(File::open("/dev/null").unwrap().into()),
         functions: ["main".to_owned()].into(),
+        descriptors: Vec::new(),
     };
     let area = Area::new(&slots);
     area.set_incarnation(7);
@@ -132,7 +133,6 @@ fn handle() {
         handle: id,
         restarts: 0,
         attachment: Arc::new(Attachment::inherit(parts)),
-        descriptors: Arc::default(),
     })
     .unwrap();
     let backend = Backend::current().unwrap();

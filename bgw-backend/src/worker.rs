@@ -39,7 +39,7 @@ use shmem_slots::Key;
 use shmem_slots::futex::Watch;
 use std::error::Error as StdError;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -170,8 +170,7 @@ impl Worker {
     /// A descriptor that the postmaster passes to its workers under `name`.
     #[must_use]
     pub fn descriptor(&self, name: &str) -> Option<BorrowedFd<'static>> {
-        let me: &'static WorkerProcess = self.me;
-        me.descriptors.iter().find(|(other, _)| other == name).map(|(_, fd)| fd.as_fd())
+        self.me.attachment.descriptor(name)
     }
 
     /// From now on signals are delivered. Say before what you want to handle yourself.

@@ -14,6 +14,7 @@ use shmem_slots::futex::Watch;
 use shmem_slots::{Access, Options};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
@@ -79,16 +80,31 @@ pub struct Attachment {
     doorbell: Option<Arc<OwnedFd>>,
     postmaster: Pid,
     postmaster_pidfd: Arc<OwnedFd>,
-    owner: Pid,
-    process: Pid,
+    owner: Owner,
     liveness: u32,
     functions: Arc<[String]>,
+    descriptors: Vec<(String, OwnedFd)>,
     session: Option<Mutex<ControlSocket>>,
+}
+
+/// Whose membership it is. A forked worker takes over what was made for it before the fork.
+#[derive(Debug)]
+struct Owner {
+    /// As the postmaster sees it.
+    seen: AtomicU32,
+    /// As it sees itself.
+    process: AtomicU32,
+}
+
+impl Owner {
+    const fn new(seen: Pid, process: Pid) -> Self {
+        Self { seen: AtomicU32::new(seen.get()), process: AtomicU32::new(process.get()) }
+    }
 }
 
 /// The descriptors and facts of which an [`Attachment`] is made; for the postmaster's own use when
 /// it hands the family on to a forked worker.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Inherited {
     /// The slots, mapped before the fork.
     pub slots: Arc<WorkerSlots>,
@@ -100,6 +116,8 @@ pub struct Inherited {
     pub postmaster_pidfd: Arc<OwnedFd>,
     /// The names of the functions that workers may run, sorted.
     pub functions: Arc<[String]>,
+    /// Descriptors that the embedding program passes to its workers, by name.
+    pub descriptors: Vec<(String, OwnedFd)>,
 }
 
 impl Attachment {
@@ -109,7 +127,8 @@ impl Attachment {
         Options { capacity, tag: LAYOUT_TAG, user_cells: FAMILY_CELLS, first_generation: 0 }
     }
 
-    /// What a forked worker has by inheritance. Liveness word 0 is the workers'.
+    /// What a worker has by inheritance: made by the worker, or by the postmaster ahead of the fork, to
+    /// be taken over by [`Attachment::adopt`]. Liveness word 0 is the workers'.
     #[must_use]
     pub fn inherit(parts: Inherited) -> Self {
         let me = Pid::this();
@@ -118,12 +137,19 @@ impl Attachment {
             doorbell: Some(parts.doorbell),
             postmaster: parts.postmaster,
             postmaster_pidfd: parts.postmaster_pidfd,
-            owner: me,
-            process: me,
+            owner: Owner::new(me, me),
             liveness: 0,
             functions: parts.functions,
+            descriptors: parts.descriptors,
             session: None,
         }
+    }
+
+    /// In a forked worker: what the postmaster made is this process's from now on. Allocates nothing.
+    pub fn adopt(&self) {
+        let me = Pid::this().get();
+        self.owner.seen.store(me, Ordering::Relaxed);
+        self.owner.process.store(me, Ordering::Relaxed);
     }
 
     /// Joins the family over `socket`, which is connected to the postmaster.
@@ -159,7 +185,7 @@ impl Attachment {
         }
         let access = if read_only { Access::ReadOnly } else { Access::ReadWrite };
         let slots = WorkerSlots::attach(region, LAYOUT_TAG, access).map_err(AttachError::Region)?;
-        let process = Pid::this();
+        let owner = Owner::new(owner, Pid::this());
         let functions = ask_functions(&mut socket, deadline)?.into();
         let session = Some(Mutex::new(socket));
         Ok(Self {
@@ -168,9 +194,9 @@ impl Attachment {
             postmaster,
             postmaster_pidfd: Arc::new(postmaster_pidfd),
             owner,
-            process,
             liveness,
             functions,
+            descriptors: Vec::new(),
             session,
         })
     }
@@ -227,8 +253,9 @@ impl Attachment {
     /// This process as the postmaster sees it (its pid in the postmaster's pid namespace). Slots
     /// are claimed in this name.
     #[must_use]
-    pub const fn owner(&self) -> Pid {
-        self.owner
+    pub fn owner(&self) -> Pid {
+        // Was made out of a `Pid`, so it is one.
+        Pid::new(self.owner.seen.load(Ordering::Relaxed)).unwrap_or_else(Pid::this)
     }
 
     /// True for an attachment that may look but not touch.
@@ -240,7 +267,20 @@ impl Attachment {
     /// True in the process that attached, false in a forked child of it. One system call.
     #[must_use]
     pub fn is_mine(&self) -> bool {
-        Pid::this() == self.process
+        Pid::this().get() == self.owner.process.load(Ordering::Relaxed)
+    }
+
+    /// A descriptor that the embedding program passes to its workers under `name`; none outside of a
+    /// worker.
+    #[must_use]
+    pub fn descriptor(&self, name: &str) -> Option<BorrowedFd<'_>> {
+        self.descriptors().iter().find(|(other, _)| other == name).map(|(_, fd)| fd.as_fd())
+    }
+
+    /// All of them, by name.
+    #[must_use]
+    pub fn descriptors(&self) -> &[(String, OwnedFd)] {
+        &self.descriptors
     }
 
     /// True until the postmaster dies. One load.

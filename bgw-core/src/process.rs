@@ -12,13 +12,14 @@
 use crate::attachment::Attachment;
 use crate::handle::WorkerHandle;
 use crate::latch::{Latch, Wake};
+use crate::sys::signals::SavedActions;
 use crate::sys::{eventfd, signals};
 use crate::worker::{BackgroundWorker, WorkerFlags};
 use bitflags::bitflags;
 use shmem_slots::futex::{self, Half, Watch};
 use shmem_slots::primitive::{AtomicU64, Ordering};
 use std::error::Error;
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::BorrowedFd;
 use std::sync::atomic::AtomicU32;
 use std::sync::{Arc, OnceLock};
 
@@ -41,8 +42,6 @@ pub struct WorkerProcess {
     pub restarts: u32,
     /// Its membership in the family.
     pub attachment: Arc<Attachment>,
-    /// Descriptors that the embedding program passes to its workers, by name.
-    pub descriptors: Arc<Vec<(String, OwnedFd)>>,
 }
 
 impl WorkerProcess {
@@ -78,81 +77,129 @@ bitflags! {
     }
 }
 
-/// Which handlers [`rehearse`] has installed in this process: 0 none, else one more than the flags.
-static REHEARSED: AtomicU32 = AtomicU32::new(0);
-static CURRENT: OnceLock<WorkerProcess> = OnceLock::new();
-static PENDING: AtomicU32 = AtomicU32::new(0);
-/// The pid of this process while it runs as a postmaster; a forked child has another one.
-static POSTMASTER: AtomicU32 = AtomicU32::new(0);
-static INTERRUPTS: AtomicU64 = AtomicU64::new(0);
-/// The pid in the high half, the descriptor of its kick eventfd in the low half; 0: none.
-static KICK: AtomicU64 = AtomicU64::new(0);
+/// No handler of a worker stands yet.
+const NOTHING: u32 = 0;
+/// Those stand that a postmaster may have: by the fork.
+const COMMON: u32 = 1;
+/// All stand, but what differs for a worker with a database; and what a worker is never deaf to is
+/// unblocked.
+const ALL: u32 = 2;
+
+/// What a process knows of itself, in one place: a forked worker writes to a page of it, not to several.
+#[repr(align(256))]
+struct Own {
+    current: OnceLock<WorkerProcess>,
+    pending: AtomicU32,
+    /// [`NOTHING`], [`COMMON`] or [`ALL`].
+    prepared: AtomicU32,
+    /// The pid of this process while it runs as a postmaster; a forked child has another one.
+    postmaster: AtomicU32,
+    interrupts: AtomicU64,
+    /// The pid in the high half, the descriptor of its kick eventfd in the low half; 0: none.
+    kick: AtomicU64,
+}
+
+static OWN: Own = Own {
+    current: OnceLock::new(),
+    pending: AtomicU32::new(0),
+    prepared: AtomicU32::new(NOTHING),
+    postmaster: AtomicU32::new(0),
+    interrupts: AtomicU64::new(0),
+    kick: AtomicU64::new(0),
+};
 
 /// Says that this process is a postmaster from now on: it must not wait for one.
 pub fn become_postmaster() {
-    POSTMASTER.store(std::process::id(), Ordering::Relaxed);
+    OWN.postmaster.store(std::process::id(), Ordering::Relaxed);
 }
 
-/// The process is a postmaster no longer.
-pub fn leave_postmaster() {
-    POSTMASTER.store(0, Ordering::Relaxed);
+/// Installs, in a postmaster, most of the handlers that its workers start with, so that each has them by
+/// the fork.
+/// They never run in the postmaster: all signals are blocked there, and stay so until
+/// [`leave_postmaster`].
+///
+/// # Errors
+/// The error of `sigaction`.
+pub fn prepare_for_workers() -> std::io::Result<SavedActions> {
+    let before = SavedActions::save()?;
+    signals::install_common()?;
+    OWN.prepared.store(COMMON, Ordering::Relaxed);
+    Ok(before)
+}
+
+/// The process is a postmaster no longer: what [`prepare_for_workers`] replaced is there again.
+///
+/// # Errors
+/// The error of `sigaction`.
+pub fn leave_postmaster(before: Option<&SavedActions>) -> std::io::Result<()> {
+    OWN.postmaster.store(0, Ordering::Relaxed);
+    OWN.prepared.store(NOTHING, Ordering::Relaxed);
+    before.map_or(Ok(()), SavedActions::restore)
 }
 
 /// True in a running postmaster, false in its children.
 #[must_use]
 pub fn is_postmaster() -> bool {
-    let pid = POSTMASTER.load(Ordering::Relaxed);
+    let pid = OWN.postmaster.load(Ordering::Relaxed);
     pid != 0 && pid == std::process::id()
 }
 
 /// This process as a worker, or `None` in any other process.
 #[must_use]
 pub fn current() -> Option<&'static WorkerProcess> {
-    CURRENT.get()
+    OWN.current.get()
 }
 
-/// Makes this process the worker `process`: adopts its latch and installs the handlers that a
-/// worker starts with. All signals are still blocked but SIGQUIT and the postmaster's death.
+/// Makes this process the worker `process`: adopts its attachment and its latch and installs the
+/// handlers that a worker starts with, unless the postmaster has. All signals are still blocked but SIGQUIT and the postmaster's death.
 ///
 /// # Errors
 /// The error of `sigaction`; or when the process is a worker already.
 pub fn enter(process: WorkerProcess) -> std::io::Result<&'static WorkerProcess> {
-    if CURRENT.get().is_some() {
+    if OWN.current.get().is_some() {
         return Err(std::io::Error::other("this process is a worker already"));
     }
-    PENDING.store(0, Ordering::Relaxed);
-    let process = CURRENT.get_or_init(|| process);
+    OWN.pending.store(0, Ordering::Relaxed);
+    process.attachment.adopt();
+    let process = OWN.current.get_or_init(|| process);
     if let Some(latch) = process.latch() {
         latch.adopt(process.attachment.owner().get());
     }
     // A worker that was killed in a wait has left its name there.
     process.attachment.area().set_wait_event(process.handle.slot(), None);
-    // The handlers differ for workers with a database connection alone.
-    let flags = process.worker.flags() & WorkerFlags::DATABASE_CONNECTION;
-    if REHEARSED.load(Ordering::Relaxed) != flags.bits() + 1 {
-        signals::install_worker_defaults(flags)?;
+    let prepared = OWN.prepared.load(Ordering::Relaxed);
+    if prepared == NOTHING {
+        signals::install_common()?;
     }
-    signals::hear_at_once()?;
+    let flags = process.worker.flags();
+    if prepared != ALL || flags.contains(WorkerFlags::DATABASE_CONNECTION) {
+        signals::install_own(flags)?;
+    }
+    if prepared != ALL {
+        signals::hear_at_once()?;
+    }
     Ok(process)
 }
 
 /// For a child that waits to become a worker: does what [`enter`] will do, as far as it leaves no trace,
-/// so that the pages which that touches are the child's own by then.
+/// so that the pages which that touches are the child's own by then; its handlers stand, and it hears
+/// at once what a worker is never deaf to.
 ///
 /// # Errors
-/// The error of `sigaction`.
-pub fn rehearse(flags: WorkerFlags) -> std::io::Result<()> {
-    PENDING.store(0, Ordering::Relaxed);
-    INTERRUPTS.fetch_add(1, Ordering::Relaxed);
-    signals::install_worker_defaults(flags)?;
-    REHEARSED.store(flags.bits() + 1, Ordering::Relaxed);
+/// The error of `sigaction` or `pthread_sigmask`.
+pub fn rehearse(attachment: &Attachment) -> std::io::Result<()> {
+    attachment.adopt();
+    OWN.interrupts.fetch_add(1, Ordering::Relaxed);
+    signals::install_own(WorkerFlags::empty())?;
+    signals::hear_at_once()?;
+    OWN.prepared.store(ALL, Ordering::Relaxed);
     Ok(())
 }
 
 /// The signals that have come and were not taken yet.
 #[must_use]
 pub fn pending() -> Pending {
-    Pending::from_bits_truncate(PENDING.load(Ordering::Acquire))
+    Pending::from_bits_truncate(OWN.pending.load(Ordering::Acquire))
 }
 
 /// True when this worker was told to end and has not noticed yet.
@@ -163,7 +210,7 @@ pub fn told_to_end() -> bool {
 
 /// The worker has noticed that it was told to end.
 pub fn acknowledge_end() {
-    PENDING.fetch_or(Pending::ENDING.bits(), Ordering::AcqRel);
+    OWN.pending.fetch_or(Pending::ENDING.bits(), Ordering::AcqRel);
 }
 
 /// True when this process is not to wait for others any longer: it was told to end, its statement is to
@@ -186,7 +233,7 @@ pub fn take_interrupt() -> bool {
 
 /// Takes `which` out of the pending signals; true when one of them was there.
 pub fn take_pending(which: Pending) -> bool {
-    let before = PENDING.fetch_and(!which.bits(), Ordering::AcqRel);
+    let before = OWN.pending.fetch_and(!which.bits(), Ordering::AcqRel);
     Pending::from_bits_truncate(before).intersects(which)
 }
 
@@ -194,23 +241,23 @@ pub fn take_pending(which: Pending) -> bool {
 /// change, and hand it to the wait that follows.
 #[must_use]
 pub fn interrupts() -> u64 {
-    INTERRUPTS.load(Ordering::Acquire)
+    OWN.interrupts.load(Ordering::Acquire)
 }
 
 /// A watch that ends a futex wait when a handler has run since `seen` was read.
 #[must_use]
 pub fn watch_interrupts(seen: u64) -> Watch<'static> {
-    Watch { cell: &INTERRUPTS, half: Half::Low, seen: seen as u32 }
+    Watch { cell: &OWN.interrupts, half: Half::Low, seen: seen as u32 }
 }
 
 /// Records `what` and wakes this process wherever it sleeps. For signal handlers (it does nothing
 /// that is not safe there), a program's own ones included.
 pub fn interrupt(what: Pending) {
-    PENDING.fetch_or(what.bits(), Ordering::AcqRel);
-    INTERRUPTS.fetch_add(1, Ordering::AcqRel);
+    OWN.pending.fetch_or(what.bits(), Ordering::AcqRel);
+    OWN.interrupts.fetch_add(1, Ordering::AcqRel);
     // The handler may run in another thread than the one that sleeps.
-    futex::wake_all(&INTERRUPTS);
-    if let Some(latch) = CURRENT.get().and_then(WorkerProcess::latch) {
+    futex::wake_all(&OWN.interrupts);
+    if let Some(latch) = OWN.current.get().and_then(WorkerProcess::latch) {
         // A sleeper of this process is woken by the kick below and by the signal itself.
         let _: Wake = latch.set();
     }
@@ -222,7 +269,7 @@ pub fn interrupt(what: Pending) {
 #[doc(alias = "SetLatch")]
 #[doc(alias = "MyLatch")]
 pub fn set_latch() {
-    if let Some(latch) = CURRENT.get().and_then(WorkerProcess::latch) {
+    if let Some(latch) = OWN.current.get().and_then(WorkerProcess::latch) {
         let _: Wake = latch.set();
         kick();
     }
@@ -230,7 +277,7 @@ pub fn set_latch() {
 
 /// Ends a sleep of this process in `ppoll`, if there is one. Safe in a signal handler.
 pub fn kick() {
-    let packed = KICK.load(Ordering::Acquire);
+    let packed = OWN.kick.load(Ordering::Acquire);
     if packed != 0 && (packed >> 32) as u32 == std::process::id() {
         if let Some(bell) = signals::borrow_kick(packed as u32) {
             // A kick can only fail when somebody closed the descriptor: then nobody polls on it.
@@ -248,7 +295,7 @@ pub fn kick() {
 /// The error of `eventfd`.
 pub fn kick_descriptor() -> std::io::Result<BorrowedFd<'static>> {
     let me = std::process::id();
-    let packed = KICK.load(Ordering::Acquire);
+    let packed = OWN.kick.load(Ordering::Acquire);
     if packed != 0 && (packed >> 32) as u32 == me {
         if let Some(bell) = signals::borrow_kick(packed as u32) {
             return Ok(bell);
@@ -256,7 +303,7 @@ pub fn kick_descriptor() -> std::io::Result<BorrowedFd<'static>> {
     }
     let bell = eventfd::new_doorbell()?;
     let (number, borrowed) = signals::leak_kick(bell);
-    match KICK.compare_exchange(
+    match OWN.kick.compare_exchange(
         packed,
         u64::from(me) << 32 | u64::from(number),
         Ordering::AcqRel,

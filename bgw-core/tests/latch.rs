@@ -120,7 +120,6 @@ fn become_worker(slots: &Arc<WorkerSlots>, key: Key, postmaster: Pid) -> &'stati
         handle: WorkerHandle::new(key.index, key.generation, 0),
         restarts: 0,
         attachment: Arc::new(member(slots, postmaster)),
-        descriptors: Arc::new(Vec::new()),
     });
     signals::unblock_all().unwrap();
     worker.unwrap()

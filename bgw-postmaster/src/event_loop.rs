@@ -17,7 +17,7 @@
 
 use crate::error::RunError;
 use crate::fault;
-use crate::rules::{Action, Event, Stage};
+use crate::rules::{Event, Stage};
 use crate::server::Server;
 use bgw_core::control::ShutdownMode;
 use bgw_core::sys::eventfd;
@@ -155,12 +155,13 @@ impl Server {
     /// One event, and whatever follows from it.
     pub(crate) fn step(&mut self, event: Event) {
         self.pending.push(event);
+        let mut actions = std::mem::take(&mut self.actions);
         while let Some(event) = self.pending.pop() {
-            let mut actions: Vec<Action> = Vec::new();
             self.cluster.step(event, Instant::now(), &mut actions);
-            for action in actions {
+            for action in actions.drain(..) {
                 self.perform(action);
             }
         }
+        self.actions = actions;
     }
 }

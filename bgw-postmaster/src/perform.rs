@@ -9,7 +9,7 @@ use crate::fault;
 use crate::registry::{NotifyTarget, Told};
 use crate::rules::{Action, Ending, Event, Note};
 use crate::server::{Child, Server};
-use crate::spawn::{self, Birth};
+use crate::spawn::{self, Birth, Home};
 use crate::sys::fork::{Forked, SingleThreaded};
 use bgw_core::shared::area::Area;
 use bgw_core::shared::{ReportRecord, WorkerRecord, flag};
@@ -91,15 +91,21 @@ impl Server {
             return Err(io::ErrorKind::NotFound.into());
         };
         let incarnation = Area::new(&self.slots).incarnation();
-        let (worker, restarts) = (Arc::clone(&entry.worker), entry.next_restarts());
         let handle = WorkerHandle::new(key.index, key.generation, incarnation);
+        let main = self.functions.place_of(&entry.worker);
         let proof = self.prove_single_threaded()?;
         // The mark of a life before, which a crash has left behind, is not this one's.
         Area::new(&self.slots).mark_cleanup_needed(key.index, false);
         let started = Instant::now();
         fault::step("start:before_fork")?;
         let pid = match self.forker.fork(&proof)? {
-            Forked::Child => spawn::live(self.home(), Birth { worker, handle, restarts }),
+            Forked::Child => {
+                let (worker, restarts) = (Arc::clone(&entry.worker), entry.next_restarts());
+                let (attachment, functions) = (&self.for_children, &self.functions);
+                let (fence, title) = (self.fence, &mut self.title);
+                let home = Home { attachment, fence, functions, title };
+                spawn::live(home, Birth { worker, main, handle, restarts })
+            }
             Forked::Parent(pid) => pid,
         };
         let watched = fault::step("start:forked").and_then(|()| {

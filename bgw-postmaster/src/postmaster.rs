@@ -206,7 +206,7 @@ impl PostmasterBuilder {
             doorbell: Arc::new(doorbell),
             folder,
             functions: self.functions,
-            descriptors: Arc::new(self.descriptors),
+            descriptors: self.descriptors,
             policy: self.policy,
             max_sessions: self.max_sessions,
             stop_with_launcher: self.stop_with_launcher,
@@ -225,7 +225,7 @@ pub struct Postmaster {
     pub(crate) doorbell: Arc<OwnedFd>,
     pub(crate) folder: Option<Folder>,
     pub(crate) functions: Functions,
-    pub(crate) descriptors: Arc<Vec<(String, OwnedFd)>>,
+    pub(crate) descriptors: Vec<(String, OwnedFd)>,
     pub(crate) policy: Policy,
     pub(crate) max_sessions: usize,
     pub(crate) stop_with_launcher: bool,
@@ -291,8 +291,15 @@ impl Postmaster {
     fn serve(self, launcher: Option<ControlSocket>) -> Result<u8, RunError> {
         let before = signals::block_all().map_err(RunError::system("blocking signals"))?;
         process::become_postmaster();
-        let code = Server::start(self, launcher).and_then(Server::serve);
-        process::leave_postmaster();
+        let replaced =
+            process::prepare_for_workers().map_err(RunError::system("installing signal handlers"));
+        let code = match &replaced {
+            Ok(_) => Server::start(self, launcher).and_then(Server::serve),
+            Err(_) => Ok(1),
+        };
+        process::leave_postmaster(replaced.as_ref().ok())
+            .map_err(RunError::system("restoring signal handlers"))?;
+        replaced?;
         signals::restore(&before).map_err(RunError::system("restoring the signal mask"))?;
         code
     }

@@ -7,19 +7,21 @@ use crate::event_loop::Token;
 use crate::fault;
 use crate::functions::Functions;
 use crate::postmaster::Postmaster;
-use crate::rules::{Cluster, Event};
+use crate::rules::{Action, Cluster, Event};
 use crate::sessions::Sessions;
 use crate::spares::{Bed, Spares};
+use crate::spawn;
 use crate::sys::close::Fence;
 use crate::sys::end::Ended;
 use crate::sys::fork::{Forker, ThreadCounter};
 use crate::sys::signals;
 use crate::sys::title::Title;
+use bgw_core::attachment::Inherited;
 use bgw_core::control::ControlSocket;
 use bgw_core::shared::area::Area;
 use bgw_core::shared::{WorkerRecord, WorkerSlots};
 use bgw_core::sys::{pidfd, robust};
-use bgw_core::{BackgroundWorker, Pid};
+use bgw_core::{Attachment, BackgroundWorker, Pid};
 use nix::sys::epoll::{Epoll, EpollCreateFlags};
 use nix::sys::signalfd::SignalFd;
 use shmem_slots::Key;
@@ -29,6 +31,10 @@ use std::ops::Range;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+
+/// For how many events, and workers, there is room from the start: side by side on few pages, each of
+/// which the kernel copies after each fork.
+const ROOM: usize = 8;
 
 /// A running worker process.
 #[derive(Debug)]
@@ -54,6 +60,8 @@ pub(crate) struct EndedChild {
 #[derive(Debug)]
 pub(crate) struct Server {
     pub(crate) slots: Arc<WorkerSlots>,
+    /// What each child takes over.
+    pub(crate) for_children: Arc<Attachment>,
     /// How many slots are not for the parallel class; our own number, not the region's.
     pub(crate) general_slots: u32,
     pub(crate) doorbell: Arc<OwnedFd>,
@@ -62,7 +70,6 @@ pub(crate) struct Server {
     pub(crate) functions: Functions,
     /// Their names, sorted.
     pub(crate) function_names: Arc<[String]>,
-    pub(crate) descriptors: Arc<Vec<(String, OwnedFd)>>,
     pub(crate) folder: Option<crate::folder::Folder>,
     pub(crate) cluster: Cluster,
     pub(crate) sessions: Sessions,
@@ -77,6 +84,8 @@ pub(crate) struct Server {
     pub(crate) title: Title,
     pub(crate) epoll: Epoll,
     pub(crate) pending: Vec<Event>,
+    /// Room for what follows from an event: allocated once.
+    pub(crate) actions: Vec<Action>,
     pub(crate) ending: Option<EndedChild>,
     pub(crate) signals: SignalFd,
     pub(crate) region_read_only: OwnedFd,
@@ -109,19 +118,33 @@ impl Server {
         let epoll = new_epoll(fence).map_err(RunError::system("epoll_create1"))?;
         let region_read_only = reopen_read_only(&postmaster.slots, fence)
             .map_err(RunError::system("opening the region read-only"))?;
+        // Its number below the fence, if it had one, is free from here on and is taken with the others.
+        let launcher = launcher.map(|socket| fence.raise(socket).map(ControlSocket::from));
+        let launcher = launcher.transpose().map_err(RunError::system("fcntl"))?;
         let fence = fence.close_gaps().map_err(RunError::system("opening /dev/null"))?;
         let forker = Forker::new(postmaster.run_atfork_handlers);
         fault::point("begin:before_liveness");
         hold_liveness(&postmaster.slots).map_err(RunError::system("set_robust_list"))?;
+        spawn::log_panics_of_workers();
+        let (pidfd, names) = (Arc::new(pidfd), postmaster.functions.names());
+        let function_names: Arc<[String]> = names.into_iter().map(str::to_owned).collect();
+        let for_children = Attachment::inherit(Inherited {
+            slots: Arc::clone(&postmaster.slots),
+            doorbell: Arc::clone(&postmaster.doorbell),
+            postmaster: pid,
+            postmaster_pidfd: Arc::clone(&pidfd),
+            functions: Arc::clone(&function_names),
+            descriptors: postmaster.descriptors,
+        });
         let mut server = Self {
             slots: postmaster.slots,
             general_slots: postmaster.general_slots,
             doorbell: postmaster.doorbell,
-            pidfd: Arc::new(pidfd),
+            pidfd,
             pid,
-            function_names: postmaster.functions.names().into_iter().map(str::to_owned).collect(),
+            for_children: Arc::new(for_children),
+            function_names,
             functions: postmaster.functions,
-            descriptors: postmaster.descriptors,
             folder,
             fence,
             forker,
@@ -130,11 +153,12 @@ impl Server {
             sessions: Sessions::new(postmaster.max_sessions),
             spares: Spares::new(postmaster.warm_spares),
             children: Vec::new(),
-            by_pid: HashMap::new(),
+            by_pid: HashMap::with_capacity(ROOM),
             threads,
             title: Title::new(),
             epoll,
-            pending: Vec::new(),
+            pending: Vec::with_capacity(ROOM),
+            actions: Vec::with_capacity(ROOM),
             ending: None,
             signals,
             region_read_only,

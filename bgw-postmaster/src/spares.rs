@@ -28,7 +28,6 @@ use crate::spawn::{self, Home};
 use crate::sys::end;
 use crate::sys::fork::Forked;
 use crate::sys::page::{CELLS, Page};
-use bgw_core::attachment::Inherited;
 use bgw_core::shared::area::Area;
 use bgw_core::shared::{CorruptRecord, WorkerRecord};
 use bgw_core::sys::pidfd;
@@ -53,7 +52,8 @@ const SLOT: usize = 8;
 const GENERATION: usize = 9;
 const INCARNATION: usize = 10;
 const RESTARTS: usize = 11;
-const RECORD: usize = 12;
+const MAIN: usize = 12;
+const RECORD: usize = 13;
 const RECORD_CELLS: usize = size_of::<WorkerRecord>() / size_of::<AtomicU64>();
 
 const _: () = assert!(RECORD + RECORD_CELLS <= CELLS);
@@ -66,6 +66,8 @@ const TAKEN: u64 = 2;
 #[derive(Debug)]
 pub(crate) struct Job {
     pub(crate) worker: BackgroundWorker,
+    /// Where its function stands.
+    pub(crate) main: Option<usize>,
     pub(crate) handle: WorkerHandle,
     pub(crate) restarts: u32,
 }
@@ -76,10 +78,15 @@ pub(crate) struct Bed(Page);
 
 impl Bed {
     /// Wakes the spare for a worker.
-    fn give(&self, worker: &BackgroundWorker, handle: WorkerHandle, restarts: u32, own: Pid) {
+    fn give(
+        &self,
+        record: &WorkerRecord,
+        main: Option<usize>,
+        handle: WorkerHandle,
+        restarts: u32,
+    ) {
         let cells = self.0.cells();
-        let record = WorkerRecord::encode(worker, own);
-        let words: &[u64] = bytemuck::cast_slice(bytemuck::bytes_of(&record));
+        let words: &[u64] = bytemuck::cast_slice(bytemuck::bytes_of(record));
         for (cell, &word) in cells.iter().skip(RECORD).zip(words) {
             cell.store(word, Ordering::Relaxed);
         }
@@ -87,6 +94,8 @@ impl Bed {
         cells[GENERATION].store(handle.generation(), Ordering::Relaxed);
         cells[INCARNATION].store(u64::from(handle.incarnation()), Ordering::Relaxed);
         cells[RESTARTS].store(u64::from(restarts), Ordering::Relaxed);
+        // No table is that long.
+        cells[MAIN].store(main.map_or(u64::MAX, |place| place as u64), Ordering::Relaxed);
         cells[STATE].store(GIVEN, Ordering::Release);
         futex::wake_all(&cells[STATE]);
     }
@@ -125,7 +134,8 @@ impl Bed {
         // The postmaster wrote them out of 32 bits.
         let handle =
             WorkerHandle::new(word(SLOT) as u32, word(GENERATION), word(INCARNATION) as u32);
-        Ok(Job { worker, handle, restarts: word(RESTARTS) as u32 })
+        let main = usize::try_from(word(MAIN)).ok();
+        Ok(Job { worker, main, handle, restarts: word(RESTARTS) as u32 })
     }
 }
 
@@ -175,6 +185,7 @@ impl Server {
             return None;
         }
         let (worker, restarts) = (Arc::clone(&entry.worker), entry.next_restarts());
+        let main = self.functions.place_of(&worker);
         let spare = self.take_living_spare(key)?;
         let Spare { pid, pidfd, bed, .. } = spare;
         let area = Area::new(&self.slots);
@@ -182,7 +193,7 @@ impl Server {
         let handle = WorkerHandle::new(key.index, key.generation, area.incarnation());
         let started = Instant::now();
         fault::point("spare:before_give");
-        bed.give(&worker, handle, restarts, self.pid);
+        bed.give(&WorkerRecord::encode(&worker, self.pid), main, handle, restarts);
         fault::point("spare:given");
         self.keep_child(Child { key, pid, pidfd, started, bed: Some(bed) });
         fault::point("spare:kept");
@@ -237,7 +248,11 @@ impl Server {
         let number = self.spares.next;
         let proof = self.prove_single_threaded()?;
         let pid = match self.forker.fork(&proof)? {
-            Forked::Child => spawn::live_as_spare(self.home(), bed),
+            Forked::Child => {
+                let (attachment, functions) = (&self.for_children, &self.functions);
+                let (fence, title) = (self.fence, &mut self.title);
+                spawn::live_as_spare(Home { attachment, fence, functions, title }, bed)
+            }
             Forked::Parent(pid) => pid,
         };
         touch_stack();
@@ -266,27 +281,12 @@ impl Server {
             end_spare(&spare);
         }
     }
-
-    /// What every child is given.
-    pub(crate) fn home(&mut self) -> Home<'_> {
-        Home {
-            family: Inherited {
-                slots: Arc::clone(&self.slots),
-                doorbell: Arc::clone(&self.doorbell),
-                postmaster: self.pid,
-                postmaster_pidfd: Arc::clone(&self.pidfd),
-                functions: Arc::clone(&self.function_names),
-            },
-            descriptors: Arc::clone(&self.descriptors),
-            fence: self.fence,
-            functions: &self.functions,
-            title: &mut self.title,
-        }
-    }
 }
 
 /// Has the kernel copy, now that nobody waits, the pages of the stack that the fork has left shared with
-/// the child, and that the next start will write to.
+/// the child, and that the next start will write to. Not inlined: its frame would lie in all others'
+/// way.
+#[inline(never)]
 fn touch_stack() {
     let mut stack = [0u8; 16 << 10];
     std::hint::black_box(&mut stack).fill(1);

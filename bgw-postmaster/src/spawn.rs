@@ -21,7 +21,6 @@ use crate::spares::{Bed, Job};
 use crate::sys::close::Fence;
 use crate::sys::title::Title;
 use crate::sys::{end, signals};
-use bgw_core::attachment::Inherited;
 use bgw_core::process::{self, WorkerProcess};
 use bgw_core::shared::WorkerRecord;
 use bgw_core::sys::signals::POSTMASTER_DEATH;
@@ -31,15 +30,14 @@ use std::convert::Infallible;
 use std::error::Error;
 use std::ffi::CString;
 use std::io::{self, Write};
-use std::os::fd::OwnedFd;
-use std::panic::AssertUnwindSafe;
-use std::sync::Arc;
+use std::panic::{AssertUnwindSafe, PanicHookInfo};
+use std::sync::{Arc, Once};
+use std::time::Instant;
 
 /// What every child has by the fork.
 #[derive(Debug)]
 pub(crate) struct Home<'a> {
-    pub(crate) family: Inherited,
-    pub(crate) descriptors: Arc<Vec<(String, OwnedFd)>>,
+    pub(crate) attachment: &'a Arc<Attachment>,
     pub(crate) fence: Fence,
     pub(crate) functions: &'a Functions,
     pub(crate) title: &'a mut Title,
@@ -49,6 +47,8 @@ pub(crate) struct Home<'a> {
 #[derive(Debug)]
 pub(crate) struct Birth {
     pub(crate) worker: Arc<BackgroundWorker>,
+    /// Where its function stands.
+    pub(crate) main: Option<usize>,
     pub(crate) handle: WorkerHandle,
     pub(crate) restarts: u32,
 }
@@ -71,7 +71,7 @@ pub(crate) fn live_as_spare(home: Home<'_>, bed: Bed) -> ! {
     let awake = std::panic::catch_unwind(AssertUnwindSafe(|| -> Done<Job> {
         // Asleep, it has nothing to tidy up.
         settle(&home, Signal::SIGKILL)?;
-        home.title.show("bgworker: spare");
+        home.title.show(&["bgworker: spare"]);
         rehearse(&home)?;
         Ok(bed.sleep()?)
     }));
@@ -86,7 +86,8 @@ pub(crate) fn live_as_spare(home: Home<'_>, bed: Bed) -> ! {
     };
     let worker = Arc::new(job.worker);
     fault::this_is(worker.name());
-    let birth = Birth { worker: Arc::clone(&worker), handle: job.handle, restarts: job.restarts };
+    let Job { main, handle, restarts, .. } = job;
+    let birth = Birth { worker: Arc::clone(&worker), main, handle, restarts };
     leave(exit_code(&worker, || {
         fault::step("waking:before_death_signal")?;
         // The postmaster takes this process for the worker from here on.
@@ -128,34 +129,41 @@ fn settle(home: &Home<'_>, death: Signal) -> Done {
 }
 
 fn die_with_postmaster(home: &Home<'_>, death: Signal) -> Done {
-    if signals::die_with(home.family.postmaster, death)? {
+    if signals::die_with(home.attachment.postmaster(), death)? {
         return Ok(());
     }
     Err("the postmaster died during the start".into())
 }
 
+/// How much of the region a spare has mapped: all of a small one, the first slots of a large one.
+const REHEARSED_REGION: usize = 256 << 10;
+
 /// Has the kernel copy, ahead of time, the pages that a worker's start touches, by going through as much
 /// of it as leaves no trace.
+#[inline(never)]
 fn rehearse(home: &Home<'_>) -> Done {
-    let mut stack = [0u8; 32 << 10];
+    let mut stack = [0u8; 16 << 10];
     std::hint::black_box(&mut stack).fill(1);
-    let mut heap = vec![0u8; 64 << 10];
+    let mut heap = vec![0u8; 16 << 10];
     std::hint::black_box(&mut heap).fill(1);
     let worker = BackgroundWorker::builder("spare").function("spare").build()?;
-    let record = WorkerRecord::encode(&worker, home.family.postmaster);
+    let record = WorkerRecord::encode(&worker, home.attachment.postmaster());
     std::hint::black_box(record.decode()?);
-    std::hint::black_box(Attachment::inherit(home.family.clone()));
-    log_panics(Arc::new(worker));
-    process::rehearse(WorkerFlags::empty())?;
+    // Most workers ask for the time soon; the page of the kernel's clock is not mapped by the fork.
+    std::hint::black_box(Instant::now());
+    // A kernel that cannot does it page by page, later.
+    let _ = home.attachment.slots().region().populate(REHEARSED_REGION);
+    process::rehearse(home.attachment)?;
     Ok(())
 }
 
 fn work(home: Home<'_>, birth: Birth) -> Done {
     fault::point("child:before_title");
-    home.title.show(&format!("bgworker: {}", birth.worker.name()));
+    home.title.show(&["bgworker: ", birth.worker.name()]);
 
     if let EntryPoint::Command { program, args } = birth.worker.entry() {
-        return become_command(program, args, home.family.postmaster).map(|never| match never {});
+        return become_command(program, args, home.attachment.postmaster())
+            .map(|never| match never {});
     }
     let shared = birth.worker.flags().contains(WorkerFlags::SHMEM_ACCESS);
     let slot = birth.handle.slot();
@@ -164,15 +172,14 @@ fn work(home: Home<'_>, birth: Birth) -> Done {
         worker: birth.worker,
         handle: birth.handle,
         restarts: birth.restarts,
-        attachment: Arc::new(Attachment::inherit(home.family)),
-        descriptors: home.descriptors,
+        attachment: Arc::clone(home.attachment),
     })?;
-    log_panics(Arc::clone(&me.worker));
     let area = me.attachment.area();
     fault::point("child:before_mark");
     area.mark_cleanup_needed(slot, shared);
-    let result = std::panic::catch_unwind(AssertUnwindSafe(|| run_main(home.functions, me)))
-        .unwrap_or_else(|_| Err(Box::new(Panicked)));
+    let result =
+        std::panic::catch_unwind(AssertUnwindSafe(|| run_main(home.functions, birth.main, me)))
+            .unwrap_or_else(|_| Err(Box::new(Panicked)));
     fault::point("child:after_main");
     // An error or a panic unwound in order, so nothing shared is left half done.
     area.mark_cleanup_needed(slot, false);
@@ -181,11 +188,15 @@ fn work(home: Home<'_>, birth: Birth) -> Done {
 }
 
 /// Finds the worker's main and runs it.
-fn run_main(functions: &Functions, me: &'static WorkerProcess) -> WorkerResult {
+fn run_main(
+    functions: &Functions,
+    place: Option<usize>,
+    me: &'static WorkerProcess,
+) -> WorkerResult {
     fault::step("child:before_entry")?;
     match me.worker.entry() {
         EntryPoint::Function(name) => {
-            let main = functions.get(name).ok_or_else(|| {
+            let main = place.and_then(|place| functions.at(place)).ok_or_else(|| {
                 format!(
                     "no function \"{name}\" is registered with this postmaster; it has {}",
                     functions.names().join(", ")
@@ -209,21 +220,32 @@ fn run_main(functions: &Functions, me: &'static WorkerProcess) -> WorkerResult {
 #[error("panicked")]
 struct Panicked;
 
-fn log_panics(worker: Arc<BackgroundWorker>) {
-    std::panic::set_hook(Box::new(move |panic| {
-        let message = panic
-            .payload()
-            .downcast_ref::<&str>()
-            .map(|text| (*text).to_owned())
-            .or_else(|| panic.payload().downcast_ref::<String>().cloned())
-            .unwrap_or_else(|| "(no message)".to_owned());
-        let place = panic.location().map(ToString::to_string).unwrap_or_default();
-        tracing::error!(
-            pid = std::process::id(),
-            "background worker \"{}\" panicked at {place}: {message}",
-            worker.worker_type()
-        );
-    }));
+/// Has a panic in a worker logged with the worker's type. Done once, in the postmaster; in any process but
+/// a worker the hook that was there before goes on.
+pub(crate) fn log_panics_of_workers() {
+    static INSTALLED: Once = Once::new();
+    INSTALLED.call_once(|| {
+        let before = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |panic| match process::current() {
+            Some(me) => log_panic(&me.worker, panic),
+            None => before(panic),
+        }));
+    });
+}
+
+fn log_panic(worker: &BackgroundWorker, panic: &PanicHookInfo<'_>) {
+    let message = panic
+        .payload()
+        .downcast_ref::<&str>()
+        .map(|text| (*text).to_owned())
+        .or_else(|| panic.payload().downcast_ref::<String>().cloned())
+        .unwrap_or_else(|| "(no message)".to_owned());
+    let place = panic.location().map(ToString::to_string).unwrap_or_default();
+    tracing::error!(
+        pid = std::process::id(),
+        "background worker \"{}\" panicked at {place}: {message}",
+        worker.worker_type()
+    );
 }
 
 fn tell_error(worker: &BackgroundWorker, error: &(dyn Error + Send + Sync + 'static)) {

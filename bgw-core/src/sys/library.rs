@@ -120,13 +120,13 @@ impl<'a> Hosted<'a> {
         let mut strings = vec![text(me.worker.name()), text(me.worker.worker_type())];
         strings.extend(attachment.functions().iter().map(|name| text(name)));
         let first_descriptor = strings.len();
-        strings.extend(me.descriptors.iter().map(|(name, _)| text(name)));
+        strings.extend(attachment.descriptors().iter().map(|(name, _)| text(name)));
         // The bytes of a CString stay where they are when the vector moves.
         let pointers: Vec<*const c_char> = strings.iter().map(|string| string.as_ptr()).collect();
         let descriptors: Vec<NamedDescriptor> = pointers
             .iter()
             .skip(first_descriptor)
-            .zip(me.descriptors.iter())
+            .zip(attachment.descriptors())
             .map(|(&name, (_, fd))| NamedDescriptor { name, descriptor: fd.as_raw_fd() })
             .collect();
         let functions: Vec<*const c_char> =
@@ -274,6 +274,7 @@ pub unsafe fn enter(context: *const LibraryContext) -> Result<&'static WorkerPro
         postmaster,
         postmaster_pidfd: Arc::new(duplicate(context.postmaster_pidfd)?),
         functions: functions.into(),
+        descriptors: descriptors?,
     });
     let handle = WorkerHandle::new(context.slot, context.generation, context.incarnation);
     process::enter(WorkerProcess {
@@ -281,7 +282,6 @@ pub unsafe fn enter(context: *const LibraryContext) -> Result<&'static WorkerPro
         handle,
         restarts: context.restarts,
         attachment: Arc::new(attachment),
-        descriptors: Arc::new(descriptors?),
     })
     .map_err(|source| EnterError::System { what: "becoming the worker", source })
 }

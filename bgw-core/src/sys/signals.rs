@@ -98,6 +98,58 @@ fn arm_orphan_timer() {
     }
 }
 
+/// The signals of which [`install_common`] and [`install_own`] say what becomes of them.
+const WORKERS: [Signal; 11] = [
+    Signal::SIGTERM,
+    Signal::SIGINT,
+    Signal::SIGUSR1,
+    Signal::SIGHUP,
+    Signal::SIGPIPE,
+    Signal::SIGUSR2,
+    Signal::SIGCHLD,
+    Signal::SIGALRM,
+    Signal::SIGQUIT,
+    POSTMASTER_DEATH,
+    LATCH_KICK,
+];
+
+/// What becomes of the signals of a worker, as it was before a postmaster changed it for its workers.
+#[derive(Clone, Copy)]
+pub struct SavedActions([libc::sigaction; WORKERS.len()]);
+
+impl std::fmt::Debug for SavedActions {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("SavedActions").field(&WORKERS).finish()
+    }
+}
+
+impl SavedActions {
+    pub(crate) fn save() -> io::Result<Self> {
+        // SAFETY: all-zero bytes are a valid `sigaction`: an empty mask and null pointers.
+        let mut saved: [libc::sigaction; WORKERS.len()] = unsafe { std::mem::zeroed() };
+        for (signal, place) in WORKERS.into_iter().zip(&mut saved) {
+            // SAFETY: asks only; `place` is valid for the call.
+            let done = unsafe { libc::sigaction(signal as libc::c_int, std::ptr::null(), place) };
+            if done != 0 {
+                return Err(io::Error::last_os_error());
+            }
+        }
+        Ok(Self(saved))
+    }
+
+    pub(crate) fn restore(&self) -> io::Result<()> {
+        for (signal, saved) in WORKERS.into_iter().zip(&self.0) {
+            // SAFETY: what the kernel itself had reported for this signal of this process.
+            let done =
+                unsafe { libc::sigaction(signal as libc::c_int, saved, std::ptr::null_mut()) };
+            if done != 0 {
+                return Err(io::Error::last_os_error());
+            }
+        }
+        Ok(())
+    }
+}
+
 fn set(signal: Signal, handler: SigHandler) -> io::Result<()> {
     let action = SigAction::new(handler, SaFlags::SA_RESTART, SigSet::empty());
     // SAFETY: the handlers above do nothing that is not async-signal-safe (head comment).
@@ -105,16 +157,10 @@ fn set(signal: Signal, handler: SigHandler) -> io::Result<()> {
     Ok(())
 }
 
-/// Installs what a worker starts with; the mask is not touched.
-pub(crate) fn install_worker_defaults(flags: WorkerFlags) -> io::Result<()> {
-    let database = flags.contains(WorkerFlags::DATABASE_CONNECTION);
-    let for_database = |handler: extern "C" fn(libc::c_int)| {
-        if database { SigHandler::Handler(handler) } else { SigHandler::SigIgn }
-    };
+/// Installs those handlers of a worker that its postmaster may have, too; the mask is not touched.
+pub(crate) fn install_common() -> io::Result<()> {
     set(Signal::SIGTERM, SigHandler::Handler(on_terminate))?;
-    set(Signal::SIGINT, for_database(on_cancel))?;
-    set(Signal::SIGUSR1, for_database(on_notify))?;
-    set(Signal::SIGHUP, SigHandler::SigIgn)?;
+    set(Signal::SIGUSR1, SigHandler::SigIgn)?;
     set(Signal::SIGPIPE, SigHandler::SigIgn)?;
     set(Signal::SIGUSR2, SigHandler::SigIgn)?;
     set(Signal::SIGCHLD, SigHandler::SigDfl)?;
@@ -122,6 +168,18 @@ pub(crate) fn install_worker_defaults(flags: WorkerFlags) -> io::Result<()> {
     set(Signal::SIGQUIT, SigHandler::Handler(on_quit))?;
     set(POSTMASTER_DEATH, SigHandler::Handler(on_postmaster_death))?;
     set(LATCH_KICK, SigHandler::Handler(on_latch_kick))
+}
+
+/// Installs the others. To ignore a signal takes back one that is pending: a postmaster, which hears
+/// these two, would lose it.
+pub(crate) fn install_own(flags: WorkerFlags) -> io::Result<()> {
+    set(Signal::SIGHUP, SigHandler::SigIgn)?;
+    if flags.contains(WorkerFlags::DATABASE_CONNECTION) {
+        set(Signal::SIGINT, SigHandler::Handler(on_cancel))?;
+        set(Signal::SIGUSR1, SigHandler::Handler(on_notify))
+    } else {
+        set(Signal::SIGINT, SigHandler::SigIgn)
+    }
 }
 
 /// Unblocks what a worker hears from the moment its handlers stand.
@@ -194,7 +252,7 @@ pub fn unblock_all() -> io::Result<()> {
 /// The kick eventfd of this process by its number, for as long as the process lives.
 pub(crate) fn borrow_kick(number: u32) -> Option<BorrowedFd<'static>> {
     let raw = RawFd::try_from(number).ok().filter(|&raw| raw >= 0)?;
-    // SAFETY: `number` comes from `leak_kick` in this process (`process::KICK` is tagged with the
+    // SAFETY: `number` comes from `leak_kick` in this process (`process::Own::kick` is tagged with the
     // pid), and that descriptor is never closed.
     Some(unsafe { BorrowedFd::borrow_raw(raw) })
 }

@@ -63,5 +63,6 @@ pub fn member(slots: &Arc<WorkerSlots>, postmaster: Pid) -> Attachment {
         postmaster,
         postmaster_pidfd: Arc::new(pidfd::open(postmaster).unwrap()),
         functions: Arc::new([]),
+        descriptors: Vec::new(),
     })
 }

@@ -126,7 +126,8 @@ pub fn note_path(name: &str) -> PathBuf {
 
 pub fn write_note(name: &str, text: &str) -> std::io::Result<()> {
     let path = note_path(name);
-    let part = path.with_extension("part");
+    // Two workers may write the same note at once.
+    let part = path.with_extension(format!("part-{}", std::process::id()));
     std::fs::write(&part, text)?;
     std::fs::rename(part, path)
 }

@@ -40,16 +40,23 @@ impl Title {
         Self { room: move_command_line().ok() }
     }
 
-    /// Shows `text`, also as the thread name (cut to 15 bytes). Never fails: a title is a nicety.
-    pub(crate) fn show(&mut self, text: &str) {
-        let short: Vec<u8> = text.bytes().filter(|&byte| byte != 0).take(15).collect();
-        if let Ok(name) = std::ffi::CString::new(short) {
-            let _ = nix::sys::prctl::set_name(&name);
+    /// Shows the parts of a text, one after the other, also as the thread name (cut to 15 bytes).
+    /// Allocates nothing. Never fails: a title is a nicety.
+    pub(crate) fn show(&mut self, parts: &[&str]) {
+        let text = || parts.iter().flat_map(|part| part.bytes()).filter(|&byte| byte != 0);
+        // The last byte stays 0.
+        let mut short = [0u8; 16];
+        for (to, from) in short.iter_mut().take(15).zip(text()) {
+            *to = from;
         }
+        // SAFETY: the kernel reads up to the 0, which the array ends with. Called directly, since this is
+        // on the way of each start, and a page of the C library's or of nix's that a child has not
+        // mapped yet costs more than the call.
+        let _ = unsafe { libc::prctl(libc::PR_SET_NAME, short.as_ptr()) };
         if let Some(room) = self.room.as_deref_mut() {
-            let end = text.len().min(room.len().saturating_sub(1));
+            let end = room.len().saturating_sub(1);
             room.fill(0);
-            for (to, from) in room.iter_mut().zip(text.bytes().take(end)) {
+            for (to, from) in room.iter_mut().take(end).zip(text()) {
                 *to = from;
             }
         }

@@ -13,7 +13,7 @@ pub(crate) struct Mapping {
     base: *const AtomicU64,
     cells: usize,
     /// Unmaps when dropped.
-    _raw: Raw,
+    raw: Raw,
 }
 
 // SAFETY: `base` points to memory that any thread may touch atomically (I2), and that stays mapped
@@ -44,13 +44,22 @@ impl Mapping {
             Raw::Write(raw) => raw.as_ptr(),
             Raw::Read(raw) => raw.as_ptr(),
         };
-        Ok(Self { base: base.cast(), cells: bytes / 8, _raw: raw })
+        Ok(Self { base: base.cast(), cells: bytes / 8, raw })
     }
 
     /// Where the mapping lies, as numbers.
     pub(crate) fn range(&self) -> (usize, usize) {
         let start = self.base.addr();
         (start, start + self.cells * 8)
+    }
+
+    /// Has the kernel enter the first `most` bytes in this process's page table.
+    pub(crate) fn populate(&self, most: usize) -> io::Result<()> {
+        let most = most.min(self.cells * 8);
+        match &self.raw {
+            Raw::Write(raw) => raw.advise_range(memmap2::Advice::PopulateRead, 0, most),
+            Raw::Read(raw) => raw.advise_range(memmap2::Advice::PopulateRead, 0, most),
+        }
     }
 
     /// The cells.
