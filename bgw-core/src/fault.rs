@@ -96,9 +96,18 @@ pub fn point(name: &str) {
 /// # Errors
 /// `EAGAIN`, if that was asked for.
 pub fn step(name: &str) -> io::Result<()> {
+    step_of(WORKER.get().map(String::as_str), name)
+}
+
+/// The same in a process that is the worker `worker` and cannot say so by [`this_is`], since it runs in
+/// the postmaster's memory. Allocates nothing.
+///
+/// # Errors
+/// `EAGAIN`, if that was asked for.
+pub fn step_of(worker: Option<&str>, name: &str) -> io::Result<()> {
     let armed = ARMED.get().into_iter().flatten().filter(|armed| {
-        let worker = &armed.fault.worker;
-        armed.fault.point == name && (worker.is_none() || worker.as_ref() == WORKER.get())
+        let concerned = armed.fault.worker.as_deref();
+        armed.fault.point == name && (concerned.is_none() || concerned == worker)
     });
     // All are counted, also those behind one that fails.
     let mut done = Ok(());

@@ -102,6 +102,12 @@ mod absent {
     pub(crate) const fn step(_name: &str) -> io::Result<()> {
         Ok(())
     }
+
+    /// The same in a process that runs in the postmaster's memory.
+    #[inline]
+    pub(crate) const fn step_of(_worker: &str, _name: &str) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 #[cfg(feature = "fault")]
@@ -117,5 +123,9 @@ mod armed {
     pub(crate) fn step(name: &str) -> io::Result<()> {
         debug_assert!(super::FALLIBLE.contains(&name), "{name} is not in the list");
         bgw_core::fault::step(name)
+    }
+
+    pub(crate) fn step_of(worker: &str, name: &str) -> io::Result<()> {
+        bgw_core::fault::step_of(Some(worker), name)
     }
 }

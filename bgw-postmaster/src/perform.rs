@@ -14,7 +14,7 @@ use crate::sys::fork::{Forked, SingleThreaded};
 use bgw_core::shared::area::Area;
 use bgw_core::shared::{ReportRecord, WorkerRecord, flag};
 use bgw_core::sys::pidfd;
-use bgw_core::{ExitCause, ExitReport, NotStarted, Pid, WorkerHandle};
+use bgw_core::{EntryPoint, ExitCause, ExitReport, NotStarted, Pid, WorkerHandle};
 use rustix::process::Signal;
 use shmem_slots::{Key, Snapshot};
 use std::collections::{HashMap, HashSet};
@@ -98,7 +98,14 @@ impl Server {
         Area::new(&self.slots).mark_cleanup_needed(key.index, false);
         let started = Instant::now();
         fault::step("start:before_fork")?;
-        let pid = match self.forker.fork(&proof)? {
+        let forked = match (entry.worker.entry(), &mut self.commands) {
+            (EntryPoint::Command { program, args }, Some(commands)) => {
+                let command = (program.as_str(), args.as_slice());
+                commands.start(&proof, self.fence, entry.worker.name(), command).map(Forked::Parent)
+            }
+            _ => self.forker.fork(&proof),
+        };
+        let pid = match forked? {
             Forked::Child => {
                 let (worker, restarts) = (Arc::clone(&entry.worker), entry.next_restarts());
                 let (attachment, functions) = (&self.for_children, &self.functions);

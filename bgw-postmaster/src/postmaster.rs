@@ -160,7 +160,7 @@ impl PostmasterBuilder {
     ///
     /// For a program whose libraries hold state before the launch which such a handler renews in the
     /// child, a random generator, say. With it each start of a worker costs more the more workers
-    /// live, since the C library's fork copies a descriptor for each.
+    /// live, since the C library's fork copies a descriptor for each. Commands are then forked, too.
     pub const fn run_atfork_handlers(mut self, run: bool) -> Self {
         self.run_atfork_handlers = run;
         self

@@ -23,6 +23,7 @@ impl Server {
     /// that something else is true: it has ended by itself, or it has shared state under its hands.
     pub(crate) fn end_unwatched(&mut self, key: Key, pid: Pid, started: Instant, errno: i32) {
         let ended = end::kill_and_peek(pid);
+        self.say_why_not_a_program(key, pid);
         let dirty = Area::new(&self.slots).cleanup_needed(key.index);
         self.sweep(pid);
         let shares = |entry: &Entry| entry.shares_memory();
@@ -45,6 +46,15 @@ impl Server {
         }
     }
 
+    /// A child that has ended without having become its program cannot log that itself.
+    fn say_why_not_a_program(&mut self, key: Key, pid: Pid) {
+        let failure = self.commands.as_mut().and_then(|commands| commands.failure_of(pid));
+        let Some(failure) = failure else { return };
+        let worker = self.cluster.registry.get(key).map(|entry| &entry.worker);
+        let kind = worker.map_or("", |worker| worker.worker_type());
+        tracing::error!(pid = pid.get(), "background worker \"{kind}\" ends: {failure}");
+    }
+
     pub(crate) fn child_ended(&mut self, index: u32) {
         let Some(Some(child)) = self.children.get(index as usize) else { return };
         let ended = match fault::step("exit:before_peek").and_then(|()| end::peek(&child.pidfd)) {
@@ -58,6 +68,7 @@ impl Server {
         fault::point("exit:seen");
         let (key, pid, started) = (child.key, child.pid, child.started);
         let vanished = child.bed.as_ref().is_some_and(|bed| !bed.was_taken());
+        self.say_why_not_a_program(key, pid);
         self.ending = Some(EndedChild { key, pid, ended, ran_for: started.elapsed() });
         self.by_pid.remove(&pid);
         let dirty = Area::new(&self.slots).cleanup_needed(index);

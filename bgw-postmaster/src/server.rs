@@ -12,6 +12,7 @@ use crate::sessions::Sessions;
 use crate::spares::{Bed, Spares};
 use crate::spawn;
 use crate::sys::close::Fence;
+use crate::sys::command::Commands;
 use crate::sys::end::Ended;
 use crate::sys::fork::{Forker, ThreadCounter};
 use crate::sys::signals;
@@ -79,6 +80,8 @@ pub(crate) struct Server {
     pub(crate) threads: ThreadCounter,
     pub(crate) fence: Fence,
     pub(crate) forker: Forker,
+    /// `None`: programs are forked as functions are.
+    pub(crate) commands: Option<Commands>,
     /// A descriptor to give up when there is none left for a connection.
     pub(crate) reserve: Option<OwnedFd>,
     pub(crate) title: Title,
@@ -123,6 +126,7 @@ impl Server {
         let launcher = launcher.transpose().map_err(RunError::system("fcntl"))?;
         let fence = fence.close_gaps().map_err(RunError::system("opening /dev/null"))?;
         let forker = Forker::new(postmaster.run_atfork_handlers);
+        let commands = (!postmaster.run_atfork_handlers).then(Commands::new).flatten();
         fault::point("begin:before_liveness");
         hold_liveness(&postmaster.slots).map_err(RunError::system("set_robust_list"))?;
         spawn::log_panics_of_workers();
@@ -148,6 +152,7 @@ impl Server {
             folder,
             fence,
             forker,
+            commands,
             reserve: fence.reserve().ok(),
             cluster: Cluster::new(postmaster.policy),
             sessions: Sessions::new(postmaster.max_sessions),

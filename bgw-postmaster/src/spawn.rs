@@ -9,6 +9,8 @@
 //! which are heard from the moment their handlers stand. Nothing of the postmaster is dropped in the
 //! child: it leaves by `_exit`, and the postmaster's own descriptors are closed by number.
 //!
+//! A command is started in another way (`sys/command.rs`), unless the C library is to fork.
+//!
 //! A spare does the first half ahead of time, sleeps, and does the second half when it is woken for a
 //! worker (`spares.rs`).
 //!

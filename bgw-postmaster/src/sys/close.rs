@@ -70,6 +70,11 @@ impl Fence {
         Ok(unsafe { OwnedFd::from_raw_fd(raised) })
     }
 
+    /// The lowest number above it.
+    pub(super) const fn lowest(self) -> RawFd {
+        self.lowest
+    }
+
     /// A descriptor of nothing, to be given up when numbers are short.
     pub(crate) fn reserve(self) -> io::Result<OwnedFd> {
         self.raise(File::open("/dev/null")?)

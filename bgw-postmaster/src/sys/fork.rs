@@ -82,7 +82,7 @@ pub(crate) fn fork(_proof: &SingleThreaded) -> io::Result<Forked> {
     }
 }
 
-fn parent(pid: libc::pid_t) -> io::Result<Forked> {
+pub(super) fn parent(pid: libc::pid_t) -> io::Result<Forked> {
     let pid = u32::try_from(pid).ok().and_then(Pid::new);
     pid.map(Forked::Parent).ok_or_else(|| io::Error::other("fork gave no usable pid"))
 }

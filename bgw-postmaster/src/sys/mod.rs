@@ -2,10 +2,14 @@
 //! below this module.
 
 pub(crate) mod close;
+pub(crate) mod command;
 pub(crate) mod end;
 pub(crate) mod fork;
 #[cfg(feature = "dylib")]
 pub(crate) mod library;
+mod orders;
 pub(crate) mod page;
+mod raw;
 pub(crate) mod signals;
+mod stack;
 pub(crate) mod title;

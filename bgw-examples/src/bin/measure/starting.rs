@@ -7,6 +7,7 @@ use crate::family::{Family, Result, STAMP, sleeping, started, stop};
 use crate::limits::Bare;
 use crate::report::{Figure, Goal, Report, Row, Unit, nanos};
 use bgw_backend::BackgroundWorker;
+use std::process::Command;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
@@ -38,6 +39,38 @@ pub(crate) fn measure(arguments: &Arguments, report: &mut Report) -> Result<()> 
             add(report, names, warm, samples);
         }
     }
+    program(arguments, report)
+}
+
+/// A program that ends at once, beside the same by the C library's `posix_spawn`.
+fn program(arguments: &Arguments, report: &mut Report) -> Result<()> {
+    const PROGRAM: &str = "/bin/true";
+    let name = "register → wait_for_shutdown of a program that ends at once";
+    if !report.wants(name) {
+        return Ok(());
+    }
+    let family = Family::launch(64, 0)?;
+    let worker = BackgroundWorker::builder("program").command(PROGRAM, [""; 0]).build()?;
+    let (mut ours, mut limit) = (Vec::new(), Vec::new());
+    for _ in 0..arguments.samples(400) {
+        let begin = Instant::now();
+        family.register(&worker)?.wait_for_shutdown()?;
+        ours.push(nanos(begin.elapsed()));
+        pause();
+        let begin = Instant::now();
+        Command::new(PROGRAM).status()?;
+        limit.push(nanos(begin.elapsed()));
+        pause();
+    }
+    family.end()?;
+    report.add(Row {
+        name: name.to_owned(),
+        unit: Unit::Nanoseconds,
+        ours: Figure::of(ours),
+        limit: Some((Figure::of(limit), "posix_spawn + wait")),
+        postgres: None,
+        goal: Goal::TimesLimit(1.4),
+    });
     Ok(())
 }
 

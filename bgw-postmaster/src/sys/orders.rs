@@ -1,0 +1,253 @@
+//! What a child does that is to become a program, while it runs in the postmaster's memory.
+//!
+//! It reads its [`Orders`], writes their `failure`, and makes system calls by `raw.rs`: the C library's
+//! own write `errno`, which is the postmaster's. It allocates nothing and takes no lock. All signals are
+//! blocked until none is left that the postmaster handles, so no handler runs in this memory.
+
+use super::close::Fence;
+use super::raw::call;
+use super::stack::Stack;
+use crate::fault;
+use bgw_core::Pid;
+use std::ffi::{CStr, CString, OsStr, c_char, c_int, c_void};
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+/// Where a program is looked for when the environment does not say.
+const DEFAULT_PATH: &str = "/bin:/usr/bin";
+/// What runs a script that does not say so itself.
+const SHELL: &CStr = c"/bin/sh";
+
+const SETTLE: u64 = 1;
+const ORPHANED: u64 = 2;
+const RUN: u64 = 3;
+
+/// What one child is to do.
+#[derive(Debug)]
+pub(crate) struct Orders {
+    stack: Stack,
+    fence: Fence,
+    postmaster: Pid,
+    /// Signals that are handled or ignored here.
+    changed: Vec<c_int>,
+    /// Paths to be tried, in this order.
+    candidates: Vec<CString>,
+    /// The program as it was named, and its arguments.
+    texts: Vec<CString>,
+    /// Pointers to `texts`, ended by null.
+    argv: Vec<*const c_char>,
+    /// For a script, by candidate: shell, script, arguments, null.
+    shell_argvs: Vec<Vec<*const c_char>>,
+    environment: *const *const c_char,
+    /// Its name, for faults.
+    worker: String,
+    /// What failed in the high half, `errno` in the low half; 0: nothing has.
+    failure: AtomicU64,
+    /// Not 0 as long as the child may use this memory. The kernel clears it.
+    busy: AtomicU32,
+}
+
+impl Orders {
+    pub(crate) fn new(
+        stack: Stack,
+        fence: Fence,
+        changed: &[c_int],
+        worker: &str,
+        program: &str,
+        args: &[String],
+    ) -> io::Result<Self> {
+        let mut texts = vec![CString::new(program)?];
+        for arg in args {
+            texts.push(CString::new(arg.as_str())?);
+        }
+        let candidates = candidates(program, std::env::var_os("PATH").as_deref())?;
+        let ended = |texts: &mut dyn Iterator<Item = &CStr>| -> Vec<*const c_char> {
+            texts.map(CStr::as_ptr).chain([std::ptr::null()]).collect()
+        };
+        // The bytes of a CString stay where they are when the list moves.
+        let argv = ended(&mut texts.iter().map(CString::as_c_str));
+        let arguments = || texts.iter().skip(1).map(CString::as_c_str);
+        let shell_argvs = candidates
+            .iter()
+            .map(|script| ended(&mut [SHELL, script.as_c_str()].into_iter().chain(arguments())))
+            .collect();
+        Ok(Self {
+            stack,
+            fence,
+            postmaster: Pid::this(),
+            changed: changed.to_vec(),
+            candidates,
+            texts,
+            argv,
+            shell_argvs,
+            environment: environment(),
+            worker: worker.to_owned(),
+            failure: AtomicU64::new(0),
+            busy: AtomicU32::new(1),
+        })
+    }
+
+    /// Where the child's stack begins.
+    pub(crate) fn stack_top(&self) -> *mut c_void {
+        self.stack.top()
+    }
+
+    /// For another child.
+    pub(crate) fn into_stack(self) -> Stack {
+        self.stack
+    }
+
+    /// The cell that the kernel clears.
+    pub(crate) const fn busy(&self) -> *mut u32 {
+        self.busy.as_ptr()
+    }
+
+    /// True once the child runs its program: it does not use this memory any more.
+    pub(crate) fn is_done(&self) -> bool {
+        self.busy.load(Ordering::Acquire) == 0 && self.failure.load(Ordering::Acquire) == 0
+    }
+
+    /// Why the child did not become its program, if so.
+    pub(crate) fn failure(&self) -> Option<String> {
+        let failure = self.failure.load(Ordering::Acquire);
+        let error = io::Error::from_raw_os_error(failure as u32 as i32);
+        let program = self.texts.first().map(|text| text.to_string_lossy()).unwrap_or_default();
+        match failure >> 32 {
+            0 => None,
+            ORPHANED => Some("the postmaster died during the start".to_owned()),
+            RUN => Some(format!("running \"{program}\" failed: {error}")),
+            _ => Some(format!("preparing the process of \"{program}\" failed: {error}")),
+        }
+    }
+
+    fn obey(&self) -> u64 {
+        match self.settle() {
+            Ok(true) => {}
+            Ok(false) => return failed(ORPHANED, &io::Error::from_raw_os_error(0)),
+            Err(error) => return failed(SETTLE, &error),
+        }
+        match fault::step_of(&self.worker, "child:before_exec").and_then(|()| self.hear_all()) {
+            Ok(()) => failed(RUN, &self.run()),
+            Err(error) => failed(RUN, &error),
+        }
+    }
+
+    /// False: the postmaster has died.
+    fn settle(&self) -> io::Result<bool> {
+        // The placeholders of the fence are close-on-exec.
+        let (lowest, all) = (self.fence.lowest() as usize, libc::c_uint::MAX as usize);
+        let unshare = libc::CLOSE_RANGE_UNSHARE as usize;
+        // SAFETY: closes numbers of a table that this very call makes the child's own; owners of the
+        // descriptors live in the postmaster, whose table is another.
+        unsafe { call(libc::SYS_close_range, [lowest, all, unshare, 0]) }?;
+        // SAFETY: no pointers.
+        unsafe { call(libc::SYS_setsid, [0; 4]) }?;
+        let death = [libc::PR_SET_PDEATHSIG as usize, libc::SIGTERM as usize, 0, 0];
+        // SAFETY: no pointers.
+        unsafe { call(libc::SYS_prctl, death) }?;
+        // SAFETY: no pointers.
+        let parent = unsafe { call(libc::SYS_getppid, [0; 4]) }?;
+        Ok(parent == self.postmaster.get() as usize)
+    }
+
+    /// Default signals, none blocked.
+    fn hear_all(&self) -> io::Result<()> {
+        // The kernel's `sigaction`, all zero: default, no flags, an empty mask.
+        let default = [0u64; 4];
+        let set = size_of::<u64>();
+        for &signal in &self.changed {
+            let at = (&raw const default) as usize;
+            // SAFETY: `default` is as long as the kernel's structure and read only; the handlers are the
+            // child's own, since it was made without CLONE_SIGHAND.
+            unsafe { call(libc::SYS_rt_sigaction, [signal as usize, at, 0, set]) }?;
+        }
+        let none = 0u64;
+        let mask = [libc::SIG_SETMASK as usize, (&raw const none) as usize, 0, set];
+        // SAFETY: `none` is read only. No handler is left that could run.
+        unsafe { call(libc::SYS_rt_sigprocmask, mask) }.map(drop)
+    }
+
+    /// Returns only if no candidate can be run, by the rules of `execvp`.
+    fn run(&self) -> io::Error {
+        let mut last = io::Error::from_raw_os_error(libc::ENOENT);
+        for (path, shell_argv) in self.candidates.iter().zip(&self.shell_argvs) {
+            let mut error = self.exec(path, &self.argv);
+            if error.raw_os_error() == Some(libc::ENOEXEC) {
+                error = self.exec(SHELL, shell_argv);
+            }
+            match error.raw_os_error() {
+                // What is there but may not be run is the better answer.
+                Some(libc::ENOENT | libc::ENOTDIR | libc::ESTALE | libc::ENODEV) => {}
+                Some(libc::EACCES) => last = error,
+                _ => return error,
+            }
+        }
+        last
+    }
+
+    fn exec(&self, path: &CStr, argv: &[*const c_char]) -> io::Error {
+        let (path, argv) = (path.as_ptr() as usize, argv.as_ptr() as usize);
+        // SAFETY: texts and lists end with 0 and null and lie in the orders (or, the environment, in this
+        // process, which changes nothing of it while it is a postmaster).
+        let done = unsafe { call(libc::SYS_execve, [path, argv, self.environment as usize, 0]) };
+        done.err().unwrap_or_else(|| io::Error::from_raw_os_error(libc::EIO))
+    }
+}
+
+fn failed(step: u64, error: &io::Error) -> u64 {
+    step << 32 | u64::from(error.raw_os_error().unwrap_or(libc::EIO).unsigned_abs())
+}
+
+/// The whole life of the child until it is a program.
+pub(crate) extern "C" fn child(orders: *mut c_void) -> c_int {
+    // SAFETY: `Commands::start` hands over orders that stay until `busy` is cleared, which the kernel
+    // does after this process has left the memory. Shared, never exclusive, references on both sides.
+    let orders = unsafe { &*orders.cast_const().cast::<Orders>() };
+    orders.failure.store(orders.obey(), Ordering::Release);
+    loop {
+        // SAFETY: ends this process alone (no CLONE_THREAD), without anything of the C library's.
+        let _ = unsafe { call(libc::SYS_exit_group, [1, 0, 0, 0]) };
+    }
+}
+
+/// As `execvp` looks for a program.
+fn candidates(program: &str, path: Option<&OsStr>) -> io::Result<Vec<CString>> {
+    if program.contains('/') {
+        return Ok(vec![CString::new(program)?]);
+    }
+    let path = path.unwrap_or(OsStr::new(DEFAULT_PATH)).as_bytes();
+    let in_folder = |folder: &[u8]| {
+        CString::new(Path::new(OsStr::from_bytes(folder)).join(program).as_os_str().as_bytes())
+    };
+    Ok(path.split(|&byte| byte == b':').map(in_folder).collect::<Result<_, _>>()?)
+}
+
+fn environment() -> *const *const c_char {
+    unsafe extern "C" {
+        static environ: *const *const c_char;
+    }
+    // SAFETY: the C library's variable, which only another thread could change meanwhile; there is none.
+    unsafe { environ }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Breaks if a path is searched for, an empty folder is not the current one, or the default is lost.
+    #[test]
+    fn programs_are_looked_for_as_execvp_does() {
+        let list = |program, path: Option<&str>| -> Vec<String> {
+            let found = candidates(program, path.map(OsStr::new)).unwrap();
+            found.iter().map(|path| path.to_string_lossy().into_owned()).collect()
+        };
+        assert_eq!(list("/bin/x", Some("/usr/bin")), ["/bin/x"]);
+        assert_eq!(list("./x", Some("/usr/bin")), ["./x"]);
+        assert_eq!(list("x", Some("/a:/b/")), ["/a/x", "/b/x"]);
+        assert_eq!(list("x", Some("/a::b")), ["/a/x", "x", "b/x"]);
+        assert_eq!(list("x", Some("")), ["x"]);
+        assert_eq!(list("x", None), ["/bin/x", "/usr/bin/x"]);
+    }
+}
