@@ -57,7 +57,9 @@ pub(crate) struct Birth {
 
 type Done<T = ()> = Result<T, Box<dyn Error + Send + Sync>>;
 
-/// The life of a worker process. Called in the child, never returns.
+/// The life of a worker process. Called in the child, never returns. Not inlined, as all that only a child
+/// needs: the postmaster's own frames lie close together.
+#[inline(never)]
 pub(crate) fn live(home: Home<'_>, birth: Birth) -> ! {
     let worker = Arc::clone(&birth.worker);
     fault::this_is(worker.name());
@@ -69,6 +71,7 @@ pub(crate) fn live(home: Home<'_>, birth: Birth) -> ! {
 }
 
 /// The life of a process that sleeps until there is a worker for it. Called in the child, never returns.
+#[inline(never)]
 pub(crate) fn live_as_spare(home: Home<'_>, bed: Bed) -> ! {
     let awake = std::panic::catch_unwind(AssertUnwindSafe(|| -> Done<Job> {
         // Asleep, it has nothing to tidy up.

@@ -24,14 +24,34 @@ pub fn wait_any(watches: &[Watch<'_>], deadline: Option<Instant>) -> Result<Woke
     if watches.is_empty() || watches.len() > MAX_WATCHES {
         return Err(WaitError::Count { count: watches.len() });
     }
-    let mut waits = [Wait::new(); MAX_WATCHES];
-    for (wait, watch) in waits.iter_mut().zip(watches) {
+    if watches.len() <= FEW {
+        return wait_in(&mut [Wait::new(); FEW], watches, deadline);
+    }
+    wait_for_many(watches, deadline)
+}
+
+/// How many watches nearly every wait gets along with.
+const FEW: usize = 8;
+
+/// Not inlined: most waits neither clear nor touch so much stack.
+#[inline(never)]
+fn wait_for_many(watches: &[Watch<'_>], deadline: Option<Instant>) -> Result<Woken, WaitError> {
+    wait_in(&mut [Wait::new(); MAX_WATCHES], watches, deadline)
+}
+
+/// With room for all of `watches`.
+fn wait_in(
+    room: &mut [Wait],
+    watches: &[Watch<'_>],
+    deadline: Option<Instant>,
+) -> Result<Woken, WaitError> {
+    for (wait, watch) in room.iter_mut().zip(watches) {
         wait.val = u64::from(watch.seen);
         wait.uaddr = address(watch.cell, watch.half).cast::<core::ffi::c_void>().into();
         wait.flags = WaitFlags::SIZE_U32;
     }
-    // In range: checked above.
-    let waits = waits.get(..watches.len()).unwrap_or(&[]);
+    // In range: the caller's.
+    let waits = room.get(..watches.len()).unwrap_or(&[]);
     let timeout = deadline.map(absolute);
     // Each address is half of a cell that `watches` borrows for the length of the call, so it is
     // mapped and aligned (I1); the kernel reads it atomically (I2).

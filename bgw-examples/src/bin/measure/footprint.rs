@@ -95,6 +95,8 @@ fn sleep(arguments: &Arguments, report: &mut Report) -> Result<()> {
         let text = std::fs::read_to_string(&path)?;
         Ok(field(&text, "voluntary_ctxt_switches") + field(&text, "nonvoluntary_ctxt_switches"))
     };
+    // It is still busy with what it does after the last start.
+    std::thread::sleep(Duration::from_millis(100));
     let before = switches()?;
     std::thread::sleep(Duration::from_millis(arguments.samples(5000) as u64));
     let after = switches()?;

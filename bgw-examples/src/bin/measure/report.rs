@@ -67,6 +67,8 @@ pub(crate) enum Goal {
     TimesLimit(f64),
     /// At least this share of the limit.
     ShareOfLimit(f64),
+    /// This many times less than PostgreSQL takes in the same run.
+    FasterThanPostgres(f64),
 }
 
 /// One line of the report.
@@ -94,6 +96,9 @@ impl Row {
             Goal::AtMost(most) => Some(self.ours.median <= most),
             Goal::TimesLimit(times) => self.ratio().map(|ratio| ratio <= times),
             Goal::ShareOfLimit(share) => self.ratio().map(|ratio| ratio >= share),
+            Goal::FasterThanPostgres(times) => {
+                self.postgres.map(|postgres| self.ours.median * times <= postgres.median)
+            }
         }
     }
 
@@ -102,6 +107,7 @@ impl Row {
             Goal::AtMost(most) => format!("≤ {}", self.unit.show(most)),
             Goal::TimesLimit(times) => format!("≤ {times} × limit"),
             Goal::ShareOfLimit(share) => format!("≥ {:.0} % of limit", share * 100.0),
+            Goal::FasterThanPostgres(times) => format!("≥ {times} × faster than PostgreSQL"),
         }
     }
 }
