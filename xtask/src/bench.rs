@@ -1,5 +1,5 @@
 //! `cargo xtask bench`: the criterion benches of each crate, one program after the other, since two
-//! at a time would measure each other. With `--report`: the program `measure` of bgw-examples instead,
+//! at a time would measure each other. With `--report` or `--scaling`: the program `measure` of bgw-examples instead,
 //! which sets each figure beside the kernel's own limit in the same run (and with `--against postgres`
 //! beside PostgreSQL's own). With `--instructions`: `instructions.rs`.
 
@@ -13,7 +13,7 @@ pub(crate) fn run(flags: &flags::Bench) -> Result<ExitCode> {
         return instructions::run(flags);
     }
     let workspace = Workspace::load()?;
-    if flags.report {
+    if flags.report || flags.scaling {
         return report(&workspace, flags);
     }
     let packages = workspace.select(&flags.crates)?;
@@ -67,7 +67,12 @@ fn report(workspace: &Workspace, flags: &flags::Bench) -> Result<ExitCode> {
     if flags.quick {
         command.arg("--quick");
     }
-    for (name, file) in [("--json", &flags.json), ("--markdown", &flags.markdown)] {
+    if flags.scaling {
+        command.arg("--scaling");
+    }
+    let files =
+        [("--json", &flags.json), ("--markdown", &flags.markdown), ("--plots", &flags.plots)];
+    for (name, file) in files {
         if let Some(file) = file {
             command.arg(name).arg(file);
         }

@@ -89,19 +89,25 @@ pub(crate) struct Bench {
     #[arg(long)]
     pub(crate) quick: bool,
     /// Measure starts, stops, status and memory beside the kernel's own limits, as a table
-    #[arg(long, conflicts_with = "crates")]
+    #[arg(long, conflicts_with_all = ["crates", "scaling"], group = "table")]
     pub(crate) report: bool,
-    /// With --report: write the table as JSON, too
-    #[arg(long, value_name = "FILE", requires = "report")]
+    /// Measure how the cost of each event grows with the number of slots and of live workers
+    #[arg(long, conflicts_with_all = ["crates", "filter"], group = "table")]
+    pub(crate) scaling: bool,
+    /// With --scaling: draw it, as SVG files in this folder
+    #[arg(long, value_name = "FOLDER", requires = "scaling")]
+    pub(crate) plots: Option<PathBuf>,
+    /// With --report or --scaling: write the table as JSON, too
+    #[arg(long, value_name = "FILE", requires = "table")]
     pub(crate) json: Option<PathBuf>,
-    /// With --report: write the table as Markdown, too
-    #[arg(long, value_name = "FILE", requires = "report")]
+    /// With --report or --scaling: write the table as Markdown, too
+    #[arg(long, value_name = "FILE", requires = "table")]
     pub(crate) markdown: Option<PathBuf>,
-    /// With --report: measure these, too, in the same run, and add a column for each
-    #[arg(long, value_name = "PEER", value_enum, value_delimiter = ',', requires = "report")]
+    /// With --report or --scaling: measure these, too, in the same run
+    #[arg(long, value_name = "PEER", value_enum, value_delimiter = ',', requires = "table")]
     pub(crate) against: Vec<Peer>,
     /// Count the instructions of each fast path under valgrind; 5 % above its budget fails
-    #[arg(long, conflicts_with_all = ["crates", "report", "quick", "filter"])]
+    #[arg(long, conflicts_with_all = ["crates", "table", "quick", "filter"])]
     pub(crate) instructions: bool,
     /// With --instructions: make the counts of this run the budgets
     #[arg(long, requires = "instructions")]

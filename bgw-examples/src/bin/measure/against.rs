@@ -30,7 +30,7 @@ pub(crate) struct Bench {
 }
 
 /// A server that has it.
-struct Server {
+pub(crate) struct Server {
     // Before the cluster: closed before the server ends.
     client: Client,
     cluster: ThrowawayCluster,
@@ -80,7 +80,7 @@ impl Bench {
         Ok(())
     }
 
-    fn start(&self, slots: u32) -> Result<Server> {
+    pub(crate) fn start(&self, slots: u32) -> Result<Server> {
         println!("starting a PostgreSQL server with {slots} worker slots");
         let cluster = ThrowawayCluster::start_with(&[
             &format!("dynamic_library_path={}:$libdir", self.folder.path().display()),
@@ -137,9 +137,20 @@ impl Server {
     }
 
     /// First lines, starts and ends.
-    fn start_stop(&mut self, samples: usize) -> Result<[Figure; 3]> {
+    pub(crate) fn start_stop(&mut self, samples: usize) -> Result<[Figure; 3]> {
         let row = self.client.query_one("SELECT * FROM start_stop($1)", &[&int(samples)?])?;
         Ok([0, 1, 2].map(|column| Figure::of(row.get(column))))
+    }
+
+    /// The same beside so many idle workers.
+    pub(crate) fn start_stop_beside(&mut self, live: u32, samples: usize) -> Result<[Figure; 3]> {
+        if live == 0 {
+            return self.start_stop(samples);
+        }
+        self.client.query_one("SELECT hold($1)", &[&i32::try_from(live)?])?;
+        let figures = self.start_stop(samples)?;
+        self.client.query_one("SELECT release()", &[])?;
+        Ok(figures)
     }
 
     fn starting(&mut self, arguments: &Arguments, report: &mut Report) -> Result<()> {

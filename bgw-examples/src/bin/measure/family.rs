@@ -67,6 +67,12 @@ impl Family {
         Ok(pin(self.launched.pid().as_raw(), core)?)
     }
 
+    /// How long the postmaster has used a core, in nanoseconds.
+    pub(crate) fn postmaster_cpu(&self) -> Result<f64> {
+        let text = std::fs::read_to_string(format!("/proc/{}/schedstat", self.launched.pid()))?;
+        Ok(text.split(' ').next().unwrap_or_default().parse()?)
+    }
+
     pub(crate) fn register(&self, worker: &BackgroundWorker) -> Result<Handle> {
         Ok(self.backend.register(worker)?)
     }

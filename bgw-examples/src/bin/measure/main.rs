@@ -12,7 +12,9 @@ mod family;
 mod footprint;
 mod limits;
 mod many;
+mod plot;
 mod report;
+mod scaling;
 mod starting;
 mod sys;
 
@@ -37,6 +39,12 @@ pub(crate) struct Arguments {
     /// Only rows whose name contains this
     #[arg(long, value_name = "TEXT")]
     filter: Option<String>,
+    /// How the cost of each event grows with slots and live workers, in place of the report
+    #[arg(long, conflicts_with = "filter")]
+    scaling: bool,
+    /// With --scaling: draw it, as SVG files in this folder
+    #[arg(long, value_name = "FOLDER", requires = "scaling")]
+    plots: Option<PathBuf>,
     /// Measure these, too, where they can do the same: a column each
     #[arg(long, value_name = "PEER", value_enum, value_delimiter = ',')]
     against: Vec<Peer>,
@@ -58,23 +66,59 @@ impl Arguments {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    match measure(&arguments) {
+    let (name, done) = if arguments.scaling {
+        ("scaling", scale(&arguments))
+    } else {
+        ("report", measure(&arguments))
+    };
+    match done {
         Ok(rows) => {
-            println!("report: ok, {rows} rows");
+            println!("{name}: ok, {rows} rows");
             ExitCode::SUCCESS
         }
         Err(error) => {
-            eprintln!("report: failed: {error}");
+            eprint!("{name}: failed: {error}");
+            let mut source = error.source();
+            while let Some(cause) = source {
+                eprint!(": {cause}");
+                source = cause.source();
+            }
+            eprintln!();
             ExitCode::FAILURE
         }
     }
 }
 
+/// PostgreSQL's part, if it is asked for: before the long work, so that what is missing is said at once.
+fn peers(arguments: &Arguments) -> Result<Option<against::Bench>> {
+    arguments.against.contains(&Peer::Postgres).then(against::Bench::build).transpose()
+}
+
+fn scale(arguments: &Arguments) -> Result<usize> {
+    let postgres = peers(arguments)?;
+    let axes = scaling::measure(arguments, postgres.as_ref())?;
+    let markdown = format!("{}\n\n{}", report::machine(), scaling::markdown(&axes));
+    println!("\n{markdown}");
+    write(arguments, &markdown, &scaling::json(&axes))?;
+    if let Some(folder) = &arguments.plots {
+        plot::write(&axes, folder)?;
+    }
+    Ok(axes.iter().map(|axis| axis.ours.len() + axis.postgres.len()).sum())
+}
+
+/// The files that were asked for.
+fn write(arguments: &Arguments, markdown: &str, json: &str) -> Result<()> {
+    for (file, text) in [(&arguments.markdown, markdown), (&arguments.json, json)] {
+        if let Some(file) = file {
+            std::fs::write(file, text).map_err(|error| format!("{}: {error}", file.display()))?;
+        }
+    }
+    Ok(())
+}
+
 fn measure(arguments: &Arguments) -> Result<usize> {
     let mut report = Report::new(arguments.filter.clone());
-    // Before the long work: what is missing is said at once.
-    let postgres =
-        arguments.against.contains(&Peer::Postgres).then(against::Bench::build).transpose()?;
+    let postgres = peers(arguments)?;
     type Part = fn(&Arguments, &mut Report) -> Result<()>;
     let parts: [Part; 4] = [asking::measure, starting::measure, many::measure, footprint::measure];
     for part in parts {
@@ -85,14 +129,6 @@ fn measure(arguments: &Arguments) -> Result<usize> {
     }
     let markdown = report.markdown();
     println!("\n{markdown}");
-    let write = |file: &PathBuf, text: &str| {
-        std::fs::write(file, text).map_err(|error| format!("{}: {error}", file.display()))
-    };
-    if let Some(file) = &arguments.markdown {
-        write(file, &markdown)?;
-    }
-    if let Some(file) = &arguments.json {
-        write(file, &report.json())?;
-    }
+    write(arguments, &markdown, &report.json())?;
     Ok(report.len())
 }

@@ -4,7 +4,7 @@ use std::fmt::Write;
 use std::time::Duration;
 
 /// Median and 99th percentile of samples in nanoseconds (or of whatever the row counts).
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(crate) struct Figure {
     pub(crate) median: f64,
     pub(crate) p99: f64,
@@ -37,7 +37,7 @@ pub(crate) enum Unit {
 }
 
 impl Unit {
-    fn show(self, value: f64) -> String {
+    pub(crate) fn show(self, value: f64) -> String {
         match self {
             Self::Nanoseconds if value < 100.0 => format!("{value:.2} ns"),
             Self::Nanoseconds if value < 1e6 => format!("{:.1} µs", value / 1e3),
@@ -236,7 +236,7 @@ fn entry(row: &Row, against_postgres: bool) -> String {
 }
 
 /// Cores, processor, kernel, load.
-fn machine() -> String {
+pub(crate) fn machine() -> String {
     let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
     let info = read("/proc/cpuinfo");
     let cores = info.lines().filter(|line| line.starts_with("processor")).count();
