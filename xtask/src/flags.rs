@@ -125,6 +125,10 @@ pub(crate) struct Bench {
 pub(crate) enum Peer {
     /// PostgreSQL's own background workers; its server and its headers must be installed
     Postgres,
+    /// The forkserver of Python's multiprocessing; python3 must be installed
+    Python,
+    /// supervisord, asked by XML-RPC; it must be installed, and python3
+    Supervisord,
 }
 
 impl Peer {
@@ -132,6 +136,8 @@ impl Peer {
     pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Postgres => "postgres",
+            Self::Python => "python",
+            Self::Supervisord => "supervisord",
         }
     }
 }

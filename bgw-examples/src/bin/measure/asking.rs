@@ -59,7 +59,7 @@ pub(crate) fn measure(arguments: &Arguments, report: &mut Report) -> Result<()> 
             unit: Unit::Nanoseconds,
             ours: Figure::of(ours),
             limit: Some((Figure::of(limit), "one acquire load")),
-            postgres: None,
+            peers: Default::default(),
             goal: Goal::AtMost(goal),
         });
     }

@@ -75,7 +75,7 @@ fn memory(report: &mut Report) -> Result<()> {
             unit: Unit::KiB,
             ours: Figure::of(samples),
             limit: None,
-            postgres: None,
+            peers: Default::default(),
             goal: Goal::AtMost(goal),
         });
     }
@@ -106,7 +106,7 @@ fn sleep(arguments: &Arguments, report: &mut Report) -> Result<()> {
         unit: Unit::Count,
         ours: Figure::one(after - before),
         limit: None,
-        postgres: None,
+        peers: Default::default(),
         goal: Goal::AtMost(0.0),
     });
     Ok(())

@@ -1,5 +1,5 @@
 //! Measures what the facility is for (asking, starting, stopping, many at once), each figure beside
-//! the kernel's own limit, taken in the same run by the same means; with `--against postgres` PostgreSQL's own figure, too.
+//! the kernel's own limit, taken in the same run by the same means; with `--against` what others take, too.
 //!
 //! Samples of ours and of the limit alternate, so that a machine that becomes slower becomes slower for
 //! both. Ratios matter; absolute figures are the machine's. Nothing here is asserted: it is a report.
@@ -18,6 +18,7 @@ mod scaling;
 mod starting;
 mod sys;
 
+use against::{Peer, Peers};
 use clap::Parser;
 use family::Result;
 use report::Report;
@@ -48,13 +49,6 @@ pub(crate) struct Arguments {
     /// Measure these, too, where they can do the same: a column each
     #[arg(long, value_name = "PEER", value_enum, value_delimiter = ',')]
     against: Vec<Peer>,
-}
-
-/// Whom to compare with.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-enum Peer {
-    /// PostgreSQL's own background workers; its server and its headers must be installed
-    Postgres,
 }
 
 impl Arguments {
@@ -89,14 +83,9 @@ fn main() -> ExitCode {
     }
 }
 
-/// PostgreSQL's part, if it is asked for: before the long work, so that what is missing is said at once.
-fn peers(arguments: &Arguments) -> Result<Option<against::Bench>> {
-    arguments.against.contains(&Peer::Postgres).then(against::Bench::build).transpose()
-}
-
 fn scale(arguments: &Arguments) -> Result<usize> {
-    let postgres = peers(arguments)?;
-    let axes = scaling::measure(arguments, postgres.as_ref())?;
+    let peers = Peers::find(arguments)?;
+    let axes = scaling::measure(arguments, peers.postgres.as_ref())?;
     let markdown = format!("{}\n\n{}", report::machine(), scaling::markdown(&axes));
     println!("\n{markdown}");
     write(arguments, &markdown, &scaling::json(&axes))?;
@@ -118,15 +107,13 @@ fn write(arguments: &Arguments, markdown: &str, json: &str) -> Result<()> {
 
 fn measure(arguments: &Arguments) -> Result<usize> {
     let mut report = Report::new(arguments.filter.clone());
-    let postgres = peers(arguments)?;
+    let peers = Peers::find(arguments)?;
     type Part = fn(&Arguments, &mut Report) -> Result<()>;
     let parts: [Part; 4] = [asking::measure, starting::measure, many::measure, footprint::measure];
     for part in parts {
         part(arguments, &mut report)?;
     }
-    if let Some(postgres) = postgres {
-        postgres.measure(arguments, &mut report)?;
-    }
+    peers.measure(arguments, &mut report)?;
     let markdown = report.markdown();
     println!("\n{markdown}");
     write(arguments, &markdown, &report.json())?;

@@ -70,7 +70,7 @@ fn churn(arguments: &Arguments, report: &mut Report, in_flight: usize) -> Result
         unit: Unit::PerSecond,
         ours: Figure::of(ours),
         limit: Some((Figure::of(limit), "bare fork + exit + wait")),
-        postgres: None,
+        peers: Default::default(),
         goal: Goal::ShareOfLimit(0.8),
     });
     Ok(())
@@ -131,7 +131,7 @@ fn crowd(arguments: &Arguments, report: &mut Report) -> Result<()> {
         unit: Unit::Nanoseconds,
         ours: Figure::of(crowded),
         limit: Some((Figure::of(alone), "beside none")),
-        postgres: None,
+        peers: Default::default(),
         goal: Goal::TimesLimit(1.1),
     });
     let begin = Instant::now();
@@ -144,7 +144,7 @@ fn crowd(arguments: &Arguments, report: &mut Report) -> Result<()> {
             unit: Unit::Nanoseconds,
             ours: Figure::one(nanos(took)),
             limit: None,
-            postgres: None,
+            peers: Default::default(),
             goal: Goal::FasterThanPostgres(8.0),
         });
     }
@@ -171,7 +171,7 @@ fn slots(arguments: &Arguments, report: &mut Report) -> Result<()> {
         unit: Unit::Nanoseconds,
         ours: Figure::of(many),
         limit: Some((Figure::of(few), "8 slots")),
-        postgres: None,
+        peers: Default::default(),
         goal: Goal::TimesLimit(1.03),
     });
     Ok(())

@@ -1,5 +1,6 @@
 //! Samples become rows, rows become Markdown and JSON.
 
+use crate::against::Peer;
 use std::fmt::Write;
 use std::time::Duration;
 
@@ -79,8 +80,8 @@ pub(crate) struct Row {
     pub(crate) ours: Figure,
     /// The kernel's own, and what was measured for it.
     pub(crate) limit: Option<(Figure, &'static str)>,
-    /// What PostgreSQL took for the same; filled in afterwards.
-    pub(crate) postgres: Option<Figure>,
+    /// What others took for the same, in the order of [`Peer::ALL`]; filled in afterwards.
+    pub(crate) peers: [Option<Figure>; Peer::ALL.len()],
     pub(crate) goal: Goal,
 }
 
@@ -90,6 +91,10 @@ impl Row {
         (limit.median > 0.0).then(|| self.ours.median / limit.median)
     }
 
+    const fn peer(&self, peer: Peer) -> Option<Figure> {
+        self.peers[peer as usize]
+    }
+
     /// `None`: there is no limit to compare with.
     fn reached(&self) -> Option<bool> {
         match self.goal {
@@ -97,7 +102,7 @@ impl Row {
             Goal::TimesLimit(times) => self.ratio().map(|ratio| ratio <= times),
             Goal::ShareOfLimit(share) => self.ratio().map(|ratio| ratio >= share),
             Goal::FasterThanPostgres(times) => {
-                self.postgres.map(|postgres| self.ours.median * times <= postgres.median)
+                self.peer(Peer::Postgres).map(|theirs| self.ours.median * times <= theirs.median)
             }
         }
     }
@@ -145,17 +150,18 @@ impl Report {
         self.rows.iter().any(|row| row.name == name)
     }
 
-    /// Sets PostgreSQL's figure beside ours, if there is a row of this name.
-    pub(crate) fn set_postgres(&mut self, name: &str, figure: Figure) {
+    /// Sets a peer's figure beside ours, if there is a row of this name.
+    pub(crate) fn set_peer(&mut self, name: &str, peer: Peer, figure: Figure) {
         for row in self.rows.iter_mut().filter(|row| row.name == name) {
-            println!("postgres:  {name}: {}", row.unit.show(figure.median));
-            row.postgres = Some(figure);
+            println!("{}: {name}: {}", peer.key(), row.unit.show(figure.median));
+            row.peers[peer as usize] = Some(figure);
         }
     }
 
-    /// Whether there is a column of PostgreSQL's.
-    fn against_postgres(&self) -> bool {
-        self.rows.iter().any(|row| row.postgres.is_some())
+    /// The peers that have a column.
+    fn columns(&self) -> Vec<Peer> {
+        let has = |peer: &Peer| self.rows.iter().any(|row| row.peer(*peer).is_some());
+        Peer::ALL.into_iter().filter(has).collect()
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -164,8 +170,10 @@ impl Report {
 
     pub(crate) fn markdown(&self) -> String {
         let mut text = format!("{}\n\n", machine());
-        let against = self.against_postgres();
-        let (title, line) = if against { (" PostgreSQL, same run |", "---|") } else { ("", "") };
+        let columns = self.columns();
+        let title: String =
+            columns.iter().map(|peer| format!(" {}, same run |", peer.title())).collect();
+        let line = "---|".repeat(columns.len());
         let _ = writeln!(
             text,
             "| what | median | p99 | limit, same run | ratio |{title} goal | reached |"
@@ -177,11 +185,13 @@ impl Report {
                 |(figure, what)| format!("{} ({what})", row.unit.show(figure.median)),
             );
             let ratio = row.ratio().map_or_else(|| "–".to_owned(), |ratio| format!("{ratio:.2}"));
-            let postgres = match row.postgres {
-                Some(figure) => format!(" {} |", row.unit.show(figure.median)),
-                None if against => " – |".to_owned(),
-                None => String::new(),
-            };
+            let peers: String = columns
+                .iter()
+                .map(|&peer| match row.peer(peer) {
+                    Some(figure) => format!(" {} |", row.unit.show(figure.median)),
+                    None => " – |".to_owned(),
+                })
+                .collect();
             let reached = match row.reached() {
                 Some(true) => "yes",
                 Some(false) => "no",
@@ -189,7 +199,7 @@ impl Report {
             };
             let _ = writeln!(
                 text,
-                "| {} | {} | {} | {limit} | {ratio} |{postgres} {} | {reached} |",
+                "| {} | {} | {} | {limit} | {ratio} |{peers} {} | {reached} |",
                 row.name,
                 row.unit.show(row.ours.median),
                 row.unit.show(row.ours.p99),
@@ -201,8 +211,7 @@ impl Report {
 
     /// Written by hand: numbers and plain texts alone.
     pub(crate) fn json(&self) -> String {
-        let rows: Vec<String> =
-            self.rows.iter().map(|row| entry(row, self.against_postgres())).collect();
+        let rows: Vec<String> = self.rows.iter().map(|row| entry(row, &self.columns())).collect();
         format!(
             "{{\n  \"machine\": {:?},\n  \"rows\": [\n{}\n  ]\n}}\n",
             machine(),
@@ -211,7 +220,7 @@ impl Report {
     }
 }
 
-fn entry(row: &Row, against_postgres: bool) -> String {
+fn entry(row: &Row, columns: &[Peer]) -> String {
     let figure = |figure: &Figure| {
         let Figure { median, p99, samples } = figure;
         format!("{{\"median\": {median}, \"p99\": {p99}, \"samples\": {samples}}}")
@@ -220,14 +229,16 @@ fn entry(row: &Row, against_postgres: bool) -> String {
         || "null".to_owned(),
         |(limit, what)| format!("{{\"what\": {what:?}, \"figure\": {}}}", figure(limit)),
     );
-    let postgres = match row.postgres {
-        Some(measured) => format!(" \"postgres\": {},", figure(&measured)),
-        None if against_postgres => " \"postgres\": null,".to_owned(),
-        None => String::new(),
-    };
+    let peers: String = columns
+        .iter()
+        .map(|&peer| {
+            let theirs = row.peer(peer).as_ref().map_or_else(|| "null".to_owned(), figure);
+            format!(" \"{}\": {theirs},", peer.key())
+        })
+        .collect();
     let reached = row.reached().map_or_else(|| "null".to_owned(), |reached| reached.to_string());
     format!(
-        "    {{\"name\": {:?}, \"unit\": {:?}, \"ours\": {}, \"limit\": {limit},{postgres} \"goal\": {:?}, \"reached\": {reached}}}",
+        "    {{\"name\": {:?}, \"unit\": {:?}, \"ours\": {}, \"limit\": {limit},{peers} \"goal\": {:?}, \"reached\": {reached}}}",
         row.name,
         row.unit.name(),
         figure(&row.ours),
@@ -256,11 +267,12 @@ pub(crate) fn nanos(time: Duration) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::{Figure, Goal, Report, Row, Unit};
+    use crate::against::Peer;
 
     fn row(ours: f64, limit: f64, goal: Goal) -> Row {
         let limit = Some((Figure::one(limit), "bare"));
         let (name, unit, ours) = ("a".into(), Unit::Nanoseconds, Figure::one(ours));
-        Row { name, unit, ours, limit, postgres: None, goal }
+        Row { name, unit, ours, limit, peers: Default::default(), goal }
     }
 
     #[test]
@@ -308,9 +320,9 @@ mod tests {
         assert_eq!(columns(&report), [7; 4]);
         assert!(!report.json().contains("postgres"));
 
-        report.set_postgres("nobody", Figure::one(1.0));
+        report.set_peer("nobody", Peer::Postgres, Figure::one(1.0));
         assert_eq!(columns(&report), [7; 4]);
-        report.set_postgres("a", Figure::one(540_000.0));
+        report.set_peer("a", Peer::Postgres, Figure::one(540_000.0));
         assert!(report.has("a") && !report.has("nobody"));
         assert_eq!(columns(&report), [8; 4]);
         assert!(report.markdown().contains("| 1.50 | 540.0 µs | ≤ 2 × limit |"));

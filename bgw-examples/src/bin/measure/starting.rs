@@ -68,7 +68,7 @@ fn program(arguments: &Arguments, report: &mut Report) -> Result<()> {
         unit: Unit::Nanoseconds,
         ours: Figure::of(ours),
         limit: Some((Figure::of(limit), "posix_spawn + wait")),
-        postgres: None,
+        peers: Default::default(),
         goal: Goal::TimesLimit(1.4),
     });
     Ok(())
@@ -87,7 +87,7 @@ fn add(report: &mut Report, names: [String; 3], warm: bool, samples: Samples) {
     for ((samples, goal), name) in rows {
         let ours = Figure::of(samples);
         let (unit, limit) = (Unit::Nanoseconds, Some(limit));
-        report.add(Row { name, unit, ours, limit, postgres: None, goal });
+        report.add(Row { name, unit, ours, limit, peers: Default::default(), goal });
     }
 }
 

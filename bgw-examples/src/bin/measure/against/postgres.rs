@@ -4,6 +4,7 @@
 //! cluster; nothing is installed. It measures from inside a backend by the same steps as ours, with the
 //! same numbers of samples, of workers and of slots. Ours is over by then: no server runs beside it.
 
+use super::Peer;
 use crate::Arguments;
 use crate::clock::{Placement, pin};
 use crate::family::Result;
@@ -17,9 +18,9 @@ use std::path::Path;
 use std::process::Command;
 use tempfile::TempDir;
 
-const SOURCE: &str = include_str!("../../../peers/postgres/bgwbench.c");
-const MAKEFILE: &str = include_str!("../../../peers/postgres/Makefile");
-const FUNCTIONS: &str = include_str!("../../../peers/postgres/functions.sql");
+const SOURCE: &str = include_str!("../../../../peers/postgres/bgwbench.c");
+const MAKEFILE: &str = include_str!("../../../../peers/postgres/Makefile");
+const FUNCTIONS: &str = include_str!("../../../../peers/postgres/functions.sql");
 
 const INSTALL: &str = "install PostgreSQL's server and its headers, version 15 or later \
                        (on Debian 12: apt-get install postgresql postgresql-server-dev-15)";
@@ -122,7 +123,7 @@ impl Server {
             if let Some(other) = other {
                 other.join().map_err(|_| "the session that asks beside panicked")??;
             }
-            report.set_postgres(name, Figure::of(row.get(0)));
+            report.set_peer(name, Peer::Postgres, Figure::of(row.get(0)));
         }
         Ok(())
     }
@@ -162,7 +163,7 @@ impl Server {
         let _warm_up = self.start_stop(8)?;
         let figures = self.start_stop(arguments.samples(400))?;
         for (name, figure) in names.iter().zip(figures) {
-            report.set_postgres(name, figure);
+            report.set_peer(name, Peer::Postgres, figure);
         }
         Ok(())
     }
@@ -180,7 +181,7 @@ impl Server {
                     self.client.query_one("SELECT churn($1, $2)", &[&count, &int(in_flight)?])?;
                 rates.push(row.get(0));
             }
-            report.set_postgres(&name, Figure::of(rates));
+            report.set_peer(&name, Peer::Postgres, Figure::of(rates));
         }
         Ok(())
     }
@@ -191,9 +192,9 @@ impl Server {
         let started = self.client.query_one("SELECT hold($1)", &[&crowd])?.get(0);
         let [first, ..] = self.start_stop(arguments.samples(300))?;
         let stopped = self.client.query_one("SELECT release()", &[])?.get(0);
-        report.set_postgres(&beside, first);
-        report.set_postgres(&start_all, Figure::one(started));
-        report.set_postgres(&stop_all, Figure::one(stopped));
+        report.set_peer(&beside, Peer::Postgres, first);
+        report.set_peer(&start_all, Peer::Postgres, Figure::one(started));
+        report.set_peer(&stop_all, Peer::Postgres, Figure::one(stopped));
         Ok(())
     }
 }
