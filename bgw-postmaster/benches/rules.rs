@@ -7,15 +7,14 @@ use bgw_postmaster::Policy;
 use bgw_postmaster::rules::{Action, Cluster, Event};
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use shmem_slots::Key;
-use std::sync::Arc;
 use std::time::Instant;
 
 fn key(index: u32) -> Key {
     Key { index, generation: 1 }
 }
 
-fn start(cluster: &mut Cluster, key: Key, worker: &Arc<BackgroundWorker>, out: &mut Vec<Action>) {
-    let worker = Arc::clone(worker);
+fn start(cluster: &mut Cluster, key: Key, worker: &BackgroundWorker, out: &mut Vec<Action>) {
+    let worker = Box::new(worker.clone());
     let event = Event::Registered { key, worker, notify: None, terminate: false };
     let now = Instant::now();
     cluster.step(event, now, out);
@@ -25,7 +24,7 @@ fn start(cluster: &mut Cluster, key: Key, worker: &Arc<BackgroundWorker>, out: &
 
 fn one_life(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("one worker's life through the rules, others live");
-    let worker = Arc::new(BackgroundWorker::builder("w").function("f").build().unwrap());
+    let worker = BackgroundWorker::builder("w").function("f").build().unwrap();
     for others in [0, 64, 4096, 65_536] {
         let mut cluster = Cluster::new(Policy::default());
         let mut out = Vec::new();

@@ -11,13 +11,12 @@ use bgw_core::shared::area::Area;
 use bgw_core::shared::{CorruptRecord, WorkerSlots, flag};
 use bgw_core::{BackgroundWorker, Pid};
 use shmem_slots::{Key, Snapshot, State};
-use std::sync::Arc;
 
 /// What a changed slot says, checked.
 #[derive(Debug)]
 pub(crate) struct Found {
     pub(crate) key: Key,
-    pub(crate) worker: Arc<BackgroundWorker>,
+    pub(crate) worker: Box<BackgroundWorker>,
     pub(crate) notify: Option<NotifyTarget>,
     pub(crate) terminate: bool,
 }
@@ -44,7 +43,7 @@ pub(crate) fn take_in(
     let worker = record.decode()?;
     let notify = worker.notify().and_then(resolve);
     let terminate = word.flags() & flag::TERMINATE != 0;
-    Ok(Found { key, worker: Arc::new(worker), notify, terminate })
+    Ok(Found { key, worker: Box::new(worker), notify, terminate })
 }
 
 impl Server {

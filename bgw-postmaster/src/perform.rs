@@ -93,6 +93,8 @@ impl Server {
         let incarnation = Area::new(&self.slots).incarnation();
         let handle = WorkerHandle::new(key.index, key.generation, incarnation);
         let main = self.functions.place_of(&entry.worker);
+        // The child does not have the registry.
+        let (worker, restarts) = (Arc::new(entry.worker.clone()), entry.next_restarts());
         let proof = self.prove_single_threaded()?;
         // The mark of a life before, which a crash has left behind, is not this one's.
         Area::new(&self.slots).mark_cleanup_needed(key.index, false);
@@ -107,7 +109,6 @@ impl Server {
         };
         let pid = match forked? {
             Forked::Child => {
-                let (worker, restarts) = (Arc::clone(&entry.worker), entry.next_restarts());
                 let (attachment, functions) = (&self.for_children, &self.functions);
                 let (fence, title) = (self.fence, &mut self.title);
                 let home = Home { attachment, fence, functions, title };
@@ -139,14 +140,8 @@ impl Server {
 
     /// From now on its end is heard of.
     pub(crate) fn keep_child(&mut self, child: Child) {
-        let index = child.key.index as usize;
-        if self.children.len() <= index {
-            self.children.resize_with(index + 1, || None);
-        }
         self.by_pid.insert(child.pid, child.key);
-        if let Some(place) = self.children.get_mut(index) {
-            *place = Some(child);
-        }
+        self.children.put(child.key.index as usize, child);
     }
 
     fn report_started(&mut self, key: Key, pid: Pid) {
@@ -244,7 +239,7 @@ impl Server {
     }
 
     fn signal_all(&self, signal: Signal) {
-        for child in self.children.iter().flatten() {
+        for child in self.children.iter() {
             self.signal(child, signal);
         }
     }
@@ -257,7 +252,7 @@ impl Server {
     }
 
     fn child(&self, key: Key) -> Option<&Child> {
-        self.children.get(key.index as usize)?.as_ref().filter(|child| child.key == key)
+        self.children.get(key.index as usize).filter(|child| child.key == key)
     }
 
     /// All worker processes are gone, and what lies in the slots is in doubt: every slot is freed
@@ -317,38 +312,35 @@ impl Server {
 
     fn say(&self, note: &Note) {
         match note {
-            Note::Registering(worker) => {
-                tracing::debug!("registering background worker \"{}\"", worker.name());
+            Note::Registering(name) => {
+                tracing::debug!("registering background worker \"{name}\"");
             }
-            Note::Unregistering(worker) => {
-                tracing::debug!("unregistering background worker \"{}\"", worker.name());
+            Note::Unregistering(name) => {
+                tracing::debug!("unregistering background worker \"{name}\"");
             }
-            Note::Exited(worker, cause) => {
+            Note::Exited(kind, cause) => {
                 let pid = self.ending.map_or(0, |process| process.pid.get());
-                let kind = worker.worker_type();
                 if cause.is_clean() {
                     tracing::debug!("background worker \"{kind}\" (PID {pid}) {cause}");
                 } else {
                     tracing::info!("background worker \"{kind}\" (PID {pid}) {cause}");
                 }
             }
-            Note::TerminatingOthers(worker) => tracing::warn!(
-                "terminating all other workers because background worker \"{}\" crashed",
-                worker.worker_type()
+            Note::TerminatingOthers(kind) => tracing::warn!(
+                "terminating all other workers because background worker \"{kind}\" crashed"
             ),
             Note::Reinitialising => tracing::info!("all workers have ended; making the slots anew"),
-            Note::ForkFailed(worker, errno) => {
+            Note::ForkFailed(name, errno) => {
                 let error = io::Error::from_raw_os_error(*errno);
-                tracing::error!("could not fork worker process \"{}\": {error}", worker.name());
+                tracing::error!("could not fork worker process \"{name}\": {error}");
             }
             Note::ShuttingDown(mode) => tracing::info!("received {mode} shutdown request"),
             Note::KillingStragglers(count) => {
                 tracing::warn!("killing {count} workers that did not quit in time");
             }
-            Note::KillingStraggler(worker) => tracing::warn!(
-                "killing background worker \"{}\": its grace time is over",
-                worker.name()
-            ),
+            Note::KillingStraggler(name) => {
+                tracing::warn!("killing background worker \"{name}\": its grace time is over");
+            }
         }
     }
 }

@@ -50,13 +50,13 @@ impl Server {
     fn say_why_not_a_program(&mut self, key: Key, pid: Pid) {
         let failure = self.commands.as_mut().and_then(|commands| commands.failure_of(pid));
         let Some(failure) = failure else { return };
-        let worker = self.cluster.registry.get(key).map(|entry| &entry.worker);
-        let kind = worker.map_or("", |worker| worker.worker_type());
+        let entry = self.cluster.registry.get(key);
+        let kind = entry.map_or("", |entry| entry.worker.worker_type());
         tracing::error!(pid = pid.get(), "background worker \"{kind}\" ends: {failure}");
     }
 
     pub(crate) fn child_ended(&mut self, index: u32) {
-        let Some(Some(child)) = self.children.get(index as usize) else { return };
+        let Some(child) = self.children.get(index as usize) else { return };
         let ended = match fault::step("exit:before_peek").and_then(|()| end::peek(&child.pidfd)) {
             Ok(Some(ended)) => ended,
             Ok(None) => return,
@@ -81,7 +81,7 @@ impl Server {
         });
         self.ending = None;
         // Only now: while the slot said that this pid runs, the number was not free to be reused.
-        if let Some(child) = self.children.get_mut(index as usize).and_then(Option::take) {
+        if let Some(child) = self.children.take(index as usize) {
             let reaped = fault::step("exit:before_reap").and_then(|()| end::reap(&child.pidfd));
             if let Err(error) = reaped {
                 tracing::error!("reaping worker process {} failed: {error}", child.pid);

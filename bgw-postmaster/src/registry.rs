@@ -2,11 +2,11 @@
 //!
 //! Shared memory mirrors facts of this list and is never asked for them: what a backend scribbles
 //! there changes nothing here. Every look-up is by slot index, so its cost does not grow with the
-//! number of workers.
+//! number of workers. Children do not get it (`sys/private.rs`).
 
+use crate::sys::private::Private;
 use bgw_core::{BackgroundWorker, Pid, RestartPolicy, WorkerFlags};
 use shmem_slots::Key;
-use std::sync::Arc;
 use std::time::Instant;
 
 /// Who is told by SIGUSR1 about a worker. Names one life of one process, never a bare pid: a child
@@ -60,7 +60,7 @@ pub struct Entry {
     /// Its slot and generation.
     pub key: Key,
     /// The checked copy of its description.
-    pub worker: Arc<BackgroundWorker>,
+    pub worker: BackgroundWorker,
     /// Who is told when it starts or ends.
     pub notify: Option<NotifyTarget>,
     /// Where it stands.
@@ -78,7 +78,7 @@ pub struct Entry {
 impl Entry {
     /// A worker that was just registered.
     #[must_use]
-    pub fn new(key: Key, worker: Arc<BackgroundWorker>, notify: Option<NotifyTarget>) -> Self {
+    pub fn new(key: Key, worker: BackgroundWorker, notify: Option<NotifyTarget>) -> Self {
         Self {
             key,
             worker,
@@ -122,7 +122,7 @@ impl Entry {
 /// All registered workers.
 #[derive(Debug, Default)]
 pub struct Registry {
-    by_slot: Vec<Option<Box<Entry>>>,
+    by_slot: Private<Entry>,
     running: usize,
     len: usize,
 }
@@ -155,35 +155,29 @@ impl Registry {
     /// The worker in slot `index`.
     #[must_use]
     pub fn at(&self, index: u32) -> Option<&Entry> {
-        self.by_slot.get(index as usize)?.as_deref()
+        self.by_slot.get(index as usize)
     }
 
     /// The worker of `key`, to change anything but whether it runs.
     pub fn get_mut(&mut self, key: Key) -> Option<&mut Entry> {
-        let entry = self.by_slot.get_mut(key.index as usize)?.as_deref_mut()?;
+        let entry = self.by_slot.get_mut(key.index as usize)?;
         (entry.key == key).then_some(entry)
     }
 
     /// Adds a worker; an older tenant of the slot is replaced.
     pub fn insert(&mut self, entry: Entry) {
-        let index = entry.key.index as usize;
-        if self.by_slot.len() <= index {
-            self.by_slot.resize_with(index + 1, || None);
-        }
-        if let Some(place) = self.by_slot.get_mut(index) {
-            self.running += usize::from(entry.pid().is_some());
-            self.len += 1;
-            if let Some(old) = place.replace(Box::new(entry)) {
-                self.running -= usize::from(old.pid().is_some());
-                self.len -= 1;
-            }
+        self.running += usize::from(entry.pid().is_some());
+        self.len += 1;
+        if let Some(old) = self.by_slot.put(entry.key.index as usize, entry) {
+            self.running -= usize::from(old.pid().is_some());
+            self.len -= 1;
         }
     }
 
     /// Takes a worker off the list.
-    pub fn remove(&mut self, key: Key) -> Option<Box<Entry>> {
+    pub fn remove(&mut self, key: Key) -> Option<Entry> {
         self.get(key)?;
-        let entry = self.by_slot.get_mut(key.index as usize)?.take()?;
+        let entry = self.by_slot.take(key.index as usize)?;
         self.running -= usize::from(entry.pid().is_some());
         self.len -= 1;
         Some(entry)
@@ -201,7 +195,7 @@ impl Registry {
     /// All workers, in slot order. Costs a look at every slot that was ever used: for events that
     /// concern all workers (a phase, a shutdown, a crash), never for those that concern one.
     pub fn iter(&self) -> impl Iterator<Item = &Entry> {
-        self.by_slot.iter().filter_map(Option::as_deref)
+        self.by_slot.iter()
     }
 
     /// The keys of all workers, so that each can be looked up and changed.
@@ -214,6 +208,7 @@ impl Registry {
     pub fn take_all(&mut self) -> Vec<Entry> {
         self.running = 0;
         self.len = 0;
-        self.by_slot.drain(..).flatten().map(|entry| *entry).collect()
+        let keys = self.keys();
+        keys.into_iter().filter_map(|key| self.by_slot.take(key.index as usize)).collect()
     }
 }

@@ -15,6 +15,7 @@ use crate::sys::close::Fence;
 use crate::sys::command::Commands;
 use crate::sys::end::Ended;
 use crate::sys::fork::{Forker, ThreadCounter};
+use crate::sys::private::Private;
 use crate::sys::signals;
 use crate::sys::title::Title;
 use bgw_core::attachment::Inherited;
@@ -75,7 +76,7 @@ pub(crate) struct Server {
     pub(crate) cluster: Cluster,
     pub(crate) sessions: Sessions,
     pub(crate) spares: Spares,
-    pub(crate) children: Vec<Option<Child>>,
+    pub(crate) children: Private<Child>,
     pub(crate) by_pid: HashMap<Pid, Key>,
     pub(crate) threads: ThreadCounter,
     pub(crate) fence: Fence,
@@ -157,7 +158,7 @@ impl Server {
             cluster: Cluster::new(postmaster.policy),
             sessions: Sessions::new(postmaster.max_sessions),
             spares: Spares::new(postmaster.warm_spares),
-            children: Vec::new(),
+            children: Private::default(),
             by_pid: HashMap::with_capacity(ROOM),
             threads,
             title: Title::new(),
@@ -231,7 +232,7 @@ impl Server {
             );
         match published {
             Ok(key) => {
-                let worker = Arc::new(worker);
+                let worker = Box::new(worker);
                 self.step(Event::Registered { key, worker, notify: None, terminate: false });
             }
             Err(error) => tracing::error!("registering static worker \"{name}\" failed: {error}"),

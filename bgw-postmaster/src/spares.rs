@@ -39,7 +39,6 @@ use shmem_slots::futex::{self, Half, Watch};
 use shmem_slots::primitive::{AtomicU64, Ordering};
 use std::io;
 use std::os::fd::OwnedFd;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// How long after a start the spare that it took is replaced.
@@ -184,8 +183,8 @@ impl Server {
         if matches!(entry.worker.entry(), EntryPoint::Command { .. }) {
             return None;
         }
-        let (worker, restarts) = (Arc::clone(&entry.worker), entry.next_restarts());
-        let main = self.functions.place_of(&worker);
+        let record = WorkerRecord::encode(&entry.worker, self.pid);
+        let (main, restarts) = (self.functions.place_of(&entry.worker), entry.next_restarts());
         let spare = self.take_living_spare(key)?;
         let Spare { pid, pidfd, bed, .. } = spare;
         let area = Area::new(&self.slots);
@@ -193,7 +192,7 @@ impl Server {
         let handle = WorkerHandle::new(key.index, key.generation, area.incarnation());
         let started = Instant::now();
         fault::point("spare:before_give");
-        bed.give(&WorkerRecord::encode(&worker, self.pid), main, handle, restarts);
+        bed.give(&record, main, handle, restarts);
         fault::point("spare:given");
         self.keep_child(Child { key, pid, pidfd, started, bed: Some(bed) });
         fault::point("spare:kept");

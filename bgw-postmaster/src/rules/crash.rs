@@ -11,7 +11,6 @@ use crate::registry::{Entry, Progress, Told};
 use crate::timers::Due;
 use bgw_core::{ExitCause, NotStarted};
 use shmem_slots::Key;
-use std::sync::Arc;
 use std::time::Instant;
 
 impl Cluster {
@@ -24,7 +23,7 @@ impl Cluster {
     ) {
         self.crashed = true;
         if let Some(entry) = self.registry.get(key) {
-            out.push(Action::Log(Note::TerminatingOthers(Arc::clone(&entry.worker))));
+            out.push(Action::Log(Note::TerminatingOthers(entry.worker.worker_type().into())));
         }
         self.ended_during_reset(key, cause, now, out);
         for other in self.registry.keys() {
@@ -121,7 +120,7 @@ impl Cluster {
                 self.registry.insert(entry);
                 self.enqueue(key);
             } else {
-                out.push(Action::Log(Note::Unregistering(old.worker)));
+                out.push(Action::Log(Note::Unregistering(old.worker.name().into())));
             }
         }
         out.push(Action::PublishPhase(self.phase));

@@ -4,7 +4,6 @@ use super::{Action, Cluster, Ending, Note};
 use crate::registry::{Entry, Progress, Told};
 use bgw_core::{ExitCause, RestartPolicy};
 use shmem_slots::Key;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// What is to become of a worker that ended in normal service.
@@ -73,7 +72,7 @@ impl Cluster {
             Progress::Running { told, .. } => told,
             Progress::Unstarted | Progress::Resting { .. } => return,
         };
-        out.push(Action::Log(Note::Exited(Arc::clone(&entry.worker), cause)));
+        out.push(Action::Log(Note::Exited(entry.worker.worker_type().into(), cause)));
         let verdict = judge(entry, cause, dirty, told);
         if self.crashed {
             self.ended_during_reset(key, cause, now, out);

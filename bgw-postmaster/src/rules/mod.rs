@@ -32,7 +32,6 @@ use bgw_core::control::ShutdownMode;
 use bgw_core::{BackgroundWorker, ExitCause, NotStarted, Pid, StartTime};
 use shmem_slots::Key;
 use std::collections::VecDeque;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// How long a process that was told to quit at once may take.
@@ -51,7 +50,7 @@ pub enum Event {
         /// Its slot and generation.
         key: Key,
         /// The checked copy.
-        worker: Arc<BackgroundWorker>,
+        worker: Box<BackgroundWorker>,
         /// Who is told; already resolved to a living process.
         notify: Option<NotifyTarget>,
         /// Its end was asked for before we saw it.
@@ -147,24 +146,24 @@ impl Ending {
 /// What the postmaster says of itself. Names the worker, which may be off the list by then.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Note {
-    /// A worker was put on the list.
-    Registering(Arc<BackgroundWorker>),
-    /// A worker was taken off the list.
-    Unregistering(Arc<BackgroundWorker>),
-    /// A worker ended.
-    Exited(Arc<BackgroundWorker>, ExitCause),
-    /// Everybody is told to quit because this one crashed.
-    TerminatingOthers(Arc<BackgroundWorker>),
+    /// A worker was put on the list: its name.
+    Registering(Box<str>),
+    /// A worker was taken off the list: its name.
+    Unregistering(Box<str>),
+    /// A worker ended: its type.
+    Exited(Box<str>, ExitCause),
+    /// Everybody is told to quit because one of this type crashed.
+    TerminatingOthers(Box<str>),
     /// The crash is dealt with.
     Reinitialising,
-    /// A fork failed.
-    ForkFailed(Arc<BackgroundWorker>, i32),
+    /// A fork failed: the worker's name, the error number.
+    ForkFailed(Box<str>, i32),
     /// A shutdown began.
     ShuttingDown(ShutdownMode),
     /// Those that did not quit in time are killed.
     KillingStragglers(usize),
-    /// One that did not terminate in its grace time is killed.
-    KillingStraggler(Arc<BackgroundWorker>),
+    /// One of this name that did not terminate in its grace time is killed.
+    KillingStraggler(Box<str>),
 }
 
 /// Where the cluster is.
@@ -279,7 +278,7 @@ impl Cluster {
     pub fn step(&mut self, event: Event, now: Instant, out: &mut Vec<Action>) {
         match event {
             Event::Registered { key, worker, notify, terminate } => {
-                self.registered(key, worker, notify, terminate, out);
+                self.registered(key, *worker, notify, terminate, out);
             }
             Event::TerminateAsked(key) => self.terminate_asked(key, now, out),
             Event::Forked { key, pid } => self.forked(key, pid, now, out),
@@ -323,7 +322,7 @@ impl Cluster {
 
     /// The slot is free before anybody is told, so that the one who is told finds it free.
     fn told_gone(&mut self, entry: &Entry, cause: ExitCause, out: &mut Vec<Action>) {
-        out.push(Action::Log(Note::Unregistering(Arc::clone(&entry.worker))));
+        out.push(Action::Log(Note::Unregistering(entry.worker.name().into())));
         out.push(Action::Unregister(entry.key, Ending::of(entry, cause)));
         out.extend(entry.notify.map(Action::Notify));
     }

@@ -13,7 +13,6 @@ use crate::registry::{Entry, NotifyTarget, Progress, Told};
 use crate::timers::Due;
 use bgw_core::{BackgroundWorker, ExitCause, NotStarted, Pid, RestartPolicy, StartTime};
 use shmem_slots::Key;
-use std::sync::Arc;
 use std::time::Instant;
 
 /// True when a worker that asks for `wanted` may run in `phase`.
@@ -26,7 +25,7 @@ impl Cluster {
     pub(super) fn registered(
         &mut self,
         key: Key,
-        worker: Arc<BackgroundWorker>,
+        worker: BackgroundWorker,
         notify: Option<NotifyTarget>,
         terminate: bool,
         out: &mut Vec<Action>,
@@ -41,7 +40,7 @@ impl Cluster {
                 if self.crashed { NotStarted::ClusterReset } else { NotStarted::ShuttingDown };
             return self.told_gone(&entry, ExitCause::NotStarted(why), out);
         }
-        out.push(Action::Log(Note::Registering(Arc::clone(&entry.worker))));
+        out.push(Action::Log(Note::Registering(entry.worker.name().into())));
         self.registry.insert(entry);
         self.enqueue(key);
     }
@@ -138,7 +137,7 @@ impl Cluster {
         out: &mut Vec<Action>,
     ) {
         let Some(entry) = self.registry.get(key) else { return };
-        out.push(Action::Log(Note::ForkFailed(Arc::clone(&entry.worker), errno)));
+        out.push(Action::Log(Note::ForkFailed(entry.worker.name().into(), errno)));
         let why = NotStarted::ForkFailed { errno };
         let notify = entry.notify;
         let ending = Ending::of(entry, ExitCause::NotStarted(why));
@@ -189,7 +188,7 @@ impl Cluster {
     pub(super) fn kill_due(&mut self, key: Key, out: &mut Vec<Action>) {
         let Some(entry) = self.registry.get(key) else { return };
         if matches!(entry.progress, Progress::Running { told: Some(Told::Terminate), .. }) {
-            out.push(Action::Log(Note::KillingStraggler(Arc::clone(&entry.worker))));
+            out.push(Action::Log(Note::KillingStraggler(entry.worker.name().into())));
             self.tell(key, Told::Die, out);
         }
     }

@@ -21,8 +21,8 @@ fn pid(index: u32) -> Pid {
     Pid::new(1000 + index).unwrap()
 }
 
-fn worker(flags: WorkerFlags, restart: RestartPolicy) -> Arc<BackgroundWorker> {
-    Arc::new(
+fn worker(flags: WorkerFlags, restart: RestartPolicy) -> Box<BackgroundWorker> {
+    Box::new(
         BackgroundWorker::builder("w").function("f").flags(flags).restart(restart).build().unwrap(),
     )
 }
@@ -44,7 +44,7 @@ impl Stand {
         actions
     }
 
-    fn register(&mut self, index: u32, worker: Arc<BackgroundWorker>) -> Vec<Action> {
+    fn register(&mut self, index: u32, worker: Box<BackgroundWorker>) -> Vec<Action> {
         let notify = Some(NotifyTarget::Session(u64::from(index)));
         self.step(Event::Registered { key: key(index), worker, notify, terminate: false })
     }
@@ -106,7 +106,7 @@ fn the_verdict_table_holds_for_every_kind_of_end() {
     for (row, (flags, restart, terminate, told, dirty, cause, verdict)) in
         table.into_iter().enumerate()
     {
-        let mut entry = Entry::new(key(0), worker(flags, restart), None);
+        let mut entry = Entry::new(key(0), *worker(flags, restart), None);
         entry.terminate = terminate;
         assert_eq!(judge(&entry, cause, dirty, told), verdict, "row {row}: {cause}");
     }
@@ -171,7 +171,7 @@ fn nothing_starts_before_its_phase() {
         for wanted in phases {
             let mut stand = Stand::with(Policy { initial_phase: reached, ..Policy::default() });
             let worker = BackgroundWorker::builder("w").function("f").start_time(wanted).build();
-            stand.register(0, Arc::new(worker.unwrap()));
+            stand.register(0, Box::new(worker.unwrap()));
             let starts = stand.cluster.next_to_start().is_some();
             assert_eq!(starts, wanted <= reached, "{wanted:?} in {reached:?}");
             if !starts {
@@ -423,7 +423,7 @@ impl Stand {
             .function("f")
             .start_time(StartTime::PostmasterStart)
             .build();
-        self.register(index, Arc::new(worker.unwrap()));
+        self.register(index, Box::new(worker.unwrap()));
         assert_eq!(self.cluster.next_to_start(), Some(key(index)));
         self.step(Event::Forked { key: key(index), pid: pid(index) });
     }

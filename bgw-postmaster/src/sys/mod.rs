@@ -9,6 +9,7 @@ pub(crate) mod fork;
 pub(crate) mod library;
 mod orders;
 pub(crate) mod page;
+pub(crate) mod private;
 mod raw;
 pub(crate) mod signals;
 mod stack;
