@@ -114,8 +114,7 @@ pub fn become_postmaster() {
 }
 
 /// Installs, in a postmaster, most of the handlers that its workers start with, so that each has them by
-/// the fork.
-/// They never run in the postmaster: all signals are blocked there, and stay so until
+/// the fork. They never run in the postmaster: all signals are blocked there, and stay so until
 /// [`leave_postmaster`].
 ///
 /// # Errors

@@ -7,10 +7,13 @@
 
 mod support;
 
-use bgw_backend::{BackgroundWorker, Worker, WorkerError, WorkerFlags, entry};
-use process_test::tests;
+use bgw_backend::{BackgroundWorker, ShutdownMode, Worker, WorkerError, WorkerFlags, entry};
+use bgw_postmaster::Postmaster;
+use process_test::{fork_child, tests, wait_until};
 use std::process::ExitCode;
-use support::{Family, read_note, simple, started, stopped, write_note};
+use support::{
+    Family, PATIENCE, connect, functions, read_note, simple, started, stopped, write_note,
+};
 
 fn main() -> ExitCode {
     process_test::main(tests![
@@ -18,6 +21,7 @@ fn main() -> ExitCode {
         b53_b56_signals_at_entry_are_blocked_and_disposed_as_documented,
         a_passed_descriptor_arrives_under_its_name,
         terminate_during_the_start_never_loses_the_request,
+        a_program_that_was_the_postmaster_has_its_signals_back,
     ])
 }
 
@@ -131,4 +135,26 @@ fn terminate_during_the_start_never_loses_the_request() {
         assert!(stopped(&handle).requested, "round {round}");
     }
     family.end();
+}
+
+/// Would fail if a handler that the postmaster sets for its workers, or its mask, were left behind.
+fn a_program_that_was_the_postmaster_has_its_signals_back() {
+    let folder = std::env::temp_dir().join("family");
+    let path = folder.clone();
+    let mut program = fork_child(move || {
+        let postmaster = functions(Postmaster::builder().runtime_dir(path)).build().unwrap();
+        let sets = || {
+            let status = std::fs::read_to_string("/proc/self/status").unwrap();
+            let is_set = |line: &&str| {
+                ["SigBlk", "SigIgn", "SigCgt"].iter().any(|set| line.starts_with(set))
+            };
+            status.lines().filter(is_set).map(str::to_owned).collect::<Vec<_>>()
+        };
+        let before = sets();
+        assert_eq!(postmaster.run().unwrap(), 0);
+        assert_eq!(sets(), before);
+    });
+    wait_until("the postmaster listens", PATIENCE, || folder.join("postmaster.pid").exists());
+    connect(&folder).shutdown(ShutdownMode::Fast).unwrap();
+    assert_eq!(program.wait().code(), Some(0));
 }

@@ -297,10 +297,12 @@ impl Postmaster {
             Ok(_) => Server::start(self, launcher).and_then(Server::serve),
             Err(_) => Ok(1),
         };
-        process::leave_postmaster(replaced.as_ref().ok())
-            .map_err(RunError::system("restoring signal handlers"))?;
+        // Before any error is returned: the program goes on with what it had.
+        let handlers = process::leave_postmaster(replaced.as_ref().ok());
+        let mask = signals::restore(&before);
         replaced?;
-        signals::restore(&before).map_err(RunError::system("restoring the signal mask"))?;
+        handlers.map_err(RunError::system("restoring signal handlers"))?;
+        mask.map_err(RunError::system("restoring the signal mask"))?;
         code
     }
 
