@@ -128,20 +128,26 @@ fn what_cannot_be_run_is_exit_1_and_the_log_says_why() {
     log.wait_for(&format!("running \"{closed}\" failed: Permission denied"));
 }
 
-/// Would fail if a stack or the orders of a child that still uses them were given to another.
+/// Would fail if a stack or the orders of a child that still uses them were given to another. None ends
+/// before all are registered: the slot of one that has ended is another's, and its report gone.
 fn a_burst_of_commands_gets_through() {
+    let gate = std::env::temp_dir().join("gate");
+    nix::unistd::mkfifo(&gate, nix::sys::stat::Mode::S_IRWXU).unwrap();
     for family in families() {
         for _ in 0..5 {
             let handles: Vec<_> = (0..40u8)
                 .map(|code| {
-                    let script = format!("exit {code}");
+                    // To open it for reading waits for somebody who writes.
+                    let script = format!(": < {}; exit {code}", gate.display());
                     let worker = BackgroundWorker::builder("c").command("sh", ["-c", &script]);
                     family.backend.register(&worker.build().unwrap()).unwrap()
                 })
                 .collect();
+            let writer = std::fs::OpenOptions::new().read(true).write(true).open(&gate).unwrap();
             for (code, handle) in (0..40).zip(&handles) {
                 assert_eq!(stopped(handle).cause, ExitCause::Exited(code));
             }
+            drop(writer);
         }
         family.end();
     }
