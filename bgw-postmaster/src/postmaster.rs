@@ -148,7 +148,7 @@ impl PostmasterBuilder {
     /// then costs a wake-up in place of a fork, as long as one is left; afterwards workers are forked
     /// as without. For functions and libraries, not for commands.
     ///
-    /// Each costs the private memory of an idle worker, about 100 KiB. What the program changes after
+    /// Each costs about 90 KiB of private memory. What the program changes after
     /// the launch is not seen by them, as it is not by any worker.
     pub const fn warm_spares(mut self, count: usize) -> Self {
         self.warm_spares = count;
