@@ -8,11 +8,11 @@ mod support;
 use bgw_backend::WorkerStatus;
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use std::sync::atomic::{AtomicU64, Ordering};
-use support::{family, key, report, worker};
+use support::{cluster, key, report, worker};
 
 fn status(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("status");
-    let (straw, backend) = family(64);
+    let (straw, backend) = cluster(64);
     let handle = backend.register(&worker()).unwrap();
     straw.start(&handle, 42);
     let word = AtomicU64::new(1);
@@ -32,7 +32,7 @@ fn status(criterion: &mut Criterion) {
 fn register(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("register, and free the slot");
     for capacity in [8, 512, 65_536] {
-        let (straw, backend) = family(capacity);
+        let (straw, backend) = cluster(capacity);
         let worker = worker();
         group.bench_function(BenchmarkId::from_parameter(capacity), |bench| {
             bench.iter(|| {

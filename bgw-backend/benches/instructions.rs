@@ -11,7 +11,7 @@ use bgw_backend::{Backend, BackgroundWorker, Pid, WorkerHandle, WorkerStatus};
 use bgw_core::attachment::Inherited;
 use bgw_core::control::{PROTOCOL, Reply, Request};
 use bgw_core::process::{self, WorkerProcess};
-use bgw_core::shared::area::Area;
+use bgw_core::shared::ClusterCells;
 use bgw_core::shared::{LAYOUT_TAG, WorkerRecord, WorkerSlots, flag};
 use bgw_core::sys::eventfd;
 use bgw_core::{Attachment, Wake};
@@ -98,7 +98,7 @@ fn many_slots() {
 
 fn latch() {
     let slots = slots(8);
-    let latch = Area::new(&slots).latch(0).unwrap();
+    let latch = ClusterCells::new(&slots).latch(0).unwrap();
     assert_eq!(latch.set(), Wake::Done);
     count("latch: set one that is set", || assert_eq!(black_box(&latch).set(), Wake::Done));
     count("latch: reset, and set it, its owner awake", || {
@@ -107,7 +107,7 @@ fn latch() {
     });
 }
 
-/// A handle without a postmaster: this process is a worker that got the family by inheritance.
+/// A handle without a postmaster: this process is a worker that got the cluster by inheritance.
 /// (Attaching asks the kernel for `futex_waitv`, which valgrind 3.19 does not know.)
 fn handle() {
     let slots = Arc::new(slots(64));
@@ -121,9 +121,9 @@ fn handle() {
         functions: ["main".to_owned()].into(),
         descriptors: Vec::new(),
     };
-    let area = Area::new(&slots);
-    area.set_incarnation(7);
-    area.set_general_slots(64);
+    let cells = ClusterCells::new(&slots);
+    cells.set_incarnation(7);
+    cells.set_general_slots(64);
     let me = slots.claim(OWNER).unwrap().publish(0).unwrap();
     slots.update(me, OWNER, flag::STARTED).unwrap();
     let id = WorkerHandle::new(me.index, me.generation, 7);

@@ -1,10 +1,10 @@
-//! Start here: a process's membership in the family of a postmaster.
+//! Start here: a process's attachment to the cluster of a postmaster.
 
 use crate::error::{Error, WaitError};
 use crate::handle::Handle;
 use bgw_core::control::{ControlSocket, Reply, Request, ShutdownMode};
 use bgw_core::process::{self, Pending};
-use bgw_core::shared::{Standing, WorkerRecord, standing};
+use bgw_core::shared::{RunState, WorkerRecord, run_state};
 use bgw_core::sys::signals;
 use bgw_core::wait_set::{self, WaitEvents};
 use bgw_core::{
@@ -34,11 +34,11 @@ impl Default for ConnectOptions {
     }
 }
 
-/// Membership in the family of one postmaster. Cheap to clone; usable from any thread of the process
+/// attachment to the cluster of one postmaster. Cheap to clone; usable from any thread of the process
 /// that attached. A forked child must attach anew.
 #[derive(Clone, Debug)]
 pub struct Backend {
-    family: Arc<Attachment>,
+    attachment: Arc<Attachment>,
 }
 
 /// One line of [`Backend::workers`].
@@ -109,18 +109,18 @@ impl Backend {
             return Err(AttachError::Postmaster);
         }
         let deadline = Instant::now().checked_add(options.timeout);
-        let family = Attachment::attach(socket, options.read_only, deadline)?;
-        Ok(Self { family: Arc::new(family) })
+        let attachment = Attachment::attach(socket, options.read_only, deadline)?;
+        Ok(Self { attachment: Arc::new(attachment) })
     }
 
     /// The membership of this process as a worker; `None` in any other process.
     #[must_use]
     pub fn current() -> Option<Self> {
-        process::current().map(|me| Self { family: Arc::clone(&me.attachment) })
+        process::current().map(|me| Self { attachment: Arc::clone(&me.attachment) })
     }
 
-    pub(crate) const fn from_family(family: Arc<Attachment>) -> Self {
-        Self { family }
+    pub(crate) const fn from_attachment(attachment: Arc<Attachment>) -> Self {
+        Self { attachment }
     }
 
     /// Registers a worker. Returns as soon as it stands in its slot and the postmaster was told;
@@ -137,49 +137,49 @@ impl Backend {
     pub fn register(&self, worker: &BackgroundWorker) -> Result<Handle, Error> {
         self.may_write()?;
         if let EntryPoint::Function(name) = worker.entry() {
-            if !self.family.has_function(name) {
-                let known = self.family.functions().join(", ");
+            if !self.attachment.has_function(name) {
+                let known = self.attachment.functions().join(", ");
                 return Err(Error::UnknownFunction { name: name.clone(), known });
             }
         }
         if let Some(asked) = worker.notify() {
             self.check_notify(asked)?;
         }
-        if !self.family.postmaster_is_alive() {
-            return Err(Error::PostmasterDied { pid: self.family.postmaster() });
+        if !self.attachment.postmaster_is_alive() {
+            return Err(Error::PostmasterDied { pid: self.attachment.postmaster() });
         }
-        let record = WorkerRecord::encode(worker, self.family.owner());
-        let slots = self.family.slots();
+        let record = WorkerRecord::encode(worker, self.attachment.owner());
+        let slots = self.attachment.slots();
         let parallel = worker.is_parallel();
-        let class = self.family.area().slots_of(parallel);
-        let claim = slots.claim_in(class, self.family.owner().get());
+        let class = self.attachment.cells().slots_of(parallel);
+        let claim = slots.claim_in(class, self.attachment.owner().get());
         let mut claim = claim.map_err(|error| claim_error(error, parallel))?;
         claim.write(&record).map_err(|_| Error::Reset)?;
         let key = claim.publish(0).map_err(|_| Error::Reset)?;
         // From here on the worker is registered: the postmaster takes it in even if we die now.
-        self.family.ring().map_err(Error::Doorbell)?;
+        self.attachment.ring().map_err(Error::Doorbell)?;
         // Looked at last: of a reset in between the generation tells. The other way round, a worker of
         // the new life would get a handle of the old one.
-        let incarnation = self.family.area().incarnation();
+        let incarnation = self.attachment.cells().incarnation();
         let id = WorkerHandle::new(key.index, key.generation, incarnation);
-        Ok(Handle::new(Arc::clone(&self.family), id))
+        Ok(Handle::new(Arc::clone(&self.attachment), id))
     }
 
     fn may_write(&self) -> Result<(), Error> {
         if process::is_postmaster() {
             return Err(Error::Postmaster);
         }
-        if self.family.is_read_only() {
+        if self.attachment.is_read_only() {
             return Err(Error::ReadOnly);
         }
-        if !self.family.is_mine() {
-            return Err(Error::ForkedChild { owner: self.family.owner() });
+        if !self.attachment.is_mine() {
+            return Err(Error::ForkedChild { owner: self.attachment.owner() });
         }
         Ok(())
     }
 
     fn check_notify(&self, asked: Pid) -> Result<(), Error> {
-        let own = self.family.owner();
+        let own = self.attachment.owner();
         if asked != own {
             return Err(Error::NotifyTarget { asked, own });
         }
@@ -197,46 +197,46 @@ impl Backend {
     /// or of the time before a crash reset answers `Stopped` for ever.
     #[must_use]
     pub fn handle(&self, id: WorkerHandle) -> Handle {
-        Handle::new(Arc::clone(&self.family), id)
+        Handle::new(Arc::clone(&self.attachment), id)
     }
 
     /// This process as the postmaster knows it: what a worker's notify target must name.
     #[must_use]
     pub fn pid(&self) -> Pid {
-        self.family.owner()
+        self.attachment.owner()
     }
 
     /// The postmaster's pid.
     #[must_use]
     pub fn postmaster(&self) -> Pid {
-        self.family.postmaster()
+        self.attachment.postmaster()
     }
 
     /// False once the postmaster has died. One load.
     #[must_use]
     pub fn postmaster_is_alive(&self) -> bool {
-        self.family.postmaster_is_alive()
+        self.attachment.postmaster_is_alive()
     }
 
     /// How many workers can be registered at a time, those of the parallel class not counted.
     #[doc(alias = "max_worker_processes")]
     #[must_use]
     pub fn capacity(&self) -> u32 {
-        self.family.area().slots_of(false).end
+        self.attachment.cells().slots_of(false).end
     }
 
     /// How many workers of the parallel class can be registered at a time.
     #[doc(alias = "max_parallel_workers")]
     #[must_use]
     pub fn parallel_capacity(&self) -> u32 {
-        let class = self.family.area().slots_of(true);
+        let class = self.attachment.cells().slots_of(true);
         class.end.saturating_sub(class.start)
     }
 
     /// The phase that the cluster has reached.
     #[must_use]
     pub fn phase(&self) -> StartTime {
-        self.family.area().phase()
+        self.attachment.cells().phase()
     }
 
     /// All registered workers, in slot order, each as it was when it was looked at. Looks at every
@@ -244,15 +244,15 @@ impl Backend {
     #[doc(alias = "pg_stat_activity")]
     #[must_use]
     pub fn workers(&self) -> Vec<WorkerInfo> {
-        let slots = self.family.slots();
-        let area = self.family.area();
+        let slots = self.attachment.slots();
+        let cells = self.attachment.cells();
         let published = slots.occupied().filter(|(_, word)| word.state() == State::Published);
         published
             .filter_map(|(index, word)| {
                 let key = Key { index, generation: word.generation() };
                 let worker = slots.read(key).ok()?.decode().ok()?;
                 // After the word, as in `register`.
-                let id = WorkerHandle::new(index, word.generation(), area.incarnation());
+                let id = WorkerHandle::new(index, word.generation(), cells.incarnation());
                 let status = self.handle(id).status();
                 let running = matches!(status, WorkerStatus::Started(_));
                 Some(WorkerInfo {
@@ -260,8 +260,8 @@ impl Backend {
                     worker,
                     status,
                     ready: word.flags() & bgw_core::shared::flag::READY != 0,
-                    started_at: running.then(|| area.started_at(index)).flatten(),
-                    wait_event: running.then(|| area.wait_event(index)).flatten(),
+                    started_at: running.then(|| cells.started_at(index)).flatten(),
+                    wait_event: running.then(|| cells.wait_event(index)).flatten(),
                     terminating: word.flags() & bgw_core::shared::flag::TERMINATE != 0,
                 })
             })
@@ -272,9 +272,9 @@ impl Backend {
     #[doc(alias = "GetBackgroundWorkerTypeByPid")]
     #[must_use]
     pub fn worker_type_by_pid(&self, pid: Pid) -> Option<String> {
-        let slots = self.family.slots();
+        let slots = self.attachment.slots();
         let (index, word) =
-            slots.occupied().find(|&(_, word)| standing(word) == Standing::Started(pid))?;
+            slots.occupied().find(|&(_, word)| run_state(word) == RunState::Started(pid))?;
         let record = slots.read(Key { index, generation: word.generation() }).ok()?;
         Some(record.decode().ok()?.worker_type().to_owned())
     }
@@ -329,7 +329,8 @@ impl Backend {
                 return Err(WaitError::Interrupted);
             }
             let events = WaitEvents::POSTMASTER_DEATH | WaitEvents::TIMEOUT;
-            let ready = wait_set::wait(&self.family, None, events, &mut [], deadline, interrupts)?;
+            let ready =
+                wait_set::wait(&self.attachment, None, events, &mut [], deadline, interrupts)?;
             if ready.contains(WaitEvents::POSTMASTER_DEATH) {
                 return Ok(false);
             }
@@ -373,7 +374,7 @@ impl Backend {
 
     fn ask(&self, request: &Request) -> Result<(), Error> {
         let deadline = Instant::now().checked_add(ConnectOptions::default().timeout);
-        match self.family.ask(request, deadline)? {
+        match self.attachment.ask(request, deadline)? {
             Reply::Done => Ok(()),
             other => Err(AttachError::OutOfTurn { found: format!("{other:?}") }.into()),
         }

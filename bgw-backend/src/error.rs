@@ -1,4 +1,4 @@
-//! Errors of a backend, an enum a family of operations.
+//! Errors of a backend, an enum a kind of request.
 
 use bgw_core::Pid;
 use std::io;
@@ -109,10 +109,10 @@ pub enum WaitError {
     #[error("no handle was given: nothing could end the wait")]
     NoHandles,
     /// Handles made from more connections than one wait can watch.
-    #[error("the handles were made from {families} connections, one wait can watch {limit}")]
-    TooManyFamilies {
+    #[error("the handles were made from {clusters} connections, one wait can watch {limit}")]
+    TooManyClusters {
         /// How many there are.
-        families: usize,
+        clusters: usize,
         /// The most.
         limit: usize,
     },

@@ -1,13 +1,13 @@
 //! One registration: ask how its worker is, or end it.
 
 use crate::error::Error;
-use bgw_core::shared::{ReportRecord, Standing, WorkerRecord, flag, standing};
+use bgw_core::shared::{ReportRecord, RunState, WorkerRecord, flag, run_state};
 use bgw_core::{Attachment, ExitReport, WorkerHandle, WorkerStatus};
 use shmem_slots::{FlagError, Key, PinnedSlot};
 use std::fmt;
 use std::sync::Arc;
 
-/// An opaque name of one registration of one worker, together with the family to ask in.
+/// An opaque name of one registration of one worker, together with the cluster to ask in.
 ///
 /// Cheap to clone. What can be stored or sent to another process is [`Handle::id`].
 #[derive(Clone)]
@@ -15,7 +15,7 @@ use std::sync::Arc;
 pub struct Handle {
     /// `None` for a handle of another life: it finds nobody.
     slot: Option<PinnedSlot<WorkerRecord, ReportRecord>>,
-    pub(crate) family: Arc<Attachment>,
+    pub(crate) attachment: Arc<Attachment>,
     id: WorkerHandle,
     pub(crate) key: Key,
 }
@@ -24,11 +24,11 @@ pub struct Handle {
 const NOWHERE: u32 = u32::MAX;
 
 impl Handle {
-    pub(crate) fn new(family: Arc<Attachment>, id: WorkerHandle) -> Self {
-        let of_this_life = id.incarnation() == family.area().incarnation();
+    pub(crate) fn new(attachment: Arc<Attachment>, id: WorkerHandle) -> Self {
+        let of_this_life = id.incarnation() == attachment.cells().incarnation();
         let index = if of_this_life { id.slot() } else { NOWHERE };
-        let slot = PinnedSlot::new(family.shared_slots(), index);
-        Self { slot, family, id, key: Key { index, generation: id.generation() } }
+        let slot = PinnedSlot::new(attachment.shared_slots(), index);
+        Self { slot, attachment, id, key: Key { index, generation: id.generation() } }
     }
 
     /// The name of this registration: plain data, printable and parseable.
@@ -52,17 +52,17 @@ impl Handle {
         if word.generation() != self.key.generation {
             return WorkerStatus::Stopped(None);
         }
-        match standing(word) {
-            Standing::Started(pid) => WorkerStatus::Started(pid),
-            Standing::NotYetStarted => WorkerStatus::NotYetStarted,
-            Standing::Stopped => WorkerStatus::Stopped(self.exit_report()),
+        match run_state(word) {
+            RunState::Started(pid) => WorkerStatus::Started(pid),
+            RunState::NotYetStarted => WorkerStatus::NotYetStarted,
+            RunState::Stopped => WorkerStatus::Stopped(self.exit_report()),
         }
     }
 
     /// How the worker ended last; `None` before its first end and once the slot is used again.
     #[must_use]
     pub fn exit_report(&self) -> Option<ExitReport> {
-        let record: ReportRecord = self.family.slots().read_report(self.key)?;
+        let record: ReportRecord = self.attachment.slots().read_report(self.key)?;
         record.decode().ok()
     }
 
@@ -70,7 +70,7 @@ impl Handle {
     #[must_use]
     pub fn is_ready(&self) -> bool {
         let running_and_ready = flag::STARTED | flag::READY;
-        self.family
+        self.attachment
             .slots()
             .look(self.key)
             .is_some_and(|word| word.flags() & running_and_ready == running_and_ready)
@@ -86,11 +86,11 @@ impl Handle {
     /// A read-only attachment, a forked child, or a doorbell that cannot be rung.
     #[doc(alias = "TerminateBackgroundWorker")]
     pub fn terminate(&self) -> Result<(), Error> {
-        if self.family.is_read_only() {
+        if self.attachment.is_read_only() {
             return Err(Error::ReadOnly);
         }
-        match self.family.slots().set_flags(self.key, flag::TERMINATE) {
-            Ok(_) => self.family.ring().map_err(Error::Doorbell),
+        match self.attachment.slots().set_flags(self.key, flag::TERMINATE) {
+            Ok(_) => self.attachment.ring().map_err(Error::Doorbell),
             Err(FlagError::Stale) => Ok(()),
             Err(FlagError::ReadOnly) => Err(Error::ReadOnly),
             Err(_) => Err(Error::Contended { slot: self.id.slot() }),
@@ -103,18 +103,19 @@ impl Handle {
     /// A read-only attachment; a worker that polls and may not be signalled.
     #[doc(alias = "SetLatch")]
     pub fn set_latch(&self) -> Result<bool, Error> {
-        if self.family.is_read_only() {
+        if self.attachment.is_read_only() {
             return Err(Error::ReadOnly);
         }
         if !matches!(self.status(), WorkerStatus::Started(_)) {
             return Ok(false);
         }
-        let Some(latch) = self.family.area().latch(self.key.index) else { return Ok(false) };
+        let Some(latch) = self.attachment.cells().latch(self.key.index) else { return Ok(false) };
         match latch.set() {
             bgw_core::Wake::Done => Ok(true),
-            bgw_core::Wake::Signal { .. } => {
-                self.family.kick_worker(self.key.index, self.key.generation).map_err(Error::Signals)
-            }
+            bgw_core::Wake::Signal { .. } => self
+                .attachment
+                .wake_polling_worker(self.key.index, self.key.generation)
+                .map_err(Error::Signals),
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Register background workers at run time, ask how they are, wait for them, end them.
 //!
-//! A process that belongs to a postmaster's family (a worker, the program that launched the
+//! A process that belongs to a cluster (a worker, the program that launched the
 //! postmaster, another program that attached) is a *backend*. It registers a worker and gets a
 //! handle that tells the truth: which may be stored, passed on, and asked long after the worker and
 //! its slot have gone.

@@ -7,7 +7,7 @@
 //! worker; none of them needs to be its notify target. No descriptor is used and no thread; a
 //! postmaster that changes the word makes one system call for all of them.
 //!
-//! One call of `futex_waitv` takes 128 futexes. A wait for more workers than that sleeps on the family's
+//! One call of `futex_waitv` takes 128 futexes. A wait for more workers than that sleeps on the cluster's
 //! count of changes instead, and looks at its workers each time it moves.
 //!
 //! Why not `ppoll` on an eventfd a waiter: it costs a descriptor and a table of waiters that the
@@ -16,7 +16,7 @@
 use crate::error::WaitError;
 use crate::handle::Handle;
 use bgw_core::process;
-use bgw_core::shared::{Standing, flag, standing};
+use bgw_core::shared::{RunState, flag, run_state};
 use bgw_core::{Attachment, WorkerStatus};
 use shmem_slots::futex::{self, MAX_WATCHES, Watch, Woken};
 use std::time::{Duration, Instant};
@@ -32,24 +32,24 @@ enum Until {
 impl Until {
     /// The answer, if the worker is as the wait wants it. Says what word it looked at.
     fn look(self, handle: &Handle) -> Look {
-        let Some(word) = handle.family.slots().look(handle.key) else {
+        let Some(word) = handle.attachment.slots().look(handle.key) else {
             return Look::Answer(WorkerStatus::Stopped(None));
         };
-        let standing = standing(word);
-        let wanted = match (self, standing) {
-            (Self::Started, Standing::NotYetStarted) => false,
+        let state = run_state(word);
+        let wanted = match (self, state) {
+            (Self::Started, RunState::NotYetStarted) => false,
             (Self::Started, _) => true,
-            (Self::Ready, Standing::Started(_)) => word.flags() & flag::READY != 0,
-            (Self::Ready | Self::Stopped, Standing::Stopped) => true,
-            (Self::Ready, Standing::NotYetStarted) | (Self::Stopped, _) => false,
+            (Self::Ready, RunState::Started(_)) => word.flags() & flag::READY != 0,
+            (Self::Ready | Self::Stopped, RunState::Stopped) => true,
+            (Self::Ready, RunState::NotYetStarted) | (Self::Stopped, _) => false,
         };
         if !wanted {
             return Look::NotYet(word);
         }
-        Look::Answer(match standing {
-            Standing::NotYetStarted => WorkerStatus::NotYetStarted,
-            Standing::Started(pid) => WorkerStatus::Started(pid),
-            Standing::Stopped => WorkerStatus::Stopped(handle.exit_report()),
+        Look::Answer(match state {
+            RunState::NotYetStarted => WorkerStatus::NotYetStarted,
+            RunState::Started(pid) => WorkerStatus::Started(pid),
+            RunState::Stopped => WorkerStatus::Stopped(handle.exit_report()),
         })
     }
 }
@@ -126,7 +126,7 @@ impl Handle {
 /// postmaster dies, the first of its workers is named with `PostmasterDied`.
 ///
 /// Costs a look at each worker, once and after each wake-up. With more than some 60 workers, any
-/// change of any worker of the family is a wake-up.
+/// change of any worker of the cluster is a wake-up.
 ///
 /// # Errors
 /// As [`Handle::wait_for_shutdown_timeout`]; no handles; handles of more than 63 connections.
@@ -155,20 +155,20 @@ fn wait_for_one(
     until: Until,
     deadline: Option<Instant>,
 ) -> Result<(usize, WorkerStatus), WaitError> {
-    let families = Families::of(handles)?;
-    // Two futexes a worker, one a postmaster, and the interrupts; or the changes of each family.
-    let one_by_one = handles.len() * 2 + families.0.len() < MAX_WATCHES;
+    let attachments = Attachments::of(handles)?;
+    // Two futexes a worker, one a postmaster, and the interrupts; or the changes of each cluster.
+    let one_by_one = handles.len() * 2 + attachments.0.len() < MAX_WATCHES;
     loop {
         // All that can end the wait is read before the look that follows.
         let interrupts = process::interrupts();
         let mut watches: Vec<Watch<'_>> = Vec::new();
         watches.push(process::watch_interrupts(interrupts));
-        let died = families.watch(!one_by_one, &mut watches);
+        let died = attachments.watch(!one_by_one, &mut watches);
         for (place, handle) in handles.iter().enumerate() {
             match until.look(handle) {
                 Look::Answer(status) => return Ok((place, status)),
                 Look::NotYet(word) if one_by_one => {
-                    watches.extend(handle.family.slots().watches(handle.key.index, word));
+                    watches.extend(handle.attachment.slots().watches(handle.key.index, word));
                 }
                 Look::NotYet(_) => {}
             }
@@ -193,40 +193,40 @@ fn wait_for_one(
 
 /// The memberships that handles were made from, each with the place of its first handle: one, unless a
 /// program is attached to several postmasters.
-struct Families<'a>(Vec<(usize, &'a Attachment)>);
+struct Attachments<'a>(Vec<(usize, &'a Attachment)>);
 
-impl<'a> Families<'a> {
+impl<'a> Attachments<'a> {
     fn of(handles: &'a [Handle]) -> Result<Self, WaitError> {
-        let mut families: Vec<(usize, &Attachment)> = Vec::new();
+        let mut attachments: Vec<(usize, &Attachment)> = Vec::new();
         for (place, handle) in handles.iter().enumerate() {
-            let family: &Attachment = &handle.family;
-            if !families.iter().any(|&(_, known)| std::ptr::eq(known, family)) {
-                families.push((place, family));
+            let attachment: &Attachment = &handle.attachment;
+            if !attachments.iter().any(|&(_, known)| std::ptr::eq(known, attachment)) {
+                attachments.push((place, attachment));
             }
         }
-        match families.len() {
+        match attachments.len() {
             0 => Err(WaitError::NoHandles),
             count if count * 2 >= MAX_WATCHES => {
-                Err(WaitError::TooManyFamilies { families: count, limit: (MAX_WATCHES - 1) / 2 })
+                Err(WaitError::TooManyClusters { clusters: count, limit: (MAX_WATCHES - 1) / 2 })
             }
-            _ => Ok(Self(families)),
+            _ => Ok(Self(attachments)),
         }
     }
 
-    /// Watches each postmaster, and if wanted whatever changes in its family. Says where the first
+    /// Watches each postmaster, and if wanted whatever changes in its cluster. Says where the first
     /// handle stands whose postmaster is dead.
     fn watch(&self, changes: bool, watches: &mut Vec<Watch<'a>>) -> Option<usize> {
         let mut died = None;
-        for &(place, family) in &self.0 {
-            match family.watch_postmaster() {
+        for &(place, attachment) in &self.0 {
+            match attachment.watch_postmaster() {
                 Some(watch) => watches.push(watch),
                 None => {
-                    family.pass_on_postmaster_death();
+                    attachment.pass_on_postmaster_death();
                     died = died.or(Some(place));
                 }
             }
             if changes {
-                watches.extend(family.area().watch_changes());
+                watches.extend(attachment.cells().watch_changes());
             }
         }
         died

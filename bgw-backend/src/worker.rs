@@ -161,10 +161,10 @@ impl Worker {
         self.me.restarts
     }
 
-    /// Its membership in the family: to register other workers.
+    /// Its membership in the attachment: to register other workers.
     #[must_use]
     pub fn backend(&self) -> Backend {
-        Backend::from_family(Arc::clone(&self.me.attachment))
+        Backend::from_attachment(Arc::clone(&self.me.attachment))
     }
 
     /// A descriptor that the postmaster passes to its workers under `name`.
@@ -296,15 +296,16 @@ impl Worker {
         }
         let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
         let latch = self.me.latch();
-        let family = &self.me.attachment;
+        let attachment = &self.me.attachment;
         let name = self.wait_event.as_deref();
         let slot = self.me.handle.slot();
         if name.is_some() {
-            family.area().set_wait_event(slot, name);
+            attachment.cells().set_wait_event(slot, name);
         }
-        let ready = wait_set::wait(family, latch.as_ref(), events, sockets, deadline, interrupts);
+        let ready =
+            wait_set::wait(attachment, latch.as_ref(), events, sockets, deadline, interrupts);
         if name.is_some() {
-            family.area().set_wait_event(slot, None);
+            attachment.cells().set_wait_event(slot, None);
         }
         let ready = ready?;
         if ready.contains(WaitEvents::LATCH_SET) {

@@ -8,11 +8,11 @@ mod support;
 
 use bgw_backend::{Pid, WaitError, WorkerStatus, interrupt_waits, take_interrupt};
 use std::time::Duration;
-use support::{family, worker};
+use support::{cluster, worker};
 
 #[test]
 fn a_wait_is_interrupted_until_the_interrupt_is_taken_back() {
-    let (straw, backend) = family(1);
+    let (straw, backend) = cluster(1);
     let handle = backend.register(&worker()).unwrap();
     let waiting = handle.clone();
     let (tell, told) = std::sync::mpsc::channel();

@@ -7,11 +7,11 @@
 mod support;
 
 use bgw_backend::{BackgroundWorker, Error, Pid, RestartPolicy, StartTime, WorkerFlags};
-use support::{family, family_with, key, worker};
+use support::{cluster, cluster_with, key, worker};
 
 #[test]
 fn what_is_registered_stands_in_the_slot_and_the_bell_is_rung() {
-    let (straw, backend) = family(4);
+    let (straw, backend) = cluster(4);
     let description = BackgroundWorker::builder("the name")
         .worker_type("the type")
         .library("/lib/x.so", "main")
@@ -36,7 +36,7 @@ fn what_is_registered_stands_in_the_slot_and_the_bell_is_rung() {
 
 #[test]
 fn a_full_array_is_refused_at_once_with_both_numbers() {
-    let (straw, backend) = family(2);
+    let (straw, backend) = cluster(2);
     let first = backend.register(&worker()).unwrap();
     backend.register(&worker()).unwrap();
     let refused = backend.register(&worker()).unwrap_err();
@@ -48,7 +48,7 @@ fn a_full_array_is_refused_at_once_with_both_numbers() {
 
 #[test]
 fn a_function_that_the_postmaster_does_not_have_is_refused_by_name() {
-    let (straw, backend) = family(2);
+    let (straw, backend) = cluster(2);
     let description = BackgroundWorker::builder("w").function("g").build().unwrap();
     let refused = backend.register(&description).unwrap_err();
     assert_eq!(refused.to_string(), "function: the postmaster has no \"g\"; it has f");
@@ -57,7 +57,7 @@ fn a_function_that_the_postmaster_does_not_have_is_refused_by_name() {
 
 #[test]
 fn a_refused_notify_target_leaves_no_slot_behind() {
-    let (straw, backend) = family(2);
+    let (straw, backend) = cluster(2);
     let stranger = Pid::new(1).unwrap();
     let description = BackgroundWorker::builder("w").function("f").notify(stranger).build();
     let refused = backend.register(&description.unwrap()).unwrap_err();
@@ -67,7 +67,7 @@ fn a_refused_notify_target_leaves_no_slot_behind() {
 
 #[test]
 fn a_read_only_backend_looks_but_does_not_register_or_terminate() {
-    let (straw, backend) = family_with(2, true);
+    let (straw, backend) = cluster_with(2, true);
     assert!(matches!(backend.register(&worker()), Err(Error::ReadOnly)));
     let mut claim = straw.slots.claim(5).unwrap();
     claim.write(&bgw_core::shared::WorkerRecord::encode(&worker(), Pid::this())).unwrap();
@@ -81,7 +81,7 @@ fn a_read_only_backend_looks_but_does_not_register_or_terminate() {
 
 #[test]
 fn a_dead_postmaster_registers_nothing() {
-    let (straw, backend) = family(2);
+    let (straw, backend) = cluster(2);
     straw.die();
     assert!(matches!(backend.register(&worker()), Err(Error::PostmasterDied { .. })));
     assert_eq!(straw.slots.in_use(), 0);

@@ -12,7 +12,7 @@ use bgw_backend::{
 };
 use bgw_core::shared::flag;
 use std::time::Duration;
-use support::{INCARNATION, PATIENCE, family, key, report, worker};
+use support::{INCARNATION, PATIENCE, cluster, key, report, worker};
 
 fn running(pid: u32) -> WorkerStatus {
     WorkerStatus::Started(Pid::new(pid).unwrap())
@@ -20,7 +20,7 @@ fn running(pid: u32) -> WorkerStatus {
 
 #[test]
 fn every_word_of_a_slot_has_one_status() {
-    let (straw, backend) = family(2);
+    let (straw, backend) = cluster(2);
     let handle = backend.register(&worker()).unwrap();
     assert_eq!(handle.status(), WorkerStatus::NotYetStarted);
     straw.start(&handle, 42);
@@ -43,7 +43,7 @@ fn every_word_of_a_slot_has_one_status() {
 
 #[test]
 fn a_handle_of_another_life_or_of_no_slot_answers_stopped() {
-    let (straw, backend) = family(2);
+    let (straw, backend) = cluster(2);
     let handle = backend.register(&worker()).unwrap();
     straw.start(&handle, 42);
     let id = handle.id();
@@ -75,7 +75,7 @@ fn wait_while<T: Send + 'static>(
 
 #[test]
 fn each_wait_ends_on_its_event() {
-    let (straw, backend) = family(2);
+    let (straw, backend) = cluster(2);
     let handle = backend.register(&worker()).unwrap();
     let clone = || -> Handle { handle.clone() };
     let waiter = clone();
@@ -92,7 +92,7 @@ fn each_wait_ends_on_its_event() {
 
 #[test]
 fn each_wait_ends_on_the_postmasters_death_unless_the_word_answers() {
-    let (straw, backend) = family(2);
+    let (straw, backend) = cluster(2);
     let waiting = backend.register(&worker()).unwrap();
     let handle = waiting.clone();
     let status = wait_while(move || handle.wait_for_startup(), || straw.die());
@@ -104,7 +104,7 @@ fn each_wait_ends_on_the_postmasters_death_unless_the_word_answers() {
 
 #[test]
 fn each_wait_ends_on_its_deadline() {
-    let (straw, backend) = family(2);
+    let (straw, backend) = cluster(2);
     let handle = backend.register(&worker()).unwrap();
     let soon = Duration::from_millis(5);
     assert!(matches!(handle.wait_for_startup_timeout(soon), Err(WaitError::TimedOut)));
@@ -116,7 +116,7 @@ fn each_wait_ends_on_its_deadline() {
 
 #[test]
 fn many_handles_are_waited_for_at_once() {
-    let (straw, backend) = family(80);
+    let (straw, backend) = cluster(80);
     let handles: Vec<Handle> = (0..80).map(|_| backend.register(&worker()).unwrap()).collect();
     assert!(matches!(wait_any(&[], None), Err(WaitError::NoHandles)));
     straw.end(&handles[5], &report(1));
@@ -134,8 +134,8 @@ fn many_handles_are_waited_for_at_once() {
 /// and looks.
 #[test]
 fn a_wait_for_hundreds_of_workers_sleeps_until_one_ends() {
-    let (straw, backend) = family(100);
-    let (other_straw, other) = family(100);
+    let (straw, backend) = cluster(100);
+    let (other_straw, other) = cluster(100);
     let register = |backend: &Backend| backend.register(&worker()).unwrap();
     let mut handles: Vec<Handle> = (0..100).map(|_| register(&backend)).collect();
     handles.extend((0..100).map(|_| register(&other)));
@@ -157,7 +157,7 @@ fn a_wait_for_hundreds_of_workers_sleeps_until_one_ends() {
 
 #[test]
 fn terminate_sets_the_flag_of_its_own_tenant_and_rings() {
-    let (straw, backend) = family(1);
+    let (straw, backend) = cluster(1);
     let handle = backend.register(&worker()).unwrap();
     straw.slots.drain_changes(|_, _| {});
     straw.rung();

@@ -1,14 +1,14 @@
-//! What a process of the family holds: the slots, the doorbell, and the postmaster's pidfd.
+//! What a process of the cluster holds: the slots, the doorbell, and the postmaster's pidfd.
 //!
 //! A worker inherits it over the fork. Another program asks for it on the control socket: it sends
 //! `Hello`, the postmaster checks its credentials and answers `Welcome` with the descriptors. While
-//! the connection stays open the peer belongs to the family; when it closes, whatever the peer had
+//! the connection stays open the peer belongs to the cluster; when it closes, whatever the peer had
 //! half done is swept, and it gets no more signals.
 
 use crate::control::{ControlSocket, PROTOCOL, Received, RecvError, Reply, Request, SendError};
 use crate::pid::Pid;
-use crate::shared::area::{Area, FAMILY_CELLS};
-use crate::shared::{LAYOUT_TAG, Standing, WorkerSlots, standing};
+use crate::shared::cluster_cells::{CLUSTER_CELLS, ClusterCells};
+use crate::shared::{LAYOUT_TAG, RunState, WorkerSlots, run_state};
 use crate::sys::{eventfd, pidfd};
 use shmem_slots::futex::Watch;
 use shmem_slots::{Access, Options};
@@ -18,7 +18,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
-/// Why a process could not join the family.
+/// Why a process could not attach to the cluster.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum AttachError {
@@ -70,7 +70,7 @@ pub enum AttachError {
     Kernel(#[from] shmem_slots::futex::Unsupported),
 }
 
-/// A process's membership in the family of one postmaster.
+/// A process's attachment to the cluster of one postmaster.
 ///
 /// Cheap to share by reference; all methods take `&self`. It belongs to the process that attached:
 /// a forked child must attach anew (see [`Attachment::is_mine`]).
@@ -103,7 +103,7 @@ impl Owner {
 }
 
 /// The descriptors and facts of which an [`Attachment`] is made; for the postmaster's own use when
-/// it hands the family on to a forked worker.
+/// it hands the cluster on to a forked worker.
 #[derive(Debug)]
 pub struct Inherited {
     /// The slots, mapped before the fork.
@@ -121,10 +121,10 @@ pub struct Inherited {
 }
 
 impl Attachment {
-    /// The family's options for a new region with `capacity` slots.
+    /// The cluster's options for a new region with `capacity` slots.
     #[must_use]
     pub fn region_options(capacity: u32) -> Options {
-        Options { capacity, tag: LAYOUT_TAG, user_cells: FAMILY_CELLS, first_generation: 0 }
+        Options { capacity, tag: LAYOUT_TAG, shared_cells: CLUSTER_CELLS, first_generation: 0 }
     }
 
     /// What a worker has by inheritance: made by the worker, or by the postmaster ahead of the fork, to
@@ -152,7 +152,7 @@ impl Attachment {
         self.owner.process.store(me, Ordering::Relaxed);
     }
 
-    /// Joins the family over `socket`, which is connected to the postmaster.
+    /// Attaches to the cluster over `socket`, which is connected to the postmaster.
     ///
     /// # Errors
     /// Refused, not answered before `deadline`, or a region that does not fit this build.
@@ -201,7 +201,7 @@ impl Attachment {
         })
     }
 
-    /// The slots of the family.
+    /// The slots of the cluster.
     #[inline]
     #[must_use]
     pub fn slots(&self) -> &WorkerSlots {
@@ -216,8 +216,8 @@ impl Attachment {
 
     /// The cells beside the slots.
     #[must_use]
-    pub fn area(&self) -> Area<'_> {
-        Area::new(&self.slots)
+    pub fn cells(&self) -> ClusterCells<'_> {
+        ClusterCells::new(&self.slots)
     }
 
     /// The postmaster's pid, for messages.
@@ -292,12 +292,12 @@ impl Attachment {
     /// A watch that ends a wait when the postmaster dies, or `None` when it is dead already.
     #[must_use]
     pub fn watch_postmaster(&self) -> Option<Watch<'_>> {
-        self.area().watch_postmaster(self.liveness)
+        self.cells().watch_postmaster(self.liveness)
     }
 
     /// To be called by whoever learned of the postmaster's death from its watch.
     pub fn pass_on_postmaster_death(&self) {
-        self.area().pass_on_postmaster_death(self.liveness);
+        self.cells().pass_on_postmaster_death(self.liveness);
     }
 
     /// Tells the postmaster that something has changed. One system call; never blocks.
@@ -332,14 +332,14 @@ impl Attachment {
     ///
     /// # Errors
     /// The error of `pidfd_send_signal`, for instance `EPERM`.
-    pub fn kick_worker(&self, index: u32, generation: u64) -> io::Result<bool> {
+    pub fn wake_polling_worker(&self, index: u32, generation: u64) -> io::Result<bool> {
         let key = shmem_slots::Key { index, generation };
-        let running = || self.slots.look(key).map(standing);
-        let Some(Standing::Started(pid)) = running() else { return Ok(false) };
+        let running = || self.slots.look(key).map(run_state);
+        let Some(RunState::Started(pid)) = running() else { return Ok(false) };
         let Ok(process) = pidfd::open(pid) else { return Ok(false) };
         // The postmaster takes the pid out of the slot before it reaps the process, so a slot that
         // is unchanged after the pidfd was opened proves that the number had not been reused.
-        if running() != Some(Standing::Started(pid)) {
+        if running() != Some(RunState::Started(pid)) {
             return Ok(false);
         }
         pidfd::send(&process, rustix::process::Signal::URG).map(|()| true)

@@ -1,4 +1,4 @@
-//! Fault points, for tests: named places between two steps, where a process of the family may be made
+//! Fault points, for tests: named places between two steps, where a process of the cluster may be made
 //! to die, to stop, or to fail. The machinery; which points there are stands in the crates that have
 //! them. Only with the feature `fault`.
 //!
@@ -13,7 +13,7 @@
 //! `kill` and `stop` send SIGKILL or SIGSTOP to the process that has reached the point; `error` makes
 //! the step there fail as if the system had refused it (`EAGAIN`). With a name, only a worker of that
 //! name acts. Each fault acts once, at the `N`th time (the first, if nothing is said) that *any*
-//! process of the family reaches it: a worker that is started again passes.
+//! process of the cluster reaches it: a worker that is started again passes.
 //!
 //! What cannot be read is left out: a test finds that its point was never reached.
 
@@ -62,7 +62,7 @@ impl Fault {
 
 struct Armed {
     fault: Fault,
-    /// How often the point is still to be reached; shared by the family, since it is forked.
+    /// How often the point is still to be reached; shared by the cluster, since it is forked.
     left: &'static AtomicU32,
 }
 

@@ -4,7 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 /// An opaque name of one registration of one worker. Plain data: it may be stored, printed, and
-/// passed to other processes of the family.
+/// passed to other processes of the cluster.
 ///
 /// ```
 /// use bgw_core::WorkerHandle;

@@ -23,7 +23,7 @@
 //!
 //! Types that matter: [`BackgroundWorker`] says what to run, [`WorkerHandle`] names one
 //! registration of it, [`WorkerStatus`] and [`ExitReport`] say what became of it, [`Latch`] wakes a
-//! process, and [`Attachment`] is what a process of the family holds.
+//! process, and [`Attachment`] is what a process of the cluster holds.
 //!
 //! | guarantee | how |
 //! |---|---|

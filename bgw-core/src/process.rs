@@ -40,7 +40,7 @@ pub struct WorkerProcess {
     pub handle: WorkerHandle,
     /// How many times it was restarted before this start.
     pub restarts: u32,
-    /// Its membership in the family.
+    /// Its attachment to the cluster.
     pub attachment: Arc<Attachment>,
 }
 
@@ -49,7 +49,7 @@ impl WorkerProcess {
     #[doc(alias = "MyLatch")]
     #[must_use]
     pub fn latch(&self) -> Option<Latch<'_>> {
-        self.attachment.area().latch(self.handle.slot())
+        self.attachment.cells().latch(self.handle.slot())
     }
 }
 
@@ -95,8 +95,8 @@ struct Own {
     /// The pid of this process while it runs as a postmaster; a forked child has another one.
     postmaster: AtomicU32,
     interrupts: AtomicU64,
-    /// The pid in the high half, the descriptor of its kick eventfd in the low half; 0: none.
-    kick: AtomicU64,
+    /// The pid in the high half, the descriptor of its poll wake-up eventfd in the low half; 0: none.
+    poll_wake_up: AtomicU64,
 }
 
 static OWN: Own = Own {
@@ -105,7 +105,7 @@ static OWN: Own = Own {
     prepared: AtomicU32::new(NOTHING),
     postmaster: AtomicU32::new(0),
     interrupts: AtomicU64::new(0),
-    kick: AtomicU64::new(0),
+    poll_wake_up: AtomicU64::new(0),
 };
 
 /// Says that this process is a postmaster from now on: it must not wait for one.
@@ -165,7 +165,7 @@ pub fn enter(process: WorkerProcess) -> std::io::Result<&'static WorkerProcess> 
         latch.adopt(process.attachment.owner().get());
     }
     // A worker that was killed in a wait has left its name there.
-    process.attachment.area().set_wait_event(process.handle.slot(), None);
+    process.attachment.cells().set_wait_event(process.handle.slot(), None);
     let prepared = OWN.prepared.load(Ordering::Relaxed);
     if prepared == NOTHING {
         signals::install_common()?;
@@ -257,10 +257,10 @@ pub fn interrupt(what: Pending) {
     // The handler may run in another thread than the one that sleeps.
     futex::wake_all(&OWN.interrupts);
     if let Some(latch) = OWN.current.get().and_then(WorkerProcess::latch) {
-        // A sleeper of this process is woken by the kick below and by the signal itself.
+        // A sleeper of this process is woken by the poll wake-up below and by the signal itself.
         let _: Wake = latch.set();
     }
-    kick();
+    wake_poll();
 }
 
 /// Sets this worker's own latch; nothing in any other process. For a worker's own signal handlers: it
@@ -270,39 +270,39 @@ pub fn interrupt(what: Pending) {
 pub fn set_latch() {
     if let Some(latch) = OWN.current.get().and_then(WorkerProcess::latch) {
         let _: Wake = latch.set();
-        kick();
+        wake_poll();
     }
 }
 
 /// Ends a sleep of this process in `ppoll`, if there is one. Safe in a signal handler.
-pub fn kick() {
-    let packed = OWN.kick.load(Ordering::Acquire);
+pub fn wake_poll() {
+    let packed = OWN.poll_wake_up.load(Ordering::Acquire);
     if packed != 0 && (packed >> 32) as u32 == std::process::id() {
-        if let Some(bell) = signals::borrow_kick(packed as u32) {
-            // A kick can only fail when somebody closed the descriptor: then nobody polls on it.
+        if let Some(bell) = signals::borrow_poll_wake_up(packed as u32) {
+            // Ringing can only fail when somebody closed the descriptor: then nobody polls on it.
             let _ = eventfd::ring(bell);
         }
     }
 }
 
-/// The eventfd on which this process is kicked out of `ppoll`; made at the first use in each
+/// The eventfd on which this process is woken out of `ppoll`; made at the first use in each
 /// process, since a fork must not share it. It becomes readable whenever [`interrupt`] has run, so
 /// a loop of the worker's own that polls descriptors watches it too. To be polled, not read: the
-/// waits of this crate take the kicks back.
+/// waits of this crate take the rings back.
 ///
 /// # Errors
 /// The error of `eventfd`.
-pub fn kick_descriptor() -> std::io::Result<BorrowedFd<'static>> {
+pub fn poll_wake_up_descriptor() -> std::io::Result<BorrowedFd<'static>> {
     let me = std::process::id();
-    let packed = OWN.kick.load(Ordering::Acquire);
+    let packed = OWN.poll_wake_up.load(Ordering::Acquire);
     if packed != 0 && (packed >> 32) as u32 == me {
-        if let Some(bell) = signals::borrow_kick(packed as u32) {
+        if let Some(bell) = signals::borrow_poll_wake_up(packed as u32) {
             return Ok(bell);
         }
     }
     let bell = eventfd::new_doorbell()?;
-    let (number, borrowed) = signals::leak_kick(bell);
-    match OWN.kick.compare_exchange(
+    let (number, borrowed) = signals::leak_poll_wake_up(bell);
+    match OWN.poll_wake_up.compare_exchange(
         packed,
         u64::from(me) << 32 | u64::from(number),
         Ordering::AcqRel,
@@ -310,7 +310,8 @@ pub fn kick_descriptor() -> std::io::Result<BorrowedFd<'static>> {
     ) {
         Ok(_) => Ok(borrowed),
         // Another thread of this process was first: use its one; ours stays open, once.
-        Err(theirs) => signals::borrow_kick(theirs as u32)
-            .ok_or_else(|| std::io::Error::other("the kick descriptor of this process is gone")),
+        Err(theirs) => signals::borrow_poll_wake_up(theirs as u32).ok_or_else(|| {
+            std::io::Error::other("the poll wake-up descriptor of this process is gone")
+        }),
     }
 }

@@ -2,8 +2,8 @@
 //! postmaster's death.
 //!
 //! Without sockets it is one `futex_waitv` on {latch, liveness word, interrupt counter}. With
-//! sockets it is one `ppoll` on {sockets, the postmaster's pidfd, the kick eventfd}, since a futex
-//! cannot be polled; a setter that finds the owner polling kicks it (see [`crate::latch`]).
+//! sockets it is one `ppoll` on {sockets, the postmaster's pidfd, the poll wake-up eventfd}, since a futex
+//! cannot be polled; a setter that finds the owner polling wakes it (see [`crate::latch`]).
 //! Nothing is polled in either: the process sleeps until something happens.
 
 use crate::attachment::Attachment;
@@ -195,13 +195,13 @@ fn poll_once(
     interrupts: u64,
     sleep: bool,
 ) -> Result<WaitEvents, WaitError> {
-    let kick =
-        process::kick_descriptor().map_err(|source| WaitError::Poll { call: "eventfd", source })?;
+    let wake_up = process::poll_wake_up_descriptor()
+        .map_err(|source| WaitError::Poll { call: "eventfd", source })?;
     let unset = latch.is_none_or(Latch::begin_poll);
     let result = {
         let mut fds = Vec::with_capacity(sockets.len() + 2);
         fds.push(PollFd::new(attachment.postmaster_pidfd(), PollFlags::POLLIN));
-        fds.push(PollFd::new(kick.as_fd(), PollFlags::POLLIN));
+        fds.push(PollFd::new(wake_up.as_fd(), PollFlags::POLLIN));
         for socket in sockets.iter().filter(|socket| is_wanted(socket)) {
             let mut flags = PollFlags::empty();
             flags.set(PollFlags::POLLIN, socket.want.contains(WaitEvents::SOCKET_READABLE));
@@ -209,7 +209,7 @@ fn poll_once(
             fds.push(PollFd::new(socket.fd, flags));
         }
         // A handler that ran before the announcement has moved the counter on; one that runs after
-        // this look finds the announcement, and kicks.
+        // this look finds the announcement, and wake_ups.
         let timeout = if sleep && unset && process::interrupts() == interrupts {
             deadline.map(|deadline| {
                 TimeSpec::from_duration(deadline.saturating_duration_since(Instant::now()))
@@ -225,8 +225,8 @@ fn poll_once(
     if let Some(latch) = latch {
         latch.end_poll();
     }
-    let rings = eventfd::take_rings(kick);
-    rings.map_err(|source| WaitError::Poll { call: "read of the kick eventfd", source })?;
+    let rings = eventfd::take_rings(wake_up);
+    rings.map_err(|source| WaitError::Poll { call: "read of the poll wake-up eventfd", source })?;
     let answers = match result {
         Ok(answers) => answers,
         Err(nix::errno::Errno::EINTR) => return Ok(WaitEvents::INTERRUPTED),

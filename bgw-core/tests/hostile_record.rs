@@ -6,9 +6,10 @@
 //! wait event that a view could not show, a field that is lost on the way.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-use bgw_core::shared::area::{FAMILY_CELLS, LIVENESS_WORDS, WAIT_EVENT_LIMIT};
+use bgw_core::shared::cluster_cells::{CLUSTER_CELLS, LIVENESS_WORDS, WAIT_EVENT_LIMIT};
 use bgw_core::shared::{
-    CorruptRecord, LAYOUT_TAG, ReportRecord, Standing, WorkerRecord, WorkerSlots, area, standing,
+    CorruptRecord, LAYOUT_TAG, ReportRecord, RunState, WorkerRecord, WorkerSlots, cluster_cells,
+    run_state,
 };
 use bgw_core::sys::robust;
 use bgw_core::worker::limits;
@@ -294,28 +295,28 @@ fn any_report_comes_back_with_its_times_in_range() {
 
 /// Every question to the cells beside the slots, inside and outside of the array.
 fn ask_everything(slots: &WorkerSlots, word: u32) {
-    let area = area::Area::new(slots);
-    let _ = (area.incarnation(), area.phase(), area.postmaster_pid());
-    let (general, parallel) = (area.slots_of(false), area.slots_of(true));
+    let cells = cluster_cells::ClusterCells::new(slots);
+    let _ = (cells.incarnation(), cells.phase(), cells.postmaster_pid());
+    let (general, parallel) = (cells.slots_of(false), cells.slots_of(true));
     assert_eq!((general.start, general.end, parallel.end), (0, parallel.start, slots.capacity()));
     assert!(general.end <= slots.capacity(), "{general:?}");
-    assert_eq!(area.liveness_words().len(), LIVENESS_WORDS as usize);
-    if let Some(watch) = area.watch_postmaster(word) {
+    assert_eq!(cells.liveness_words().len(), LIVENESS_WORDS as usize);
+    if let Some(watch) = cells.watch_postmaster(word) {
         assert_eq!(watch.seen & robust::OWNER_DIED, 0);
     }
-    area.pass_on_postmaster_death(word);
+    cells.pass_on_postmaster_death(word);
     for index in [0, slots.capacity() - 1, slots.capacity(), word, u32::MAX] {
         let inside = index < slots.capacity();
-        assert_eq!(area.latch(index).is_some(), inside);
-        if let Some(latch) = area.latch(index) {
+        assert_eq!(cells.latch(index).is_some(), inside);
+        if let Some(latch) = cells.latch(index) {
             let _ = latch.set();
             assert!(latch.is_set());
             latch.reset();
             assert!(!latch.is_set());
         }
-        assert!(inside || !area.cleanup_needed(index));
-        assert!(inside || area.started_at(index).is_none());
-        if let Some(name) = area.wait_event(index) {
+        assert!(inside || !cells.cleanup_needed(index));
+        assert!(inside || cells.started_at(index).is_none());
+        if let Some(name) = cells.wait_event(index) {
             assert!(inside && !name.is_empty());
             assert!(!name.chars().any(char::is_control), "{name:?}");
         }
@@ -327,43 +328,43 @@ fn any_words_beside_the_slots_give_an_answer_that_can_be_shown() {
     let slots = slots();
     run((vec(word(), 1..100), any::<u32>()), |(words, word)| {
         let mut words = words.iter().cycle();
-        for number in 0..FAMILY_CELLS {
-            slots.user(number).unwrap().store(*words.next().unwrap(), Ordering::Relaxed);
+        for number in 0..CLUSTER_CELLS {
+            slots.shared_cell(number).unwrap().store(*words.next().unwrap(), Ordering::Relaxed);
         }
         for (index, place) in
             (0..slots.capacity()).flat_map(|at| (0..8).map(move |place| (at, place)))
         {
-            slots.aux(index, place).unwrap().store(*words.next().unwrap(), Ordering::Relaxed);
+            slots.slot_cell(index, place).unwrap().store(*words.next().unwrap(), Ordering::Relaxed);
         }
         ask_everything(&slots, word);
     });
-    assert!(slots.memory().cells().len() > FAMILY_CELLS as usize);
+    assert!(slots.memory().cells().len() > CLUSTER_CELLS as usize);
 }
 
 /// A name that is too long is cut between two characters, and outside of the array nothing happens.
 #[test]
 fn a_wait_event_comes_back_up_to_its_limit() {
     let slots = slots();
-    let area = area::Area::new(&slots);
+    let cells = cluster_cells::ClusterCells::new(&slots);
     run((0..8u32, "[ -~äß北✓]{1,60}"), |(index, name)| {
-        area.set_wait_event(index, Some(&name));
-        match area.wait_event(index) {
+        cells.set_wait_event(index, Some(&name));
+        match cells.wait_event(index) {
             Some(read) => {
                 assert!(name.starts_with(&read), "{read:?}");
                 assert!(read == name || read.len() > WAIT_EVENT_LIMIT - 3, "{read:?}");
             }
             None => assert!(index >= slots.capacity()),
         }
-        area.set_wait_event(index, None);
-        assert_eq!(area.wait_event(index), None, "nothing is left of it");
+        cells.set_wait_event(index, None);
+        assert_eq!(cells.wait_event(index), None, "nothing is left of it");
     });
 }
 
 #[test]
-fn any_word_of_a_slot_has_a_standing() {
+fn any_word_of_a_slot_has_a_run_state() {
     run(word(), |bits| {
         let word = Snapshot::from_bits(bits);
-        if let Standing::Started(pid) = standing(word) {
+        if let RunState::Started(pid) = run_state(word) {
             assert_eq!(pid.get(), word.pid());
         }
     });

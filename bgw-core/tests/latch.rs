@@ -2,7 +2,7 @@
 //! wait, during it, from a signal handler, or between any two steps of it; and whoever dies, the others
 //! go on.
 //!
-//! Would catch: a private futex, an announcement that comes too late or stays for ever, a kick that
+//! Would catch: a private futex, an announcement that comes too late or stays for ever, a wake-up that
 //! goes to a number instead of a process, a set that is lost between the reset and the look. What
 //! thousands of rounds do not meet, the loom models do.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
@@ -34,7 +34,7 @@ fn main() -> std::process::ExitCode {
     process_test::main(tests![
         a_latch_set_by_a_process_that_is_gone_ends_the_wait_at_once,
         a_set_wakes_an_owner_that_sleeps_on_the_futex,
-        a_set_and_a_kick_wake_an_owner_that_sleeps_in_ppoll,
+        a_set_and_a_poll_wake_up_wake_an_owner_that_sleeps_in_ppoll,
         a_socket_and_a_latch_are_told_apart,
         a_signal_handler_ends_the_sleep_of_its_own_process,
         a_signal_handler_sets_the_latch_of_another_process,
@@ -45,9 +45,9 @@ fn main() -> std::process::ExitCode {
     ])
 }
 
-/// A cell of the family that no code under test uses: a counter, or a latch, of these tests.
+/// A cell of the cluster that no code under test uses: a counter, or a latch, of these tests.
 fn cell(slots: &WorkerSlots, number: u32) -> &AtomicU64 {
-    slots.user(4 + number).unwrap()
+    slots.shared_cell(4 + number).unwrap()
 }
 
 fn me() -> u32 {
@@ -143,17 +143,17 @@ fn wait(worker: &WorkerProcess, sockets: &mut [SocketInterest<'_>]) -> WaitEvent
         .unwrap()
 }
 
-/// Sets the latch of a worker as a backend does: with a kick where a futex does not reach it.
-fn set_and_kick(family: &Attachment, key: Key) {
-    let latch = family.area().latch(key.index).unwrap();
+/// Sets the latch of a worker as a backend does: with a signal where a futex does not reach it.
+fn set_and_wake(cluster: &Attachment, key: Key) {
+    let latch = cluster.cells().latch(key.index).unwrap();
     if let Wake::Signal { .. } = latch.set() {
-        family.kick_worker(key.index, key.generation).unwrap();
+        cluster.wake_polling_worker(key.index, key.generation).unwrap();
     }
 }
 
-fn a_set_and_a_kick_wake_an_owner_that_sleeps_in_ppoll() {
+fn a_set_and_a_poll_wake_up_wake_an_owner_that_sleeps_in_ppoll() {
     let slots = shared_slots();
-    let family = member(&slots, nix::unistd::getpid());
+    let cluster = member(&slots, nix::unistd::getpid());
     let (quiet, _other) = UnixDatagram::pair().unwrap();
     let (key, mut owner) = worker(&slots, |worker| {
         for _ in 0..20 {
@@ -162,29 +162,29 @@ fn a_set_and_a_kick_wake_an_owner_that_sleeps_in_ppoll() {
             worker.latch().unwrap().reset();
         }
     });
-    let latch = family.area().latch(key.index).unwrap();
-    let word = slots.aux(key.index, 0).unwrap();
+    let latch = cluster.cells().latch(key.index).unwrap();
+    let word = slots.slot_cell(key.index, 0).unwrap();
     for _ in 0..20 {
         wait_for_bit(word, POLLING);
         wait_until_asleep(owner.pid());
         let pid = owner.pid().as_raw().unsigned_abs();
         assert_eq!(latch.set(), Wake::Signal { owner: pid });
-        assert_eq!(latch.set(), Wake::Done, "one kick is enough");
+        assert_eq!(latch.set(), Wake::Done, "one signal is enough");
         assert!(owner.try_wait().is_none(), "a futex does not reach it");
-        assert!(family.kick_worker(key.index, key.generation).unwrap());
+        assert!(cluster.wake_polling_worker(key.index, key.generation).unwrap());
         wait_until("the owner has reset it", LIMIT, || !latch.is_set());
     }
     assert_eq!(owner.wait().code(), Some(0));
-    // The postmaster says that it has ended before it reaps it: no kick goes to a number.
+    // The postmaster says that it has ended before it reaps it: no signal goes to a number.
     slots.update(key, 0, flag::STOPPED).unwrap();
-    assert!(!family.kick_worker(key.index, key.generation).unwrap());
-    assert!(!family.kick_worker(key.index, key.generation + 1).unwrap());
+    assert!(!cluster.wake_polling_worker(key.index, key.generation).unwrap());
+    assert!(!cluster.wake_polling_worker(key.index, key.generation + 1).unwrap());
 }
 
 /// Fails when the wait on sockets forgets the latch, or answers for a socket that is not ready.
 fn a_socket_and_a_latch_are_told_apart() {
     let slots = shared_slots();
-    let family = member(&slots, nix::unistd::getpid());
+    let cluster = member(&slots, nix::unistd::getpid());
     let (one, to_one) = UnixDatagram::pair().unwrap();
     let (two, to_two) = UnixDatagram::pair().unwrap();
     let (key, mut owner) = worker(&slots, |worker| {
@@ -208,11 +208,11 @@ fn a_socket_and_a_latch_are_told_apart() {
             wait_set::wait(&worker.attachment, None, alone, &mut writable, deadline(), seen);
         assert_eq!(ready.unwrap(), WaitEvents::SOCKET_WRITABLE);
     });
-    wait_for_bit(slots.aux(key.index, 0).unwrap(), POLLING);
+    wait_for_bit(slots.slot_cell(key.index, 0).unwrap(), POLLING);
     to_two.send(b"x").unwrap();
     wait_until("it was read", LIMIT, || cell(&slots, 0).load(Ordering::Acquire) == 1);
-    wait_for_bit(slots.aux(key.index, 0).unwrap(), POLLING);
-    set_and_kick(&family, key);
+    wait_for_bit(slots.slot_cell(key.index, 0).unwrap(), POLLING);
+    set_and_wake(&cluster, key);
     assert_eq!(owner.wait().code(), Some(0));
 }
 
@@ -237,11 +237,11 @@ fn a_signal_handler_ends_the_sleep_of_its_own_process() {
             worker.latch().unwrap().reset();
             let events = WaitEvents::LATCH_SET | WaitEvents::POSTMASTER_DEATH;
             let latch = worker.latch();
-            let family = &worker.attachment;
-            let ready = wait_set::wait(family, latch.as_ref(), events, sockets, deadline(), seen);
+            let cluster = &worker.attachment;
+            let ready = wait_set::wait(cluster, latch.as_ref(), events, sockets, deadline(), seen);
             assert_eq!(ready.unwrap(), WaitEvents::INTERRUPTED);
         });
-        wait_for_bit(slots.aux(key.index, 0).unwrap(), bit);
+        wait_for_bit(slots.slot_cell(key.index, 0).unwrap(), bit);
         wait_until_asleep(owner.pid());
         owner.kill(Signal::SIGTERM);
         assert_eq!(owner.wait().code(), Some(0), "polls: {polls}");
@@ -282,14 +282,14 @@ fn a_signal_handler_sets_the_latch_of_another_process() {
 /// Killed while it sleeps, in both ways: its announcement stays until the next owner comes.
 fn a_killed_owner_leaves_nothing_that_its_successor_or_a_setter_minds() {
     let slots = shared_slots();
-    let family = member(&slots, nix::unistd::getpid());
+    let cluster = member(&slots, nix::unistd::getpid());
     let (quiet, _other) = UnixDatagram::pair().unwrap();
     for (polls, bit) in [(false, SLEEPING), (true, POLLING)] {
         let (key, mut owner) = worker(&slots, |worker| {
             let mut sockets = [SocketInterest::readable(quiet.as_fd())];
             wait(worker, if polls { &mut sockets[..] } else { &mut [] });
         });
-        let word = slots.aux(key.index, 0).unwrap();
+        let word = slots.slot_cell(key.index, 0).unwrap();
         wait_for_bit(word, bit);
         wait_until_asleep(owner.pid());
         let dead = owner.pid().as_raw().unsigned_abs();
@@ -300,7 +300,7 @@ fn a_killed_owner_leaves_nothing_that_its_successor_or_a_setter_minds() {
         let latch = Latch::new(word);
         let expected = if polls { Wake::Signal { owner: dead } } else { Wake::Done };
         assert_eq!(latch.set(), expected);
-        assert!(!family.kick_worker(key.index, key.generation).unwrap());
+        assert!(!cluster.wake_polling_worker(key.index, key.generation).unwrap());
         let mut next = fork_child(|| {
             latch.adopt(me());
             assert!(!latch.is_set(), "the set was for the one before");
@@ -342,11 +342,11 @@ fn no_wake_up_is_lost_in_20000_rounds_on_the_futex() {
     assert_eq!(cell(&slots, 2).load(Ordering::Acquire), 2 * ROUNDS);
 }
 
-/// The worker sleeps in `ppoll` and is kicked; the other side sleeps on the futex.
+/// The worker sleeps in `ppoll` and is woken by a signal; the other side sleeps on the futex.
 fn no_wake_up_is_lost_in_rounds_through_ppoll() {
     const ROUNDS: u64 = 5000;
     let slots = shared_slots();
-    let family = member(&slots, nix::unistd::getpid());
+    let cluster = member(&slots, nix::unistd::getpid());
     let (quiet, _other) = UnixDatagram::pair().unwrap();
     let (key, mut owner) = worker(&slots, |worker| {
         let slots = worker.attachment.shared_slots();
@@ -366,7 +366,7 @@ fn no_wake_up_is_lost_in_rounds_through_ppoll() {
     let answer = Latch::new(cell(&slots, 2));
     for round in 1..=ROUNDS {
         cell(&slots, 0).store(round, Ordering::Relaxed);
-        set_and_kick(&family, key);
+        set_and_wake(&cluster, key);
         loop {
             answer.reset();
             if cell(&slots, 1).load(Ordering::Relaxed) == round {
@@ -388,12 +388,13 @@ fn no_set_is_lost_between_the_reset_and_the_look() {
     latch.adopt(me());
     let set = |number: u32| {
         for count in 1..=EACH {
-            slots.aux(number, 7).unwrap().store(count, Ordering::Relaxed);
+            slots.slot_cell(number, 7).unwrap().store(count, Ordering::Relaxed);
             let _ = latch.set();
         }
     };
     let mut setters: Vec<Child> = (0..3).map(|number| fork_child(move || set(number))).collect();
-    let seen = || (0..3).map(|at| slots.aux(at, 7).unwrap().load(Ordering::Relaxed)).sum::<u64>();
+    let seen =
+        || (0..3).map(|at| slots.slot_cell(at, 7).unwrap().load(Ordering::Relaxed)).sum::<u64>();
     loop {
         latch.reset();
         let total = seen();

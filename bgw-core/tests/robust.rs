@@ -8,7 +8,7 @@
 
 mod support;
 
-use bgw_core::shared::area::{Area, LIVENESS_WORDS};
+use bgw_core::shared::cluster_cells::{ClusterCells, LIVENESS_WORDS};
 use bgw_core::shared::{LAYOUT_TAG, WorkerSlots};
 use bgw_core::sys::robust;
 use bgw_core::{SocketInterest, WaitEvents, process, wait_set};
@@ -21,7 +21,7 @@ use std::os::unix::net::UnixDatagram;
 use std::sync::Arc;
 use support::{LIMIT, deadline, member, shared_slots, wait_until_asleep};
 
-/// Where the tests keep a word of their own: a cell of the family that no code under test uses.
+/// Where the tests keep a word of their own: a cell of the cluster that no code under test uses.
 const STEP: u32 = 4;
 
 fn main() -> std::process::ExitCode {
@@ -40,12 +40,12 @@ fn main() -> std::process::ExitCode {
     ])
 }
 
-fn area(slots: &WorkerSlots) -> Area<'_> {
-    Area::new(slots)
+fn cells(slots: &WorkerSlots) -> ClusterCells<'_> {
+    ClusterCells::new(slots)
 }
 
 fn words(slots: &WorkerSlots) -> Vec<u32> {
-    area(slots).liveness_words().iter().map(|word| word.load(Ordering::Acquire) as u32).collect()
+    cells(&slots).liveness_words().iter().map(|word| word.load(Ordering::Acquire) as u32).collect()
 }
 
 fn marked(slots: &WorkerSlots) -> usize {
@@ -59,10 +59,10 @@ fn all() -> usize {
 /// A process that holds the words, as the postmaster does, and then does `run`.
 fn owner(slots: &Arc<WorkerSlots>, run: impl FnOnce()) -> Child {
     let held = Arc::clone(slots);
-    slots.user(STEP).unwrap().store(0, Ordering::Release);
+    slots.shared_cell(STEP).unwrap().store(0, Ordering::Release);
     let child = fork_child(move || {
         let held: &'static WorkerSlots = Box::leak(Box::new(held));
-        robust::hold(area(held).liveness_words()).unwrap();
+        robust::hold(cells(&held).liveness_words()).unwrap();
         step(held, 1);
         run();
     });
@@ -71,12 +71,12 @@ fn owner(slots: &Arc<WorkerSlots>, run: impl FnOnce()) -> Child {
 }
 
 fn step(slots: &WorkerSlots, step: u64) {
-    slots.user(STEP).unwrap().store(step, Ordering::Release);
+    slots.shared_cell(STEP).unwrap().store(step, Ordering::Release);
 }
 
 fn wait_for_step(slots: &WorkerSlots, step: u64) {
     wait_until(&format!("step {step}"), LIMIT, || {
-        slots.user(STEP).unwrap().load(Ordering::Acquire) >= step
+        slots.shared_cell(STEP).unwrap().load(Ordering::Acquire) >= step
     });
 }
 
@@ -88,7 +88,7 @@ fn park() {
 
 /// Sleeps on liveness word `word` until the owner has died; panics when nobody tells.
 fn wait_for_death(slots: &WorkerSlots, word: u32) {
-    while let Some(watch) = area(slots).watch_postmaster(word) {
+    while let Some(watch) = cells(&slots).watch_postmaster(word) {
         let woken = futex::wait_any(&[watch], deadline()).unwrap();
         assert_ne!(woken, Woken::TimedOut, "nobody told the waiter on word {word}");
     }
@@ -110,7 +110,7 @@ fn the_words_name_their_owner_while_it_lives() {
     let owner = owner(&slots, park);
     let expected = owner.pid().as_raw() as u32 | robust::WAITERS;
     assert_eq!(words(&slots), vec![expected; all()]);
-    assert!((0..LIVENESS_WORDS).all(|word| area(&slots).watch_postmaster(word).is_some()));
+    assert!((0..LIVENESS_WORDS).all(|word| cells(&slots).watch_postmaster(word).is_some()));
     drop(owner);
     assert_eq!(words(&slots), vec![robust::OWNER_DIED | robust::WAITERS; all()]);
 }
@@ -118,9 +118,9 @@ fn the_words_name_their_owner_while_it_lives() {
 /// Sessions have words of their own, up to 511 of them; the first, the second and the last are told.
 fn a_killed_owner_is_told_to_the_waiters_of_all_sessions() {
     let slots = shared_slots();
-    let own: Vec<u32> = (0..511).map(Area::liveness_of_session).collect();
+    let own: Vec<u32> = (0..511).map(ClusterCells::liveness_of_session).collect();
     assert_eq!(own, (1..512).collect::<Vec<u32>>(), "no two share, and none has the workers'");
-    assert_eq!(Area::liveness_of_session(511), own[0], "then they do");
+    assert_eq!(ClusterCells::liveness_of_session(511), own[0], "then they do");
     let owner = owner(&slots, park);
     let waiters = waiters(&slots, &[0, own[0], own[1], own[255], own[510]]);
     owner.kill(Signal::SIGKILL);
@@ -156,12 +156,12 @@ fn every_way_to_end_marks_the_words() {
 fn waiters_that_share_a_word_pass_the_news_on() {
     let slots = shared_slots();
     let owner = owner(&slots, park);
-    let shared = Area::liveness_of_session(5);
+    let shared = ClusterCells::liveness_of_session(5);
     let mut waiters: Vec<Child> = (0..4)
         .map(|_| {
             fork_child(|| {
                 wait_for_death(&slots, shared);
-                area(&slots).pass_on_postmaster_death(shared);
+                cells(&slots).pass_on_postmaster_death(shared);
             })
         })
         .collect();
@@ -227,7 +227,7 @@ fn a_waiter_needs_no_right_to_write() {
     let waiter = fork_child(move || {
         let own = WorkerSlots::attach(file, LAYOUT_TAG, Access::ReadOnly).unwrap();
         wait_for_death(&own, 9);
-        area(&own).pass_on_postmaster_death(9);
+        cells(&own).pass_on_postmaster_death(9);
     });
     wait_until_asleep(waiter.pid());
     owner.kill(Signal::SIGKILL);
@@ -240,7 +240,7 @@ fn words_that_somebody_spoilt_keep_no_other_from_being_marked() {
     let owner = owner(&slots, park);
     let spoilt = [0, 1, 100, 511];
     for (number, word) in [(0, 0), (1, u64::MAX), (100, 1), (511, 1 << 40)] {
-        area(&slots).liveness_words()[number].store(word, Ordering::Release);
+        cells(&slots).liveness_words()[number].store(word, Ordering::Release);
     }
     let waiters = waiters(&slots, &[2, 99, 101, 510]);
     owner.kill(Signal::SIGKILL);
@@ -260,11 +260,11 @@ fn workers_in_every_kind_of_wait_are_told() {
     let owner = owner(&slots, park);
     let (quiet, _other) = UnixDatagram::pair().unwrap();
     let wait = |events: WaitEvents, polls: bool| {
-        let family = member(&slots, owner.pid());
+        let cluster = member(&slots, owner.pid());
         let mut sockets = [SocketInterest::readable(quiet.as_fd())];
         let sockets = if polls { &mut sockets[..] } else { &mut [] };
         let seen = process::interrupts();
-        let ready = wait_set::wait(&family, None, events, sockets, deadline(), seen).unwrap();
+        let ready = wait_set::wait(&cluster, None, events, sockets, deadline(), seen).unwrap();
         assert_eq!(ready, WaitEvents::POSTMASTER_DEATH);
     };
     let mut workers = Vec::new();
@@ -285,22 +285,22 @@ fn workers_in_every_kind_of_wait_are_told() {
 fn a_wait_that_begins_after_the_death_ends_at_once() {
     let slots = shared_slots();
     let mut owner = owner(&slots, park);
-    let family = member(&slots, owner.pid());
-    assert!(family.postmaster_is_alive() && family.watch_postmaster().is_some());
+    let cluster = member(&slots, owner.pid());
+    assert!(cluster.postmaster_is_alive() && cluster.watch_postmaster().is_some());
     owner.kill(Signal::SIGKILL);
     owner.wait();
-    assert!(!family.postmaster_is_alive());
-    assert!((0..2 * LIVENESS_WORDS).all(|word| area(&slots).watch_postmaster(word).is_none()));
+    assert!(!cluster.postmaster_is_alive());
+    assert!((0..2 * LIVENESS_WORDS).all(|word| cells(&slots).watch_postmaster(word).is_none()));
     let (quiet, _other) = UnixDatagram::pair().unwrap();
     let death = WaitEvents::POSTMASTER_DEATH;
     for polls in [false, true] {
         let mut sockets = [SocketInterest::readable(quiet.as_fd())];
         let sockets = if polls { &mut sockets[..] } else { &mut [] };
         let seen = process::interrupts();
-        let ready = wait_set::wait(&family, None, death, sockets, None, seen);
+        let ready = wait_set::wait(&cluster, None, death, sockets, None, seen);
         assert_eq!(ready.unwrap(), death);
     }
     // A wait that could not see it is refused: an orphan would sleep for ever.
-    let blind = wait_set::wait(&family, None, WaitEvents::TIMEOUT, &mut [], deadline(), 0);
+    let blind = wait_set::wait(&cluster, None, WaitEvents::TIMEOUT, &mut [], deadline(), 0);
     assert!(matches!(blind, Err(wait_set::WaitError::WithoutPostmasterDeath)));
 }

@@ -1,5 +1,5 @@
 //! A database of its own for a demo or a test: a file, or a throwaway cluster. And a client of it
-//! that belongs to no family, as any program that puts rows in.
+//! that belongs to no cluster, as any program that puts rows in.
 
 use crate::throwaway_cluster::{ClusterError, SUPERUSER, ThrowawayCluster};
 use std::error::Error;

@@ -14,7 +14,7 @@ use bgw_backend::{
 use process_test::{fork_child, tests, wait_until};
 use std::process::ExitCode;
 use std::time::Duration;
-use support::{Family, PATIENCE, restarting, simple, started, stopped, worker};
+use support::{Cluster, PATIENCE, restarting, simple, started, stopped, worker};
 
 fn main() -> ExitCode {
     process_test::main(tests![
@@ -61,65 +61,65 @@ fn b43_b44_b45_b47_b67_every_wrong_description_is_refused_and_names_its_field() 
 
 /// Would fail if a backend could name a stranger.
 fn b24_a_notify_target_that_is_not_the_caller_is_refused() {
-    let family = Family::new();
-    let description = worker("sleep").notify(family.launched.pid()).build().unwrap();
-    let refused = family.backend.register(&description).unwrap_err();
+    let cluster = Cluster::new();
+    let description = worker("sleep").notify(cluster.launched.pid()).build().unwrap();
+    let refused = cluster.backend.register(&description).unwrap_err();
     assert!(matches!(refused, Error::NotifyTarget { .. }), "{refused}");
-    assert!(family.backend.workers().is_empty(), "nothing is half registered");
-    family.end();
+    assert!(cluster.backend.workers().is_empty(), "nothing is half registered");
+    cluster.end();
 }
 
 fn a_notify_target_that_would_be_killed_is_refused() {
-    let family = Family::new();
-    let description = worker("sleep").notify(family.backend.pid()).build().unwrap();
-    let refused = family.backend.register(&description).unwrap_err();
+    let cluster = Cluster::new();
+    let description = worker("sleep").notify(cluster.backend.pid()).build().unwrap();
+    let refused = cluster.backend.register(&description).unwrap_err();
     assert!(matches!(refused, Error::NotifyUnhandled), "{refused}");
-    family.backend.enable_notifications().unwrap();
-    let handle = family.backend.register(&description).unwrap();
-    assert!(family.backend.wait_for_notification(Some(PATIENCE)).unwrap());
+    cluster.backend.enable_notifications().unwrap();
+    let handle = cluster.backend.register(&description).unwrap();
+    assert!(cluster.backend.wait_for_notification(Some(PATIENCE)).unwrap());
     started(&handle);
-    family.end();
+    cluster.end();
 }
 
 /// Would fail if a slot stayed taken, or the waiter were not told.
 fn b52_an_unknown_function_is_refused_and_an_unloadable_library_is_exit_1_in_the_child() {
-    let family = Family::new();
-    let refused = family.backend.register(&simple("missing")).unwrap_err();
+    let cluster = Cluster::new();
+    let refused = cluster.backend.register(&simple("missing")).unwrap_err();
     assert!(matches!(&refused, Error::UnknownFunction { name, .. } if name == "missing"));
-    assert!(family.backend.workers().is_empty(), "nothing is half registered");
+    assert!(cluster.backend.workers().is_empty(), "nothing is half registered");
     let mut postmaster = bgw_postmaster::Postmaster::builder().build().unwrap();
     let refused = postmaster.register(simple("missing")).unwrap_err();
     assert!(refused.to_string().contains("missing"), "{refused}");
     let library = BackgroundWorker::builder("l").library("/no/such/library.so", "main").build();
-    let handle = family.backend.register(&library.unwrap()).unwrap();
+    let handle = cluster.backend.register(&library.unwrap()).unwrap();
     assert_eq!(stopped(&handle).cause, ExitCause::Exited(1));
-    family.end();
+    cluster.end();
 }
 
 fn a_command_that_does_not_exist_is_exit_1_in_the_child() {
-    let family = Family::new();
+    let cluster = Cluster::new();
     let description =
         BackgroundWorker::builder("c").command("/no/such/program", ["x"]).build().unwrap();
-    let handle = family.backend.register(&description).unwrap();
+    let handle = cluster.backend.register(&description).unwrap();
     assert_eq!(stopped(&handle).cause, ExitCause::Exited(1));
-    family.end();
+    cluster.end();
 }
 
 fn a_command_runs_and_its_exit_code_comes_back() {
-    let family = Family::new();
+    let cluster = Cluster::new();
     let description = BackgroundWorker::builder("c")
         .command("sh", ["-c", "test \"$1\" = \"a b\" && exit 5", "sh", "a b"])
         .build()
         .unwrap();
-    let handle = family.backend.register(&description).unwrap();
+    let handle = cluster.backend.register(&description).unwrap();
     assert_eq!(stopped(&handle).cause, ExitCause::Exited(5));
     let sleeper = BackgroundWorker::builder("c").command("sleep", ["1000"]).build().unwrap();
-    let (handle, _) = family.start(&sleeper);
+    let (handle, _) = cluster.start(&sleeper);
     handle.terminate().unwrap();
     let report = stopped(&handle);
     assert_eq!(report.cause, ExitCause::Signaled { signal: 15, core_dumped: false });
     assert!(report.requested);
-    family.end();
+    cluster.end();
 }
 
 /// `RLIMIT_NPROC` counts the processes of a user, and does not bind root: so a child becomes nobody.
@@ -200,14 +200,14 @@ fn b04_a_static_worker_too_many_is_refused_and_the_rest_starts() {
 
 /// Would fail if the folder were locked by the postmaster alone, or stayed locked at its end.
 fn b79_a_second_postmaster_is_refused_while_the_first_or_its_children_live() {
-    let family = Family::new();
-    let handle = family.backend.register(&simple("sleep")).unwrap();
+    let cluster = Cluster::new();
+    let handle = cluster.backend.register(&simple("sleep")).unwrap();
     support::ready(&handle);
-    let second = || bgw_postmaster::Postmaster::builder().runtime_dir(&family.folder).build();
+    let second = || bgw_postmaster::Postmaster::builder().runtime_dir(&cluster.folder).build();
     let refused = second().unwrap_err();
     assert!(matches!(refused, bgw_postmaster::BuildError::InUse { .. }), "{refused}");
-    let folder = family.folder.clone();
-    family.end();
+    let folder = cluster.folder.clone();
+    cluster.end();
     bgw_postmaster::Postmaster::builder().runtime_dir(folder).build().unwrap();
 }
 

@@ -12,7 +12,7 @@ use bgw_postmaster::Postmaster;
 use process_test::{fork_child, tests, wait_until};
 use std::process::ExitCode;
 use support::{
-    Family, PATIENCE, connect, functions, read_note, simple, started, stopped, write_note,
+    Cluster, PATIENCE, connect, functions, read_note, simple, started, stopped, write_note,
 };
 
 fn main() -> ExitCode {
@@ -48,12 +48,12 @@ fn r24_a_worker_has_no_descriptor_of_the_postmaster() {
         })
         .count();
     assert!(high >= 60);
-    let family =
-        Family::with(|builder| builder.max_workers(8).function("list", entry(list_descriptors)));
+    let cluster =
+        Cluster::with(|builder| builder.max_workers(8).function("list", entry(list_descriptors)));
     for _ in 0..3 {
-        family.start(&simple("sleep"));
+        cluster.start(&simple("sleep"));
     }
-    stopped(&family.backend.register(&simple("list")).unwrap());
+    stopped(&cluster.backend.register(&simple("list")).unwrap());
     let found = read_note("descriptors");
     let count = |what: &str| found.lines().filter(|line| line.contains(what)).count();
     assert_eq!(count("eventpoll"), 0, "{found}");
@@ -63,7 +63,7 @@ fn r24_a_worker_has_no_descriptor_of_the_postmaster() {
     assert_eq!(count("eventfd"), 1, "the doorbell alone: {found}");
     assert_eq!(count("/dev/null"), nulls, "the program's own: {found}");
     assert_eq!(count("pidfd"), 1, "the postmaster's alone: {found}");
-    family.end();
+    cluster.end();
 }
 
 fn signal_sets(_: &mut Worker) -> Result<(), WorkerError> {
@@ -73,11 +73,11 @@ fn signal_sets(_: &mut Worker) -> Result<(), WorkerError> {
 
 /// Would fail if a signal could come before the worker is ready, or SIGQUIT could not.
 fn b53_b56_signals_at_entry_are_blocked_and_disposed_as_documented() {
-    let family = Family::with(|builder| builder.function("signals", entry(signal_sets)));
+    let cluster = Cluster::with(|builder| builder.function("signals", entry(signal_sets)));
     let database = WorkerFlags::SHMEM_ACCESS | WorkerFlags::DATABASE_CONNECTION;
     for flags in [WorkerFlags::empty(), database] {
         let description = BackgroundWorker::builder("signals").function("signals").flags(flags);
-        stopped(&family.backend.register(&description.build().unwrap()).unwrap());
+        stopped(&cluster.backend.register(&description.build().unwrap()).unwrap());
         let status = read_note("signals");
         std::fs::remove_file(support::note_path("signals")).unwrap();
         let set = |name: &str| {
@@ -101,7 +101,7 @@ fn b53_b56_signals_at_entry_are_blocked_and_disposed_as_documented() {
         }
         assert!(!has(ignored, libc::SIGCHLD) && !has(caught, libc::SIGCHLD));
     }
-    family.end();
+    cluster.end();
 }
 
 fn read_passed(worker: &mut Worker) -> Result<(), WorkerError> {
@@ -116,30 +116,30 @@ fn a_passed_descriptor_arrives_under_its_name() {
     let path = std::env::temp_dir().join("greeting");
     std::fs::write(&path, "good morning").unwrap();
     let file = std::fs::File::open(&path).unwrap();
-    let family = Family::with(|builder| {
+    let cluster = Cluster::with(|builder| {
         builder.function("read", entry(read_passed)).descriptor("greeting", file)
     });
-    stopped(&family.backend.register(&simple("read")).unwrap());
+    stopped(&cluster.backend.register(&simple("read")).unwrap());
     assert_eq!(read_note("passed"), "good morning");
-    family.end();
+    cluster.end();
 }
 
 fn terminate_during_the_start_never_loses_the_request() {
-    let family = Family::new();
+    let cluster = Cluster::new();
     for round in 0..300 {
-        let handle = family.backend.register(&simple("sleep")).unwrap();
+        let handle = cluster.backend.register(&simple("sleep")).unwrap();
         if round % 3 == 0 {
             started(&handle);
         }
         handle.terminate().unwrap();
         assert!(stopped(&handle).requested, "round {round}");
     }
-    family.end();
+    cluster.end();
 }
 
 /// Would fail if a handler that the postmaster sets for its workers, or its mask, were left behind.
 fn a_program_that_was_the_postmaster_has_its_signals_back() {
-    let folder = std::env::temp_dir().join("family");
+    let folder = std::env::temp_dir().join("cluster");
     let path = folder.clone();
     let mut program = fork_child(move || {
         let postmaster = functions(Postmaster::builder().runtime_dir(path)).build().unwrap();

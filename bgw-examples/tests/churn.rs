@@ -12,7 +12,7 @@ use bgw_backend::{Error, ExitCause, WorkerStatus};
 use process_test::{Test, fork_child, zombies_of};
 use std::process::ExitCode;
 use std::time::Duration;
-use support::{Family, PATIENCE, connect, raw, simple, started, stopped};
+use support::{Cluster, PATIENCE, connect, raw, simple, started, stopped};
 
 const PROCESSES: usize = 4;
 const WORKERS: usize = 10_000;
@@ -26,14 +26,14 @@ fn main() -> ExitCode {
 }
 
 fn churn() {
-    let family = Family::with(|builder| builder.max_workers(SLOTS));
-    let (first, _) = family.start(&simple("sleep"));
+    let cluster = Cluster::with(|builder| builder.max_workers(SLOTS));
+    let (first, _) = cluster.start(&simple("sleep"));
     first.terminate().unwrap();
     let report = stopped(&first);
     assert_eq!(report.cause, ExitCause::Exited(0));
     let mut children: Vec<_> = (0..PROCESSES)
         .map(|_| {
-            let folder = family.folder.clone();
+            let folder = cluster.folder.clone();
             fork_child(move || {
                 let backend = connect(&folder);
                 let (mut done, mut waiting) = (0, Vec::new());
@@ -61,16 +61,16 @@ fn churn() {
         }
         assert_eq!(child.wait().code(), Some(0));
     }
-    family.backend.ping().unwrap();
-    assert!(family.backend.workers().is_empty(), "{:?}", family.backend.workers());
-    assert_eq!(zombies_of(raw(family.launched.pid())), []);
+    cluster.backend.ping().unwrap();
+    assert!(cluster.backend.workers().is_empty(), "{:?}", cluster.backend.workers());
+    assert_eq!(zombies_of(raw(cluster.launched.pid())), []);
     let all: Vec<_> = (0..SLOTS)
-        .map(|_| family.backend.register(&simple("sleep")).expect("every slot is free"))
+        .map(|_| cluster.backend.register(&simple("sleep")).expect("every slot is free"))
         .collect();
     for handle in &all {
         started(handle);
     }
-    family.end();
+    cluster.end();
 }
 
 fn ended_once(handles: &[bgw_backend::Handle]) {

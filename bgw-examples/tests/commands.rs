@@ -13,7 +13,7 @@ use process_test::tests;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::ExitCode;
-use support::{Family, Log, stopped};
+use support::{Cluster, Log, stopped};
 
 fn main() -> ExitCode {
     process_test::main(tests![
@@ -25,24 +25,24 @@ fn main() -> ExitCode {
     ])
 }
 
-/// A family for each way to start a command, one after the other.
-fn families() -> impl Iterator<Item = Family> {
+/// A cluster for each way to start a command, one after the other.
+fn clusters() -> impl Iterator<Item = Cluster> {
     [false, true]
         .into_iter()
-        .map(|fork| Family::with(|builder| builder.max_workers(64).run_atfork_handlers(fork)))
+        .map(|fork| Cluster::with(|builder| builder.max_workers(64).run_atfork_handlers(fork)))
 }
 
-fn run(family: &Family, program: &str, args: &[&str]) -> ExitCause {
+fn run(cluster: &Cluster, program: &str, args: &[&str]) -> ExitCause {
     let args = args.iter().map(|&arg| arg.to_owned());
     let worker = BackgroundWorker::builder("c").command(program, args).build().unwrap();
-    stopped(&family.backend.register(&worker).unwrap()).cause
+    stopped(&cluster.backend.register(&worker).unwrap()).cause
 }
 
 /// What `cp` makes of a file of its own process.
-fn own_file(family: &Family, name: &str) -> String {
+fn own_file(cluster: &Cluster, name: &str) -> String {
     let copy = std::env::temp_dir().join("copy");
     let from = format!("/proc/self/{name}");
-    assert_eq!(run(family, "cp", &[&from, copy.to_str().unwrap()]), ExitCause::Exited(0));
+    assert_eq!(run(cluster, "cp", &[&from, copy.to_str().unwrap()]), ExitCause::Exited(0));
     let text = std::fs::read_to_string(&copy).unwrap();
     std::fs::remove_file(copy).unwrap();
     text
@@ -51,26 +51,26 @@ fn own_file(family: &Family, name: &str) -> String {
 /// Would fail if the mask or an ignored signal of the postmaster's were left, if it had no session of
 /// its own, or if a descriptor of the postmaster's were open.
 fn a_command_starts_clean() {
-    for family in families() {
-        let status = own_file(&family, "status");
+    for cluster in clusters() {
+        let status = own_file(&cluster, "status");
         for set in ["SigBlk:", "SigIgn:", "SigCgt:"] {
             let line = status.lines().find(|line| line.starts_with(set)).unwrap();
             let bits = u64::from_str_radix(line.split_whitespace().nth(1).unwrap(), 16).unwrap();
             // 32 and 33 are the C library's own: as whoever started the tests has left them.
             assert_eq!(bits & !(3 << 31), 0, "{line}");
         }
-        let stat = own_file(&family, "stat");
+        let stat = own_file(&cluster, "stat");
         let pid = stat.split(' ').next().unwrap();
         let session = stat.rsplit_once(')').unwrap().1.split(' ').nth(4).unwrap();
         assert_eq!(pid, session, "{stat}");
         let list = std::env::temp_dir().join("list");
         let script = format!("ls -l /proc/$$/fd > {}", list.display());
-        assert_eq!(run(&family, "sh", &["-c", &script]), ExitCause::Exited(0));
+        assert_eq!(run(&cluster, "sh", &["-c", &script]), ExitCause::Exited(0));
         let found = std::fs::read_to_string(list).unwrap();
         for kind in ["eventpoll", "signalfd", "socket:", "memfd", "eventfd", "pidfd"] {
             assert!(!found.contains(kind), "{kind}: {found}");
         }
-        family.end();
+        cluster.end();
     }
 }
 
@@ -89,11 +89,11 @@ fn a_command_has_the_environment_and_is_found_by_its_path() {
     unsafe { std::env::set_var("PATH", path) };
     // SAFETY: as above.
     unsafe { std::env::set_var("BGW_TEST_WORD", "a b") };
-    for family in families() {
-        assert_eq!(run(&family, "found", &[]), ExitCause::Exited(7));
+    for cluster in clusters() {
+        assert_eq!(run(&cluster, "found", &[]), ExitCause::Exited(7));
         let asks = "test \"$BGW_TEST_WORD\" = 'a b' && exit 6";
-        assert_eq!(run(&family, "sh", &["-c", asks]), ExitCause::Exited(6));
-        family.end();
+        assert_eq!(run(&cluster, "sh", &["-c", asks]), ExitCause::Exited(6));
+        cluster.end();
     }
 }
 
@@ -107,9 +107,9 @@ fn script(folder: &Path, name: &str, text: &str, mode: u32) -> String {
 /// Would fail if `ENOEXEC` were an end, or if the arguments were shifted.
 fn a_script_without_a_first_line_is_run_by_the_shell() {
     let path = script(&std::env::temp_dir(), "plain", "test \"$1$2\" = ab && exit 9\n", 0o755);
-    for family in families() {
-        assert_eq!(run(&family, &path, &["a", "b"]), ExitCause::Exited(9));
-        family.end();
+    for cluster in clusters() {
+        assert_eq!(run(&cluster, &path, &["a", "b"]), ExitCause::Exited(9));
+        cluster.end();
     }
 }
 
@@ -117,11 +117,11 @@ fn a_script_without_a_first_line_is_run_by_the_shell() {
 fn what_cannot_be_run_is_exit_1_and_the_log_says_why() {
     let log = Log::start();
     let closed = script(&std::env::temp_dir(), "closed", "exit 0\n", 0o644);
-    for family in families() {
-        assert_eq!(run(&family, "/no/such/program", &["x"]), ExitCause::Exited(1));
-        assert_eq!(run(&family, "no-such-program", &[]), ExitCause::Exited(1));
-        assert_eq!(run(&family, &closed, &[]), ExitCause::Exited(1));
-        family.end();
+    for cluster in clusters() {
+        assert_eq!(run(&cluster, "/no/such/program", &["x"]), ExitCause::Exited(1));
+        assert_eq!(run(&cluster, "no-such-program", &[]), ExitCause::Exited(1));
+        assert_eq!(run(&cluster, &closed, &[]), ExitCause::Exited(1));
+        cluster.end();
     }
     log.wait_for("background worker \"c\" ends: running \"/no/such/program\" failed: No such file");
     log.wait_for("background worker \"c\" ends: running \"no-such-program\" failed: No such file");
@@ -133,14 +133,14 @@ fn what_cannot_be_run_is_exit_1_and_the_log_says_why() {
 fn a_burst_of_commands_gets_through() {
     let gate = std::env::temp_dir().join("gate");
     nix::unistd::mkfifo(&gate, nix::sys::stat::Mode::S_IRWXU).unwrap();
-    for family in families() {
+    for cluster in clusters() {
         for _ in 0..5 {
             let handles: Vec<_> = (0..40u8)
                 .map(|code| {
                     // To open it for reading waits for somebody who writes.
                     let script = format!(": < {}; exit {code}", gate.display());
                     let worker = BackgroundWorker::builder("c").command("sh", ["-c", &script]);
-                    family.backend.register(&worker.build().unwrap()).unwrap()
+                    cluster.backend.register(&worker.build().unwrap()).unwrap()
                 })
                 .collect();
             let writer = std::fs::OpenOptions::new().read(true).write(true).open(&gate).unwrap();
@@ -149,6 +149,6 @@ fn a_burst_of_commands_gets_through() {
             }
             drop(writer);
         }
-        family.end();
+        cluster.end();
     }
 }

@@ -16,11 +16,11 @@ use process_test::{Signal, Test, tests, wait_until, zombies_of};
 use std::process::ExitCode;
 use std::time::Duration;
 use support::fault::{
-    AT_ONCE, CAPACITY, Waiter, descriptors, fallible_in_workers, family, family_with,
+    AT_ONCE, CAPACITY, Waiter, cluster, cluster_with, descriptors, fallible_in_workers,
     in_postmaster, in_workers, lies_in_worker, nothing_leaked, passing, unregistered,
     wait_for_state, wait_until_pending,
 };
-use support::{Family, PATIENCE, kill, raw, ready, simple, started, stopped, worker};
+use support::{Cluster, PATIENCE, kill, raw, ready, simple, started, stopped, worker};
 
 const LONG: Duration = Duration::from_secs(240);
 
@@ -72,13 +72,13 @@ fn terminate_at(point: &str, function: &str) {
         !["child:after_main", "child:mark_cleared", "child:before_exit"].contains(&point);
     let is_command = point == "child:before_exec";
     let description = if before_main && !is_command { worker(function) } else { passing(point) };
-    let family = family(&format!("{point}=stop"));
-    let postmaster = family.launched.pid();
-    family.backend.enable_notifications().unwrap();
-    let waiter = Waiter::attach(&family.folder, "waiter");
+    let cluster = cluster(&format!("{point}=stop"));
+    let postmaster = cluster.launched.pid();
+    cluster.backend.enable_notifications().unwrap();
+    let waiter = Waiter::attach(&cluster.folder, "waiter");
     let descriptors = descriptors(postmaster) - 2;
-    let description = description.restart(AT_ONCE).notify(family.backend.pid()).build().unwrap();
-    let handle = family.backend.register(&description).unwrap();
+    let description = description.restart(AT_ONCE).notify(cluster.backend.pid()).build().unwrap();
+    let handle = cluster.backend.register(&description).unwrap();
     let who = if lies_in_worker(point) { started(&handle) } else { postmaster };
     wait_for_state(who, 'T', point);
     waiter.wait_for(&handle);
@@ -103,8 +103,8 @@ fn terminate_at(point: &str, function: &str) {
         ["started", "stopped"].contains(&&*start) && end == "stopped",
         "{point}: {start}, {end}"
     );
-    nothing_leaked(&family, descriptors, point);
-    family.end();
+    nothing_leaked(&cluster, descriptors, point);
+    cluster.end();
 }
 
 fn signals_are_blocked_at(point: &str) -> bool {
@@ -137,12 +137,12 @@ fn failed() {
 
 /// A worker meets a fault once: the report of its last end.
 fn met(point: &str, action: &str, restart: RestartPolicy) -> ExitReport {
-    let family = family(&format!("{point}={action}"));
-    let descriptors = descriptors(family.launched.pid());
+    let cluster = cluster(&format!("{point}={action}"));
+    let descriptors = descriptors(cluster.launched.pid());
     let description = passing(point).restart(restart).build().unwrap();
-    let report = unregistered(&family.backend.register(&description).unwrap(), point);
-    nothing_leaked(&family, descriptors, point);
-    family.end();
+    let report = unregistered(&cluster.backend.register(&description).unwrap(), point);
+    nothing_leaked(&cluster, descriptors, point);
+    cluster.end();
     report
 }
 
@@ -161,19 +161,19 @@ fn reset_once() {
             _ => 2,
         };
         let again = format!("child:before_close(brief)=error@{times}");
-        let family = family(&format!("{point}(brief)=kill;{again}"));
-        let bystander = family.backend.register(&sharing("sleep")).unwrap();
+        let cluster = cluster(&format!("{point}(brief)=kill;{again}"));
+        let bystander = cluster.backend.register(&sharing("sleep")).unwrap();
         let first = ready(&bystander);
         let life = bystander.id().incarnation();
-        family.backend.register(&sharing("brief")).unwrap();
+        cluster.backend.register(&sharing("brief")).unwrap();
         wait_until(&format!("{point}: only the bystander runs, anew"), PATIENCE, || {
-            let workers = family.backend.workers();
+            let workers = cluster.backend.workers();
             let runs = |status| matches!(status, WorkerStatus::Started(pid) if pid != first);
             workers.len() == 1 && workers.iter().all(|info| info.ready && runs(info.status))
         });
-        let now = family.backend.workers()[0].handle.incarnation();
+        let now = cluster.backend.workers()[0].handle.incarnation();
         assert_eq!(now, life.wrapping_add(2) | 1, "{point}: one reset, no more");
-        family.end();
+        cluster.end();
     }
 }
 
@@ -181,12 +181,12 @@ fn reset_once() {
 /// or told before the start.
 fn ended_early() {
     for point in in_postmaster(&["start:forked", "start:watched", "report:"]) {
-        let family = family(&format!("{point}=stop"));
-        let postmaster = family.launched.pid();
+        let cluster = cluster(&format!("{point}=stop"));
+        let postmaster = cluster.launched.pid();
         let descriptors = descriptors(postmaster);
-        family.backend.enable_notifications().unwrap();
-        let description = worker("brief").notify(family.backend.pid()).build().unwrap();
-        let handle = family.backend.register(&description).unwrap();
+        cluster.backend.enable_notifications().unwrap();
+        let description = worker("brief").notify(cluster.backend.pid()).build().unwrap();
+        let handle = cluster.backend.register(&description).unwrap();
         wait_for_state(postmaster, 'T', point);
         wait_until("the child has ended", PATIENCE, || !zombies_of(raw(postmaster)).is_empty());
         let child = zombies_of(raw(postmaster))[0];
@@ -194,8 +194,8 @@ fn ended_early() {
         let report = stopped(&handle);
         assert_eq!(report.cause, ExitCause::Exited(0), "{point}");
         assert_eq!(report.pid.map(Pid::as_raw), Some(child.as_raw()), "{point}");
-        nothing_leaked(&family, descriptors, point);
-        family.end();
+        nothing_leaked(&cluster, descriptors, point);
+        cluster.end();
     }
 }
 
@@ -206,17 +206,17 @@ fn stopped_in_an_end() {
     let all = bgw_postmaster::fault::POINTS;
     let place = |name: &str| all.iter().position(|point| *point == name).unwrap();
     for point in in_postmaster(&["exit:", "free:"]) {
-        let family = family(&format!("{point}=stop"));
-        let postmaster = family.launched.pid();
-        family.backend.enable_notifications().unwrap();
-        let register = || family.backend.register(&simple("sleep"));
+        let cluster = cluster(&format!("{point}=stop"));
+        let postmaster = cluster.launched.pid();
+        cluster.backend.enable_notifications().unwrap();
+        let register = || cluster.backend.register(&simple("sleep"));
         let others: Vec<_> = (1..CAPACITY).map(|_| register().unwrap()).collect();
         // Only an end that is not for good is published in a word.
         let stays = point == "exit:before_word";
         let description = worker(if stays { "fail" } else { "brief" });
         let description = description.restart(RestartPolicy::after_secs(60));
-        let description = description.notify(family.backend.pid()).build().unwrap();
-        let handle = family.backend.register(&description).unwrap();
+        let description = description.notify(cluster.backend.pid()).build().unwrap();
+        let handle = cluster.backend.register(&description).unwrap();
         wait_for_state(postmaster, 'T', point);
         let zombies = zombies_of(raw(postmaster));
         assert_eq!(zombies.len(), usize::from(point != "exit:reaped"), "{point}");
@@ -229,7 +229,7 @@ fn stopped_in_an_end() {
             ready(next);
         }
         wait_until(&format!("{point}: the worker is off the list"), PATIENCE, || {
-            family.backend.workers().iter().all(|info| info.handle != handle.id())
+            cluster.backend.workers().iter().all(|info| info.handle != handle.id())
         });
         if next.is_err() {
             // Taken off between two lives, it is remembered as it ended.
@@ -240,22 +240,22 @@ fn stopped_in_an_end() {
         for other in &others {
             assert!(matches!(other.status(), WorkerStatus::Started(_)), "{point}");
         }
-        family.end();
+        cluster.end();
     }
 }
 
 /// Would fail if the waiter slept on, the slot stayed taken, or the other one were not retried.
 fn b39_r02_a_fork_that_fails_is_told_and_retried_by_policy() {
     for point in ["start:before_fork", "start:forked"] {
-        let family = family(&format!("{point}=error;{point}=error@2"));
-        let postmaster = family.launched.pid();
-        let waiter = Waiter::attach(&family.folder, "waiter");
+        let cluster = cluster(&format!("{point}=error;{point}=error@2"));
+        let postmaster = cluster.launched.pid();
+        let waiter = Waiter::attach(&cluster.folder, "waiter");
         let descriptors = descriptors(postmaster) - 2;
         // Both forks fail, in this order.
         kill(postmaster, Signal::SIGSTOP);
-        let never = family.backend.register(&simple("sleep")).unwrap();
+        let never = cluster.backend.register(&simple("sleep")).unwrap();
         let later = Duration::from_millis(300);
-        let again = family.backend.register(&support::restarting("sleep", later)).unwrap();
+        let again = cluster.backend.register(&support::restarting("sleep", later)).unwrap();
         waiter.wait_for(&never);
         kill(postmaster, Signal::SIGCONT);
         let failed = ExitCause::NotStarted(NotStarted::ForkFailed { errno: libc::EAGAIN });
@@ -267,70 +267,70 @@ fn b39_r02_a_fork_that_fails_is_told_and_retried_by_policy() {
         wait_until(&format!("{point}: retried"), PATIENCE, || {
             matches!(again.status(), WorkerStatus::Started(_))
         });
-        assert_eq!(family.backend.workers().len(), 1, "{point}: the other one is gone");
+        assert_eq!(cluster.backend.workers().len(), 1, "{point}: the other one is gone");
         again.terminate().unwrap();
         assert_eq!(unregistered(&again, point).restarts, 0, "{point}: it ran once");
-        nothing_leaked(&family, descriptors, point);
-        family.end();
+        nothing_leaked(&cluster, descriptors, point);
+        cluster.end();
     }
 }
 
 /// The child was in its main, with shared state under its hands, when the postmaster found that it
 /// could not watch it and killed it. Would fail if that were a failed fork like any other.
 fn a_child_that_cannot_be_watched_has_crashed_if_it_shares_memory() {
-    let family = family("start:forked=stop@2;start:forked=error@2");
-    let postmaster = family.launched.pid();
-    let bystander = family.backend.register(&sharing("sleep")).unwrap();
+    let cluster = cluster("start:forked=stop@2;start:forked=error@2");
+    let postmaster = cluster.launched.pid();
+    let bystander = cluster.backend.register(&sharing("sleep")).unwrap();
     let first = ready(&bystander);
     let life = bystander.id().incarnation();
-    let handle = family.backend.register(&sharing("sleep")).unwrap();
+    let handle = cluster.backend.register(&sharing("sleep")).unwrap();
     wait_for_state(postmaster, 'T', "start:forked");
-    wait_until("the child is in its main", PATIENCE, || handle_is_ready(&family, &handle));
+    wait_until("the child is in its main", PATIENCE, || handle_is_ready(&cluster, &handle));
     kill(postmaster, Signal::SIGCONT);
     wait_until("both run, anew", PATIENCE, || {
-        let workers = family.backend.workers();
+        let workers = cluster.backend.workers();
         let runs = |status| matches!(status, WorkerStatus::Started(pid) if pid != first);
         workers.len() == 2 && workers.iter().all(|info| runs(info.status))
     });
-    let now = family.backend.workers()[0].handle.incarnation();
+    let now = cluster.backend.workers()[0].handle.incarnation();
     assert_eq!(now, life.wrapping_add(2) | 1);
-    family.end();
+    cluster.end();
 }
 
 /// As above, but the child was through before it was killed. Would fail if it were started again, or
 /// if what it had claimed for another registration were lost.
 fn a_child_that_cannot_be_watched_has_ended_if_it_had_ended() {
-    let family = family("start:forked=stop;start:forked=error");
-    let postmaster = family.launched.pid();
+    let cluster = cluster("start:forked=stop;start:forked=error");
+    let postmaster = cluster.launched.pid();
     let descriptors = descriptors(postmaster);
     let description = worker("brief").restart(AT_ONCE).build().unwrap();
-    let handle = family.backend.register(&description).unwrap();
+    let handle = cluster.backend.register(&description).unwrap();
     wait_for_state(postmaster, 'T', "start:forked");
     wait_until("the child has ended", PATIENCE, || !zombies_of(raw(postmaster)).is_empty());
     kill(postmaster, Signal::SIGCONT);
     let report = unregistered(&handle, "start:forked");
     assert_eq!((report.cause, report.restarts), (ExitCause::Exited(0), 0));
-    nothing_leaked(&family, descriptors, "start:forked");
-    family.end();
+    nothing_leaked(&cluster, descriptors, "start:forked");
+    cluster.end();
 }
 
 /// A child that was killed since it could not be watched had claimed a slot for a worker of its own.
 /// Would fail if that slot were never given back.
 fn what_an_unwatched_child_had_claimed_is_given_back() {
-    let family = family_with("start:forked=stop;start:forked=error", |builder| {
+    let cluster = cluster_with("start:forked=stop;start:forked=error", |builder| {
         builder.function("claims", bgw_backend::entry(claims))
     });
-    let postmaster = family.launched.pid();
+    let postmaster = cluster.launched.pid();
     let descriptors = descriptors(postmaster);
-    let handle = family.backend.register(&simple("claims")).unwrap();
+    let handle = cluster.backend.register(&simple("claims")).unwrap();
     wait_for_state(postmaster, 'T', "start:forked");
     let child: Pid = support::read_note("claims").parse().unwrap();
     wait_for_state(child, 'T', "in the middle of its claim");
     kill(postmaster, Signal::SIGCONT);
     let failed = ExitCause::NotStarted(NotStarted::ForkFailed { errno: libc::EAGAIN });
     assert_eq!(unregistered(&handle, "start:forked").cause, failed);
-    nothing_leaked(&family, descriptors, "start:forked");
-    family.end();
+    nothing_leaked(&cluster, descriptors, "start:forked");
+    cluster.end();
 }
 
 /// Stops itself while it registers another worker, with the slot claimed.
@@ -343,17 +343,17 @@ fn claims(worker: &mut bgw_backend::Worker) -> Result<(), bgw_backend::WorkerErr
 }
 
 /// The worker says so in its slot, though the postmaster has not said yet that it runs.
-fn handle_is_ready(family: &Family, handle: &bgw_backend::Handle) -> bool {
-    family.backend.workers().iter().any(|info| info.handle == handle.id() && info.ready)
+fn handle_is_ready(cluster: &Cluster, handle: &bgw_backend::Handle) -> bool {
+    cluster.backend.workers().iter().any(|info| info.handle == handle.id() && info.ready)
 }
 
 /// Would fail if an error in looking at an ended child lost it: nothing would come in its place.
 fn a_process_that_cannot_be_looked_at_or_reaped_is_reported_all_the_same() {
     for point in ["exit:before_peek", "exit:before_reap"] {
-        let family = family(&format!("{point}=error"));
-        let handle = family.backend.register(&simple("brief")).unwrap();
+        let cluster = cluster(&format!("{point}=error"));
+        let handle = cluster.backend.register(&simple("brief")).unwrap();
         assert_eq!(stopped(&handle).cause, ExitCause::Exited(0), "{point}");
-        stopped(&family.backend.register(&simple("quick")).unwrap());
-        family.end();
+        stopped(&cluster.backend.register(&simple("quick")).unwrap());
+        cluster.end();
     }
 }

@@ -16,12 +16,12 @@ use process_test::{Signal, Test, fork_child, tests, wait_until};
 use std::process::ExitCode;
 use std::time::Duration;
 use support::fault::{
-    AT_ONCE, Waiter, a_new_postmaster_takes_over, arm, descriptors, family, family_with,
+    AT_ONCE, Waiter, a_new_postmaster_takes_over, arm, cluster, cluster_with, descriptors,
     in_postmaster, in_workers, lies_in_worker, nothing_leaked, unregistered, wait_for_state,
 };
 use support::{
-    Family, PATIENCE, alive, functions, kill, note_path, read_note, ready, shared, simple, started,
-    worker, write_note,
+    Cluster, PATIENCE, alive, functions, kill, note_path, read_note, ready, shared, simple,
+    started, worker, write_note,
 };
 
 fn main() -> ExitCode {
@@ -45,17 +45,17 @@ fn main() -> ExitCode {
     process_test::main(tests)
 }
 
-fn dies(family: &Family, point: &str) {
-    let postmaster = family.launched.pid();
+fn dies(cluster: &Cluster, point: &str) {
+    let postmaster = cluster.launched.pid();
     wait_until(&format!("{point} is reached"), PATIENCE, || !alive(postmaster));
     let killed = ExitCause::Signaled { signal: 9, core_dumped: false };
-    assert_eq!(family.launched.wait().unwrap(), killed, "{point}");
+    assert_eq!(cluster.launched.wait().unwrap(), killed, "{point}");
 }
 
 /// Workers that are there besides, in waits of several kinds. They end when their postmaster does.
-fn bystanders(family: &Family) {
+fn bystanders(cluster: &Cluster) {
     for function in ["socket", "default"] {
-        ready(&family.backend.register(&simple(function)).unwrap());
+        ready(&cluster.backend.register(&simple(function)).unwrap());
     }
 }
 
@@ -63,19 +63,19 @@ fn bystanders(family: &Family) {
 fn in_a_start() {
     for point in in_postmaster(&["intake:", "start:", "report:"]) {
         // The two bystanders come by here first.
-        let family =
-            family(&format!("{point}=kill@{}", if point.ends_with("notify") { 1 } else { 3 }));
-        family.backend.enable_notifications().unwrap();
-        bystanders(&family);
-        let waiters = [Waiter::attach(&family.folder, "a"), Waiter::attach(&family.folder, "b")];
-        kill(family.launched.pid(), Signal::SIGSTOP);
-        let description = worker("sleep").notify(family.backend.pid()).restart(AT_ONCE);
-        let handle = family.backend.register(&description.build().unwrap()).unwrap();
+        let cluster =
+            cluster(&format!("{point}=kill@{}", if point.ends_with("notify") { 1 } else { 3 }));
+        cluster.backend.enable_notifications().unwrap();
+        bystanders(&cluster);
+        let waiters = [Waiter::attach(&cluster.folder, "a"), Waiter::attach(&cluster.folder, "b")];
+        kill(cluster.launched.pid(), Signal::SIGSTOP);
+        let description = worker("sleep").notify(cluster.backend.pid()).restart(AT_ONCE);
+        let handle = cluster.backend.register(&description.build().unwrap()).unwrap();
         for waiter in &waiters {
             waiter.wait_for(&handle);
         }
-        kill(family.launched.pid(), Signal::SIGCONT);
-        dies(&family, point);
+        kill(cluster.launched.pid(), Signal::SIGCONT);
+        dies(&cluster, point);
         let published = point.starts_with("report:") && point != "report:before_word";
         let start = if published { "started" } else { "postmaster died" };
         for waiter in waiters {
@@ -102,13 +102,13 @@ fn in_an_end() {
 }
 
 fn end_at(point: &str, freed: bool) {
-    let family = family(&format!("{point}=kill"));
-    family.backend.enable_notifications().unwrap();
-    bystanders(&family);
-    let waiters = [Waiter::attach(&family.folder, "a"), Waiter::attach(&family.folder, "b")];
+    let cluster = cluster(&format!("{point}=kill"));
+    cluster.backend.enable_notifications().unwrap();
+    bystanders(&cluster);
+    let waiters = [Waiter::attach(&cluster.folder, "a"), Waiter::attach(&cluster.folder, "b")];
     let description = worker("default").restart(RestartPolicy::after_secs(60));
-    let description = description.notify(family.backend.pid()).build().unwrap();
-    let handle = family.backend.register(&description).unwrap();
+    let description = description.notify(cluster.backend.pid()).build().unwrap();
+    let handle = cluster.backend.register(&description).unwrap();
     let pid = ready(&handle);
     for waiter in &waiters {
         waiter.wait_for(&handle);
@@ -119,7 +119,7 @@ fn end_at(point: &str, freed: bool) {
     } else {
         kill(pid, Signal::SIGTERM);
     }
-    dies(&family, point);
+    dies(&cluster, point);
     let all = bgw_postmaster::fault::POINTS;
     let place = |name: &str| all.iter().position(|point| *point == name).unwrap();
     let published = place(point) >= place("free:after");
@@ -145,18 +145,18 @@ fn end_at(point: &str, freed: bool) {
 /// Would fail if a waiter of the life before, or of the next one, slept on.
 fn in_a_reset() {
     for point in in_postmaster(&["reset:"]) {
-        let family = family(&format!("{point}=kill"));
-        let bystander = family.backend.register(&shared("sleep", AT_ONCE)).unwrap();
-        let crashing = family.backend.register(&shared("sleep", AT_ONCE)).unwrap();
+        let cluster = cluster(&format!("{point}=kill"));
+        let bystander = cluster.backend.register(&shared("sleep", AT_ONCE)).unwrap();
+        let crashing = cluster.backend.register(&shared("sleep", AT_ONCE)).unwrap();
         ready(&bystander);
-        let waiter = Waiter::attach(&family.folder, "a");
+        let waiter = Waiter::attach(&cluster.folder, "a");
         waiter.wait_for(&bystander);
         waiter.waits_for_the_end();
         kill(ready(&crashing), Signal::SIGABRT);
-        dies(&family, point);
+        dies(&cluster, point);
         assert_eq!(waiter.answers(point), ("started".into(), "stopped".into()), "{point}");
-        for info in family.backend.workers() {
-            let status = family.backend.handle(info.handle).wait_for_startup().unwrap();
+        for info in cluster.backend.workers() {
+            let status = cluster.backend.handle(info.handle).wait_for_startup().unwrap();
             assert_ne!(status, WorkerStatus::NotYetStarted, "{point}");
         }
         a_new_postmaster_takes_over(point);
@@ -169,7 +169,7 @@ fn in_its_beginning() {
     for point in in_postmaster(&["begin:"]) {
         for kills_itself in [true, false] {
             arm(&format!("{point}={}", if kills_itself { "kill" } else { "stop" }));
-            let folder = std::env::temp_dir().join("family");
+            let folder = std::env::temp_dir().join("cluster");
             let mut postmaster =
                 functions(Postmaster::builder().runtime_dir(&folder)).build().unwrap();
             postmaster.register(simple("sleep")).unwrap();
@@ -201,10 +201,10 @@ fn in_its_beginning() {
 /// Would fail if a socket or a lock that is left behind kept the next postmaster away.
 fn at_the_end() {
     for point in in_postmaster(&["end:"]) {
-        let family = family(&format!("{point}=kill"));
-        bystanders(&family);
-        family.launched.shutdown(ShutdownMode::Fast).unwrap();
-        dies(&family, point);
+        let cluster = cluster(&format!("{point}=kill"));
+        bystanders(&cluster);
+        cluster.launched.shutdown(ShutdownMode::Fast).unwrap();
+        dies(&cluster, point);
         a_new_postmaster_takes_over(point);
     }
 }
@@ -225,21 +225,21 @@ fn between_word_and_news() {
         let mut scene = fork_child(|| {
             // SAFETY: the child has one thread.
             unsafe { std::env::set_var("SHMEM_SLOTS_FAULT", format!("{point}=kill")) };
-            let family = Family::new();
-            let waiter = Waiter::attach(&family.folder, "a");
-            kill(family.launched.pid(), Signal::SIGSTOP);
-            let handle = family.backend.register(&simple("sleep")).unwrap();
+            let cluster = Cluster::new();
+            let waiter = Waiter::attach(&cluster.folder, "a");
+            kill(cluster.launched.pid(), Signal::SIGSTOP);
+            let handle = cluster.backend.register(&simple("sleep")).unwrap();
             waiter.wait_for(&handle);
-            kill(family.launched.pid(), Signal::SIGCONT);
+            kill(cluster.launched.pid(), Signal::SIGCONT);
             if truth == "started" {
-                dies(&family, point);
+                dies(&cluster, point);
                 let answers = ("started".to_owned(), "postmaster died".to_owned());
                 assert_eq!(waiter.answers(point), answers, "{point}");
             } else {
                 ready(&handle);
                 waiter.waits_for_the_end();
                 handle.terminate().unwrap();
-                dies(&family, point);
+                dies(&cluster, point);
                 assert_eq!(waiter.answers(point), ("started".into(), truth.into()), "{point}");
             }
         });
@@ -258,9 +258,9 @@ fn orphans() {
     let faults: Vec<String> = (0..points.len())
         .map(|number| format!("{}({})=stop", points[number], name(number)))
         .collect();
-    let family = family_with(&faults.join(";"), |builder| builder.max_workers(64));
+    let cluster = cluster_with(&faults.join(";"), |builder| builder.max_workers(64));
     for function in ["sleep", "socket", "busy", "stubborn"] {
-        ready(&family.backend.register(&simple(function)).unwrap());
+        ready(&cluster.backend.register(&simple(function)).unwrap());
     }
     let mut stopped = Vec::new();
     for (number, point) in points.iter().enumerate() {
@@ -273,17 +273,17 @@ fn orphans() {
             "worker:before_unblock" | "worker:unblocked" => description.function("sleep"),
             _ => description.function("deaf"),
         };
-        let waiter = Waiter::attach(&family.folder, &name(number));
-        let handle = family.backend.register(&description.build().unwrap()).unwrap();
+        let waiter = Waiter::attach(&cluster.folder, &name(number));
+        let handle = cluster.backend.register(&description.build().unwrap()).unwrap();
         let pid = started(&handle);
         wait_for_state(pid, 'T', point);
         waiter.wait_for(&handle);
         waiter.waits_for_the_end();
         stopped.push((point, pid, waiter));
     }
-    kill(family.launched.pid(), Signal::SIGKILL);
-    dies(&family, "any time");
-    let taken = || Postmaster::builder().runtime_dir(&family.folder).build();
+    kill(cluster.launched.pid(), Signal::SIGKILL);
+    dies(&cluster, "any time");
+    let taken = || Postmaster::builder().runtime_dir(&cluster.folder).build();
     assert!(matches!(taken(), Err(BuildError::InUse { .. })), "its workers still hold the folder");
     for (_, pid, _) in &stopped {
         kill(*pid, Signal::SIGCONT);
@@ -311,12 +311,12 @@ fn every_point_of_the_postmaster_is_met_here() {
 /// Would fail if a registration that is terminated before anybody looked at it were started, kept its
 /// slot, or left its waiter asleep.
 fn r03_terminated_before_the_pick_up_it_never_runs_and_the_waiter_is_told() {
-    let family = family("");
-    let postmaster = family.launched.pid();
-    let waiter = Waiter::attach(&family.folder, "a");
+    let cluster = cluster("");
+    let postmaster = cluster.launched.pid();
+    let waiter = Waiter::attach(&cluster.folder, "a");
     let descriptors = descriptors(postmaster) - 2;
     kill(postmaster, Signal::SIGSTOP);
-    let handle = family.backend.register(&simple("describe")).unwrap();
+    let handle = cluster.backend.register(&simple("describe")).unwrap();
     handle.terminate().unwrap();
     waiter.wait_for(&handle);
     assert_eq!(handle.status(), WorkerStatus::NotYetStarted);
@@ -325,7 +325,7 @@ fn r03_terminated_before_the_pick_up_it_never_runs_and_the_waiter_is_told() {
     let report = unregistered(&handle, "the pick-up");
     assert_eq!(report.cause, ExitCause::NotStarted(NotStarted::Terminated));
     assert!(report.requested && report.pid.is_none());
-    nothing_leaked(&family, descriptors, "the pick-up");
+    nothing_leaked(&cluster, descriptors, "the pick-up");
     assert!(!support::note_path("describe").exists(), "it never ran");
-    family.end();
+    cluster.end();
 }

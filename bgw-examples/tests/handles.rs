@@ -13,7 +13,7 @@ use process_test::{Signal, fork_child, tests, wait_until};
 use std::process::ExitCode;
 use std::time::Duration;
 use support::{
-    Family, PATIENCE, alive, connect, kill, raw, read_note, ready, restarting, simple, started,
+    Cluster, PATIENCE, alive, connect, kill, raw, read_note, ready, restarting, simple, started,
     stopped, worker,
 };
 
@@ -41,73 +41,73 @@ fn main() -> ExitCode {
 
 /// Would fail if a status ran ahead of or behind its worker, or named another process.
 fn b05_b10_b11_b12_b16_a_handle_goes_from_not_yet_started_to_started_to_stopped() {
-    let family = Family::with(|builder| builder.initial_phase(StartTime::PostmasterStart));
-    let handle = family.backend.register(&simple("sleep")).unwrap();
-    family.backend.ping().unwrap();
+    let cluster = Cluster::with(|builder| builder.initial_phase(StartTime::PostmasterStart));
+    let handle = cluster.backend.register(&simple("sleep")).unwrap();
+    cluster.backend.ping().unwrap();
     assert_eq!(handle.status(), WorkerStatus::NotYetStarted);
-    family.backend.advance(StartTime::RecoveryFinished).unwrap();
+    cluster.backend.advance(StartTime::RecoveryFinished).unwrap();
     let pid = started(&handle);
     assert_eq!(handle.status(), WorkerStatus::Started(pid));
     assert!(alive(pid));
     handle.terminate().unwrap();
     assert_eq!(stopped(&handle).cause, ExitCause::Exited(0));
     assert!(matches!(handle.status(), WorkerStatus::Stopped(Some(_))));
-    family.end();
+    cluster.end();
 }
 
 /// Would fail without `setsid`, or if the title stayed that of the program.
 fn b58_a_worker_is_in_its_own_session_and_its_title_shows_its_name() {
-    let family = Family::new();
-    let (handle, _) = family.start(&simple("sleep"));
+    let cluster = Cluster::new();
+    let (handle, _) = cluster.start(&simple("sleep"));
     let pid = ready(&handle);
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
     let fields: Vec<&str> = stat.rsplit_once(')').unwrap().1.split_whitespace().collect();
-    assert_eq!(fields[1], family.launched.pid().to_string(), "parent");
+    assert_eq!(fields[1], cluster.launched.pid().to_string(), "parent");
     assert_eq!(fields[3], pid.to_string(), "session");
     let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap();
     assert!(String::from_utf8_lossy(&line).starts_with("bgworker: sleep"), "{line:?}");
-    family.end();
+    cluster.end();
 }
 
 /// Would fail if the generation were not compared in `look` or in `set_flags`.
 fn b15_b28_r17_a_stale_handle_neither_answers_for_nor_ends_the_next_worker() {
-    let family = Family::with(|builder| builder.max_workers(1));
-    let (old, _) = family.start(&simple("sleep"));
+    let cluster = Cluster::with(|builder| builder.max_workers(1));
+    let (old, _) = cluster.start(&simple("sleep"));
     old.terminate().unwrap();
     stopped(&old);
-    let (new, pid) = family.start(&simple("sleep"));
+    let (new, pid) = cluster.start(&simple("sleep"));
     assert_eq!(old.id().slot(), new.id().slot(), "one slot: it was used again");
     assert_eq!(old.status(), WorkerStatus::Stopped(None), "its report went with the slot");
     assert_eq!(old.wait_for_shutdown().unwrap(), WorkerStatus::Stopped(None));
     old.terminate().unwrap();
-    family.backend.ping().unwrap();
+    cluster.backend.ping().unwrap();
     assert_eq!(new.status(), WorkerStatus::Started(pid), "nothing happened to the next one");
-    assert!(!family.backend.workers()[0].terminating, "nor will it");
+    assert!(!cluster.backend.workers()[0].terminating, "nor will it");
     assert!(alive(pid));
-    family.end();
+    cluster.end();
 }
 
 /// Would fail if a full array made the caller wait, or a refusal cost a slot.
 fn b08_a_full_array_is_refused_with_both_numbers_and_takes_workers_again() {
-    let family = Family::with(|builder| builder.max_workers(3));
+    let cluster = Cluster::with(|builder| builder.max_workers(3));
     let handles: Vec<_> =
-        (0..3).map(|_| family.backend.register(&simple("sleep")).unwrap()).collect();
+        (0..3).map(|_| cluster.backend.register(&simple("sleep")).unwrap()).collect();
     for _ in 0..100 {
-        match family.backend.register(&simple("sleep")) {
+        match cluster.backend.register(&simple("sleep")) {
             Err(Error::NoFreeSlot { capacity: 3, in_use: 3 }) => {}
             other => panic!("{other:?}"),
         }
     }
     handles[1].terminate().unwrap();
     stopped(&handles[1]);
-    started(&family.backend.register(&simple("sleep")).unwrap());
-    family.end();
+    started(&cluster.backend.register(&simple("sleep")).unwrap());
+    cluster.end();
 }
 
 /// Would fail if the word kept the old pid, or restarts were not counted.
 fn b13_x03_a_failed_worker_stops_and_starts_again_with_another_pid() {
-    let family = Family::new();
-    let (handle, first) = family.start(&restarting("sleep", Duration::from_millis(100)));
+    let cluster = Cluster::new();
+    let (handle, first) = cluster.start(&restarting("sleep", Duration::from_millis(100)));
     kill(first, Signal::SIGKILL);
     let report = stopped(&handle);
     assert_eq!(report.cause, ExitCause::Signaled { signal: 9, core_dumped: false });
@@ -121,12 +121,12 @@ fn b13_x03_a_failed_worker_stops_and_starts_again_with_another_pid() {
     let report = stopped(&handle);
     assert_eq!(report.restarts, 1);
     assert!(report.unregistered && report.requested);
-    family.end();
+    cluster.end();
 }
 
 /// Would fail if the report were written after the word, or with another code.
 fn x01_the_exit_report_says_how_and_whether_it_was_the_last_end() {
-    let family = Family::new();
+    let cluster = Cluster::new();
     let cases = [
         ("quick", 0, ExitCause::Exited(0)),
         ("fail", 0, ExitCause::Exited(1)),
@@ -135,28 +135,28 @@ fn x01_the_exit_report_says_how_and_whether_it_was_the_last_end() {
     ];
     for (function, argument, cause) in cases {
         let description = worker(function).main_arg(argument).build().unwrap();
-        let handle = family.backend.register(&description).unwrap();
+        let handle = cluster.backend.register(&description).unwrap();
         let report = stopped(&handle);
         assert_eq!(report.cause, cause, "{function}");
         assert!(report.pid.is_some() && report.unregistered, "{function}: {report:?}");
         assert!(report.max_rss_kib > 0, "{function}: {report:?}");
     }
-    family.end();
+    cluster.end();
 }
 
 fn a_wait_with_a_timeout_ends_by_it() {
-    let family = Family::new();
-    let (handle, _) = family.start(&simple("sleep"));
+    let cluster = Cluster::new();
+    let (handle, _) = cluster.start(&simple("sleep"));
     let timeout = Duration::from_millis(20);
     assert!(matches!(handle.wait_for_shutdown_timeout(timeout), Err(WaitError::TimedOut)));
-    family.end();
+    cluster.end();
 }
 
 fn a_handle_travels_as_text_to_another_process() {
-    let family = Family::new();
-    let (handle, pid) = family.start(&simple("sleep"));
+    let cluster = Cluster::new();
+    let (handle, pid) = cluster.start(&simple("sleep"));
     let text = handle.to_string();
-    let folder = family.folder.clone();
+    let folder = cluster.folder.clone();
     let mut child = fork_child(move || {
         let id: WorkerHandle = text.parse().unwrap();
         let handle = connect(&folder).handle(id);
@@ -166,17 +166,17 @@ fn a_handle_travels_as_text_to_another_process() {
     });
     assert_eq!(child.wait().code(), Some(0));
     assert!(stopped(&handle).requested);
-    family.end();
+    cluster.end();
 }
 
 /// Would fail if a wake-up reached one waiter only, or one process only.
 fn x05_many_waiters_in_many_processes_are_all_told() {
-    let family = Family::new();
-    let (handle, _) = family.start(&simple("sleep"));
+    let cluster = Cluster::new();
+    let (handle, _) = cluster.start(&simple("sleep"));
     let id = handle.id();
     let mut children: Vec<_> = (0..5)
         .map(|number| {
-            let folder = family.folder.clone();
+            let folder = cluster.folder.clone();
             fork_child(move || {
                 let backend = connect(&folder);
                 let threads: Vec<_> = (0..3)
@@ -199,12 +199,12 @@ fn x05_many_waiters_in_many_processes_are_all_told() {
     for child in &mut children {
         assert_eq!(child.wait().code(), Some(0));
     }
-    family.end();
+    cluster.end();
 }
 
 /// Would fail if a bit of the argument or of the extra bytes were lost, or another function called.
 fn b48_b49_b50_what_was_registered_arrives_unchanged() {
-    let family = Family::new();
+    let cluster = Cluster::new();
     let extra: Vec<u8> = (0..128u32).map(|byte| (byte * 2 + 1) as u8).collect();
     let description = worker("describe")
         .worker_type("kind of describer")
@@ -212,27 +212,27 @@ fn b48_b49_b50_what_was_registered_arrives_unchanged() {
         .extra(&extra)
         .build()
         .unwrap();
-    let handle = family.backend.register(&description).unwrap();
+    let handle = cluster.backend.register(&description).unwrap();
     assert_eq!(stopped(&handle).cause, ExitCause::Exited(0));
     let expected =
         format!("describe|kind of describer|{}|{extra:?}|{handle}", 0xfedc_ba98_7654_3210u64);
     assert_eq!(read_note("describe"), expected);
-    family.end();
+    cluster.end();
 }
 
 /// Would fail if the doorbell or the region did not reach workers.
 fn b06_a_worker_registers_another_one_and_waits_for_it() {
-    let family = Family::new();
-    let handle = family.backend.register(&simple("nested")).unwrap();
+    let cluster = Cluster::new();
+    let handle = cluster.backend.register(&simple("nested")).unwrap();
     assert_eq!(stopped(&handle).cause, ExitCause::Exited(0));
     assert!(read_note("nested").contains("Exited(0)"), "{}", read_note("nested"));
-    family.end();
+    cluster.end();
 }
 
 /// Would fail if a request after the end were an error or hit the postmaster.
 fn b28_terminate_is_harmless_twice_and_after_the_end() {
-    let family = Family::new();
-    let (handle, _) = family.start(&simple("sleep"));
+    let cluster = Cluster::new();
+    let (handle, _) = cluster.start(&simple("sleep"));
     for _ in 0..3 {
         handle.terminate().unwrap();
     }
@@ -240,69 +240,69 @@ fn b28_terminate_is_harmless_twice_and_after_the_end() {
     for _ in 0..3 {
         handle.terminate().unwrap();
     }
-    family.backend.ping().unwrap();
-    family.end();
+    cluster.backend.ping().unwrap();
+    cluster.end();
 }
 
 /// Would fail if it started in its phase all the same, or the waiter were not told.
 fn b14_b17_b27_a_worker_that_is_terminated_before_it_starts_never_does() {
-    let family = Family::with(|builder| builder.initial_phase(StartTime::PostmasterStart));
-    let handle = family.backend.register(&simple("sleep")).unwrap();
+    let cluster = Cluster::with(|builder| builder.initial_phase(StartTime::PostmasterStart));
+    let handle = cluster.backend.register(&simple("sleep")).unwrap();
     // It is on the list by then, and waits for its phase.
-    family.backend.ping().unwrap();
+    cluster.backend.ping().unwrap();
     handle.terminate().unwrap();
     let report = stopped(&handle);
     assert_eq!(report.cause, ExitCause::NotStarted(NotStarted::Terminated));
     assert_eq!(report.pid, None);
     assert!(matches!(handle.wait_for_startup().unwrap(), WorkerStatus::Stopped(_)));
-    family.end();
+    cluster.end();
 }
 
 fn a_default_worker_ends_with_exit_code_1_at_sigterm() {
-    let family = Family::new();
+    let cluster = Cluster::new();
     let description = restarting("default", Duration::ZERO);
-    let handle = family.backend.register(&description).unwrap();
+    let handle = cluster.backend.register(&description).unwrap();
     ready(&handle);
     handle.terminate().unwrap();
     let report = stopped(&handle);
     assert_eq!(report.cause, ExitCause::Exited(1));
     assert!(report.unregistered, "terminated: not restarted, whatever its policy");
-    family.end();
+    cluster.end();
 }
 
 fn the_view_lists_every_worker_and_finds_types_by_pid() {
-    let family = Family::new();
+    let cluster = Cluster::new();
     let description = worker("sleep").worker_type("sleeper").build().unwrap();
-    let (handle, pid) = family.start(&description);
-    let workers = family.backend.workers();
+    let (handle, pid) = cluster.start(&description);
+    let workers = cluster.backend.workers();
     assert_eq!(workers.len(), 1);
     assert_eq!(workers[0].handle, handle.id());
     assert_eq!(workers[0].worker, description);
     assert_eq!(workers[0].status, WorkerStatus::Started(pid));
-    assert_eq!(family.backend.worker_type_by_pid(pid).as_deref(), Some("sleeper"));
-    assert_eq!(family.backend.worker_type_by_pid(Pid::this()), None);
-    family.end();
+    assert_eq!(cluster.backend.worker_type_by_pid(pid).as_deref(), Some("sleeper"));
+    assert_eq!(cluster.backend.worker_type_by_pid(Pid::this()), None);
+    cluster.end();
 }
 
 /// Would fail if only the first handle were watched, or another one named.
 fn x06_wait_any_names_the_one_that_ended() {
-    let family = Family::new();
-    let handles: Vec<_> = (0..10).map(|_| family.start(&simple("sleep")).0).collect();
+    let cluster = Cluster::new();
+    let handles: Vec<_> = (0..10).map(|_| cluster.start(&simple("sleep")).0).collect();
     handles[6].terminate().unwrap();
     let (which, status) = bgw_backend::wait_any(&handles, Some(PATIENCE)).unwrap();
     assert_eq!(which, 6);
     assert!(matches!(status, WorkerStatus::Stopped(Some(_))));
-    family.end();
+    cluster.end();
 }
 
 fn a_forked_child_must_connect_itself() {
-    let family = Family::new();
-    let backend = family.backend.clone();
+    let cluster = Cluster::new();
+    let backend = cluster.backend.clone();
     let mut child = fork_child(move || {
         let refused = backend.register(&simple("quick")).unwrap_err();
         assert!(matches!(refused, Error::ForkedChild { .. }), "{refused}");
     });
     assert_eq!(child.wait().code(), Some(0));
-    assert!(process_test::alive(raw(family.launched.pid())));
-    family.end();
+    assert!(process_test::alive(raw(cluster.launched.pid())));
+    cluster.end();
 }

@@ -12,7 +12,7 @@ use process_test::{Test, fork_child, tests};
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
-use support::{Family, PATIENCE, connect, raw, simple, started, stopped, worker};
+use support::{Cluster, PATIENCE, connect, raw, simple, started, stopped, worker};
 
 fn main() -> ExitCode {
     let mut tests = tests![
@@ -29,16 +29,16 @@ fn main() -> ExitCode {
 
 /// Would fail if one of the two signals were not sent, or sent before the fact.
 fn b21_b22_the_target_is_told_of_the_start_and_of_the_end() {
-    let family = Family::new();
-    family.backend.enable_notifications().unwrap();
-    let description = worker("sleep").notify(family.backend.pid()).build().unwrap();
-    let handle = family.backend.register(&description).unwrap();
-    assert!(family.backend.wait_for_notification(Some(PATIENCE)).unwrap());
+    let cluster = Cluster::new();
+    cluster.backend.enable_notifications().unwrap();
+    let description = worker("sleep").notify(cluster.backend.pid()).build().unwrap();
+    let handle = cluster.backend.register(&description).unwrap();
+    assert!(cluster.backend.wait_for_notification(Some(PATIENCE)).unwrap());
     assert!(matches!(handle.status(), WorkerStatus::Started(_)), "the fact comes first");
     handle.terminate().unwrap();
-    assert!(family.backend.wait_for_notification(Some(PATIENCE)).unwrap());
+    assert!(cluster.backend.wait_for_notification(Some(PATIENCE)).unwrap());
     assert!(matches!(handle.status(), WorkerStatus::Stopped(Some(_))), "the fact comes first");
-    family.end();
+    cluster.end();
 }
 
 static SIGNALS: AtomicU32 = AtomicU32::new(0);
@@ -55,22 +55,22 @@ fn count_signals() {
 
 /// Would fail if the registering process were told by default.
 fn b23_without_a_target_nobody_is_signalled() {
-    let family = Family::new();
+    let cluster = Cluster::new();
     count_signals();
     for _ in 0..20 {
-        let (handle, _) = family.start(&simple("sleep"));
+        let (handle, _) = cluster.start(&simple("sleep"));
         handle.terminate().unwrap();
         stopped(&handle);
     }
-    family.backend.ping().unwrap();
+    cluster.backend.ping().unwrap();
     assert_eq!(SIGNALS.load(Ordering::Relaxed), 0);
-    family.end();
+    cluster.end();
 }
 
 /// Would fail if the worker ended with its handle, or the signal to nobody ended the postmaster.
 fn b09_b25_a_target_that_has_gone_is_not_missed() {
-    let family = Family::new();
-    let folder = family.folder.clone();
+    let cluster = Cluster::new();
+    let folder = cluster.folder.clone();
     let mut child = fork_child(move || {
         let backend = connect(&folder);
         backend.enable_notifications().unwrap();
@@ -78,30 +78,30 @@ fn b09_b25_a_target_that_has_gone_is_not_missed() {
         started(&backend.register(&description).unwrap());
     });
     assert_eq!(child.wait().code(), Some(0));
-    let workers = family.backend.workers();
+    let workers = cluster.backend.workers();
     assert_eq!(workers.len(), 1, "the worker goes on without who registered it");
-    let handle = family.backend.handle(workers[0].handle);
+    let handle = cluster.backend.handle(workers[0].handle);
     handle.terminate().unwrap();
     stopped(&handle);
-    assert!(process_test::alive(raw(family.launched.pid())));
-    family.end();
+    assert!(process_test::alive(raw(cluster.launched.pid())));
+    cluster.end();
 }
 
 /// One slot, registered anew from each wake-up, thousands of times: never refused.
 fn free_before_told() {
     const ROUNDS: u32 = 10_000;
-    let family = Family::with(|builder| builder.max_workers(1));
-    family.backend.enable_notifications().unwrap();
-    let description = worker("quick").notify(family.backend.pid()).build().unwrap();
+    let cluster = Cluster::with(|builder| builder.max_workers(1));
+    cluster.backend.enable_notifications().unwrap();
+    let description = worker("quick").notify(cluster.backend.pid()).build().unwrap();
     for round in 0..ROUNDS {
-        let handle = match family.backend.register(&description) {
+        let handle = match cluster.backend.register(&description) {
             Ok(handle) => handle,
             Err(error @ Error::NoFreeSlot { .. }) => panic!("round {round}: {error}"),
             Err(error) => panic!("{error}"),
         };
         while !matches!(handle.status(), WorkerStatus::Stopped(_)) {
-            assert!(family.backend.wait_for_notification(Some(PATIENCE)).unwrap());
+            assert!(cluster.backend.wait_for_notification(Some(PATIENCE)).unwrap());
         }
     }
-    family.end();
+    cluster.end();
 }

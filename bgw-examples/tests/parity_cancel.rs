@@ -13,7 +13,7 @@ use process_test::{Pid, Signal, tests, wait_until};
 use std::process::ExitCode;
 use std::time::Duration;
 use support::database::{
-    Database, Target, family, number, postgres, refusal, sql, sqlite, start, wait_for_endless,
+    Database, Target, cluster, number, postgres, refusal, sql, sqlite, start, wait_for_endless,
 };
 use support::{Log, PATIENCE, alive, kill, raw, read_note, started, stopped, write_note};
 
@@ -35,7 +35,7 @@ fn main() -> ExitCode {
 fn cancels(database: &Database) {
     sql(database, &["CREATE TABLE t (v integer)"]);
     let target = Target::of(database);
-    let family = family("cancel", move |worker| {
+    let cluster = cluster("cancel", move |worker| {
         worker.handle_terminate();
         worker.unblock_signals()?;
         target.connect(worker)?;
@@ -51,7 +51,7 @@ fn cancels(database: &Database) {
         }
         Ok(())
     });
-    let handle = start(&family, "cancel", RestartPolicy::Never);
+    let handle = start(&cluster, "cancel", RestartPolicy::Never);
     let pid = started(&handle);
     read_note("running");
     wait_for_endless(database);
@@ -61,7 +61,7 @@ fn cancels(database: &Database) {
     assert!(alive(pid));
     handle.terminate().unwrap();
     assert_eq!(stopped(&handle).cause, ExitCause::Exited(0));
-    family.end();
+    cluster.end();
 }
 
 fn b62_sigint_cancels_the_statement_alone_on_sqlite() {
@@ -77,7 +77,7 @@ fn b62_sigint_ends_a_wait_for_another_writer() {
     let database = sqlite();
     sql(&database, &["CREATE TABLE t (v integer)"]);
     let target = Target::of(&database);
-    let family = family("cancel", move |worker| {
+    let cluster = cluster("cancel", move |worker| {
         worker.unblock_signals()?;
         target.connect(worker)?;
         write_note("connected", "")?;
@@ -86,7 +86,7 @@ fn b62_sigint_ends_a_wait_for_another_writer() {
         let canceled = worker.transaction(|tx| tx.execute("INSERT INTO t VALUES (1)", &[]));
         Ok(write_note("canceled", &refusal(canceled.map(drop)))?)
     });
-    let pid = started(&start(&family, "cancel", RestartPolicy::Never));
+    let pid = started(&start(&cluster, "cancel", RestartPolicy::Never));
     read_note("connected");
     let mut writer = database.client().unwrap();
     writer.execute("BEGIN IMMEDIATE").unwrap();
@@ -97,7 +97,7 @@ fn b62_sigint_ends_a_wait_for_another_writer() {
     assert_eq!(read_note("canceled"), "canceled");
     writer.execute("ROLLBACK").unwrap();
     assert_eq!(number(&database, "SELECT count(*) FROM t"), 0);
-    family.end();
+    cluster.end();
 }
 
 /// The line of a process's status that begins with `name`.
@@ -112,7 +112,7 @@ fn status(pid: Pid, name: &str) -> String {
 fn b62_a_cancel_that_overtakes_its_statement_is_repeated() {
     let database = postgres();
     let target = Target::of(&database);
-    let family = family("cancel", move |worker| {
+    let cluster = cluster("cancel", move |worker| {
         worker.unblock_signals()?;
         target.connect(worker)?;
         let canceled = worker.transaction(|tx| {
@@ -125,7 +125,7 @@ fn b62_a_cancel_that_overtakes_its_statement_is_repeated() {
         });
         Ok(write_note("canceled", &refusal(canceled))?)
     });
-    let pid = started(&start(&family, "cancel", RestartPolicy::Never));
+    let pid = started(&start(&cluster, "cancel", RestartPolicy::Never));
     let server = Pid::from_raw(read_note("server").parse().unwrap());
     nix::sys::signal::kill(server, Signal::SIGSTOP).unwrap();
     wait_until("the server's process has stopped", PATIENCE, || {
@@ -141,7 +141,7 @@ fn b62_a_cancel_that_overtakes_its_statement_is_repeated() {
     });
     nix::sys::signal::kill(server, Signal::SIGCONT).unwrap();
     assert_eq!(read_note("canceled"), "canceled");
-    family.end();
+    cluster.end();
 }
 
 /// Short transactions, so that the cancels come before, in and after their statements. A cancel that
@@ -178,8 +178,8 @@ fn b62_many_cancels_hit_their_statement_or_none_and_leak_nothing() {
     sql(&database, &["CREATE TABLE t (v integer)"]);
     let log = Log::start();
     let target = Target::of(&database);
-    let family = family("hail", move |worker| hail(worker, &target));
-    let handle = start(&family, "hail", RestartPolicy::Never);
+    let cluster = cluster("hail", move |worker| hail(worker, &target));
+    let handle = start(&cluster, "hail", RestartPolicy::Never);
     let pid = started(&handle);
     read_note("begun");
     wait_until("the worker is done", PATIENCE, || {
@@ -195,14 +195,14 @@ fn b62_many_cancels_hit_their_statement_or_none_and_leak_nothing() {
     assert_eq!((leaked, threads), (0, 1), "descriptors left, threads");
     assert_eq!(number(&database, "SELECT count(*) FROM t"), done);
     assert!(done < 300, "no statement was cancelled");
-    family.end();
+    cluster.end();
 }
 
 /// Would fail if the worker waited for the end of its statement, or committed.
 fn terminates(database: &Database) {
     sql(database, &["CREATE TABLE t (v integer)"]);
     let target = Target::of(database);
-    let family = family("endless", move |worker| {
+    let cluster = cluster("endless", move |worker| {
         worker.unblock_signals()?;
         target.connect(worker)?;
         worker.transaction(|tx| {
@@ -211,14 +211,14 @@ fn terminates(database: &Database) {
             tx.query(target.endless, &[]).map(drop)
         })
     });
-    let handle = start(&family, "endless", RestartPolicy::After(Duration::ZERO));
+    let handle = start(&cluster, "endless", RestartPolicy::After(Duration::ZERO));
     read_note("running");
     wait_for_endless(database);
     handle.terminate().unwrap();
     let report = stopped(&handle);
     assert_eq!((report.cause, report.requested), (ExitCause::Exited(1), true));
     assert_eq!(number(database, "SELECT count(*) FROM t"), 0);
-    family.end();
+    cluster.end();
 }
 
 fn b54_b62_sigterm_cuts_a_statement_short_on_sqlite() {
@@ -233,7 +233,7 @@ fn b54_b62_sigterm_cuts_a_statement_short_on_postgres() {
 fn ends_with_the_postmaster(database: &Database) {
     sql(database, &["CREATE TABLE t (v integer)"]);
     let target = Target::of(database);
-    let family = family("endless", move |worker| {
+    let cluster = cluster("endless", move |worker| {
         worker.handle_terminate();
         worker.unblock_signals()?;
         target.connect(worker)?;
@@ -245,15 +245,15 @@ fn ends_with_the_postmaster(database: &Database) {
         write_note("ended", &refusal(ended))?;
         Ok(())
     });
-    let handle = start(&family, "endless", RestartPolicy::Never);
+    let handle = start(&cluster, "endless", RestartPolicy::Never);
     let pid = started(&handle);
     read_note("running");
     wait_for_endless(database);
-    kill(family.launched.pid(), Signal::SIGKILL);
+    kill(cluster.launched.pid(), Signal::SIGKILL);
     assert!(read_note("ended").starts_with("the postmaster has died"));
     wait_until("the worker has ended", PATIENCE, || !alive(pid));
     assert_eq!(number(database, "SELECT count(*) FROM t"), 0);
-    family.launched.wait().unwrap();
+    cluster.launched.wait().unwrap();
 }
 
 fn b70_b61_a_statement_ends_with_the_postmaster_on_sqlite() {

@@ -12,7 +12,7 @@ use std::process::ExitCode;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, SystemTime};
-use support::{Family, PATIENCE, kill, ready, restarting, stopped};
+use support::{Cluster, PATIENCE, kill, ready, restarting, stopped};
 
 /// By how many seconds the wall clock is wrong; in memory that forked processes share.
 static WRONG_BY: OnceLock<&'static AtomicI64> = OnceLock::new();
@@ -61,9 +61,9 @@ fn shared_clock() -> &'static AtomicI64 {
 fn r22_a_wall_clock_that_is_set_delays_no_restart() {
     let clock = shared_clock();
     let day = 86_400;
-    let family = Family::new();
-    let (soon, pid) = family.start(&restarting("sleep", Duration::from_millis(200)));
-    let (late, other) = family.start(&restarting("sleep", Duration::from_secs(3600)));
+    let cluster = Cluster::new();
+    let (soon, pid) = cluster.start(&restarting("sleep", Duration::from_millis(200)));
+    let (late, other) = cluster.start(&restarting("sleep", Duration::from_secs(3600)));
     ready(&soon);
     ready(&late);
     kill(pid, Signal::SIGKILL);
@@ -79,7 +79,7 @@ fn r22_a_wall_clock_that_is_set_delays_no_restart() {
         || matches!(soon.status(), WorkerStatus::Started(now) if now != pid),
     );
     clock.store(day, Ordering::Relaxed);
-    family.backend.ping().unwrap();
+    cluster.backend.ping().unwrap();
     assert!(matches!(late.status(), WorkerStatus::Stopped(_)), "its hour is not over");
-    family.end();
+    cluster.end();
 }

@@ -14,7 +14,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
 use std::time::Duration;
 use support::database::{
-    Database, Target, family, number, postgres, refusal, sql, sqlite, start, wait_for_endless,
+    Database, Target, cluster, number, postgres, refusal, sql, sqlite, start, wait_for_endless,
     wait_for_number,
 };
 use support::{Log, kill, note_path, read_note, simple, started, stopped, write_note};
@@ -43,16 +43,16 @@ fn row(worker: &mut Worker, query: &str) -> Result<String, WorkerError> {
 
 /// Would fail if the user or the database were another than the named one.
 fn connects(target: Target, query: &'static str, expected: &str) {
-    let family = family("connect", move |worker| {
+    let cluster = cluster("connect", move |worker| {
         worker.unblock_signals()?;
         target.connect(worker)?;
         let text = row(worker, query)?;
         Ok(write_note("connected", &text)?)
     });
-    let handle = start(&family, "connect", RestartPolicy::Never);
+    let handle = start(&cluster, "connect", RestartPolicy::Never);
     assert_eq!(stopped(&handle).cause, ExitCause::Exited(0));
     assert_eq!(read_note("connected"), expected);
-    family.end();
+    cluster.end();
 }
 
 fn b59_a_worker_connects_by_name_and_user_on_sqlite() {
@@ -77,7 +77,7 @@ fn b59_a_worker_connects_by_name_and_user_on_postgres() {
 /// Would fail if a worker could connect without the flag, or change its database.
 fn once_and_with_the_flag(database: &Database) {
     let target = Target::of(database);
-    let family = family("connect", move |worker| {
+    let cluster = cluster("connect", move |worker| {
         worker.unblock_signals()?;
         let mut said = vec![refusal(worker.transaction(|_| Ok(())))];
         for _ in 0..2 {
@@ -87,12 +87,12 @@ fn once_and_with_the_flag(database: &Database) {
         said.push(refusal(usable.map(drop)));
         Ok(write_note(&format!("said-{}", worker.name()), &said.join(", "))?)
     });
-    family.backend.register(&simple("connect")).unwrap();
+    cluster.backend.register(&simple("connect")).unwrap();
     assert_eq!(read_note("said-connect"), "not connected, no flag, no flag, not connected");
     std::fs::remove_file(note_path("said-connect")).unwrap();
-    start(&family, "connect", RestartPolicy::Never);
+    start(&cluster, "connect", RestartPolicy::Never);
     assert_eq!(read_note("said-connect"), "not connected, none, twice, none");
-    family.end();
+    cluster.end();
 }
 
 fn b59_b60_once_and_only_with_the_flag_on_sqlite() {
@@ -140,17 +140,17 @@ fn commit_and_roll_back(worker: &mut Worker) -> Result<(), WorkerError> {
 fn commits_and_rolls_back(database: &Database, sum: i64, hidden: &str) {
     sql(database, &["CREATE TABLE t (v integer)"]);
     let target = Target::of(database);
-    let family = family("transactions", move |worker| {
+    let cluster = cluster("transactions", move |worker| {
         worker.unblock_signals()?;
         target.connect(worker)?;
         commit_and_roll_back(worker)
     });
-    let handle = start(&family, "transactions", RestartPolicy::Never);
+    let handle = start(&cluster, "transactions", RestartPolicy::Never);
     assert_eq!(stopped(&handle).cause, ExitCause::Exited(0));
     assert_eq!(number(database, "SELECT sum(v) FROM t"), sum);
     let said = read_note("hidden");
     assert!(said.starts_with(hidden), "{said}");
-    family.end();
+    cluster.end();
 }
 
 /// SQLite undoes a failed statement alone.
@@ -200,7 +200,7 @@ fn both_are_there_once(database: &Database) {
 fn killed_in_mid_transaction(database: &Database) {
     sql(database, &TWO_TABLES);
     let target = Target::of(database);
-    let family = family("steps", move |worker| {
+    let cluster = cluster("steps", move |worker| {
         target.connect(worker)?;
         in_two_steps(worker, "SELECT 0", |_| {
             loop {
@@ -208,13 +208,13 @@ fn killed_in_mid_transaction(database: &Database) {
             }
         })
     });
-    let handle = start(&family, "steps", RestartPolicy::After(Duration::ZERO));
+    let handle = start(&cluster, "steps", RestartPolicy::After(Duration::ZERO));
     let pid = started(&handle);
     read_note("half");
     kill(pid, Signal::SIGKILL);
     read_note("whole");
     both_are_there_once(database);
-    family.end();
+    cluster.end();
 }
 
 fn b61_a_kill_in_mid_transaction_leaves_nothing_half_done_on_sqlite() {
@@ -234,18 +234,18 @@ fn loses_its_connection(
     sql(&database, &TWO_TABLES);
     let log = Log::start();
     let target = Target::of(&database);
-    let family = family("steps", move |worker| {
+    let cluster = cluster("steps", move |worker| {
         target.connect(worker)?;
         in_two_steps(worker, "SELECT pg_backend_pid()", &pause)
     });
-    let handle = start(&family, "steps", RestartPolicy::After(Duration::ZERO));
+    let handle = start(&cluster, "steps", RestartPolicy::After(Duration::ZERO));
     cut(&database, &read_note("half"));
     read_note("whole");
     assert_eq!(handle.exit_report().unwrap().cause, ExitCause::Exited(1));
     both_are_there_once(&database);
     log.wait_for("the connection to the database was lost in: ");
     log.wait_for("terminating connection due to administrator command");
-    family.end();
+    cluster.end();
 }
 
 fn terminate_backend(database: &Database, pid: &str) {

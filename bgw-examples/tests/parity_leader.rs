@@ -17,7 +17,7 @@ use process_test::{Signal, tests, wait_until};
 use std::process::ExitCode;
 use support::database::{Database, Target, database_worker, number, postgres, sql, sqlite};
 use support::{
-    Family, Log, PATIENCE, alive, kill, raw, read_note, started, stopped, worker, write_note,
+    Cluster, Log, PATIENCE, alive, kill, raw, read_note, started, stopped, worker, write_note,
 };
 
 fn main() -> ExitCode {
@@ -113,8 +113,8 @@ fn lead(worker: &mut Worker, target: &Target) -> Result<(), WorkerError> {
     worker.transaction(|tx| tx.execute("INSERT INTO answer SELECT sum(v) FROM sums", &[])).map(drop)
 }
 
-/// A family with the work in its database, and a leader that is at it.
-fn led(database: &Database, cap: u32, fate: u64) -> (Family, Handle) {
+/// A cluster with the work in its database, and a leader that is at it.
+fn led(database: &Database, cap: u32, fate: u64) -> (Cluster, Handle) {
     let all: Vec<String> = (0..PARTS)
         .flat_map(|part| (1..=ROWS).map(move |value| format!("({part}, {value})")))
         .collect();
@@ -127,7 +127,7 @@ fn led(database: &Database, cap: u32, fate: u64) -> (Family, Handle) {
     ];
     sql(database, &tables);
     let (leading, helping) = (Target::of(database), Target::of(database));
-    let family = Family::with(|builder| {
+    let cluster = Cluster::with(|builder| {
         builder
             .max_workers(2)
             .max_parallel_workers(cap)
@@ -136,19 +136,19 @@ fn led(database: &Database, cap: u32, fate: u64) -> (Family, Handle) {
     });
     let flags = database_worker("lead", RestartPolicy::Never).flags();
     let leader = worker("lead").flags(flags).main_arg(fate).build().unwrap();
-    let handle = family.backend.register(&leader).unwrap();
-    (family, handle)
+    let handle = cluster.backend.register(&leader).unwrap();
+    (cluster, handle)
 }
 
 /// Would fail if the leader gave up for want of helpers, waited for more, or left a part out.
 fn with_fewer(database: &Database) {
-    let (family, leader) = led(database, 2, ADDS_UP);
+    let (cluster, leader) = led(database, 2, ADDS_UP);
     assert_eq!(stopped(&leader).cause, ExitCause::Exited(0));
     assert_eq!(read_note("helpers"), "2");
     assert_eq!(number(database, "SELECT count(*) FROM sums"), PARTS.cast_signed());
     let whole = PARTS.cast_signed() * ROWS * (ROWS + 1) / 2;
     assert_eq!(number(database, "SELECT v FROM answer"), whole);
-    family.end();
+    cluster.end();
 }
 
 fn s08_a_leader_goes_on_with_fewer_helpers_on_sqlite() {
@@ -159,11 +159,11 @@ fn s08_a_leader_goes_on_with_fewer_helpers_on_postgres() {
     with_fewer(&postgres());
 }
 
-fn class_is_free(family: &Family, cap: u32) {
+fn class_is_free(cluster: &Cluster, cap: u32) {
     let handles: Vec<_> = (0..cap)
         .map(|_| {
             let sleeper = worker("sleep").flags(WorkerFlags::CLASS_PARALLEL).build().unwrap();
-            family.backend.register(&sleeper).unwrap()
+            cluster.backend.register(&sleeper).unwrap()
         })
         .collect();
     for handle in &handles {
@@ -174,14 +174,14 @@ fn class_is_free(family: &Family, cap: u32) {
 /// Would fail if the leader took the failed part for done, or its other helper worked on.
 fn hears_of_an_error(database: &Database) {
     let log = Log::start();
-    let (family, leader) = led(database, 2, FAILS);
+    let (cluster, leader) = led(database, 2, FAILS);
     assert_eq!(stopped(&leader).cause, ExitCause::Exited(1));
     assert_eq!(number(database, "SELECT count(*) FROM answer"), 0);
     log.wait_for("part 1 cannot be added up");
     log.wait_for("background worker \"lead\" ends: helper ");
-    wait_until("the helper that hung is gone", PATIENCE, || family.backend.workers().is_empty());
-    class_is_free(&family, 2);
-    family.end();
+    wait_until("the helper that hung is gone", PATIENCE, || cluster.backend.workers().is_empty());
+    class_is_free(&cluster, 2);
+    cluster.end();
 }
 
 fn s08_an_error_in_a_helper_reaches_the_leader_on_sqlite() {
@@ -194,28 +194,28 @@ fn s08_an_error_in_a_helper_reaches_the_leader_on_postgres() {
 
 /// Would fail if a helper lived on, came back, or kept its place in the class.
 fn dies(database: &Database) {
-    let (family, leader) = led(database, 2, HANGS);
+    let (cluster, leader) = led(database, 2, HANGS);
     let pid = started(&leader);
     // Both are registered, and one works.
     read_note("helpers");
     read_note("hanging");
-    let helpers: Vec<Pid> = family
+    let helpers: Vec<Pid> = cluster
         .backend
         .workers()
         .iter()
         .filter(|info| info.worker.is_parallel())
-        .map(|info| started(&family.backend.handle(info.handle)))
+        .map(|info| started(&cluster.backend.handle(info.handle)))
         .collect();
     assert_eq!(helpers.len(), 2);
     kill(pid, Signal::SIGKILL);
     for helper in helpers {
         wait_until("the helper has ended", PATIENCE, || !process_test::alive(raw(helper)));
     }
-    wait_until("nobody is left", PATIENCE, || family.backend.workers().is_empty());
+    wait_until("nobody is left", PATIENCE, || cluster.backend.workers().is_empty());
     assert!(!alive(pid));
-    class_is_free(&family, 2);
+    class_is_free(&cluster, 2);
     assert_eq!(number(database, "SELECT count(*) FROM answer"), 0);
-    family.end();
+    cluster.end();
 }
 
 fn s08_a_leaders_death_ends_its_helpers_on_sqlite() {

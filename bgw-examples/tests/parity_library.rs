@@ -12,7 +12,7 @@ use process_test::{tests, wait_until};
 use std::path::PathBuf;
 use std::process::{Command, ExitCode};
 use std::time::Duration;
-use support::{Family, Log, PATIENCE, ready, stopped};
+use support::{Cluster, Log, PATIENCE, ready, stopped};
 
 fn main() -> ExitCode {
     let tests = tests![
@@ -63,15 +63,15 @@ fn maps(pid: impl std::fmt::Display) -> String {
 }
 
 /// Would fail if the library's copy of the crate did not become the worker (its signals, its latch, its
-/// family), or if the postmaster itself loaded the library.
+/// cluster), or if the postmaster itself loaded the library.
 fn b51_a_rust_library_is_loaded_in_the_child_and_is_a_worker_in_full() {
-    let family = Family::new();
+    let cluster = Cluster::new();
     let library = rust_library();
     let ticking = of(&library, "count_ticks").main_arg(3_600_000).build().unwrap();
-    let (handle, pid) = family.start(&ticking);
+    let (handle, pid) = cluster.start(&ticking);
     ready(&handle);
     assert!(maps(pid).contains("liblibrary_worker.so"));
-    assert!(!maps(family.launched.pid()).contains("liblibrary_worker.so"), "in the child alone");
+    assert!(!maps(cluster.launched.pid()).contains("liblibrary_worker.so"), "in the child alone");
     assert!(handle.set_latch().unwrap());
     handle.terminate().unwrap();
     assert_eq!(stopped(&handle).cause, ExitCause::Exited(0));
@@ -85,58 +85,58 @@ fn b51_a_rust_library_is_loaded_in_the_child_and_is_a_worker_in_full() {
         path
     };
     let registering = of(&library, "register_another").extra(path).build().unwrap();
-    let handle = family.backend.register(&registering).unwrap();
+    let handle = cluster.backend.register(&registering).unwrap();
     assert_eq!(stopped(&handle).cause, ExitCause::Exited(0));
-    family.end();
+    cluster.end();
 }
 
 /// Would fail if a field of the context stood elsewhere, or SIGTERM did not reach `should_stop`.
 fn b51_a_c_library_is_told_everything_and_ends_in_order() {
     let log = Log::start();
-    let family = Family::new();
+    let cluster = Cluster::new();
     let mut extra = [0; 128];
     extra[127] = 77;
     let worker = of(&c_library(), "c_worker").worker_type("kind").main_arg(u64::MAX).extra(&extra);
-    let handle = family.backend.register(&worker.build().unwrap()).unwrap();
+    let handle = cluster.backend.register(&worker.build().unwrap()).unwrap();
     ready(&handle);
     log.wait_for("C worker c_worker/kind: 18446744073709551615, 77, ");
     handle.terminate().unwrap();
     assert_eq!(stopped(&handle).cause, ExitCause::Exited(0));
-    family.end();
+    cluster.end();
 }
 
 /// Would fail if the start hung, the reason were not said, or the policy not followed.
 fn b52_what_cannot_be_loaded_is_logged_and_exit_1_and_follows_its_policy() {
     let log = Log::start();
-    let family = Family::new();
+    let cluster = Cluster::new();
     let no_function = of(&rust_library(), "no_such_function");
     let no_library = of(std::path::Path::new("/no/such/library.so"), "main");
     for (worker, reason) in [(no_function, "no_such_function"), (no_library, "/no/such/library.so")]
     {
-        let handle = family.backend.register(&worker.clone().build().unwrap()).unwrap();
+        let handle = cluster.backend.register(&worker.clone().build().unwrap()).unwrap();
         let report = stopped(&handle);
         assert!(report.cause == ExitCause::Exited(1) && report.unregistered, "{report:?}");
         log.wait_for(reason);
         let again = worker.restart(RestartPolicy::After(Duration::from_millis(1))).build().unwrap();
-        let handle = family.backend.register(&again).unwrap();
+        let handle = cluster.backend.register(&again).unwrap();
         wait_until("it is tried again", PATIENCE, || {
             handle.exit_report().is_some_and(|report| report.restarts >= 2)
         });
         handle.terminate().unwrap();
     }
-    family.end();
+    cluster.end();
 }
 
 /// Would fail if the border swallowed the text, or a panic went through it.
 fn an_error_or_a_panic_in_a_library_is_logged_and_exit_1() {
     let log = Log::start();
-    let family = Family::new();
+    let cluster = Cluster::new();
     let cases = [("fails", "of a library fails on purpose"), ("panics", "of a library panics")];
     for (function, text) in cases {
         let worker = of(&rust_library(), function).build().unwrap();
-        let handle = family.backend.register(&worker).unwrap();
+        let handle = cluster.backend.register(&worker).unwrap();
         assert_eq!(stopped(&handle).cause, ExitCause::Exited(1), "{function}");
         log.wait_for(text);
     }
-    family.end();
+    cluster.end();
 }

@@ -10,7 +10,7 @@ mod support;
 use bgw_backend::{BackgroundWorker, Error, InvalidWorker, RestartPolicy, WorkerFlags};
 use process_test::{Signal, fork_child, tests, wait_until};
 use std::process::ExitCode;
-use support::{Family, PATIENCE, connect, kill, shared, simple, started, stopped, worker};
+use support::{Cluster, PATIENCE, connect, kill, shared, simple, started, stopped, worker};
 
 fn main() -> ExitCode {
     process_test::main(tests![
@@ -25,19 +25,19 @@ fn parallel(function: &str) -> BackgroundWorker {
     worker(function).flags(WorkerFlags::CLASS_PARALLEL).build().unwrap()
 }
 
-fn family(general: u32, parallel: u32) -> Family {
-    Family::with(|builder| builder.max_workers(general).max_parallel_workers(parallel))
+fn cluster(general: u32, parallel: u32) -> Cluster {
+    Cluster::with(|builder| builder.max_workers(general).max_parallel_workers(parallel))
 }
 
 /// Fills the class, and is refused with both numbers one later.
 #[track_caller]
-fn fills_exactly(family: &Family, cap: u32) -> Vec<bgw_backend::Handle> {
+fn fills_exactly(cluster: &Cluster, cap: u32) -> Vec<bgw_backend::Handle> {
     let handles: Vec<_> =
-        (0..cap).map(|_| family.backend.register(&parallel("sleep")).unwrap()).collect();
+        (0..cap).map(|_| cluster.backend.register(&parallel("sleep")).unwrap()).collect();
     for handle in &handles {
         started(handle);
     }
-    match family.backend.register(&parallel("sleep")) {
+    match cluster.backend.register(&parallel("sleep")) {
         Err(Error::NoParallelSlot { limit, in_use }) => assert_eq!((limit, in_use), (cap, cap)),
         other => panic!("{other:?}"),
     }
@@ -46,20 +46,20 @@ fn fills_exactly(family: &Family, cap: u32) -> Vec<bgw_backend::Handle> {
 
 /// Would fail if either class took a slot of the other, or a place were not given back.
 fn b66_the_parallel_class_has_a_cap_of_its_own_and_gets_its_places_back() {
-    let family = family(2, 3);
-    assert_eq!((family.backend.capacity(), family.backend.parallel_capacity()), (2, 3));
-    let handles = fills_exactly(&family, 3);
+    let cluster = cluster(2, 3);
+    assert_eq!((cluster.backend.capacity(), cluster.backend.parallel_capacity()), (2, 3));
+    let handles = fills_exactly(&cluster, 3);
     let others: Vec<_> =
-        (0..2).map(|_| family.backend.register(&simple("sleep")).unwrap()).collect();
+        (0..2).map(|_| cluster.backend.register(&simple("sleep")).unwrap()).collect();
     for handle in &others {
         started(handle);
     }
-    let refused = family.backend.register(&simple("sleep")).unwrap_err();
+    let refused = cluster.backend.register(&simple("sleep")).unwrap_err();
     assert!(matches!(refused, Error::NoFreeSlot { capacity: 2, in_use: 2 }), "{refused}");
     handles[1].terminate().unwrap();
     stopped(&handles[1]);
-    started(&family.backend.register(&parallel("sleep")).unwrap());
-    family.end();
+    started(&cluster.backend.register(&parallel("sleep")).unwrap());
+    cluster.end();
 }
 
 /// Would fail if the builder let a restart interval pass for the class.
@@ -73,27 +73,27 @@ fn b67_a_parallel_worker_must_never_restart() {
 
 /// Would fail if the places of parallel workers that a reset forgets were lost, or counted twice.
 fn r04_after_a_crash_reset_the_class_fills_exactly_to_its_cap() {
-    let family = family(4, 3);
-    fills_exactly(&family, 3);
-    let (_crashing, pid) = family.start(&shared("sleep", RestartPolicy::after_secs(60)));
+    let cluster = cluster(4, 3);
+    fills_exactly(&cluster, 3);
+    let (_crashing, pid) = cluster.start(&shared("sleep", RestartPolicy::after_secs(60)));
     kill(pid, Signal::SIGKILL);
     wait_until("only the restartable worker is left, and runs", PATIENCE, || {
-        let workers = family.backend.workers();
+        let workers = cluster.backend.workers();
         workers.len() == 1
             && workers[0].status.to_string().contains("started (pid")
             && !workers[0].status.to_string().contains(&pid.to_string())
     });
-    fills_exactly(&family, 3);
-    family.end();
+    fills_exactly(&cluster, 3);
+    cluster.end();
 }
 
 /// Would fail if the slot could be seen free before its place is, or the other way round.
 fn r05_four_processes_at_the_cap_never_exceed_it_and_lose_no_place() {
     const CAP: u32 = 3;
-    let family = family(4, CAP);
+    let cluster = cluster(4, CAP);
     let mut children: Vec<_> = (0..4)
         .map(|_| {
-            let folder = family.folder.clone();
+            let folder = cluster.folder.clone();
             fork_child(move || {
                 let backend = connect(&folder);
                 let mut done = 0;
@@ -116,6 +116,6 @@ fn r05_four_processes_at_the_cap_never_exceed_it_and_lose_no_place() {
     for child in &mut children {
         assert_eq!(child.wait().code(), Some(0));
     }
-    fills_exactly(&family, CAP);
-    family.end();
+    fills_exactly(&cluster, CAP);
+    cluster.end();
 }

@@ -12,7 +12,8 @@ use nix::sched::{CloneFlags, unshare};
 use process_test::{Signal, Stranger, fork_child, skip, tests, wait_until};
 use std::process::ExitCode;
 use support::{
-    Family, PATIENCE, connect, kill, read_note, ready, shared, started, stopped, worker, write_note,
+    Cluster, PATIENCE, connect, kill, read_note, ready, shared, started, stopped, worker,
+    write_note,
 };
 
 fn main() -> ExitCode {
@@ -55,8 +56,8 @@ fn stranger(pid: Pid) -> Stranger {
 /// Would fail if the target were signalled by its number: the stranger has it by then.
 fn r07_the_next_owner_of_a_gone_backends_pid_is_not_signalled() {
     in_a_namespace(|| {
-        let family = Family::new();
-        let folder = family.folder.clone();
+        let cluster = Cluster::new();
+        let folder = cluster.folder.clone();
         let mut backend = fork_child(move || {
             let backend = connect(&folder);
             backend.enable_notifications().unwrap();
@@ -72,13 +73,13 @@ fn r07_the_next_owner_of_a_gone_backends_pid_is_not_signalled() {
         let pid = Pid::new(backend.pid().as_raw().unsigned_abs()).unwrap();
         assert_eq!(backend.wait().code(), Some(0));
         let mut stranger = stranger(pid);
-        let handle = family.backend.handle(family.backend.workers()[0].handle);
+        let handle = cluster.backend.handle(cluster.backend.workers()[0].handle);
         handle.terminate().unwrap();
         stopped(&handle);
-        family.backend.ping().unwrap();
+        cluster.backend.ping().unwrap();
         assert!(stranger.answers(), "the stranger was signalled");
         drop(stranger);
-        family.end();
+        cluster.end();
     });
 }
 
@@ -105,27 +106,27 @@ fn registers(worker: &mut Worker) -> Result<(), WorkerError> {
 /// Would fail if the target of a worker that is started anew after a reset were kept as a number.
 fn r06_after_a_reset_the_next_owner_of_a_targets_pid_is_not_signalled() {
     in_a_namespace(|| {
-        let family = Family::with(|builder| builder.function("registers", entry(registers)));
-        let (target, pid) = family.start(&worker("registers").build().unwrap());
+        let cluster = Cluster::with(|builder| builder.function("registers", entry(registers)));
+        let (target, pid) = cluster.start(&worker("registers").build().unwrap());
         read_note("registered");
-        let (crashing, victim) = family.start(&shared("sleep", RestartPolicy::Never));
+        let (crashing, victim) = cluster.start(&shared("sleep", RestartPolicy::Never));
         ready(&crashing);
         kill(victim, Signal::SIGABRT);
         let kept = || {
             let kept =
-                family.backend.workers().into_iter().find(|info| info.worker.name() == "kept");
+                cluster.backend.workers().into_iter().find(|info| info.worker.name() == "kept");
             kept.filter(|info| matches!(info.status, WorkerStatus::Started(_)) && info.ready)
         };
         wait_until("the target is gone and the kept one runs again", PATIENCE, || {
             matches!(target.status(), WorkerStatus::Stopped(_)) && kept().is_some()
         });
         let mut stranger = stranger(pid);
-        let handle = family.backend.handle(kept().unwrap().handle);
+        let handle = cluster.backend.handle(kept().unwrap().handle);
         handle.terminate().unwrap();
         stopped(&handle);
-        family.backend.ping().unwrap();
+        cluster.backend.ping().unwrap();
         assert!(stranger.answers(), "the stranger was signalled");
         drop(stranger);
-        family.end();
+        cluster.end();
     });
 }

@@ -14,7 +14,7 @@ use bgw_postmaster::{Launched, Postmaster, RunError, StaticError};
 use process_test::tests;
 use std::cell::Cell;
 use std::process::ExitCode;
-use support::{Family, Log, read_note, simple, started, stopped, worker, write_note};
+use support::{Cluster, Log, read_note, simple, started, stopped, worker, write_note};
 use tracing::field::{Field, Visit};
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
 use tracing_subscriber::util::SubscriberInitExt;
@@ -39,30 +39,30 @@ fn b01_b40_b41_b42_static_workers_start_in_their_phase_and_not_before() {
     const PHASES: [StartTime; 3] =
         [StartTime::PostmasterStart, StartTime::ConsistentState, StartTime::RecoveryFinished];
     let workers = PHASES.map(|phase| at(&format!("{phase:?}"), phase));
-    let family = Family::with_static(
+    let cluster = Cluster::with_static(
         |builder| builder.initial_phase(StartTime::PostmasterStart),
         workers.to_vec(),
     );
     for (reached, phase) in PHASES.into_iter().enumerate() {
-        family.backend.advance(phase).unwrap();
-        assert_eq!(family.backend.phase(), phase);
-        let listed = family.backend.workers();
+        cluster.backend.advance(phase).unwrap();
+        assert_eq!(cluster.backend.phase(), phase);
+        let listed = cluster.backend.workers();
         for (place, info) in listed.iter().enumerate() {
             assert_eq!(info.worker, workers[place], "in the order of registration");
-            let handle = family.backend.handle(info.handle);
+            let handle = cluster.backend.handle(info.handle);
             if place <= reached {
                 started(&handle);
             } else {
-                family.backend.ping().unwrap();
+                cluster.backend.ping().unwrap();
                 assert_eq!(handle.status(), WorkerStatus::NotYetStarted, "held at {reached}");
             }
         }
         assert_eq!(listed.len(), 3);
     }
     // A phase is never taken back.
-    family.backend.advance(StartTime::PostmasterStart).unwrap();
-    started(&family.backend.register(&simple("sleep")).unwrap());
-    family.end();
+    cluster.backend.advance(StartTime::PostmasterStart).unwrap();
+    started(&cluster.backend.register(&simple("sleep")).unwrap());
+    cluster.end();
 }
 
 /// Whether a type can be copied: the method of the bound is found first where it holds.
@@ -141,30 +141,30 @@ impl<S: tracing::Subscriber> Layer<S> for Attaching {
 
 /// Would hang without the check: the postmaster would wait for its own answer.
 fn b07_the_postmaster_itself_cannot_attach_or_register() {
-    let folder = std::env::temp_dir().join("family");
+    let folder = std::env::temp_dir().join("cluster");
     tracing_subscriber::registry().with(Attaching(folder)).init();
-    let family = Family::new();
-    let (handle, _) = family.start(&simple("sleep"));
+    let cluster = Cluster::new();
+    let (handle, _) = cluster.start(&simple("sleep"));
     assert!(read_note("attached").starts_with("refused: this process is a postmaster"));
     assert!(matches!(handle.status(), WorkerStatus::Started(_)), "and it goes on");
-    family.end();
+    cluster.end();
 }
 
 /// Would fail if the view or the log showed nothing, or the name in place of a type that there is.
 fn b46_an_empty_type_becomes_the_name_and_is_shown() {
     let log = Log::start();
-    let family = Family::new();
+    let cluster = Cluster::new();
     let named = |kind: &str| {
         BackgroundWorker::builder("the name").function("fail").worker_type(kind).build().unwrap()
     };
     for (kind, shown) in [("", "the name"), ("the kind", "the kind")] {
-        let handle = family.backend.register(&named(kind)).unwrap();
-        let listed = family.backend.workers();
+        let handle = cluster.backend.register(&named(kind)).unwrap();
+        let listed = cluster.backend.workers();
         assert!(listed.iter().all(|info| info.worker.worker_type() == shown), "{listed:?}");
         stopped(&handle);
         log.wait_for(&format!("background worker \"{shown}\" (PID "));
     }
-    family.end();
+    cluster.end();
 }
 
 /// Would fail if a static parallel worker took a slot of the others.
@@ -174,15 +174,15 @@ fn static_workers_of_both_classes_get_slots_of_their_class() {
         .restart(RestartPolicy::Never)
         .build()
         .unwrap();
-    let family = Family::with_static(
+    let cluster = Cluster::with_static(
         |builder| builder.max_workers(1).max_parallel_workers(1),
         vec![parallel, simple("sleep")],
     );
-    let listed = family.backend.workers();
+    let listed = cluster.backend.workers();
     assert_eq!(listed.len(), 2, "{listed:?}");
     for info in listed {
-        started(&family.backend.handle(info.handle));
+        started(&cluster.backend.handle(info.handle));
         assert_eq!(info.worker.is_parallel(), info.handle.slot() == 1);
     }
-    family.end();
+    cluster.end();
 }

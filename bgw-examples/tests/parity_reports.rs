@@ -12,7 +12,7 @@ use process_test::{Signal, tests, wait_until};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 use support::{
-    Family, PATIENCE, kill, read_note, ready, restarting, simple, stopped, worker, write_note,
+    Cluster, PATIENCE, kill, read_note, ready, restarting, simple, stopped, worker, write_note,
 };
 
 fn main() -> ExitCode {
@@ -26,11 +26,11 @@ fn main() -> ExitCode {
 
 /// Would fail if a code were cut, or the report went before the slot's next tenant came.
 fn x01_every_exit_code_is_told_until_the_slot_is_used_again() {
-    let family = Family::with(|builder| builder.max_workers(1));
+    let cluster = Cluster::with(|builder| builder.max_workers(1));
     let mut last = None;
     for code in [0, 1, 2, 7, 77, 255] {
         let description = worker("exit").main_arg(code).build().unwrap();
-        let handle = family.backend.register(&description).unwrap();
+        let handle = cluster.backend.register(&description).unwrap();
         let report = stopped(&handle);
         assert_eq!(report.cause, ExitCause::Exited(code as u8));
         assert!(report.pid.is_some() && report.unregistered && !report.requested);
@@ -39,7 +39,7 @@ fn x01_every_exit_code_is_told_until_the_slot_is_used_again() {
             assert_eq!(before.exit_report(), None, "its slot was used again");
         }
     }
-    family.end();
+    cluster.end();
 }
 
 /// Aborts; whether it may leave a core, its argument says.
@@ -65,17 +65,17 @@ fn core_flag_of_a_child(limit: u64) -> bool {
 /// Would fail if the flag were left out of the report, or always the same: it is compared with what the
 /// kernel says of a process of our own. (Where the machine writes no cores at all, both are false.)
 fn x02_the_signal_and_the_core_flag_are_told() {
-    let family = Family::with(|builder| builder.function("aborts", entry(aborts)));
+    let cluster = Cluster::with(|builder| builder.function("aborts", entry(aborts)));
     let (_, most) = getrlimit(Resource::RLIMIT_CORE).unwrap();
     for limit in [0, most] {
         let description = worker("aborts").main_arg(limit).build().unwrap();
-        let report = stopped(&family.backend.register(&description).unwrap());
+        let report = stopped(&cluster.backend.register(&description).unwrap());
         let core_dumped = core_flag_of_a_child(limit);
         assert_eq!(report.cause, ExitCause::Signaled { signal: 6, core_dumped }, "{limit}");
     }
     for signal in [Signal::SIGKILL, Signal::SIGUSR1, Signal::SIGALRM] {
         let command = bgw_backend::BackgroundWorker::builder("c").command("sleep", ["1000"]);
-        let (handle, pid) = family.start(&command.build().unwrap());
+        let (handle, pid) = cluster.start(&command.build().unwrap());
         wait_until("it has become the command", PATIENCE, || {
             let name = std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap();
             name == "sleep\n"
@@ -84,13 +84,13 @@ fn x02_the_signal_and_the_core_flag_are_told() {
         let cause = ExitCause::Signaled { signal: signal as u8, core_dumped: false };
         assert_eq!(stopped(&handle).cause, cause);
     }
-    family.end();
+    cluster.end();
 }
 
 /// Would fail if a restart were not counted, or counted twice.
 fn x03_the_number_of_restarts_is_told() {
-    let family = Family::new();
-    let handle = family.backend.register(&restarting("sleep", Duration::ZERO)).unwrap();
+    let cluster = Cluster::new();
+    let handle = cluster.backend.register(&restarting("sleep", Duration::ZERO)).unwrap();
     for life in 0..4 {
         wait_until("it runs in its next life", PATIENCE, || handle.is_ready());
         let pid = ready(&handle);
@@ -104,7 +104,7 @@ fn x03_the_number_of_restarts_is_told() {
     }
     handle.terminate().unwrap();
     assert_eq!(stopped(&handle).restarts, 3);
-    family.end();
+    cluster.end();
 }
 
 fn burns(_: &mut Worker) -> Result<(), WorkerError> {
@@ -128,8 +128,8 @@ fn burns(_: &mut Worker) -> Result<(), WorkerError> {
 
 /// Would fail if less were told than the worker itself knew of just before its end.
 fn x04_memory_and_cpu_time_are_told() {
-    let family = Family::with(|builder| builder.function("burns", entry(burns)));
-    let report = stopped(&family.backend.register(&simple("burns")).unwrap());
+    let cluster = Cluster::with(|builder| builder.function("burns", entry(burns)));
+    let report = stopped(&cluster.backend.register(&simple("burns")).unwrap());
     let usage = read_note("usage");
     let known: Vec<u64> = usage.split(' ').take(3).map(|number| number.parse().unwrap()).collect();
     let told = report.user_time + report.system_time;
@@ -139,5 +139,5 @@ fn x04_memory_and_cpu_time_are_told() {
     assert!(told >= wanted, "{told:?} of {known:?}");
     assert!(report.max_rss_kib >= known[2] && known[2] > 64 << 10, "{report:?}, {known:?}");
     assert!(report.ran_for >= Duration::from_millis(30), "{report:?}");
-    family.end();
+    cluster.end();
 }

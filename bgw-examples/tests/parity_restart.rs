@@ -11,7 +11,7 @@ use process_test::{Signal, tests, wait_until};
 use std::process::ExitCode;
 use std::time::Duration;
 use support::{
-    Family, PATIENCE, kill, note_path, read_note, ready, restarting, simple, started, stopped,
+    Cluster, PATIENCE, kill, note_path, read_note, ready, restarting, simple, started, stopped,
     worker, write_note,
 };
 
@@ -29,26 +29,26 @@ fn main() -> ExitCode {
 
 /// Would fail if SIGTERM were not sent, or the policy beat the request.
 fn b26_b54_a_terminated_worker_gets_sigterm_and_never_comes_back() {
-    let family = Family::with(|builder| builder.max_workers(1));
-    let handle = family.backend.register(&restarting("default", Duration::ZERO)).unwrap();
+    let cluster = Cluster::with(|builder| builder.max_workers(1));
+    let handle = cluster.backend.register(&restarting("default", Duration::ZERO)).unwrap();
     ready(&handle);
     handle.terminate().unwrap();
     let report = stopped(&handle);
     assert_eq!(report.cause, ExitCause::Exited(1), "as SIGTERM makes it end");
     assert!(report.unregistered && report.requested);
-    family.backend.ping().unwrap();
+    cluster.backend.ping().unwrap();
     assert!(matches!(handle.status(), WorkerStatus::Stopped(_)));
-    started(&family.backend.register(&simple("sleep")).unwrap());
-    family.end();
+    started(&cluster.backend.register(&simple("sleep")).unwrap());
+    cluster.end();
 }
 
 /// Would fail if the slot stayed taken for the hour that the restart is away.
 fn b29_a_worker_that_waits_for_its_restart_is_unregistered_at_once_by_terminate() {
-    let family = Family::with(|builder| builder.max_workers(1));
+    let cluster = Cluster::with(|builder| builder.max_workers(1));
     let hour = Duration::from_secs(3600);
-    let handle = family.backend.register(&restarting("fail", hour)).unwrap();
+    let handle = cluster.backend.register(&restarting("fail", hour)).unwrap();
     assert!(!stopped(&handle).unregistered);
-    family.backend.register(&simple("quick")).unwrap_err();
+    cluster.backend.register(&simple("quick")).unwrap_err();
     handle.terminate().unwrap();
     wait_until("its slot is free", PATIENCE, || {
         handle.exit_report().is_some_and(|report| report.unregistered)
@@ -56,13 +56,13 @@ fn b29_a_worker_that_waits_for_its_restart_is_unregistered_at_once_by_terminate(
     let report = stopped(&handle);
     assert_eq!(report.cause, ExitCause::Exited(1), "how it ended is not forgotten");
     assert!(report.requested);
-    stopped(&family.backend.register(&simple("quick")).unwrap());
-    family.end();
+    stopped(&cluster.backend.register(&simple("quick")).unwrap());
+    cluster.end();
 }
 
 /// Would fail if exit 0 were treated as exit 1.
 fn b30_r10_exit_0_is_for_good_whatever_the_policy() {
-    let family = Family::with(|builder| builder.max_workers(1));
+    let cluster = Cluster::with(|builder| builder.max_workers(1));
     let policies = [
         RestartPolicy::Never,
         RestartPolicy::After(Duration::ZERO),
@@ -70,17 +70,17 @@ fn b30_r10_exit_0_is_for_good_whatever_the_policy() {
     ];
     for policy in policies {
         let description = worker("quick").restart(policy).build().unwrap();
-        let handle = family.backend.register(&description).unwrap();
+        let handle = cluster.backend.register(&description).unwrap();
         let report = stopped(&handle);
         assert_eq!((report.cause, report.restarts), (ExitCause::Exited(0), 0), "{policy:?}");
         assert!(report.unregistered, "{policy:?}");
         // The only slot is free: nothing is left that could come back.
-        let next = family.backend.register(&simple("sleep")).unwrap();
+        let next = cluster.backend.register(&simple("sleep")).unwrap();
         started(&next);
         next.terminate().unwrap();
         stopped(&next);
     }
-    family.end();
+    cluster.end();
 }
 
 fn now() -> u64 {
@@ -107,46 +107,46 @@ fn life(number: u32) -> (u64, u64) {
 /// Would fail if the interval were left out, or counted from the start.
 fn b31_exit_1_is_restarted_after_its_interval_and_not_before() {
     let interval = Duration::from_millis(300);
-    let family = Family::with(|builder| builder.function("note", entry(note_and_fail)));
-    let handle = family.backend.register(&restarting("note", interval)).unwrap();
+    let cluster = Cluster::with(|builder| builder.function("note", entry(note_and_fail)));
+    let handle = cluster.backend.register(&restarting("note", interval)).unwrap();
     for number in 1..3 {
         let between = life(number).0 - life(number - 1).1;
         assert!(u128::from(between) >= interval.as_nanos(), "{between} ns");
     }
     handle.terminate().unwrap();
-    wait_until("it is gone", PATIENCE, || family.backend.workers().is_empty());
-    family.end();
+    wait_until("it is gone", PATIENCE, || cluster.backend.workers().is_empty());
+    cluster.end();
 }
 
 /// Would hang if a worker without an interval waited for a timer that nobody sets.
 fn b32_an_interval_of_0_restarts_at_once() {
-    let family = Family::with(|builder| builder.function("note", entry(note_and_fail)));
-    let handle = family.backend.register(&restarting("note", Duration::ZERO)).unwrap();
+    let cluster = Cluster::with(|builder| builder.function("note", entry(note_and_fail)));
+    let handle = cluster.backend.register(&restarting("note", Duration::ZERO)).unwrap();
     life(2);
     handle.terminate().unwrap();
-    wait_until("it is gone", PATIENCE, || family.backend.workers().is_empty());
-    family.end();
+    wait_until("it is gone", PATIENCE, || cluster.backend.workers().is_empty());
+    cluster.end();
 }
 
 /// Would fail if the slot were kept for a restart that never comes.
 fn b33_b12_a_never_restart_worker_is_unregistered_by_exit_1() {
-    let family = Family::with(|builder| builder.max_workers(1));
-    let handle = family.backend.register(&simple("fail")).unwrap();
+    let cluster = Cluster::with(|builder| builder.max_workers(1));
+    let handle = cluster.backend.register(&simple("fail")).unwrap();
     let report = stopped(&handle);
     assert!(report.cause == ExitCause::Exited(1) && report.unregistered, "{report:?}");
     assert!(matches!(handle.status(), WorkerStatus::Stopped(Some(_))), "for good");
-    assert!(family.backend.workers().is_empty());
-    started(&family.backend.register(&simple("sleep")).unwrap());
-    family.end();
+    assert!(cluster.backend.workers().is_empty());
+    started(&cluster.backend.register(&simple("sleep")).unwrap());
+    cluster.end();
 }
 
 /// Would hang if a slot whose request to end was there first were dropped without a word, and fail if
 /// it kept its place.
 fn r03_a_worker_that_is_terminated_before_it_is_picked_up_is_told_and_freed() {
-    let family = Family::with(|builder| builder.max_workers(1));
-    let postmaster = family.launched.pid();
+    let cluster = Cluster::with(|builder| builder.max_workers(1));
+    let postmaster = cluster.launched.pid();
     kill(postmaster, Signal::SIGSTOP);
-    let handle = family.backend.register(&simple("sleep")).unwrap();
+    let handle = cluster.backend.register(&simple("sleep")).unwrap();
     handle.terminate().unwrap();
     let waiting = handle.clone();
     let waiter = std::thread::spawn(move || waiting.wait_for_startup().unwrap());
@@ -154,6 +154,6 @@ fn r03_a_worker_that_is_terminated_before_it_is_picked_up_is_told_and_freed() {
     assert!(matches!(waiter.join().unwrap(), WorkerStatus::Stopped(_)));
     assert_eq!(stopped(&handle).pid, None, "it was never started");
     assert!(!note_path("x").exists());
-    started(&family.backend.register(&simple("sleep")).unwrap());
-    family.end();
+    started(&cluster.backend.register(&simple("sleep")).unwrap());
+    cluster.end();
 }

@@ -16,7 +16,7 @@ use shmem_slots::queue::ReceiveError;
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Command, ExitCode, Stdio};
 use std::time::Duration;
-use support::{Family, PATIENCE, simple, stopped};
+use support::{Cluster, PATIENCE, simple, stopped};
 
 fn main() -> ExitCode {
     let test = |name, run| Test::new(name, run).watchdog(Duration::from_secs(120));
@@ -90,15 +90,15 @@ fn not_ready() {
     let ring = Ring::create(3, 64).unwrap();
     // Somebody else has what worker 2 needs.
     let taken = ring.queues()[1].receiver(1).unwrap();
-    let family = Family::with(|builder| builder.function(ring::FUNCTION, ring.function()));
-    let failed = ring.start(&family.backend).unwrap_err();
+    let cluster = Cluster::with(|builder| builder.function(ring::FUNCTION, ring.function()));
+    let failed = ring.start(&cluster.backend).unwrap_err();
     assert_eq!(failed.number, 2);
     let text = failed.to_string();
     assert_eq!(text, "worker 2 of 3 did not get ready: stopped: exited with exit code 1");
-    let left = family.backend.workers();
+    let left = cluster.backend.workers();
     assert!(left.is_empty(), "the others have ended: {left:?}");
     drop(taken);
-    family.end();
+    cluster.end();
 }
 
 /// A ring at work for ever; does something to it, and gives its exit code and its own last line.
@@ -176,10 +176,10 @@ fn signal_in_between() {
         assert!(worker.should_stop());
         Ok(())
     };
-    let family = Family::with(|builder| builder.function("wait", entry(wait)));
-    let handle = family.backend.register(&simple("wait")).unwrap();
+    let cluster = Cluster::with(|builder| builder.function("wait", entry(wait)));
+    let handle = cluster.backend.register(&simple("wait")).unwrap();
     assert_eq!(stopped(&handle).cause, ExitCause::Exited(0));
-    family.end();
+    cluster.end();
 }
 
 /// Would fail if a wait on a queue outlived the postmaster.

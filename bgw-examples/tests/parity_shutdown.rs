@@ -14,7 +14,7 @@ use process_test::{Signal, fork_child, tests, wait_until};
 use std::process::ExitCode;
 use std::time::Duration;
 use support::{
-    Family, PATIENCE, alive, connect, kill, read_note, ready, shared, simple, started, stopped,
+    Cluster, PATIENCE, alive, connect, kill, read_note, ready, shared, simple, started, stopped,
     worker, write_note,
 };
 
@@ -29,46 +29,46 @@ fn main() -> ExitCode {
     ])
 }
 
-fn ended(family: Family) {
-    assert_eq!(family.launched.wait().unwrap(), ExitCause::Exited(0));
+fn ended(cluster: Cluster) {
+    assert_eq!(cluster.launched.wait().unwrap(), ExitCause::Exited(0));
 }
 
 /// Would hang if the fast shutdown did not end the smart one, or took the immediate one's kill away.
 fn b74_a_stricter_shutdown_overrides_a_milder_one_and_not_the_reverse() {
-    let family = Family::new();
-    let (handle, _) = family.start(&simple("sleep"));
+    let cluster = Cluster::new();
+    let (handle, _) = cluster.start(&simple("sleep"));
     ready(&handle);
     // The attached test holds up a smart shutdown for ever.
-    family.backend.shutdown(ShutdownMode::Smart).unwrap();
-    family.backend.ping().unwrap();
+    cluster.backend.shutdown(ShutdownMode::Smart).unwrap();
+    cluster.backend.ping().unwrap();
     assert!(matches!(handle.status(), WorkerStatus::Started(_)));
-    family.backend.shutdown(ShutdownMode::Fast).unwrap();
+    cluster.backend.shutdown(ShutdownMode::Fast).unwrap();
     assert_eq!(stopped(&handle).cause, ExitCause::Exited(0));
-    ended(family);
-    std::fs::remove_dir_all(std::env::temp_dir().join("family")).unwrap();
+    ended(cluster);
+    std::fs::remove_dir_all(std::env::temp_dir().join("cluster")).unwrap();
     // A stopped worker ends by the immediate shutdown's kill alone, five seconds later.
-    let family = Family::new();
-    let (stuck, pid) = family.start(&simple("sleep"));
+    let cluster = Cluster::new();
+    let (stuck, pid) = cluster.start(&simple("sleep"));
     ready(&stuck);
     kill(pid, Signal::SIGSTOP);
     for mode in [ShutdownMode::Immediate, ShutdownMode::Fast, ShutdownMode::Smart] {
-        family.backend.shutdown(mode).unwrap();
+        cluster.backend.shutdown(mode).unwrap();
     }
     assert_eq!(stopped(&stuck).cause, ExitCause::Signaled { signal: 9, core_dumped: false });
-    ended(family);
+    ended(cluster);
 }
 
 /// Would hang if a registration were left lying in its slot, and fail if it were started.
 fn b75_a_worker_registered_during_a_shutdown_is_told_stopped() {
-    let family = Family::new();
-    let (stubborn, pid) = family.start(&simple("stubborn"));
+    let cluster = Cluster::new();
+    let (stubborn, pid) = cluster.start(&simple("stubborn"));
     ready(&stubborn);
-    family.backend.shutdown(ShutdownMode::Fast).unwrap();
-    let late = family.backend.register(&simple("sleep")).unwrap();
+    cluster.backend.shutdown(ShutdownMode::Fast).unwrap();
+    let late = cluster.backend.register(&simple("sleep")).unwrap();
     assert_eq!(stopped(&late).cause, ExitCause::NotStarted(NotStarted::ShuttingDown));
-    assert_eq!(family.backend.workers().len(), 1, "on no list");
+    assert_eq!(cluster.backend.workers().len(), 1, "on no list");
     kill(pid, Signal::SIGKILL);
-    ended(family);
+    ended(cluster);
 }
 
 /// Asks its postmaster for a shutdown, as its first act.
@@ -81,14 +81,14 @@ fn shuts_down(_: &mut Worker) -> Result<(), WorkerError> {
 /// shutdown. Would fail if all were started before the postmaster looked at its signals again.
 fn b77_r08_thousands_of_registrations_do_not_starve_a_shutdown() {
     const COUNT: u32 = 5000;
-    let family = Family::with(|builder| {
+    let cluster = Cluster::with(|builder| {
         builder.max_workers(COUNT).function("shuts_down", entry(shuts_down))
     });
-    kill(family.launched.pid(), Signal::SIGSTOP);
-    let first = family.backend.register(&simple("shuts_down")).unwrap();
+    kill(cluster.launched.pid(), Signal::SIGSTOP);
+    let first = cluster.backend.register(&simple("shuts_down")).unwrap();
     let handles: Vec<Handle> =
-        (1..COUNT).map(|_| family.backend.register(&simple("sleep")).unwrap()).collect();
-    kill(family.launched.pid(), Signal::SIGCONT);
+        (1..COUNT).map(|_| cluster.backend.register(&simple("sleep")).unwrap()).collect();
+    kill(cluster.launched.pid(), Signal::SIGCONT);
     let mut was_started = 0;
     for handle in &handles {
         match handle.wait_for_shutdown_timeout(PATIENCE).unwrap() {
@@ -99,19 +99,19 @@ fn b77_r08_thousands_of_registrations_do_not_starve_a_shutdown() {
     stopped(&first);
     // How many is the machine's to say; all of them would be one batch.
     assert!(was_started < COUNT / 2, "{was_started} were started before the shutdown was heard");
-    ended(family);
+    ended(cluster);
 }
 
 /// Would fail if the folder's lock were the postmaster's alone.
 fn b79_children_that_outlive_their_postmaster_keep_its_folder() {
-    let family = Family::new();
-    let (handle, pid) = family.start(&simple("sleep"));
+    let cluster = Cluster::new();
+    let (handle, pid) = cluster.start(&simple("sleep"));
     ready(&handle);
     // It cannot act on its postmaster's death.
     kill(pid, Signal::SIGSTOP);
-    kill(family.launched.pid(), Signal::SIGKILL);
-    family.launched.wait().unwrap();
-    let again = || bgw_postmaster::Postmaster::builder().runtime_dir(&family.folder).build();
+    kill(cluster.launched.pid(), Signal::SIGKILL);
+    cluster.launched.wait().unwrap();
+    let again = || bgw_postmaster::Postmaster::builder().runtime_dir(&cluster.folder).build();
     let refused = again().unwrap_err();
     assert!(matches!(refused, bgw_postmaster::BuildError::InUse { .. }), "{refused}");
     kill(pid, Signal::SIGKILL);
@@ -121,9 +121,9 @@ fn b79_children_that_outlive_their_postmaster_keep_its_folder() {
 
 /// Would fail if the end of an attached program reset the cluster, or kept a slot.
 fn s09_a_killed_backend_or_isolated_worker_takes_nobody_along() {
-    let family = Family::with(|builder| builder.max_workers(3));
-    let (bystander, pid) = family.start(&shared("sleep", RestartPolicy::after_secs(60)));
-    let folder = family.folder.clone();
+    let cluster = Cluster::with(|builder| builder.max_workers(3));
+    let (bystander, pid) = cluster.start(&shared("sleep", RestartPolicy::after_secs(60)));
+    let folder = cluster.folder.clone();
     let mut program = fork_child(move || {
         let backend = connect(&folder);
         started(&backend.register(&simple("sleep")).unwrap());
@@ -133,7 +133,7 @@ fn s09_a_killed_backend_or_isolated_worker_takes_nobody_along() {
     read_note("registered");
     assert_eq!(program.wait().signal(), Some(Signal::SIGABRT));
     let isolated = worker("sleep").restart(RestartPolicy::After(Duration::ZERO)).build().unwrap();
-    let (crashing, victim) = family.start(&isolated);
+    let (crashing, victim) = cluster.start(&isolated);
     kill(victim, Signal::SIGKILL);
     wait_until(
         "the isolated one runs again",
@@ -141,25 +141,25 @@ fn s09_a_killed_backend_or_isolated_worker_takes_nobody_along() {
         || matches!(crashing.status(), WorkerStatus::Started(now) if now != victim),
     );
     assert_eq!(bystander.status(), WorkerStatus::Started(pid));
-    assert_eq!(family.backend.workers().len(), 3, "the dead program's worker goes on");
-    family.end();
+    assert_eq!(cluster.backend.workers().len(), 3, "the dead program's worker goes on");
+    cluster.end();
 }
 
 /// Would hang if a mode did not reach one of the three, or left an unstarted one on its list.
 fn s10_every_mode_ends_idle_busy_and_unstarted_workers() {
     for mode in [ShutdownMode::Smart, ShutdownMode::Fast, ShutdownMode::Immediate] {
-        let family = Family::with(|builder| builder.initial_phase(StartTime::ConsistentState));
+        let cluster = Cluster::with(|builder| builder.initial_phase(StartTime::ConsistentState));
         let early = |function: &str| {
             worker(function).start_time(StartTime::ConsistentState).build().unwrap()
         };
-        let idle = family.backend.register(&early("sleep")).unwrap();
-        let busy = family.backend.register(&early("busy")).unwrap();
-        let unstarted = family.backend.register(&simple("sleep")).unwrap();
+        let idle = cluster.backend.register(&early("sleep")).unwrap();
+        let busy = cluster.backend.register(&early("busy")).unwrap();
+        let unstarted = cluster.backend.register(&simple("sleep")).unwrap();
         ready(&idle);
         ready(&busy);
         assert_eq!(unstarted.status(), WorkerStatus::NotYetStarted);
-        family.launched.shutdown(mode).unwrap();
-        let Family { launched, backend, .. } = family;
+        cluster.launched.shutdown(mode).unwrap();
+        let Cluster { launched, backend, .. } = cluster;
         if mode == ShutdownMode::Smart {
             // It waits for the attached program.
             drop((idle, busy, unstarted, backend));
@@ -171,6 +171,6 @@ fn s10_every_mode_ends_idle_busy_and_unstarted_workers() {
             assert_eq!(cause(&unstarted), ExitCause::NotStarted(NotStarted::ShuttingDown));
         }
         assert_eq!(launched.wait().unwrap(), ExitCause::Exited(0), "{mode}");
-        std::fs::remove_dir_all(std::env::temp_dir().join("family")).unwrap();
+        std::fs::remove_dir_all(std::env::temp_dir().join("cluster")).unwrap();
     }
 }

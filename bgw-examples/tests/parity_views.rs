@@ -11,7 +11,7 @@ use bgw_backend::{Worker, WorkerError, WorkerFlags, WorkerInfo, WorkerStatus, en
 use process_test::{tests, wait_until};
 use std::process::ExitCode;
 use std::time::SystemTime;
-use support::{Family, PATIENCE, ready, simple, stopped, worker};
+use support::{Cluster, PATIENCE, ready, simple, stopped, worker};
 
 fn main() -> ExitCode {
     process_test::main(tests![
@@ -22,21 +22,21 @@ fn main() -> ExitCode {
     ])
 }
 
-fn only(family: &Family) -> WorkerInfo {
-    let mut workers = family.backend.workers();
+fn only(cluster: &Cluster) -> WorkerInfo {
+    let mut workers = cluster.backend.workers();
     assert_eq!(workers.len(), 1, "{workers:?}");
     workers.remove(0)
 }
 
 /// Would fail if a fact of the slot's former tenant, or of the former start, were shown.
 fn b68_the_view_shows_pid_type_start_time_and_state() {
-    let family = Family::new();
+    let cluster = Cluster::new();
     for kind in ["first kind", "second kind"] {
         let before = SystemTime::now();
         let description = worker("sleep").worker_type(kind).build().unwrap();
-        let (handle, pid) = family.start(&description);
+        let (handle, pid) = cluster.start(&description);
         ready(&handle);
-        let info = only(&family);
+        let info = only(&cluster);
         assert_eq!(info.handle, handle.id());
         assert_eq!(info.worker.worker_type(), kind);
         assert_eq!(info.status, WorkerStatus::Started(pid));
@@ -46,20 +46,20 @@ fn b68_the_view_shows_pid_type_start_time_and_state() {
         handle.terminate().unwrap();
         stopped(&handle);
     }
-    family.end();
+    cluster.end();
 }
 
 /// Would fail if a worker that has ended were found, or another type were named.
 fn b69_a_type_is_found_by_pid_while_the_worker_runs() {
-    let family = Family::new();
-    let (_other, _) = family.start(&simple("sleep"));
+    let cluster = Cluster::new();
+    let (_other, _) = cluster.start(&simple("sleep"));
     let description = worker("sleep").worker_type("wanted").build().unwrap();
-    let (handle, pid) = family.start(&description);
-    assert_eq!(family.backend.worker_type_by_pid(pid).as_deref(), Some("wanted"));
+    let (handle, pid) = cluster.start(&description);
+    assert_eq!(cluster.backend.worker_type_by_pid(pid).as_deref(), Some("wanted"));
     handle.terminate().unwrap();
     stopped(&handle);
-    assert_eq!(family.backend.worker_type_by_pid(pid), None);
-    family.end();
+    assert_eq!(cluster.backend.worker_type_by_pid(pid), None);
+    cluster.end();
 }
 
 fn napper(worker: &mut Worker) -> Result<(), WorkerError> {
@@ -77,34 +77,34 @@ fn napper(worker: &mut Worker) -> Result<(), WorkerError> {
 
 /// Would fail if the name were not shown while the worker sleeps, or stayed when it is done.
 fn b82_s04_a_named_wait_is_visible_while_it_lasts() {
-    let family = Family::with(|builder| builder.function("nap", entry(napper)));
-    let (handle, _) = family.start(&simple("nap"));
+    let cluster = Cluster::with(|builder| builder.function("nap", entry(napper)));
+    let (handle, _) = cluster.start(&simple("nap"));
     wait_until("the wait is shown by its name", PATIENCE, || {
-        only(&family).wait_event.as_deref() == Some("NapperMain")
+        only(&cluster).wait_event.as_deref() == Some("NapperMain")
     });
     handle.set_latch().unwrap();
     ready(&handle);
-    assert_eq!(only(&family).wait_event, None);
-    family.end();
+    assert_eq!(only(&cluster).wait_event, None);
+    cluster.end();
 }
 
 /// Would fail if a worker without the flag, or with another tag, were ended, or one with both not.
 fn b81_s05_interruptible_workers_end_for_the_sake_of_their_resource() {
-    let family = Family::new();
+    let cluster = Cluster::new();
     let tagged = |tag: &str, flags| worker("sleep").tag(tag).flags(flags).build().unwrap();
-    let (ends, _) = family.start(&tagged("db1", WorkerFlags::INTERRUPTIBLE));
-    let (holds, _) = family.start(&tagged("db1", WorkerFlags::empty()));
-    let (other, _) = family.start(&tagged("db2", WorkerFlags::INTERRUPTIBLE));
-    let (untagged, _) = family.start(&simple("sleep"));
-    let release = family.backend.terminate_by_tag("db1").unwrap();
+    let (ends, _) = cluster.start(&tagged("db1", WorkerFlags::INTERRUPTIBLE));
+    let (holds, _) = cluster.start(&tagged("db1", WorkerFlags::empty()));
+    let (other, _) = cluster.start(&tagged("db2", WorkerFlags::INTERRUPTIBLE));
+    let (untagged, _) = cluster.start(&simple("sleep"));
+    let release = cluster.backend.terminate_by_tag("db1").unwrap();
     assert_eq!(release.asked, [ends]);
     assert_eq!(release.holding, std::slice::from_ref(&holds));
     wait_all(&release.asked, Some(PATIENCE)).unwrap();
-    family.backend.ping().unwrap();
+    cluster.backend.ping().unwrap();
     for handle in [&holds, &other, &untagged] {
         assert!(matches!(handle.status(), WorkerStatus::Started(_)), "{handle}");
     }
-    let none = family.backend.terminate_by_tag("").unwrap();
+    let none = cluster.backend.terminate_by_tag("").unwrap();
     assert!(none.asked.is_empty() && none.holding.is_empty(), "no tag is no resource");
-    family.end();
+    cluster.end();
 }

@@ -19,7 +19,7 @@ use std::os::unix::net::UnixStream;
 use std::process::ExitCode;
 use std::time::Duration;
 use support::{
-    Family, PATIENCE, alive, connect, kill, raw, read_note, ready, simple, started, stopped,
+    Cluster, PATIENCE, alive, connect, kill, raw, read_note, ready, simple, started, stopped,
     worker, write_note,
 };
 
@@ -42,25 +42,25 @@ fn main() -> ExitCode {
 
 /// Would hang if a wait for the start looked for `Started` alone.
 fn b17_waits_for_the_start_end_when_it_cannot_come() {
-    let family = Family::with(|builder| builder.initial_phase(StartTime::PostmasterStart));
-    let handle = family.backend.register(&simple("sleep")).unwrap();
+    let cluster = Cluster::with(|builder| builder.initial_phase(StartTime::PostmasterStart));
+    let handle = cluster.backend.register(&simple("sleep")).unwrap();
     let waiting = handle.clone();
     let waiter = std::thread::spawn(move || waiting.wait_for_startup().unwrap());
     handle.terminate().unwrap();
     assert!(matches!(waiter.join().unwrap(), WorkerStatus::Stopped(_)));
-    family.backend.advance(StartTime::RecoveryFinished).unwrap();
-    let quick = family.backend.register(&simple("quick")).unwrap();
+    cluster.backend.advance(StartTime::RecoveryFinished).unwrap();
+    let quick = cluster.backend.register(&simple("quick")).unwrap();
     stopped(&quick);
     assert!(matches!(quick.wait_for_startup().unwrap(), WorkerStatus::Stopped(_)), "it ended");
-    family.end();
+    cluster.end();
 }
 
 /// Would hang if one of the waits did not watch the postmaster.
 fn b18_b19_each_wait_ends_when_the_postmaster_dies() {
-    let family = Family::with(|builder| builder.initial_phase(StartTime::ConsistentState));
-    let unstarted = family.backend.register(&simple("sleep")).unwrap();
+    let cluster = Cluster::with(|builder| builder.initial_phase(StartTime::ConsistentState));
+    let unstarted = cluster.backend.register(&simple("sleep")).unwrap();
     let early = worker("sleep").start_time(StartTime::PostmasterStart).build().unwrap();
-    let (running, pid) = family.start(&early);
+    let (running, pid) = cluster.start(&early);
     type Wait = fn(&Handle) -> Result<WorkerStatus, WaitError>;
     let waits: [(&str, &Handle, Wait); 5] = [
         ("startup", &unstarted, Handle::wait_for_startup),
@@ -74,7 +74,7 @@ fn b18_b19_each_wait_ends_when_the_postmaster_dies() {
     let mut children: Vec<_> = waits
         .iter()
         .map(|&(name, handle, wait)| {
-            let (folder, id) = (family.folder.clone(), handle.id());
+            let (folder, id) = (cluster.folder.clone(), handle.id());
             let child = fork_child(move || {
                 let handle = connect(&folder).handle(id);
                 write_note(name, "").unwrap();
@@ -84,11 +84,11 @@ fn b18_b19_each_wait_ends_when_the_postmaster_dies() {
             child
         })
         .collect();
-    kill(family.launched.pid(), Signal::SIGKILL);
+    kill(cluster.launched.pid(), Signal::SIGKILL);
     for child in &mut children {
         assert_eq!(child.wait().code(), Some(0));
     }
-    family.launched.wait().unwrap();
+    cluster.launched.wait().unwrap();
     wait_until("the worker has ended", PATIENCE, || !alive(pid));
 }
 
@@ -106,21 +106,22 @@ fn waits_for_another(worker: &mut Worker) -> Result<(), WorkerError> {
 
 /// Would hang if the waiter's own signals were not in the wait.
 fn b20_a_waiting_worker_that_is_told_to_end_or_cancelled_waits_no_longer() {
-    let family =
-        Family::with(|builder| builder.max_workers(8).function("waiter", entry(waits_for_another)));
+    let cluster = Cluster::with(|builder| {
+        builder.max_workers(8).function("waiter", entry(waits_for_another))
+    });
     let flags =
         bgw_backend::WorkerFlags::SHMEM_ACCESS | bgw_backend::WorkerFlags::DATABASE_CONNECTION;
     for signal in [Signal::SIGTERM, Signal::SIGINT] {
         let description = worker("waiter").flags(flags).build().unwrap();
-        let handle = family.backend.register(&description).unwrap();
+        let handle = cluster.backend.register(&description).unwrap();
         let pid = ready(&handle);
         kill(pid, signal);
         assert_eq!(read_note("waited"), "Err(Interrupted)", "{signal}");
         std::fs::remove_file(support::note_path("waited")).unwrap();
         assert_eq!(stopped(&handle).cause, ExitCause::Exited(1), "{signal}");
     }
-    wait_until("the others have ended, too", PATIENCE, || family.backend.workers().is_empty());
-    family.end();
+    wait_until("the others have ended, too", PATIENCE, || cluster.backend.workers().is_empty());
+    cluster.end();
 }
 
 extern "C" fn on_alarm(_: libc::c_int) {
@@ -129,8 +130,8 @@ extern "C" fn on_alarm(_: libc::c_int) {
 
 /// Would hang if the wait were resumed after the handler.
 fn b20_a_program_ends_its_own_wait_from_a_signal_handler() {
-    let family = Family::new();
-    let (handle, _) = family.start(&simple("sleep"));
+    let cluster = Cluster::new();
+    let (handle, _) = cluster.start(&simple("sleep"));
     // SAFETY: the handler does what is safe in one.
     let before =
         unsafe { libc::signal(libc::SIGALRM, on_alarm as *const () as libc::sighandler_t) };
@@ -146,7 +147,7 @@ fn b20_a_program_ends_its_own_wait_from_a_signal_handler() {
     assert!(matches!(handle.wait_for_shutdown(), Err(WaitError::Interrupted)));
     assert!(take_interrupt());
     assert_eq!(alarm.wait().code(), Some(0));
-    family.end();
+    cluster.end();
 }
 
 extern "C" fn on_usr2(_: libc::c_int) {
@@ -179,8 +180,8 @@ fn counts_latch(worker: &mut Worker) -> Result<(), WorkerError> {
 
 /// Would hang if a set did not reach a sleeper in a futex or in `ppoll`, from outside or from a handler.
 fn b63_a_latch_is_set_from_another_process_and_from_a_handler() {
-    let family = Family::with(|builder| builder.function("counts", entry(counts_latch)));
-    let handle = family.backend.register(&simple("counts")).unwrap();
+    let cluster = Cluster::with(|builder| builder.function("counts", entry(counts_latch)));
+    let handle = cluster.backend.register(&simple("counts")).unwrap();
     let pid = ready(&handle);
     for number in 0..8 {
         match number / 2 % 2 {
@@ -189,7 +190,7 @@ fn b63_a_latch_is_set_from_another_process_and_from_a_handler() {
         }
         read_note(&format!("set-{number}"));
     }
-    family.end();
+    cluster.end();
 }
 
 /// One wait after the other, each for everything; says what it was.
@@ -218,23 +219,23 @@ fn waits_for_everything(worker: &mut Worker) -> Result<(), WorkerError> {
 /// Would fail if one of the four were not in the wait, or another one were told.
 fn b64_one_wait_for_latch_timeout_socket_and_postmaster_death() {
     let (mut ours, theirs) = UnixStream::pair().unwrap();
-    let family = Family::with(|builder| {
+    let cluster = Cluster::with(|builder| {
         builder
             .function("everything", entry(waits_for_everything))
             .descriptor("socket", OwnedFd::from(theirs))
     });
-    let handle = family.backend.register(&simple("everything")).unwrap();
+    let handle = cluster.backend.register(&simple("everything")).unwrap();
     let pid = ready(&handle);
     assert_eq!(read_note("woken-0"), "WaitEvents(TIMEOUT)");
     assert!(handle.set_latch().unwrap());
     assert_eq!(read_note("woken-1"), "WaitEvents(LATCH_SET)");
     ours.write_all(b"x").unwrap();
     assert_eq!(read_note("woken-2"), "WaitEvents(SOCKET_READABLE)");
-    kill(family.launched.pid(), Signal::SIGKILL);
+    kill(cluster.launched.pid(), Signal::SIGKILL);
     // The signal that tells a worker of it sets its latch besides.
     let last = read_note("woken-3");
     assert!(last.contains("POSTMASTER_DEATH") && !last.contains("TIMEOUT"), "{last}");
-    family.launched.wait().unwrap();
+    cluster.launched.wait().unwrap();
     wait_until("the worker has ended", PATIENCE, || !alive(pid));
 }
 
@@ -257,14 +258,14 @@ fn exits_in_its_wait(worker: &mut Worker) -> Result<(), WorkerError> {
 
 /// Would fail if the wait came back, as the one with `POSTMASTER_DEATH` does.
 fn b65_a_wait_that_is_to_end_the_process_does_not_return() {
-    let family = Family::with(|builder| builder.function("exits", entry(exits_in_its_wait)));
+    let cluster = Cluster::with(|builder| builder.function("exits", entry(exits_in_its_wait)));
     let mut pids = Vec::new();
     for way in 0..2 {
         let description = worker("exits").main_arg(way).build().unwrap();
-        pids.push(ready(&family.backend.register(&description).unwrap()));
+        pids.push(ready(&cluster.backend.register(&description).unwrap()));
     }
-    kill(family.launched.pid(), Signal::SIGKILL);
-    family.launched.wait().unwrap();
+    kill(cluster.launched.pid(), Signal::SIGKILL);
+    cluster.launched.wait().unwrap();
     for pid in pids {
         wait_until("the worker has ended", PATIENCE, || !alive(pid));
     }
@@ -287,14 +288,14 @@ fn allocates(worker: &mut Worker) -> Result<(), WorkerError> {
 
 /// Would hang or crash, now and then, if the handler of SIGTERM allocated, logged or took a lock.
 fn r12_a_worker_that_allocates_without_pause_is_terminated_in_order() {
-    let family = Family::with(|builder| builder.function("allocates", entry(allocates)));
+    let cluster = Cluster::with(|builder| builder.function("allocates", entry(allocates)));
     for round in 0..50 {
-        let handle = family.backend.register(&simple("allocates")).unwrap();
+        let handle = cluster.backend.register(&simple("allocates")).unwrap();
         ready(&handle);
         handle.terminate().unwrap();
         assert_eq!(stopped(&handle).cause, ExitCause::Exited(1), "round {round}");
     }
-    family.end();
+    cluster.end();
 }
 
 /// Its main thread blocks every signal; its helpers get them.
@@ -318,15 +319,15 @@ fn threaded(worker: &mut Worker) -> Result<(), WorkerError> {
 
 /// Would hang if a handler woke only the thread in which it ran.
 fn r20_a_signal_on_a_helper_thread_ends_the_wait_of_the_main_one() {
-    let family = Family::with(|builder| builder.function("threaded", entry(threaded)));
-    let (handle, pid) = family.start(&simple("threaded"));
+    let cluster = Cluster::with(|builder| builder.function("threaded", entry(threaded)));
+    let (handle, pid) = cluster.start(&simple("threaded"));
     ready(&handle);
     assert!(handle.set_latch().unwrap());
     handle.terminate().unwrap();
     assert_eq!(stopped(&handle).cause, ExitCause::Exited(0));
     assert!(!alive(pid));
     // The same for a program's notification.
-    family.backend.enable_notifications().unwrap();
+    cluster.backend.enable_notifications().unwrap();
     let helper = std::thread::spawn(|| {
         loop {
             std::thread::park();
@@ -335,22 +336,22 @@ fn r20_a_signal_on_a_helper_thread_ends_the_wait_of_the_main_one() {
     let mut usr1 = SigSet::empty();
     usr1.add(Signal::SIGUSR1);
     pthread_sigmask(SigmaskHow::SIG_BLOCK, Some(&usr1), None).unwrap();
-    let description = worker("sleep").notify(family.backend.pid()).build().unwrap();
-    let handle = family.backend.register(&description).unwrap();
-    assert!(family.backend.wait_for_notification(Some(PATIENCE)).unwrap());
+    let description = worker("sleep").notify(cluster.backend.pid()).build().unwrap();
+    let handle = cluster.backend.register(&description).unwrap();
+    assert!(cluster.backend.wait_for_notification(Some(PATIENCE)).unwrap());
     started(&handle);
     assert!(!helper.is_finished());
-    assert!(process_test::alive(raw(family.launched.pid())));
-    family.end();
+    assert!(process_test::alive(raw(cluster.launched.pid())));
+    cluster.end();
 }
 
 /// More workers than one system call can watch: would hang if the rest were not watched, and fail if
 /// another one were named, or the deadline missed.
 fn x06_x08_wait_any_over_many_workers_names_each_as_it_ends() {
     const COUNT: usize = 150;
-    let family = Family::with(|builder| builder.max_workers(COUNT as u32));
+    let cluster = Cluster::with(|builder| builder.max_workers(COUNT as u32));
     let handles: Vec<Handle> =
-        (0..COUNT).map(|_| family.backend.register(&simple("sleep")).unwrap()).collect();
+        (0..COUNT).map(|_| cluster.backend.register(&simple("sleep")).unwrap()).collect();
     for handle in &handles {
         ready(handle);
     }
@@ -366,21 +367,21 @@ fn x06_x08_wait_any_over_many_workers_names_each_as_it_ends() {
         assert!(matches!(status, WorkerStatus::Stopped(Some(_))), "{status:?}");
         left.remove(place);
     }
-    family.end();
+    cluster.end();
 }
 
 /// Would fail if one were left out, or the order lost.
 fn x07_wait_all_waits_for_each_of_many() {
     // Held until all are registered, so that none gets the slot, and the report, of another.
-    let family =
-        Family::with(|builder| builder.max_workers(64).initial_phase(StartTime::PostmasterStart));
+    let cluster =
+        Cluster::with(|builder| builder.max_workers(64).initial_phase(StartTime::PostmasterStart));
     let handles: Vec<Handle> = (0..40)
         .map(|number| {
             let code = worker("exit").main_arg(number % 2).build().unwrap();
-            family.backend.register(&code).unwrap()
+            cluster.backend.register(&code).unwrap()
         })
         .collect();
-    family.backend.advance(StartTime::RecoveryFinished).unwrap();
+    cluster.backend.advance(StartTime::RecoveryFinished).unwrap();
     let all = wait_all(&handles, Some(PATIENCE)).unwrap();
     assert_eq!(all.len(), handles.len());
     for (number, status) in all.iter().enumerate() {
@@ -388,28 +389,28 @@ fn x07_wait_all_waits_for_each_of_many() {
         assert_eq!(report.cause, ExitCause::Exited(number as u8 % 2));
     }
     assert!(wait_all(&[], None).unwrap().is_empty());
-    family.end();
+    cluster.end();
 }
 
 /// Would hang if a deadline were not passed on to the kernel.
 fn x08_every_wait_takes_a_deadline() {
-    let family = Family::with(|builder| builder.initial_phase(StartTime::ConsistentState));
+    let cluster = Cluster::with(|builder| builder.initial_phase(StartTime::ConsistentState));
     let soon = Duration::from_millis(10);
-    let unstarted = family.backend.register(&simple("sleep")).unwrap();
+    let unstarted = cluster.backend.register(&simple("sleep")).unwrap();
     let early = worker("sleep").start_time(StartTime::PostmasterStart).build().unwrap();
-    let (running, _) = family.start(&early);
+    let (running, _) = cluster.start(&early);
     let both = [unstarted.clone(), running.clone()];
-    family.backend.enable_notifications().unwrap();
+    cluster.backend.enable_notifications().unwrap();
     let timed_out = [
         unstarted.wait_for_startup_timeout(soon).map(drop),
         unstarted.wait_for_ready_timeout(soon).map(drop),
         running.wait_for_shutdown_timeout(soon).map(drop),
         wait_any(&both, Some(soon)).map(drop),
         wait_all(&both, Some(soon)).map(drop),
-        family.backend.wait_for_notification(Some(soon)).map(drop),
+        cluster.backend.wait_for_notification(Some(soon)).map(drop),
     ];
     for (place, result) in timed_out.into_iter().enumerate() {
         assert!(matches!(result, Err(WaitError::TimedOut)), "wait {place}: {result:?}");
     }
-    family.end();
+    cluster.end();
 }

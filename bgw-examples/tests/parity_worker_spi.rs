@@ -18,7 +18,7 @@ use std::time::Duration;
 use support::database::{
     Database, database_worker, number, postgres, sql, sqlite, wait_for_number,
 };
-use support::{Family, Log, PATIENCE, alive, kill, ready, started, stopped, worker};
+use support::{Cluster, Log, PATIENCE, alive, kill, ready, started, stopped, worker};
 
 fn main() -> ExitCode {
     process_test::main(tests![
@@ -44,10 +44,10 @@ fn write_settings(database: &Database, naptime_ms: u64) -> PathBuf {
     path
 }
 
-fn family(settings: &Path, workers: Vec<BackgroundWorker>) -> Family {
+fn cluster(settings: &Path, workers: Vec<BackgroundWorker>) -> Cluster {
     let settings = settings.to_path_buf();
     let main = entry(move |worker: &mut Worker| worker_spi::main(worker, &settings));
-    Family::with_static(|builder| builder.function(worker_spi::FUNCTION, main), workers)
+    Cluster::with_static(|builder| builder.function(worker_spi::FUNCTION, main), workers)
 }
 
 fn table(database: &Database, schema: u64) -> String {
@@ -84,11 +84,11 @@ fn wait_for_total(database: &Database, schema: u64, total: i64) {
 fn counts_up(database: &Database) {
     let settings = write_settings(database, HOUR);
     let log = Log::start();
-    let family = family(&settings, Vec::new());
+    let cluster = cluster(&settings, Vec::new());
     let handle =
-        family.backend.register(&worker_spi::worker(4, RestartPolicy::Never).unwrap()).unwrap();
+        cluster.backend.register(&worker_spi::worker(4, RestartPolicy::Never).unwrap()).unwrap();
     let pid = ready(&handle);
-    assert_eq!(family.backend.worker_type_by_pid(pid).as_deref(), Some("worker_spi"));
+    assert_eq!(cluster.backend.worker_type_by_pid(pid).as_deref(), Some("worker_spi"));
     assert_eq!(contents(database, 4), [0, 0, 0], "a new table is empty");
 
     // As PostgreSQL's own test has it: a total of 0 and a delta of 1.
@@ -110,8 +110,8 @@ fn counts_up(database: &Database) {
 
     handle.terminate().unwrap();
     assert_eq!(stopped(&handle).cause, ExitCause::Exited(0));
-    assert!(!alive(pid) && family.backend.workers().is_empty());
-    family.end();
+    assert!(!alive(pid) && cluster.backend.workers().is_empty());
+    cluster.end();
 }
 
 fn b83_s01_a_worker_is_launched_counts_up_and_is_gone_on_sqlite() {
@@ -127,18 +127,18 @@ fn b83_s01_a_worker_is_launched_counts_up_and_is_gone_on_postgres() {
 fn b83_two_inserters_and_two_folders_lose_no_delta() {
     let database = postgres();
     let settings = write_settings(&database, 1);
-    let family = family(&settings, Vec::new());
+    let cluster = cluster(&settings, Vec::new());
     let launch = || -> Handle {
         let description = worker_spi::worker(1, RestartPolicy::after_secs(0)).unwrap();
-        let handle = family.backend.register(&description).unwrap();
+        let handle = cluster.backend.register(&description).unwrap();
         ready(&handle);
         handle
     };
     // Two workers on one table wait for each other's rows, and neither adds what the other took.
     let workers = [launch(), launch()];
     let name = table(&database, 1);
-    let Database::Postgres(cluster) = &database else { return };
-    let mut clients = [cluster.client("postgres").unwrap(), cluster.client("postgres").unwrap()];
+    let Database::Postgres(server) = &database else { return };
+    let mut clients = [server.client("postgres").unwrap(), server.client("postgres").unwrap()];
     for _ in 0..300 {
         for client in &mut clients {
             client.execute(&format!("INSERT INTO {name} VALUES ('delta', 1)"), &[]).unwrap();
@@ -149,7 +149,7 @@ fn b83_two_inserters_and_two_folders_lose_no_delta() {
         assert!(matches!(handle.status(), WorkerStatus::Started(_)), "{handle}");
         assert_eq!(handle.exit_report(), None, "no round failed");
     }
-    family.end();
+    cluster.end();
 }
 
 /// Would fail if a static worker needed a launch, or new settings a restart.
@@ -157,19 +157,19 @@ fn takes_a_new_nap_time(database: &Database) {
     let settings = write_settings(database, HOUR);
     let schemas = [1, 2];
     let description = |schema| worker_spi::worker(schema, RestartPolicy::after_secs(5)).unwrap();
-    let family = family(&settings, schemas.map(description).to_vec());
-    let infos = family.backend.workers();
+    let cluster = cluster(&settings, schemas.map(description).to_vec());
+    let infos = cluster.backend.workers();
     assert_eq!(infos.len(), 2, "{infos:?}");
-    let handles: Vec<_> = infos.iter().map(|info| family.backend.handle(info.handle)).collect();
+    let handles: Vec<_> = infos.iter().map(|info| cluster.backend.handle(info.handle)).collect();
     let pids: Vec<_> = handles.iter().map(ready).collect();
     // Each has had its first round, and naps for an hour.
     for handle in &handles {
-        insert(database, handle_schema(&family, handle), "('delta', 1)");
+        insert(database, handle_schema(&cluster, handle), "('delta', 1)");
         handle.set_latch().unwrap();
-        wait_for_total(database, handle_schema(&family, handle), 1);
+        wait_for_total(database, handle_schema(&cluster, handle), 1);
     }
     write_settings(database, 5);
-    kill(family.launched.pid(), Signal::SIGHUP);
+    kill(cluster.launched.pid(), Signal::SIGHUP);
     for round in [10, 100] {
         for schema in schemas {
             insert(database, schema, &format!("('delta', {round})"));
@@ -182,15 +182,15 @@ fn takes_a_new_nap_time(database: &Database) {
     assert_eq!(now, pids, "nobody was restarted");
     // A settings file that is wrong is said to be so, and changes nothing.
     std::fs::write(&settings, "nonsense").unwrap();
-    kill(family.launched.pid(), Signal::SIGHUP);
+    kill(cluster.launched.pid(), Signal::SIGHUP);
     insert(database, 1, "('delta', 1000)");
     wait_for_total(database, 1, 1111);
     assert_eq!(handles.iter().map(started).collect::<Vec<_>>(), pids);
-    family.end();
+    cluster.end();
 }
 
-fn handle_schema(family: &Family, handle: &Handle) -> u64 {
-    let infos = family.backend.workers();
+fn handle_schema(cluster: &Cluster, handle: &Handle) -> u64 {
+    let infos = cluster.backend.workers();
     infos.iter().find(|info| info.handle == handle.id()).unwrap().worker.main_arg()
 }
 
@@ -224,15 +224,15 @@ fn s03_b59_a_launch_names_its_database_and_its_role() {
     let database = postgres();
     let create = ["CREATE ROLE bob LOGIN", "CREATE DATABASE marks OWNER bob"];
     sql(&database, &create);
-    let Database::Postgres(cluster) = &database else { return };
-    let family = Family::with(|builder| builder.function("sign", entry(sign)));
-    let handle = family.backend.register(&signer(&cluster.url("marks"), "bob")).unwrap();
+    let Database::Postgres(server) = &database else { return };
+    let cluster = Cluster::with(|builder| builder.function("sign", entry(sign)));
+    let handle = cluster.backend.register(&signer(&server.url("marks"), "bob")).unwrap();
     assert_eq!(stopped(&handle).cause, ExitCause::Exited(0));
     let who: String =
-        cluster.client("marks").unwrap().query_one("SELECT who FROM mark", &[]).unwrap().get(0);
+        server.client("marks").unwrap().query_one("SELECT who FROM mark", &[]).unwrap().get(0);
     assert_eq!(who, "bob");
     assert_eq!(number(&database, "SELECT count(*) FROM pg_class WHERE relname = 'mark'"), 0);
-    family.end();
+    cluster.end();
 }
 
 /// Would fail if a refusal were retried, hung, or were lost on the way to the log.
@@ -244,34 +244,30 @@ fn s03_b60_what_the_server_refuses_is_logged_and_exit_1() {
         "CREATE DATABASE closed ALLOW_CONNECTIONS false",
     ];
     sql(&database, &create);
-    let Database::Postgres(cluster) = &database else { return };
+    let Database::Postgres(server) = &database else { return };
     let log = Log::start();
-    let family = Family::with(|builder| builder.function("sign", entry(sign)));
-    let nowhere = format!("{}/no", cluster.url("marks"));
+    let cluster = Cluster::with(|builder| builder.function("sign", entry(sign)));
+    let nowhere = format!("{}/no", server.url("marks"));
     let cases = [
-        (cluster.url("postgres"), "sleeper", "role \"sleeper\" is not permitted to log in"),
-        (
-            cluster.url("closed"),
-            "bob",
-            "database \"closed\" is not currently accepting connections",
-        ),
-        (cluster.url("nowhere"), "bob", "database \"nowhere\" does not exist"),
-        (cluster.url("postgres"), "nobody", "role \"nobody\" does not exist"),
+        (server.url("postgres"), "sleeper", "role \"sleeper\" is not permitted to log in"),
+        (server.url("closed"), "bob", "database \"closed\" is not currently accepting connections"),
+        (server.url("nowhere"), "bob", "database \"nowhere\" does not exist"),
+        (server.url("postgres"), "nobody", "role \"nobody\" does not exist"),
         (nowhere, "bob", "No such file or directory"),
         ("postgres://".to_owned(), "bob", "no host is named"),
     ];
     for (url, user, said) in cases {
-        let handle = family.backend.register(&signer(&url, user)).unwrap();
+        let handle = cluster.backend.register(&signer(&url, user)).unwrap();
         assert_eq!(stopped(&handle).cause, ExitCause::Exited(1), "{url} {user}");
         log.wait_for(said);
     }
     assert_eq!(log.count("background worker \"sign\" ends: opening database "), 6);
-    wait_for_nobody(&family);
-    family.end();
+    wait_for_nobody(&cluster);
+    cluster.end();
 }
 
 /// Nobody is started again: never-restart workers are gone.
-fn wait_for_nobody(family: &Family) {
-    let gone = || family.backend.workers().is_empty();
+fn wait_for_nobody(cluster: &Cluster) {
+    let gone = || cluster.backend.workers().is_empty();
     process_test::wait_until("all are gone", PATIENCE.min(Duration::from_secs(10)), gone);
 }

@@ -11,7 +11,7 @@ use bgw_backend::{Error, WaitEvents, WorkerStatus};
 use process_test::{Signal, Test, alive, fork_child, tests, wait_until};
 use std::process::ExitCode;
 use support::{
-    Family, PATIENCE, connect, kill, raw, read_note, ready, simple, started, write_note,
+    Cluster, PATIENCE, connect, kill, raw, read_note, ready, simple, started, write_note,
 };
 
 fn main() -> ExitCode {
@@ -26,18 +26,18 @@ fn main() -> ExitCode {
     process_test::main(tests)
 }
 
-fn kill_postmaster(family: &Family) {
-    kill(family.launched.pid(), Signal::SIGKILL);
+fn kill_postmaster(cluster: &Cluster) {
+    kill(cluster.launched.pid(), Signal::SIGKILL);
 }
 
 /// Would hang if the death were not in the wait, or told one waiter only.
 fn b19_three_backends_that_wait_are_told_and_no_worker_lives_on() {
-    let family = Family::new();
-    let (handle, pid) = family.start(&simple("sleep"));
+    let cluster = Cluster::new();
+    let (handle, pid) = cluster.start(&simple("sleep"));
     let id = handle.id();
     let mut children: Vec<_> = (0..3)
         .map(|number| {
-            let folder = family.folder.clone();
+            let folder = cluster.folder.clone();
             fork_child(move || {
                 let handle = connect(&folder).handle(id);
                 write_note(&number.to_string(), "waiting").unwrap();
@@ -48,65 +48,65 @@ fn b19_three_backends_that_wait_are_told_and_no_worker_lives_on() {
     for number in 0..3 {
         read_note(&number.to_string());
     }
-    kill_postmaster(&family);
+    kill_postmaster(&cluster);
     for child in &mut children {
         assert_eq!(child.wait().code(), Some(0));
     }
     wait_until("the worker has ended", PATIENCE, || !alive(raw(pid)));
-    family.launched.wait().unwrap();
+    cluster.launched.wait().unwrap();
 }
 
 /// Would fail if one of these waits or loops did not see the death.
 fn b70_r13_every_kind_of_worker_ends_with_its_postmaster() {
-    let family = Family::new();
+    let cluster = Cluster::new();
     let mut pids = Vec::new();
     for function in ["sleep", "socket", "busy", "default", "stubborn"] {
-        let handle = family.backend.register(&simple(function)).unwrap();
+        let handle = cluster.backend.register(&simple(function)).unwrap();
         pids.push((function, ready(&handle)));
     }
-    kill_postmaster(&family);
+    kill_postmaster(&cluster);
     for (function, pid) in pids {
         wait_until(&format!("\"{function}\" has ended"), PATIENCE, || !alive(raw(pid)));
     }
-    family.launched.wait().unwrap();
+    cluster.launched.wait().unwrap();
 }
 
 fn deaf_worker() {
-    let family = Family::new();
-    let handle = family.backend.register(&simple("deaf")).unwrap();
+    let cluster = Cluster::new();
+    let handle = cluster.backend.register(&simple("deaf")).unwrap();
     let pid = ready(&handle);
-    kill_postmaster(&family);
+    kill_postmaster(&cluster);
     wait_until("its timer has killed it", PATIENCE, || !alive(raw(pid)));
-    family.launched.wait().unwrap();
+    cluster.launched.wait().unwrap();
 }
 
 fn a_wait_that_begins_after_the_death_ends_at_once() {
-    let family = Family::new();
-    let (handle, pid) = family.start(&simple("sleep"));
-    kill_postmaster(&family);
-    family.launched.wait().unwrap();
+    let cluster = Cluster::new();
+    let (handle, pid) = cluster.start(&simple("sleep"));
+    kill_postmaster(&cluster);
+    cluster.launched.wait().unwrap();
     assert_eq!(handle.wait_for_shutdown().unwrap(), WorkerStatus::PostmasterDied);
     assert_eq!(handle.wait_for_startup().unwrap(), WorkerStatus::Started(pid), "the word answers");
-    assert!(!family.backend.postmaster_is_alive());
+    assert!(!cluster.backend.postmaster_is_alive());
     wait_until("the worker has ended", PATIENCE, || !alive(raw(pid)));
 }
 
 fn registering_with_a_dead_postmaster_is_an_error() {
-    let family = Family::new();
-    kill_postmaster(&family);
-    family.launched.wait().unwrap();
-    let refused = family.backend.register(&simple("sleep")).unwrap_err();
+    let cluster = Cluster::new();
+    kill_postmaster(&cluster);
+    cluster.launched.wait().unwrap();
+    let refused = cluster.backend.register(&simple("sleep")).unwrap_err();
     assert!(matches!(refused, Error::PostmasterDied { .. }), "{refused}");
 }
 
 /// The kernel wakes one waiter of a liveness word. The one that it wakes may be killed before it
 /// passes that on: each session has a word of its own, so nobody depends on it.
 fn one_of_two_waiters_on_one_word_dies_with_the_postmaster() {
-    let family = Family::new();
-    let (handle, pid) = family.start(&simple("sleep"));
+    let cluster = Cluster::new();
+    let (handle, pid) = cluster.start(&simple("sleep"));
     let id = handle.id();
     let waiter = |name: &'static str| {
-        let folder = family.folder.clone();
+        let folder = cluster.folder.clone();
         fork_child(move || {
             let handle = connect(&folder).handle(id);
             write_note(name, "waiting").unwrap();
@@ -119,10 +119,10 @@ fn one_of_two_waiters_on_one_word_dies_with_the_postmaster() {
     read_note("second");
     // Stopped, the first one can be woken but passes nothing on.
     first.kill(Signal::SIGSTOP);
-    kill_postmaster(&family);
+    kill_postmaster(&cluster);
     assert_eq!(second.wait().code(), Some(0));
     drop(first);
     wait_until("the worker has ended", PATIENCE, || !alive(raw(pid)));
-    family.launched.wait().unwrap();
+    cluster.launched.wait().unwrap();
     let _ = (WaitEvents::all(), started);
 }

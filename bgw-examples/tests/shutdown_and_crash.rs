@@ -11,7 +11,7 @@ use process_test::{Signal, fork_child, tests, wait_until};
 use std::process::ExitCode;
 use std::time::Duration;
 use support::{
-    Family, PATIENCE, alive, connect, kill, read_note, ready, shared, simple, started, stopped,
+    Cluster, PATIENCE, alive, connect, kill, read_note, ready, shared, simple, started, stopped,
     worker, write_note,
 };
 
@@ -33,59 +33,59 @@ fn main() -> ExitCode {
 
 /// Would fail if a kind of worker did not hear SIGTERM, or the folder kept the socket.
 fn b72_fast_shutdown_ends_every_worker_and_exits_0() {
-    let family = Family::new();
+    let cluster = Cluster::new();
     let mut pids = Vec::new();
     for function in ["sleep", "default", "socket", "busy"] {
-        let handle = family.backend.register(&simple(function)).unwrap();
+        let handle = cluster.backend.register(&simple(function)).unwrap();
         pids.push(ready(&handle));
     }
-    family.launched.shutdown(ShutdownMode::Fast).unwrap();
-    assert_eq!(family.launched.wait().unwrap(), ExitCause::Exited(0));
+    cluster.launched.shutdown(ShutdownMode::Fast).unwrap();
+    assert_eq!(cluster.launched.wait().unwrap(), ExitCause::Exited(0));
     for pid in pids {
         assert!(!alive(pid));
     }
-    assert!(!family.folder.join("control.sock").exists());
+    assert!(!cluster.folder.join("control.sock").exists());
 }
 
 /// Would fail if the late worker were refused, or workers ended before the programs left.
 fn b71_r15_smart_shutdown_waits_for_attached_programs_which_may_start_workers() {
     // Not the launcher's end is to end it, but that of the last program.
-    let family = Family::with(|builder| builder.stop_with_launcher(false));
-    let (first, _) = family.start(&simple("sleep"));
-    let second_program = connect(&family.folder);
-    family.backend.shutdown(ShutdownMode::Smart).unwrap();
-    let late = family.backend.register(&simple("sleep")).unwrap();
+    let cluster = Cluster::with(|builder| builder.stop_with_launcher(false));
+    let (first, _) = cluster.start(&simple("sleep"));
+    let second_program = connect(&cluster.folder);
+    cluster.backend.shutdown(ShutdownMode::Smart).unwrap();
+    let late = cluster.backend.register(&simple("sleep")).unwrap();
     started(&late);
-    assert!(bgw_backend::Backend::connect(&family.folder).is_err(), "nobody new is let in");
+    assert!(bgw_backend::Backend::connect(&cluster.folder).is_err(), "nobody new is let in");
     assert!(matches!(first.status(), WorkerStatus::Started(_)));
     drop(second_program);
-    family.backend.ping().unwrap();
+    cluster.backend.ping().unwrap();
     assert!(matches!(first.status(), WorkerStatus::Started(_)), "one program is still there");
-    let Family { launched, backend, .. } = family;
+    let Cluster { launched, backend, .. } = cluster;
     drop((first, late, backend));
     assert_eq!(launched.wait().unwrap(), ExitCause::Exited(0));
 }
 
 /// Would fail without the kill after the grace time, or if SIGQUIT were blocked in workers.
 fn b73_r16_immediate_shutdown_kills_what_does_not_quit() {
-    let family = Family::new();
-    let (quits, _) = family.start(&simple("sleep"));
+    let cluster = Cluster::new();
+    let (quits, _) = cluster.start(&simple("sleep"));
     ready(&quits);
     // A stopped process does not act on SIGQUIT; SIGKILL ends it all the same.
-    let (stuck, pid) = family.start(&simple("sleep"));
+    let (stuck, pid) = cluster.start(&simple("sleep"));
     ready(&stuck);
     kill(pid, Signal::SIGSTOP);
-    family.launched.shutdown(ShutdownMode::Immediate).unwrap();
+    cluster.launched.shutdown(ShutdownMode::Immediate).unwrap();
     assert_eq!(stopped(&quits).cause, ExitCause::Exited(2));
     assert_eq!(stopped(&stuck).cause, ExitCause::Signaled { signal: 9, core_dumped: false });
-    assert_eq!(family.launched.wait().unwrap(), ExitCause::Exited(0));
+    assert_eq!(cluster.launched.wait().unwrap(), ExitCause::Exited(0));
 }
 
 /// Would hang if unstarted workers were forgotten at the shutdown.
 fn b76_r01_an_unstarted_worker_with_a_waiter_is_released_at_shutdown() {
-    let family = Family::with(|builder| builder.initial_phase(StartTime::PostmasterStart));
-    let handle = family.backend.register(&simple("sleep")).unwrap();
-    let (id, folder) = (handle.id(), family.folder.clone());
+    let cluster = Cluster::with(|builder| builder.initial_phase(StartTime::PostmasterStart));
+    let handle = cluster.backend.register(&simple("sleep")).unwrap();
+    let (id, folder) = (handle.id(), cluster.folder.clone());
     let mut waiter = fork_child(move || {
         let handle = connect(&folder).handle(id);
         write_note("waiting", "").unwrap();
@@ -97,17 +97,17 @@ fn b76_r01_an_unstarted_worker_with_a_waiter_is_released_at_shutdown() {
         }
     });
     read_note("waiting");
-    family.launched.shutdown(ShutdownMode::Fast).unwrap();
+    cluster.launched.shutdown(ShutdownMode::Fast).unwrap();
     assert_eq!(waiter.wait().code(), Some(0));
-    assert_eq!(family.launched.wait().unwrap(), ExitCause::Exited(0));
+    assert_eq!(cluster.launched.wait().unwrap(), ExitCause::Exited(0));
 }
 
 fn a_launched_postmaster_ends_with_its_launcher() {
     let mut launcher = fork_child(|| {
-        let family = Family::new();
-        let (handle, pid) = family.start(&simple("sleep"));
+        let cluster = Cluster::new();
+        let (handle, pid) = cluster.start(&simple("sleep"));
         ready(&handle);
-        write_note("pids", &format!("{} {pid}", family.launched.pid())).unwrap();
+        write_note("pids", &format!("{} {pid}", cluster.launched.pid())).unwrap();
         std::process::abort();
     });
     let pids = read_note("pids");
@@ -121,10 +121,10 @@ fn a_launched_postmaster_ends_with_its_launcher() {
 /// Would fail if a neighbour kept its process, a never-restart worker came back, or an old handle
 /// found a new tenant.
 fn b34_b35_b36_s09_a_crash_with_shared_state_resets_the_cluster() {
-    let family =
-        Family::with(|builder| builder.max_workers(8).initial_phase(StartTime::ConsistentState));
+    let cluster =
+        Cluster::with(|builder| builder.max_workers(8).initial_phase(StartTime::ConsistentState));
     // Registered, and waiting for a phase that is not reached before the crash.
-    let unstarted = family.backend.register(&simple("sleep")).unwrap();
+    let unstarted = cluster.backend.register(&simple("sleep")).unwrap();
     let shared = |function, restart| {
         let flags = bgw_backend::WorkerFlags::SHMEM_ACCESS;
         let early = worker(function).start_time(StartTime::ConsistentState);
@@ -132,92 +132,92 @@ fn b34_b35_b36_s09_a_crash_with_shared_state_resets_the_cluster() {
     };
     let simple =
         |function| worker(function).start_time(StartTime::ConsistentState).build().unwrap();
-    let (crashing, pid) = family.start(&shared("sleep", RestartPolicy::after_secs(60)));
-    let (neighbour, other) = family.start(&shared("sleep", RestartPolicy::after_secs(60)));
-    let (isolated, _) = family.start(&simple("sleep"));
+    let (crashing, pid) = cluster.start(&shared("sleep", RestartPolicy::after_secs(60)));
+    let (neighbour, other) = cluster.start(&shared("sleep", RestartPolicy::after_secs(60)));
+    let (isolated, _) = cluster.start(&simple("sleep"));
     for handle in [&crashing, &neighbour, &isolated] {
         ready(handle);
     }
     kill(pid, Signal::SIGABRT);
     wait_until("both restartable workers run again, at once", PATIENCE, || {
         let running = |info: &bgw_backend::WorkerInfo| matches!(info.status, WorkerStatus::Started(now) if now != pid && now != other);
-        family.backend.workers().iter().filter(|info| running(info)).count() == 2
+        cluster.backend.workers().iter().filter(|info| running(info)).count() == 2
     });
-    assert_eq!(family.backend.workers().len(), 2, "never-restart ones are gone");
+    assert_eq!(cluster.backend.workers().len(), 2, "never-restart ones are gone");
     for handle in [&crashing, &neighbour, &isolated, &unstarted] {
         assert!(matches!(handle.status(), WorkerStatus::Stopped(_)), "{handle} is of the old life");
         assert!(matches!(handle.wait_for_shutdown().unwrap(), WorkerStatus::Stopped(_)));
     }
     crashing.terminate().unwrap();
-    family.backend.ping().unwrap();
-    assert_eq!(family.backend.workers().len(), 2, "an old handle ends nobody");
-    family.start(&simple("sleep"));
-    family.end();
+    cluster.backend.ping().unwrap();
+    assert_eq!(cluster.backend.workers().len(), 2, "an old handle ends nobody");
+    cluster.start(&simple("sleep"));
+    cluster.end();
 }
 
 fn a_crash_of_an_isolated_worker_touches_nobody() {
-    let family = Family::new();
-    let (bystander, pid) = family.start(&shared("sleep", RestartPolicy::after_secs(60)));
-    let (crashing, victim) = family.start(&simple("sleep"));
+    let cluster = Cluster::new();
+    let (bystander, pid) = cluster.start(&shared("sleep", RestartPolicy::after_secs(60)));
+    let (crashing, victim) = cluster.start(&simple("sleep"));
     kill(victim, Signal::SIGABRT);
     assert!(matches!(stopped(&crashing).cause, ExitCause::Signaled { signal: 6, .. }));
     // In a reset it would be told so, and not started.
-    started(&family.backend.register(&simple("sleep")).unwrap());
+    started(&cluster.backend.register(&simple("sleep")).unwrap());
     assert_eq!(bystander.status(), WorkerStatus::Started(pid));
-    family.end();
+    cluster.end();
 }
 
 /// Exit code 0, but it left in the middle of its work: its clean-up mark says so.
 fn a_worker_that_leaves_by_exit_has_crashed() {
-    let family = Family::new();
-    let (bystander, first) = family.start(&shared("sleep", RestartPolicy::after_secs(60)));
+    let cluster = Cluster::new();
+    let (bystander, first) = cluster.start(&shared("sleep", RestartPolicy::after_secs(60)));
     ready(&bystander);
-    family.backend.register(&shared("exit", RestartPolicy::Never)).unwrap();
+    cluster.backend.register(&shared("exit", RestartPolicy::Never)).unwrap();
     wait_until("the bystander was restarted by the reset", PATIENCE, || {
         // Not the one that leaves, which runs for a moment, too.
         let again = |info: &bgw_backend::WorkerInfo| matches!(info.status, WorkerStatus::Started(pid) if pid != first);
-        family.backend.workers().iter().any(|info| info.worker.name() == "sleep" && again(info))
+        cluster.backend.workers().iter().any(|info| info.worker.name() == "sleep" && again(info))
     });
-    family.end();
+    cluster.end();
 }
 
 /// Would fail if the kill after the grace time reset the cluster, or were not recorded as asked
 /// for.
 fn r18_x09_an_end_that_was_asked_for_is_no_crash() {
     let grace = Duration::from_millis(200);
-    let family = Family::with(|builder| builder.max_workers(8).terminate_grace(grace));
-    let (bystander, pid) = family.start(&shared("sleep", RestartPolicy::after_secs(60)));
-    let (stubborn, _) = family.start(&shared("stubborn", RestartPolicy::Never));
+    let cluster = Cluster::with(|builder| builder.max_workers(8).terminate_grace(grace));
+    let (bystander, pid) = cluster.start(&shared("sleep", RestartPolicy::after_secs(60)));
+    let (stubborn, _) = cluster.start(&shared("stubborn", RestartPolicy::Never));
     ready(&stubborn);
     stubborn.terminate().unwrap();
     let report = stopped(&stubborn);
     assert_eq!(report.cause, ExitCause::Signaled { signal: 9, core_dumped: false });
     assert!(report.requested);
     // In a reset it would be told so, and not started.
-    started(&family.backend.register(&simple("sleep")).unwrap());
+    started(&cluster.backend.register(&simple("sleep")).unwrap());
     assert_eq!(bystander.status(), WorkerStatus::Started(pid), "nobody else is touched");
-    family.end();
+    cluster.end();
 }
 
 /// Would fail if the cluster were made anew.
 fn b37_without_restart_after_crash_the_postmaster_ends() {
-    let family = Family::with(|builder| builder.restart_after_crash(false));
-    let (_handle, pid) = family.start(&shared("sleep", RestartPolicy::after_secs(0)));
+    let cluster = Cluster::with(|builder| builder.restart_after_crash(false));
+    let (_handle, pid) = cluster.start(&shared("sleep", RestartPolicy::after_secs(0)));
     kill(pid, Signal::SIGKILL);
-    assert_eq!(family.launched.wait().unwrap(), ExitCause::Exited(1));
+    assert_eq!(cluster.launched.wait().unwrap(), ExitCause::Exited(1));
 }
 
 fn nothing_is_left_half_done_in_the_database_when_a_worker_dies() {
-    let family = Family::new();
+    let cluster = Cluster::new();
     let flags =
         bgw_backend::WorkerFlags::SHMEM_ACCESS | bgw_backend::WorkerFlags::DATABASE_CONNECTION;
     let description = worker("write_and_wait").flags(flags).build().unwrap();
-    let (_handle, pid) = family.start(&description);
+    let (_handle, pid) = cluster.start(&description);
     read_note("half");
     kill(pid, Signal::SIGKILL);
     wait_until("it is gone", PATIENCE, || !alive(pid));
     let database = rusqlite::Connection::open(std::env::temp_dir().join("half.db")).unwrap();
     let rows: i64 = database.query_row("SELECT count(*) FROM t", [], |row| row.get(0)).unwrap();
     assert_eq!(rows, 0);
-    family.end();
+    cluster.end();
 }

@@ -67,7 +67,7 @@ impl tracing::Subscriber for ThreadedLog {
 
 /// A process that runs as the postmaster of the folder that comes with it.
 fn postmaster() -> (Child, PathBuf) {
-    let folder = std::env::temp_dir().join("family");
+    let folder = std::env::temp_dir().join("cluster");
     let path = folder.clone();
     let child = fork_child(move || {
         tracing::subscriber::set_global_default(ThreadedLog(Once::new())).unwrap();

@@ -14,7 +14,7 @@ use process_test::{Signal, descendants, tests, wait_until};
 use std::process::ExitCode;
 use std::time::Duration;
 use support::{
-    Family, PATIENCE, alive, kill, raw, read_note, ready, restarting, shared, simple, started,
+    Cluster, PATIENCE, alive, kill, raw, read_note, ready, restarting, shared, simple, started,
     stopped, worker, write_note,
 };
 
@@ -33,12 +33,12 @@ fn main() -> ExitCode {
     ])
 }
 
-fn family() -> Family {
-    let family = Family::with(|builder| {
+fn cluster() -> Cluster {
+    let cluster = Cluster::with(|builder| {
         builder.max_workers(64).warm_spares(SPARES).function("list", entry(list))
     });
-    wait_for_spares(&family, SPARES);
-    family
+    wait_for_spares(&cluster, SPARES);
+    cluster
 }
 
 fn title(pid: Pid) -> String {
@@ -46,102 +46,102 @@ fn title(pid: Pid) -> String {
     String::from_utf8_lossy(&line).trim_end_matches('\0').to_owned()
 }
 
-fn spares(family: &Family) -> Vec<Pid> {
-    let all = descendants(raw(family.launched.pid()));
+fn spares(cluster: &Cluster) -> Vec<Pid> {
+    let all = descendants(raw(cluster.launched.pid()));
     let pids = all.into_iter().map(|pid| Pid::new(pid.as_raw().unsigned_abs()).unwrap());
     pids.filter(|&pid| title(pid) == "bgworker: spare").collect()
 }
 
-fn wait_for_spares(family: &Family, count: usize) {
+fn wait_for_spares(cluster: &Cluster, count: usize) {
     wait_until("the spares are there", PATIENCE, || {
         let asleep = |pid: &Pid| {
             let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
             stat.rsplit(") ").next().is_some_and(|rest| rest.starts_with('S'))
         };
-        spares(family).iter().filter(|pid| asleep(pid)).count() == count
+        spares(cluster).iter().filter(|pid| asleep(pid)).count() == count
     });
 }
 
 /// Would fail if workers were forked all the same, or the spare were not replaced.
 fn a_worker_starts_in_a_spare_that_was_there_before_it() {
-    let family = family();
+    let cluster = cluster();
     for _ in 0..5 {
-        let before = spares(&family);
-        let (handle, pid) = family.start(&simple("sleep"));
+        let before = spares(&cluster);
+        let (handle, pid) = cluster.start(&simple("sleep"));
         assert!(before.contains(&pid), "{pid} was none of {before:?}");
         ready(&handle);
         assert_eq!(title(pid), "bgworker: sleep");
         handle.terminate().unwrap();
         assert_eq!(stopped(&handle).cause, ExitCause::Exited(0));
-        wait_for_spares(&family, SPARES);
+        wait_for_spares(&cluster, SPARES);
     }
     let command = BackgroundWorker::builder("c").command("sleep", ["1000"]).build().unwrap();
-    let before = spares(&family);
-    let (_, pid) = family.start(&command);
+    let before = spares(&cluster);
+    let (_, pid) = cluster.start(&command);
     assert!(!before.contains(&pid), "a command is forked");
-    family.end();
+    cluster.end();
 }
 
 /// Would fail if a field of the job were lost on the page.
 fn everything_a_worker_is_told_arrives_in_a_spare() {
-    let family = family();
+    let cluster = cluster();
     let extra: Vec<u8> = (0..128).collect();
     let description = worker("describe").worker_type("kind").main_arg(u64::MAX).extra(&extra);
-    let handle = family.backend.register(&description.build().unwrap()).unwrap();
+    let handle = cluster.backend.register(&description.build().unwrap()).unwrap();
     assert_eq!(stopped(&handle).cause, ExitCause::Exited(0));
     let expected = format!("describe|kind|{}|{extra:?}|{handle}", u64::MAX);
     assert_eq!(read_note("describe"), expected);
     for (function, cause) in [("fail", 1), ("panic", 1), ("quick", 0)] {
-        let handle = family.backend.register(&simple(function)).unwrap();
+        let handle = cluster.backend.register(&simple(function)).unwrap();
         assert_eq!(stopped(&handle).cause, ExitCause::Exited(cause), "{function}");
     }
-    let handle = family.backend.register(&simple("default")).unwrap();
+    let handle = cluster.backend.register(&simple("default")).unwrap();
     ready(&handle);
     handle.terminate().unwrap();
     assert_eq!(stopped(&handle).cause, ExitCause::Exited(1), "its handlers stand");
-    family.end();
+    cluster.end();
 }
 
 /// Would hang if a start waited for the next spare.
 fn a_burst_larger_than_the_spares_starts_all_workers() {
-    let family = family();
+    let cluster = cluster();
     let handles: Vec<_> =
-        (0..60).map(|_| family.backend.register(&simple("sleep")).unwrap()).collect();
+        (0..60).map(|_| cluster.backend.register(&simple("sleep")).unwrap()).collect();
     let mut pids: Vec<Pid> = handles.iter().map(started).collect();
     pids.sort_unstable();
     pids.dedup();
     assert_eq!(pids.len(), 60);
-    wait_for_spares(&family, SPARES);
-    family.end();
+    wait_for_spares(&cluster, SPARES);
+    cluster.end();
 }
 
 /// Would hang if a job were given to a dead process.
 fn a_spare_that_died_in_its_sleep_costs_its_user_nothing() {
-    let family = family();
+    let cluster = cluster();
     // Stopped, the postmaster cannot notice the deaths before it has to start the worker.
-    kill(family.launched.pid(), Signal::SIGSTOP);
-    for pid in spares(&family) {
+    kill(cluster.launched.pid(), Signal::SIGSTOP);
+    for pid in spares(&cluster) {
         kill(pid, Signal::SIGKILL);
     }
-    let handle = family.backend.register(&simple("sleep")).unwrap();
-    kill(family.launched.pid(), Signal::SIGCONT);
+    let handle = cluster.backend.register(&simple("sleep")).unwrap();
+    kill(cluster.launched.pid(), Signal::SIGCONT);
     let pid = ready(&handle);
     assert!(alive(pid));
     handle.terminate().unwrap();
     assert_eq!(stopped(&handle).restarts, 0);
-    wait_for_spares(&family, SPARES);
-    family.end();
+    wait_for_spares(&cluster, SPARES);
+    cluster.end();
 }
 
 /// Stopped, a spare gets its job and does not take it; then it is killed. Would fail if that were told
 /// as the worker's end, or counted as a restart.
 fn a_spare_that_dies_before_it_takes_its_job_is_no_end_of_the_worker() {
-    let family = family();
-    let asleep = spares(&family);
+    let cluster = cluster();
+    let asleep = spares(&cluster);
     for &pid in &asleep {
         kill(pid, Signal::SIGSTOP);
     }
-    let (handle, first) = family.start(&shared("sleep", RestartPolicy::Never));
+    let (handle, first) = cluster.start(&shared("sleep", RestartPolicy::Never));
     assert!(asleep.contains(&first));
     kill(first, Signal::SIGKILL);
     wait_until(
@@ -156,7 +156,7 @@ fn a_spare_that_dies_before_it_takes_its_job_is_no_end_of_the_worker() {
     handle.terminate().unwrap();
     let report = stopped(&handle);
     assert_eq!((report.cause, report.restarts), (ExitCause::Exited(0), 0));
-    family.end();
+    cluster.end();
 }
 
 fn list(_: &mut Worker) -> Result<(), WorkerError> {
@@ -172,32 +172,32 @@ fn list(_: &mut Worker) -> Result<(), WorkerError> {
 
 /// Would fail if a page were left mapped, or a spare's descriptors open.
 fn a_spare_has_no_descriptor_or_page_of_others() {
-    let family = family();
-    stopped(&family.backend.register(&simple("list")).unwrap());
+    let cluster = cluster();
+    stopped(&cluster.backend.register(&simple("list")).unwrap());
     let found = read_note("list");
     let count = |what: &str| found.lines().filter(|line| line.contains(what)).count();
     assert_eq!(count("pidfd"), 1, "the postmaster's alone: {found}");
     assert_eq!(count("eventpoll") + count("signalfd") + count("socket:"), 0, "{found}");
     assert_eq!(count("/dev/zero"), 1, "no page that another spare sleeps on: {found}");
-    family.end();
+    cluster.end();
 }
 
 /// Would leave a process behind, which the harness finds.
 fn spares_end_with_every_shutdown_and_with_the_postmaster() {
     for mode in [ShutdownMode::Smart, ShutdownMode::Fast, ShutdownMode::Immediate] {
-        let family = family();
-        let asleep = spares(&family);
-        family.launched.shutdown(mode).unwrap();
-        let Family { launched, backend, folder } = family;
+        let cluster = cluster();
+        let asleep = spares(&cluster);
+        cluster.launched.shutdown(mode).unwrap();
+        let Cluster { launched, backend, folder } = cluster;
         drop(backend);
         assert_eq!(launched.wait().unwrap(), ExitCause::Exited(0));
         assert!(asleep.iter().all(|&pid| !alive(pid)), "{mode}");
         std::fs::remove_dir_all(folder).unwrap();
     }
-    let family = family();
-    let asleep = spares(&family);
-    kill(family.launched.pid(), Signal::SIGKILL);
-    family.launched.wait().unwrap();
+    let cluster = cluster();
+    let asleep = spares(&cluster);
+    kill(cluster.launched.pid(), Signal::SIGKILL);
+    cluster.launched.wait().unwrap();
     for pid in asleep {
         wait_until("the spare has ended", PATIENCE, || !alive(pid));
     }
@@ -205,8 +205,8 @@ fn spares_end_with_every_shutdown_and_with_the_postmaster() {
 
 /// Would fail if a spare kept the incarnation, or the number of restarts, of the time it was forked.
 fn restarts_and_resets_use_spares_as_well() {
-    let family = family();
-    let (handle, first) = family.start(&restarting("sleep", Duration::ZERO));
+    let cluster = cluster();
+    let (handle, first) = cluster.start(&restarting("sleep", Duration::ZERO));
     ready(&handle);
     kill(first, Signal::SIGKILL);
     wait_until("it runs again", PATIENCE, || {
@@ -214,16 +214,16 @@ fn restarts_and_resets_use_spares_as_well() {
     });
     handle.terminate().unwrap();
     assert_eq!(stopped(&handle).restarts, 1);
-    let (old, victim) = family.start(&shared("sleep", RestartPolicy::after_secs(60)));
+    let (old, victim) = cluster.start(&shared("sleep", RestartPolicy::after_secs(60)));
     ready(&old);
     kill(victim, Signal::SIGABRT);
     wait_until("it runs after the reset", PATIENCE, || {
-        let workers = family.backend.workers();
+        let workers = cluster.backend.workers();
         workers.len() == 1 && workers[0].ready && workers[0].handle != old.id()
     });
     let description = worker("describe").build().unwrap();
-    let handle = family.backend.register(&description).unwrap();
+    let handle = cluster.backend.register(&description).unwrap();
     stopped(&handle);
     assert!(read_note("describe").ends_with(&handle.to_string()), "its own handle is of this life");
-    family.end();
+    cluster.end();
 }

@@ -7,7 +7,7 @@ use crate::fault;
 use crate::registry::NotifyTarget;
 use crate::rules::Event;
 use crate::server::Server;
-use bgw_core::shared::area::Area;
+use bgw_core::shared::ClusterCells;
 use bgw_core::shared::{CorruptRecord, WorkerSlots, flag};
 use bgw_core::{BackgroundWorker, Pid};
 use shmem_slots::{Key, Snapshot, State};
@@ -62,12 +62,12 @@ impl Server {
     /// Says once when the counts of slots in shared memory are not our own any more. Ours are used all
     /// the same; the one that registering programs look at is put right, lest they find no slot.
     fn compare_counts(&mut self) {
-        let area = Area::new(&self.slots);
-        let told = area.slots_of(false).end;
+        let cells = ClusterCells::new(&self.slots);
+        let told = cells.slots_of(false).end;
         if told == self.general_slots && self.slots.header_is_intact() {
             return;
         }
-        area.set_general_slots(self.general_slots);
+        cells.set_general_slots(self.general_slots);
         if !self.said_that_counts_differ {
             self.said_that_counts_differ = true;
             tracing::error!(

@@ -11,7 +11,7 @@ use crate::rules::{Action, Ending, Event, Note};
 use crate::server::{Child, Server};
 use crate::spawn::{self, Birth, Home};
 use crate::sys::fork::{Forked, SingleThreaded};
-use bgw_core::shared::area::Area;
+use bgw_core::shared::ClusterCells;
 use bgw_core::shared::{ReportRecord, WorkerRecord, flag};
 use bgw_core::sys::pidfd;
 use bgw_core::{EntryPoint, ExitCause, ExitReport, NotStarted, Pid, WorkerHandle};
@@ -56,13 +56,13 @@ impl Server {
                     self.say_corrupt(key.index, &error.to_string());
                 }
                 fault::point("free:after");
-                Area::new(&self.slots).count_change();
+                ClusterCells::new(&self.slots).count_change();
             }
             Action::Notify(target) => self.notify(target),
             Action::Tell(key, told) => self.tell(key, told),
             Action::PassReload => self.signal_all(Signal::HUP),
             Action::ResetShared => self.reset_shared(),
-            Action::PublishPhase(phase) => Area::new(&self.slots).set_phase(phase),
+            Action::PublishPhase(phase) => ClusterCells::new(&self.slots).set_phase(phase),
             Action::Log(note) => self.say(&note),
         }
     }
@@ -90,14 +90,14 @@ impl Server {
         let Some(entry) = self.cluster.registry.get(key) else {
             return Err(io::ErrorKind::NotFound.into());
         };
-        let incarnation = Area::new(&self.slots).incarnation();
+        let incarnation = ClusterCells::new(&self.slots).incarnation();
         let handle = WorkerHandle::new(key.index, key.generation, incarnation);
         let main = self.functions.place_of(&entry.worker);
         // The child does not have the registry.
         let (worker, restarts) = (Arc::new(entry.worker.clone()), entry.next_restarts());
         let proof = self.prove_single_threaded()?;
         // The mark of a life before, which a crash has left behind, is not this one's.
-        Area::new(&self.slots).mark_cleanup_needed(key.index, false);
+        ClusterCells::new(&self.slots).mark_cleanup_needed(key.index, false);
         let started = Instant::now();
         fault::step("start:before_fork")?;
         let forked = match (entry.worker.entry(), &mut self.commands) {
@@ -146,7 +146,7 @@ impl Server {
 
     fn report_started(&mut self, key: Key, pid: Pid) {
         fault::point("report:before_word");
-        Area::new(&self.slots).set_started_at(key.index, SystemTime::now());
+        ClusterCells::new(&self.slots).set_started_at(key.index, SystemTime::now());
         if let Some(before) = self.publish(key, pid.get(), flag::STARTED) {
             // The child may have said that it is ready before we said that it runs.
             if before.flags() & flag::READY != 0 {
@@ -164,7 +164,7 @@ impl Server {
                 if before.flags() & flag::TERMINATE != 0 {
                     self.pending.push(Event::TerminateAsked(key));
                 }
-                Area::new(&self.slots).count_change();
+                ClusterCells::new(&self.slots).count_change();
                 Some(before)
             }
             Err(error) => {
@@ -259,8 +259,8 @@ impl Server {
     /// with a new generation, and the workers that come again are placed anew.
     fn reset_shared(&mut self) {
         fault::point("reset:before");
-        let area = Area::new(&self.slots);
-        area.set_incarnation(area.incarnation().wrapping_add(2) | 1);
+        let cells = ClusterCells::new(&self.slots);
+        cells.set_incarnation(cells.incarnation().wrapping_add(2) | 1);
         fault::point("reset:new_life");
         // The slots of workers that come again are never free: nobody else is to get them.
         let comes_again = |index| self.cluster.registry.at(index).is_some();
@@ -281,9 +281,9 @@ impl Server {
             _ => None,
         }));
         fault::point("reset:freed");
-        area.set_general_slots(self.general_slots);
-        area.set_phase(self.cluster.phase());
-        area.count_change();
+        cells.set_general_slots(self.general_slots);
+        cells.set_phase(self.cluster.phase());
+        cells.count_change();
         let mut kept: HashMap<u32, _> =
             kept.into_iter().map(|claim| (claim.key().index, claim)).collect();
         let (owner, general) = (self.pid, self.general_slots);

@@ -13,8 +13,8 @@ use crate::sys::end;
 use crate::sys::fork::{Forked, ThreadCounter, fork};
 use bgw_core::control::{ControlSocket, ShutdownMode};
 use bgw_core::process;
+use bgw_core::shared::ClusterCells;
 use bgw_core::shared::WorkerSlots;
-use bgw_core::shared::area::Area;
 use bgw_core::sys::{eventfd, pidfd, signals};
 use bgw_core::worker::limits::FUNCTION_LIMIT;
 use bgw_core::{
@@ -197,7 +197,7 @@ impl PostmasterBuilder {
         let folder = self.folder.as_deref().map(Folder::take).transpose()?;
         let slots =
             WorkerSlots::create(&Attachment::region_options(all)).map_err(BuildError::Region)?;
-        Area::new(&slots).set_general_slots(self.max_workers);
+        ClusterCells::new(&slots).set_general_slots(self.max_workers);
         let doorbell = eventfd::new_doorbell()
             .map_err(|source| BuildError::System { what: "eventfd".to_owned(), source })?;
         Ok(Postmaster {

@@ -9,7 +9,7 @@ use crate::registry::Entry;
 use crate::rules::Event;
 use crate::server::{EndedChild, Server};
 use crate::sys::end;
-use bgw_core::shared::area::Area;
+use bgw_core::shared::ClusterCells;
 use bgw_core::{ExitCause, Pid};
 use shmem_slots::Key;
 use std::time::Instant;
@@ -24,7 +24,7 @@ impl Server {
     pub(crate) fn end_unwatched(&mut self, key: Key, pid: Pid, started: Instant, errno: i32) {
         let ended = end::kill_and_peek(pid);
         self.say_why_not_a_program(key, pid);
-        let dirty = Area::new(&self.slots).cleanup_needed(key.index);
+        let dirty = ClusterCells::new(&self.slots).cleanup_needed(key.index);
         self.sweep(pid);
         let shares = |entry: &Entry| entry.shares_memory();
         let crashed = dirty && self.cluster.registry.get(key).is_some_and(shares);
@@ -71,7 +71,7 @@ impl Server {
         self.say_why_not_a_program(key, pid);
         self.ending = Some(EndedChild { key, pid, ended, ran_for: started.elapsed() });
         self.by_pid.remove(&pid);
-        let dirty = Area::new(&self.slots).cleanup_needed(index);
+        let dirty = ClusterCells::new(&self.slots).cleanup_needed(index);
         self.sweep(pid);
         fault::point("exit:swept");
         self.step(if vanished {

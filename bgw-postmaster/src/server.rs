@@ -20,7 +20,7 @@ use crate::sys::signals;
 use crate::sys::title::Title;
 use bgw_core::attachment::Inherited;
 use bgw_core::control::ControlSocket;
-use bgw_core::shared::area::Area;
+use bgw_core::shared::ClusterCells;
 use bgw_core::shared::{WorkerRecord, WorkerSlots};
 use bgw_core::sys::{pidfd, robust};
 use bgw_core::{Attachment, BackgroundWorker, Pid};
@@ -199,10 +199,10 @@ impl Server {
     }
 
     fn publish_ourselves(&self) {
-        let area = Area::new(&self.slots);
-        area.set_postmaster_pid(self.pid.get());
-        area.set_phase(self.cluster.phase());
-        area.set_incarnation(first_incarnation(self.pid));
+        let cells = ClusterCells::new(&self.slots);
+        cells.set_postmaster_pid(self.pid.get());
+        cells.set_phase(self.cluster.phase());
+        cells.set_incarnation(first_incarnation(self.pid));
         if let Some(folder) = &self.folder {
             if let Err(error) = folder.write_pid() {
                 tracing::warn!("writing the pid file failed: {error}");
@@ -252,7 +252,7 @@ fn reopen_read_only(slots: &WorkerSlots, fence: Fence) -> io::Result<OwnedFd> {
 fn hold_liveness(slots: &Arc<WorkerSlots>) -> io::Result<()> {
     // The kernel looks at the words when this process ends: the region stays mapped until then.
     let slots: &'static Arc<WorkerSlots> = Box::leak(Box::new(Arc::clone(slots)));
-    robust::hold(Area::new(slots).liveness_words())
+    robust::hold(ClusterCells::new(slots).liveness_words())
 }
 
 /// Differs between postmasters (and is never 0), so that a handle kept from another one is stale.

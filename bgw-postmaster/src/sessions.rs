@@ -9,8 +9,8 @@ use crate::sys::close::Fence;
 use bgw_core::Pid;
 use bgw_core::control::codec::MAX_PACKET;
 use bgw_core::control::{ControlSocket, PROTOCOL, Received, Refusal, Reply, Request, ShutdownMode};
+use bgw_core::shared::ClusterCells;
 use bgw_core::shared::LAYOUT_TAG;
-use bgw_core::shared::area::Area;
 use bgw_core::{StartTime, sys::pidfd};
 use std::collections::HashMap;
 use std::io;
@@ -33,7 +33,7 @@ pub(crate) struct Gifts<'a> {
 pub(crate) enum Heard {
     /// Nothing.
     Nothing,
-    /// It belongs to the family now.
+    /// It belongs to the cluster now.
     Attached,
     /// It wants to know that all rings before this were heard.
     Ping,
@@ -237,7 +237,7 @@ impl Session {
             protocol: PROTOCOL,
             postmaster: gifts.postmaster,
             owner: self.pid,
-            liveness: Area::liveness_of_session(number),
+            liveness: ClusterCells::liveness_of_session(number),
             read_only,
         };
         let region = if read_only { gifts.region_read_only } else { gifts.region };

@@ -179,15 +179,15 @@ fn work(home: Home<'_>, birth: Birth) -> Done {
         restarts: birth.restarts,
         attachment: Arc::clone(home.attachment),
     })?;
-    let area = me.attachment.area();
+    let cells = me.attachment.cells();
     fault::point("child:before_mark");
-    area.mark_cleanup_needed(slot, shared);
+    cells.mark_cleanup_needed(slot, shared);
     let result =
         std::panic::catch_unwind(AssertUnwindSafe(|| run_main(home.functions, birth.main, me)))
             .unwrap_or_else(|_| Err(Box::new(Panicked)));
     fault::point("child:after_main");
     // An error or a panic unwound in order, so nothing shared is left half done.
-    area.mark_cleanup_needed(slot, false);
+    cells.mark_cleanup_needed(slot, false);
     fault::point("child:mark_cleared");
     result
 }

@@ -10,14 +10,14 @@ mod support;
 
 use bgw_core::Pid;
 use bgw_core::control::{ControlSocket, Received, Refusal, Reply, Request};
-use bgw_core::shared::{LAYOUT_TAG, Standing, WorkerRecord, flag};
+use bgw_core::shared::{LAYOUT_TAG, RunState, WorkerRecord, flag};
 use bytemuck::Zeroable;
 use process_test::{Stranger, Test, alive, fork_child, tests, wait_until};
 use shmem_slots::Memory;
 use shmem_slots::primitive::Ordering;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
-use support::{Family, PATIENCE, attach, builder, publish, worker};
+use support::{Cluster, PATIENCE, attach, builder, publish, worker};
 
 fn main() -> ExitCode {
     let mut tests = tests![
@@ -40,65 +40,65 @@ fn main() -> ExitCode {
 }
 
 fn a_record_that_is_no_worker_is_freed_and_the_next_one_is_started() {
-    let family = Family::new();
-    let zeros = publish(&family.peer, &WorkerRecord::zeroed(), 0);
+    let cluster = Cluster::new();
+    let zeros = publish(&cluster.peer, &WorkerRecord::zeroed(), 0);
     let mut bytes = WorkerRecord::encode(&worker("sleep"), Pid::this());
     bytemuck::bytes_of_mut(&mut bytes).fill(0xff);
-    let ones = publish(&family.peer, &bytes, flag::STARTED | flag::READY);
-    family.peer.ring().unwrap();
+    let ones = publish(&cluster.peer, &bytes, flag::STARTED | flag::READY);
+    cluster.peer.ring().unwrap();
     for key in [zeros, ones] {
-        wait_until("the slot is freed", PATIENCE, || family.standing(key) == Standing::Stopped);
+        wait_until("the slot is freed", PATIENCE, || cluster.run_state(key) == RunState::Stopped);
     }
-    let key = family.register(&worker("sleep"));
-    family.started(key);
-    family.end();
+    let key = cluster.register(&worker("sleep"));
+    cluster.started(key);
+    cluster.end();
 }
 
 /// A backend refuses such a worker; a peer that does not still gets an answer.
 ///
 /// Would fail if the start hung or the policy were not followed.
 fn b52_a_function_that_the_child_does_not_find_is_exit_1_and_the_waiter_is_told() {
-    let family = Family::new();
-    let key = family.register(&worker("no such function"));
-    let report = family.stopped(key).unwrap();
+    let cluster = Cluster::new();
+    let key = cluster.register(&worker("no such function"));
+    let report = cluster.stopped(key).unwrap();
     assert_eq!(report.cause, bgw_core::ExitCause::Exited(1));
     assert!(report.unregistered);
-    family.end();
+    cluster.end();
 }
 
 fn a_pid_scribbled_into_a_slot_is_never_signalled() {
-    let family = Family::new();
+    let cluster = Cluster::new();
     let mut stranger = Stranger::new();
-    let key = family.register(&worker("sleep"));
-    let own = family.started(key);
+    let key = cluster.register(&worker("sleep"));
+    let own = cluster.started(key);
     let pid = stranger.pid().as_raw().unsigned_abs();
-    family.peer.slots().update(key, pid, flag::STARTED | flag::TERMINATE).unwrap();
-    family.terminate(key);
+    cluster.peer.slots().update(key, pid, flag::STARTED | flag::TERMINATE).unwrap();
+    cluster.terminate(key);
     wait_until("the worker itself is told", PATIENCE, || {
         !alive(process_test::Pid::from_raw(own.as_raw()))
     });
-    family.peer.ask(&Request::Ping, Some(Instant::now() + PATIENCE)).unwrap();
+    cluster.peer.ask(&Request::Ping, Some(Instant::now() + PATIENCE)).unwrap();
     assert!(stranger.answers(), "and nobody else");
     drop(stranger);
-    family.end();
+    cluster.end();
 }
 
 /// Would fail if the target were signalled by its number: the stranger does not handle SIGUSR1.
 fn b24_a_notify_target_that_is_no_child_or_peer_is_never_signalled() {
-    let family = Family::new();
+    let cluster = Cluster::new();
     let mut stranger = Stranger::new();
     let target = Pid::new(stranger.pid().as_raw().unsigned_abs()).unwrap();
-    for target in [target, family.launched.pid(), Pid::new(1).unwrap()] {
+    for target in [target, cluster.launched.pid(), Pid::new(1).unwrap()] {
         let named = bgw_core::BackgroundWorker::builder("w").function("sleep").notify(target);
-        let key = family.register(&named.build().unwrap());
-        family.started(key);
-        family.terminate(key);
-        family.stopped(key);
+        let key = cluster.register(&named.build().unwrap());
+        cluster.started(key);
+        cluster.terminate(key);
+        cluster.stopped(key);
     }
-    family.peer.ask(&Request::Ping, Some(Instant::now() + PATIENCE)).unwrap();
+    cluster.peer.ask(&Request::Ping, Some(Instant::now() + PATIENCE)).unwrap();
     assert!(stranger.answers(), "nobody was told");
     drop(stranger);
-    family.end();
+    cluster.end();
 }
 
 /// Would fail if a count from shared memory were used, or each ring said it again.
@@ -106,26 +106,26 @@ fn r21_overwritten_counts_are_said_once_and_service_goes_on() {
     let path = std::env::temp_dir().join("log");
     let file = std::fs::OpenOptions::new().create_new(true).append(true).open(&path).unwrap();
     tracing_subscriber::fmt().with_writer(std::sync::Mutex::new(file)).init();
-    let family = Family::new();
+    let cluster = Cluster::new();
     // Cell 3 of the header is the capacity; the general slots stand beside the phase.
-    let cells = family.peer.slots().memory().cells();
-    let general = family.peer.slots().user(3).unwrap();
+    let cells = cluster.peer.slots().memory().cells();
+    let general = cluster.peer.slots().shared_cell(3).unwrap();
     for wrong in [0, 1, u64::MAX, 1 << 40, 17] {
         cells[3].store(wrong, Ordering::Relaxed);
         general.store(wrong, Ordering::Relaxed);
-        let keys: Vec<_> = (0..16).map(|_| family.register(&worker("sleep"))).collect();
+        let keys: Vec<_> = (0..16).map(|_| cluster.register(&worker("sleep"))).collect();
         for &key in &keys {
-            family.started(key);
+            cluster.started(key);
         }
         for key in keys {
-            family.terminate(key);
-            family.stopped(key);
+            cluster.terminate(key);
+            cluster.stopped(key);
         }
         assert_eq!(general.load(Ordering::Relaxed), 16, "put right for those who register");
     }
     let log = std::fs::read_to_string(path).unwrap();
     assert_eq!(log.matches("inconsistent slot counts").count(), 1, "{log}");
-    family.end();
+    cluster.end();
 }
 
 fn second_peer(folder: &std::path::Path) -> bgw_core::Attachment {
@@ -134,28 +134,28 @@ fn second_peer(folder: &std::path::Path) -> bgw_core::Attachment {
 
 fn a_claim_that_its_owner_left_behind_is_swept_when_it_goes() {
     let folder = std::env::temp_dir().join("run");
-    let family = Family::with(builder().max_workers(1).runtime_dir(&folder));
+    let cluster = Cluster::with(builder().max_workers(1).runtime_dir(&folder));
     let mut child = fork_child(move || {
         let peer = second_peer(&folder);
         std::mem::forget(peer.slots().claim(peer.owner().get()).unwrap());
     });
     assert_eq!(child.wait().code(), Some(0));
     wait_until("the only slot is free again", PATIENCE, || {
-        family.peer.slots().claim(family.peer.owner().get()).is_ok()
+        cluster.peer.slots().claim(cluster.peer.owner().get()).is_ok()
     });
-    family.end();
+    cluster.end();
 }
 
 fn a_publication_without_a_ring_is_taken_in_when_its_owner_goes() {
     let folder = std::env::temp_dir().join("run");
-    let family = Family::with(builder().max_workers(1).runtime_dir(&folder));
+    let cluster = Cluster::with(builder().max_workers(1).runtime_dir(&folder));
     let mut child = fork_child(move || {
         let peer = second_peer(&folder);
         publish(&peer, &WorkerRecord::encode(&worker("sleep"), Pid::this()), 0);
     });
     assert_eq!(child.wait().code(), Some(0));
-    family.started(shmem_slots::Key { index: 0, generation: 1 });
-    family.end();
+    cluster.started(shmem_slots::Key { index: 0, generation: 1 });
+    cluster.end();
 }
 
 fn ask(socket: &mut ControlSocket, request: &Request) -> Reply {
@@ -168,7 +168,7 @@ fn ask(socket: &mut ControlSocket, request: &Request) -> Reply {
 
 fn the_socket_refuses_what_does_not_fit_and_says_why() {
     let folder = std::env::temp_dir().join("run");
-    let family = Family::with(builder().runtime_dir(&folder));
+    let cluster = Cluster::with(builder().runtime_dir(&folder));
     let connect = || ControlSocket::connect(&folder.join("control.sock")).unwrap();
     let hello = |protocol, layout_tag| Request::Hello { protocol, layout_tag, read_only: false };
     let table = [
@@ -189,12 +189,12 @@ fn the_socket_refuses_what_does_not_fit_and_says_why() {
     let refused = ask(&mut looker, &Request::Reload);
     assert!(matches!(refused, Reply::Refused { reason: Refusal::NotAllowed, .. }));
     assert_eq!(ask(&mut looker, &Request::Ping), Reply::Done);
-    family.end();
+    cluster.end();
 }
 
 fn nonsense_on_the_socket_closes_that_connection_only() {
     let folder = std::env::temp_dir().join("run");
-    let family = Family::with(builder().runtime_dir(&folder));
+    let cluster = Cluster::with(builder().runtime_dir(&folder));
     for bytes in [vec![0u8], vec![255; 512], vec![1; 300], vec![7; 100_000]] {
         let socket = ControlSocket::connect(&folder.join("control.sock")).unwrap();
         // A packet larger than any message is cut by the receiver.
@@ -208,16 +208,16 @@ fn nonsense_on_the_socket_closes_that_connection_only() {
             );
         }
     }
-    let key = family.register(&worker("sleep"));
-    family.started(key);
-    family.end();
+    let key = cluster.register(&worker("sleep"));
+    cluster.started(key);
+    cluster.end();
 }
 
 /// Would catch: a connection that stays in the queue, so that its program waits and the loop spins.
 fn connections_beyond_the_descriptors_are_closed_and_service_goes_on() {
     let folder = std::env::temp_dir().join("run");
-    let family = Family::with(builder().runtime_dir(&folder));
-    let postmaster = family.launched.pid();
+    let cluster = Cluster::with(builder().runtime_dir(&folder));
+    let postmaster = cluster.launched.pid();
     let open = std::fs::read_dir(format!("/proc/{postmaster}/fd")).unwrap();
     let highest: u64 =
         open.map(|fd| fd.unwrap().file_name().to_str().unwrap().parse().unwrap()).max().unwrap();
@@ -235,9 +235,9 @@ fn connections_beyond_the_descriptors_are_closed_and_service_goes_on() {
     let (_, hard) =
         nix::sys::resource::getrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE).unwrap();
     set_descriptor_limit(postmaster, hard);
-    let key = family.register(&worker("sleep"));
-    family.started(key);
-    family.end();
+    let key = cluster.register(&worker("sleep"));
+    cluster.started(key);
+    cluster.end();
 }
 
 /// More programs than there are descriptors for: each is heard or closed.
@@ -274,9 +274,9 @@ fn set_descriptor_limit(pid: Pid, limit: u64) {
 /// Fills everything but the liveness words with noise, again and again, while workers are registered;
 /// then a crash reset makes the region whole, and service is normal.
 fn any_bytes() {
-    let family = Family::new();
-    let survivor = family.register(&worker("sleep"));
-    let pid = family.started(survivor);
+    let cluster = Cluster::new();
+    let survivor = cluster.register(&worker("sleep"));
+    let pid = cluster.started(survivor);
     let mut seed = 0x9e37_79b9_7f4a_7c15_u64;
     let mut noise = move || {
         seed ^= seed << 13;
@@ -284,11 +284,11 @@ fn any_bytes() {
         seed ^= seed << 17;
         seed
     };
-    let area = family.peer.area();
-    let words = area.liveness_words();
+    let cells = cluster.peer.cells();
+    let words = cells.liveness_words();
     let liveness = words.as_ptr_range();
     for round in 0..60 {
-        for cell in family.peer.slots().memory().cells() {
+        for cell in cluster.peer.slots().memory().cells() {
             let value = noise();
             // All bits, few bits, or none: small numbers reach further than large ones.
             let value = match round % 3 {
@@ -300,10 +300,10 @@ fn any_bytes() {
                 cell.store(value, Ordering::Relaxed);
             }
         }
-        family.peer.ring().unwrap();
-        let pong = family.peer.ask(&Request::Ping, Some(Instant::now() + PATIENCE)).unwrap();
+        cluster.peer.ring().unwrap();
+        let pong = cluster.peer.ask(&Request::Ping, Some(Instant::now() + PATIENCE)).unwrap();
         assert_eq!(pong, Reply::Done, "round {round}");
     }
     assert!(alive(process_test::Pid::from_raw(pid.as_raw())), "its own list is the truth");
-    family.end();
+    cluster.end();
 }

@@ -52,7 +52,7 @@ fn wait_for(slots: &Array, key: Key, wanted: u32) {
 }
 
 fn through_a_slot(group: &mut BenchmarkGroup<'_, WallTime>, name: &str, core: usize) {
-    let options = Options { capacity: 64, tag: 0, user_cells: 0, first_generation: 0 };
+    let options = Options { capacity: 64, tag: 0, shared_cells: 0, first_generation: 0 };
     let slots: Array = Slots::create(&options).unwrap();
     let there = slots.claim(1).unwrap().publish(0).unwrap();
     let back = slots.claim(1).unwrap().publish(0).unwrap();
@@ -80,10 +80,10 @@ fn half(cell: &AtomicU64) -> &AtomicU32 {
 }
 
 fn bare(group: &mut BenchmarkGroup<'_, WallTime>, name: &str, core: usize) {
-    let options = Options { capacity: 1, tag: 0, user_cells: 16, first_generation: 0 };
+    let options = Options { capacity: 1, tag: 0, shared_cells: 16, first_generation: 0 };
     let slots: Array = Slots::create(&options).unwrap();
     // Two cells in two cache lines.
-    let (there, back) = (half(slots.user(0).unwrap()), half(slots.user(8).unwrap()));
+    let (there, back) = (half(slots.shared_cell(0).unwrap()), half(slots.shared_cell(8).unwrap()));
     let wait_for = |word: &AtomicU32| {
         while word.load(Ordering::Acquire) == 0 {
             let _ = wait(word, Flags::empty(), 0, None);
@@ -120,7 +120,7 @@ fn round_trip(criterion: &mut Criterion) {
 
 fn nobody_waits(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("wake where nobody waits");
-    let options = Options { capacity: 64, tag: 0, user_cells: 0, first_generation: 0 };
+    let options = Options { capacity: 64, tag: 0, shared_cells: 0, first_generation: 0 };
     let slots: Array = Slots::create(&options).unwrap();
     let key = slots.claim(1).unwrap().publish(0).unwrap();
     let cell = AtomicU64::new(0);

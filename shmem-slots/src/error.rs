@@ -36,7 +36,7 @@ pub enum ClaimError {
 /// The slot was taken away from its claimer: swept, or reset.
 #[derive(Clone, Copy, Debug, thiserror::Error, PartialEq, Eq)]
 #[error("slot {} was taken away while it was being filled; claim another one", .key.index)]
-pub struct Swept {
+pub struct ClaimLost {
     /// Which tenancy it was.
     pub key: Key,
 }
@@ -99,34 +99,34 @@ pub enum ManageError {
 
 /// Why a region must not be written; becomes the error of the operation that asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Barred {
+pub(crate) enum NotWritable {
     ReadOnly,
     Damaged,
 }
 
-impl From<Barred> for ClaimError {
-    fn from(barred: Barred) -> Self {
-        match barred {
-            Barred::ReadOnly => Self::ReadOnly,
-            Barred::Damaged => Self::Damaged,
+impl From<NotWritable> for ClaimError {
+    fn from(reason: NotWritable) -> Self {
+        match reason {
+            NotWritable::ReadOnly => Self::ReadOnly,
+            NotWritable::Damaged => Self::Damaged,
         }
     }
 }
 
-impl From<Barred> for FlagError {
-    fn from(barred: Barred) -> Self {
-        match barred {
-            Barred::ReadOnly => Self::ReadOnly,
-            Barred::Damaged => Self::Damaged,
+impl From<NotWritable> for FlagError {
+    fn from(reason: NotWritable) -> Self {
+        match reason {
+            NotWritable::ReadOnly => Self::ReadOnly,
+            NotWritable::Damaged => Self::Damaged,
         }
     }
 }
 
-impl From<Barred> for ManageError {
-    fn from(barred: Barred) -> Self {
-        match barred {
-            Barred::ReadOnly => Self::ReadOnly,
-            Barred::Damaged => Self::Damaged,
+impl From<NotWritable> for ManageError {
+    fn from(reason: NotWritable) -> Self {
+        match reason {
+            NotWritable::ReadOnly => Self::ReadOnly,
+            NotWritable::Damaged => Self::Damaged,
         }
     }
 }

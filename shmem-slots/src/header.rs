@@ -8,7 +8,7 @@
 //! | 3 | capacity |
 //! | 4 | cells of a payload |
 //! | 5 | cells of a report |
-//! | 6 | user cells |
+//! | 6 | shared cells |
 //! | 7 | cells in all |
 //! | 8 | hash of 1 to 7 |
 //!
@@ -49,14 +49,14 @@ pub(crate) const fn hash<const N: usize>(fields: [u64; N]) -> u64 {
 }
 
 fn fields(layout: &Layout, tag: u64) -> [u64; 7] {
-    let Shape { capacity, payload_cells, report_cells, user_cells } = layout.shape;
+    let Shape { capacity, payload_cells, report_cells, shared_cells } = layout.shape;
     [
         VERSION,
         tag,
         u64::from(capacity),
         payload_cells as u64,
         report_cells as u64,
-        u64::from(user_cells),
+        u64::from(shared_cells),
         layout.total as u64,
     ]
 }
@@ -99,7 +99,7 @@ pub(crate) fn is_intact(cells: &[AtomicU64], layout: &Layout) -> bool {
 }
 
 /// The layout of a region that somebody else made, whose payloads must have the sizes of `wanted`
-/// (its capacity and user cells are the region's to say).
+/// (its capacity and shared cells are the region's to say).
 ///
 /// # Errors
 /// The first field that does not fit, by name.
@@ -132,12 +132,13 @@ pub(crate) fn check(cells: &[AtomicU64], wanted: Shape, tag: u64) -> Result<Layo
         })
     };
     let capacity = number(3, "capacity", MAX_CAPACITY)?;
-    let user_cells = number(6, "user cells", u32::MAX)?;
-    let layout = Shape { capacity, user_cells, ..wanted }.layout().ok_or(AttachError::Header {
-        field: "capacity",
-        expected: 1,
-        found: u64::from(capacity),
-    })?;
+    let shared_cells = number(6, "shared cells", u32::MAX)?;
+    let layout =
+        Shape { capacity, shared_cells, ..wanted }.layout().ok_or(AttachError::Header {
+            field: "capacity",
+            expected: 1,
+            found: u64::from(capacity),
+        })?;
     expect(7, "cells in all", layout.total as u64)?;
     expect(8, "layout hash", hash(fields(&layout, tag)))?;
     if cells.len() < layout.total {

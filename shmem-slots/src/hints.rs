@@ -179,7 +179,7 @@ mod tests {
     use crate::layout::Shape;
 
     fn with_tree(capacity: u32, test: impl FnOnce(Hints<'_>)) {
-        let shape = Shape { capacity, payload_cells: 1, report_cells: 1, user_cells: 0 };
+        let shape = Shape { capacity, payload_cells: 1, report_cells: 1, shared_cells: 0 };
         let layout = shape.layout().unwrap();
         let cells: Vec<AtomicU64> = (0..layout.lines).map(|_| AtomicU64::new(0)).collect();
         test(Hints::new(&cells, &layout.free));

@@ -5,10 +5,10 @@
 //! | part | cells | touched by |
 //! |---|---|---|
 //! | header | 16 | attach |
-//! | user cells | as asked for | the upper layer |
+//! | shared cells | as asked for | the upper layer |
 //! | hint trees: free, changed | about 1/64 a slot each | claim, free, drain |
 //! | slot lines | 8 a slot: word, payload length, report count | whoever asks |
-//! | auxiliary lines | 8 a slot | the tenant |
+//! | slot cells | 8 a slot | the tenant |
 //! | reports | two buffers a slot | manager, waiters |
 //! | payload heads | the first 512 bytes of `T` a slot | claimer, readers |
 //! | payload tails | the rest of `T` a slot | the same, where it is not zero |
@@ -38,7 +38,7 @@ pub(crate) struct Shape {
     pub(crate) capacity: u32,
     pub(crate) payload_cells: usize,
     pub(crate) report_cells: usize,
-    pub(crate) user_cells: u32,
+    pub(crate) shared_cells: u32,
 }
 
 /// One hint tree: the first cell of each level, leaves first.
@@ -53,11 +53,11 @@ pub(crate) struct TreePlan {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Layout {
     pub(crate) shape: Shape,
-    pub(crate) user: usize,
+    pub(crate) shared: usize,
     pub(crate) free: TreePlan,
     pub(crate) changed: TreePlan,
     pub(crate) lines: usize,
-    pub(crate) aux: usize,
+    pub(crate) slot_cells: usize,
     pub(crate) reports: usize,
     pub(crate) heads: usize,
     pub(crate) tails: usize,
@@ -110,21 +110,32 @@ impl Shape {
             return None;
         }
         let slots = self.capacity as usize;
-        let user = HEADER;
-        let trees = aligned(user.checked_add(self.user_cells as usize)?);
+        let shared = HEADER;
+        let trees = aligned(shared.checked_add(self.shared_cells as usize)?);
         let (free, next) = TreePlan::at(trees, self.capacity);
         let (changed, lines) = TreePlan::at(next, self.capacity);
         let part = |start: usize, cells: usize| {
             Some(aligned(start.checked_add(slots.checked_mul(cells)?)?))
         };
-        let aux = part(lines, LINE)?;
-        let reports = part(aux, LINE)?;
+        let slot_cells = part(lines, LINE)?;
+        let reports = part(slot_cells, LINE)?;
         let heads = part(reports, self.report_buffer().checked_mul(2)?)?;
         let tails = part(heads, self.head())?;
         let total = part(tails, self.tail())?.checked_add(LINE)?;
         total.checked_mul(8)?;
         let shape = self;
-        Some(Layout { shape, user, free, changed, lines, aux, reports, heads, tails, total })
+        Some(Layout {
+            shape,
+            shared,
+            free,
+            changed,
+            lines,
+            slot_cells,
+            reports,
+            heads,
+            tails,
+            total,
+        })
     }
 }
 
@@ -140,8 +151,8 @@ impl Layout {
         self.total - 1
     }
 
-    pub(crate) const fn aux(&self, index: u32, place: usize) -> usize {
-        self.aux + index as usize * LINE + place
+    pub(crate) const fn slot_cell(&self, index: u32, place: usize) -> usize {
+        self.slot_cells + index as usize * LINE + place
     }
 
     /// The cell of payload word `word` of slot `index`.
@@ -165,7 +176,7 @@ mod tests {
     use super::*;
 
     fn shape(capacity: u32) -> Shape {
-        Shape { capacity, payload_cells: 200, report_cells: 7, user_cells: 20 }
+        Shape { capacity, payload_cells: 200, report_cells: 7, shared_cells: 20 }
     }
 
     #[test]
@@ -174,11 +185,11 @@ mod tests {
             let layout = shape(capacity).layout().unwrap();
             let slots = capacity as usize;
             let bounds = [
-                layout.user,
+                layout.shared,
                 layout.free.starts[0],
                 layout.changed.starts[0],
                 layout.lines,
-                layout.aux,
+                layout.slot_cells,
                 layout.reports,
                 layout.heads,
                 layout.tails,
@@ -187,8 +198,8 @@ mod tests {
             assert!(bounds.is_sorted(), "{bounds:?}");
             assert!(bounds.iter().all(|start| start % LINE == 0), "{bounds:?}");
             assert_eq!(layout.line(capacity - 1, 7) + 1, layout.lines + slots * LINE);
-            assert!(layout.line(capacity - 1, 7) < layout.aux);
-            assert!(layout.aux(capacity - 1, 7) < layout.reports);
+            assert!(layout.line(capacity - 1, 7) < layout.slot_cells);
+            assert!(layout.slot_cell(capacity - 1, 7) < layout.reports);
             assert!(layout.report(capacity - 1, 1) + 8 <= layout.heads);
             assert!(layout.payload(capacity - 1, 63) < layout.tails);
             assert!(layout.payload(capacity - 1, 199) < layout.total - LINE);

@@ -9,7 +9,7 @@
 //! use shmem_slots::{Options, Slots, State};
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! let options = Options { capacity: 64, tag: 1, user_cells: 0, first_generation: 0 };
+//! let options = Options { capacity: 64, tag: 1, shared_cells: 0, first_generation: 0 };
 //! let slots: Slots<[u64; 4], [u64; 1]> = Slots::create(&options)?;
 //!
 //! let mut claim = slots.claim(std::process::id())?; // anybody
@@ -76,7 +76,9 @@ mod sys;
 mod wait;
 mod word;
 
-pub use error::{AttachError, ClaimError, CreateError, FlagError, ManageError, ReadError, Swept};
+pub use error::{
+    AttachError, ClaimError, ClaimLost, CreateError, FlagError, ManageError, ReadError,
+};
 pub use layout::MAX_CAPACITY;
 pub use memory::{Access, Heap, Memory};
 #[cfg(not(loom))]

@@ -17,7 +17,7 @@
 //! Trailing words that are zero are neither stored nor copied: the length says how many words count.
 //! It is clamped when it is read, since it is as untrusted as the rest.
 
-use crate::error::{ReadError, Swept};
+use crate::error::{ClaimLost, ReadError};
 use crate::fault;
 use crate::layout::Shape;
 use crate::memory::Memory;
@@ -27,7 +27,7 @@ use crate::word::{Key, State};
 use bytemuck::Pod;
 
 /// The sizes of `T` and `R` in cells. Both are multiples of 8 bytes (checked when compiled).
-pub(crate) const fn shape<T, R>(capacity: u32, user_cells: u32) -> Shape {
+pub(crate) const fn shape<T, R>(capacity: u32, shared_cells: u32) -> Shape {
     const {
         assert!(size_of::<T>() % 8 == 0, "the size of a payload must be a multiple of 8 bytes");
         assert!(size_of::<R>() % 8 == 0, "the size of a report must be a multiple of 8 bytes");
@@ -36,7 +36,7 @@ pub(crate) const fn shape<T, R>(capacity: u32, user_cells: u32) -> Shape {
         capacity,
         payload_cells: size_of::<T>() / 8,
         report_cells: size_of::<R>() / 8,
-        user_cells,
+        shared_cells,
     }
 }
 
@@ -71,10 +71,10 @@ impl<T: Pod, R: Pod, M: Memory> Claim<'_, T, R, M> {
     /// # Errors
     /// The slot was taken away meanwhile. (The store may then lie in a slot that is free or belongs
     /// to the next claimer of it; that one's own store, later, is what its readers see.)
-    pub fn write(&mut self, value: &T) -> Result<(), Swept> {
+    pub fn write(&mut self, value: &T) -> Result<(), ClaimLost> {
         let key = self.key();
         if self.slots.look(key).map(|word| word.state()) != Some(State::Reserved) {
-            return Err(Swept { key });
+            return Err(ClaimLost { key });
         }
         let used = words(value).rposition(|word| word != 0).map_or(0, |last| last + 1);
         let layout = &self.slots.layout;

@@ -151,7 +151,7 @@ impl Region {
 impl<T: Pod, R: Pod> Slots<T, R, Region> {
     fn layout_for(options: &Options) -> Result<Layout, CreateError> {
         let size = CreateError::Size { capacity: options.capacity, limit: MAX_CAPACITY };
-        shape::<T, R>(options.capacity, options.user_cells).layout().ok_or(size)
+        shape::<T, R>(options.capacity, options.shared_cells).layout().ok_or(size)
     }
 
     /// Slots in a new memfd, mapped into this process and into every child that it forks. Memory is

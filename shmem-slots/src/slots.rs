@@ -22,7 +22,7 @@
 //! A drain leaves the marks of free and reserved slots alone, so the mark set before the swap is
 //! still there at every later step.
 
-use crate::error::{Barred, ClaimError, Swept};
+use crate::error::{ClaimError, ClaimLost, NotWritable};
 use crate::hints::Hints;
 use crate::layout::{LINE, Layout, PAYLOAD_LEN, REPORT_COUNT, WORD};
 use crate::memory::{Access, Heap, Memory};
@@ -41,7 +41,7 @@ pub struct Options {
     /// A number that stands for the layout of `T` and `R`: attach refuses another one.
     pub tag: u64,
     /// Cells beside the slots, for the upper layer.
-    pub user_cells: u32,
+    pub shared_cells: u32,
     /// The generation that slots begin with: 0, but for tests of retirement.
     pub first_generation: u64,
 }
@@ -61,7 +61,7 @@ impl<T: Pod, R: Pod> Slots<T, R, Heap> {
     /// `None` when the sizes are out of range.
     #[must_use]
     pub fn heap(options: &Options) -> Option<Self> {
-        let layout = payload::shape::<T, R>(options.capacity, options.user_cells).layout()?;
+        let layout = payload::shape::<T, R>(options.capacity, options.shared_cells).layout()?;
         let memory = Heap::zeroed(layout.total);
         header::write(memory.cells(), &layout, options);
         Some(Self::new(memory, layout))
@@ -133,12 +133,12 @@ impl<T: Pod, R: Pod, M: Memory> Slots<T, R, M> {
 
     /// Asked by each operation that writes, before it does.
     #[inline]
-    pub(crate) fn writable(&self) -> Result<(), Barred> {
+    pub(crate) fn writable(&self) -> Result<(), NotWritable> {
         if self.memory.access() == Access::ReadOnly {
-            return Err(Barred::ReadOnly);
+            return Err(NotWritable::ReadOnly);
         }
         if self.is_damaged() {
-            return Err(Barred::Damaged);
+            return Err(NotWritable::Damaged);
         }
         Ok(())
     }
@@ -169,31 +169,31 @@ impl<T: Pod, R: Pod, M: Memory> Slots<T, R, M> {
     /// Cell `place` (0 to 7) of the tenant's own line of slot `index`. What lies there outlives the
     /// tenancy. In a region attached read-only, load it only (see [`Memory::cells`]).
     #[must_use]
-    pub fn aux(&self, index: u32, place: usize) -> Option<&AtomicU64> {
+    pub fn slot_cell(&self, index: u32, place: usize) -> Option<&AtomicU64> {
         if index >= self.capacity() || place >= LINE {
             return None;
         }
-        Some(self.cell(self.layout.aux(index, place)))
+        Some(self.cell(self.layout.slot_cell(index, place)))
     }
 
     /// Cell `number` of those beside the slots. In a region attached read-only, load it only (see
     /// [`Memory::cells`]).
     #[must_use]
-    pub fn user(&self, number: u32) -> Option<&AtomicU64> {
-        if number >= self.layout.shape.user_cells {
+    pub fn shared_cell(&self, number: u32) -> Option<&AtomicU64> {
+        if number >= self.layout.shape.shared_cells {
             return None;
         }
-        Some(self.cell(self.layout.user + number as usize))
+        Some(self.cell(self.layout.shared + number as usize))
     }
 
     /// `count` cells beside the slots from `first` on; fewer where there are no more. As
     /// [`Slots::user`].
     #[must_use]
-    pub fn user_cells(&self, first: u32, count: u32) -> &[AtomicU64] {
-        let all = self.layout.shape.user_cells;
+    pub fn shared_cell_range(&self, first: u32, count: u32) -> &[AtomicU64] {
+        let all = self.layout.shape.shared_cells;
         let first = first.min(all);
         let end = first.saturating_add(count).min(all);
-        let start = self.layout.user;
+        let start = self.layout.shared;
         self.memory.cells().get(start + first as usize..start + end as usize).unwrap_or(&[])
     }
 
@@ -339,15 +339,15 @@ impl<T: Pod, R: Pod, M: Memory> Claim<'_, T, R, M> {
     ///
     /// # Errors
     /// The slot was taken away meanwhile, or with it the whole file (see [`Memory::check`]).
-    pub fn publish(mut self, flags: u8) -> Result<Key, Swept> {
+    pub fn publish(mut self, flags: u8) -> Result<Key, ClaimLost> {
         let key = self.key();
         fault::point("publish:before_swap");
         let Some(published) = self.word.published(flags & crate::word::MAX_FLAGS) else {
-            return Err(Swept { key });
+            return Err(ClaimLost { key });
         };
         self.published = swap(self.slots.word(self.index), self.word, published.bits()); // W1
         fault::point("publish:after_swap");
-        if self.published && !self.slots.is_damaged() { Ok(key) } else { Err(Swept { key }) }
+        if self.published && !self.slots.is_damaged() { Ok(key) } else { Err(ClaimLost { key }) }
     }
 }
 

@@ -309,7 +309,7 @@ fn fault_elsewhere() {
         .open(std::env::temp_dir().join("other"))
         .unwrap();
     file.set_len(4096).unwrap();
-    let options = Options { user_cells: 4, ..options(8) };
+    let options = Options { shared_cells: 4, ..options(8) };
     let _guarded: Array<Region> = Slots::create_file(path(), &options).unwrap();
     // SAFETY: only read below, by a volatile load.
     let map = unsafe {

@@ -344,7 +344,7 @@ fn keys_outside_the_array_get_answers<M: Memory>(make: impl Fn(&Options) -> Arra
         assert_eq!(slots.update(key, 1, 1), Err(range));
         assert_eq!(slots.free(key), Err(range));
         assert_eq!(slots.write_report(key, &[0; 4]), Err(range));
-        assert!(slots.aux(index, 0).is_none());
+        assert!(slots.slot_cell(index, 0).is_none());
         assert_eq!(slots.watches(index, shmem_slots::Snapshot::from_bits(0)).count(), 0);
     }
     assert_eq!(free_slots(&slots), 3);
@@ -355,20 +355,22 @@ fn cells_for_the_upper_layer_are_apart_from_the_slots<M: Memory>(
 ) {
     let slots = make(&options(3));
     for number in 0..4 {
-        slots.user(number).unwrap().store(u64::MAX, Ordering::Relaxed);
+        slots.shared_cell(number).unwrap().store(u64::MAX, Ordering::Relaxed);
     }
     for index in 0..3 {
         for place in 0..8 {
-            slots.aux(index, place).unwrap().store(u64::MAX, Ordering::Relaxed);
+            slots.slot_cell(index, place).unwrap().store(u64::MAX, Ordering::Relaxed);
         }
     }
-    assert!(slots.user(4).is_none() && slots.aux(0, 8).is_none());
-    assert_eq!(slots.user_cells(1, 99).len(), 3);
-    assert_eq!(slots.user_cells(9, 9).len(), 0);
+    assert!(slots.shared_cell(4).is_none() && slots.slot_cell(0, 8).is_none());
+    assert_eq!(slots.shared_cell_range(1, 99).len(), 3);
+    assert_eq!(slots.shared_cell_range(9, 9).len(), 0);
     let key = published(&slots, 5);
     slots.write_report(key, &[6; 4]).unwrap();
     assert_eq!((slots.read(key), slots.read_report(key)), (Ok(request(5)), Some([6; 4])));
-    assert!((0..4).all(|number| slots.user(number).unwrap().load(Ordering::Relaxed) == u64::MAX));
+    assert!(
+        (0..4).all(|number| slots.shared_cell(number).unwrap().load(Ordering::Relaxed) == u64::MAX)
+    );
 }
 
 fn a_wait_ends_at_once_when_the_word_has_changed<M: Memory>(make: impl Fn(&Options) -> Array<M>) {
@@ -400,7 +402,7 @@ fn a_wait_ends_with_its_deadline<M: Memory>(make: impl Fn(&Options) -> Array<M>)
 fn too_many_watches_are_refused<M: Memory>(make: impl Fn(&Options) -> Array<M>) {
     let slots = make(&options(1));
     let seen = slots.snapshot(0).unwrap();
-    let watch = Watch { cell: slots.user(0).unwrap(), half: Half::Low, seen: 0 };
+    let watch = Watch { cell: slots.shared_cell(0).unwrap(), half: Half::Low, seen: 0 };
     let past = Some(Instant::now());
     let most = [watch; MAX_WATCHES - 2];
     assert_eq!(slots.wait(0, seen, &most, past).unwrap(), Woken::TimedOut);

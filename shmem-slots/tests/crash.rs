@@ -131,7 +131,7 @@ fn a_claim_killed_before_its_hints_are_right_is_found_by_the_next_ones() {
     for point in points.cycle().take(3 * CAPACITY as usize) {
         let mut child = armed(&slots, point, "kill", everything);
         assert_eq!(child.wait().signal(), Some(Signal::SIGKILL), "{point}");
-        // Swept late, so that deaths pile up.
+        // ClaimLost late, so that deaths pile up.
         if slots.occupied().count() > CAPACITY as usize / 2 {
             let mut check = fork_child(|| all_is_found(&slots, "many points"));
             assert_eq!(check.wait().code(), Some(0), "{point}");

@@ -53,7 +53,7 @@ fn everything(slots: &Array, generation: u64) {
             }
         }
         if let Some(seen) = slots.snapshot(index) {
-            let watch = Watch { cell: slots.user(0).unwrap(), half: Half::High, seen: 0 };
+            let watch = Watch { cell: slots.shared_cell(0).unwrap(), half: Half::High, seen: 0 };
             let soon = Some(Instant::now() + Duration::from_micros(1));
             slots.wait(index, seen, &[watch], soon).unwrap();
         }

@@ -208,9 +208,9 @@ fn a_deadline_ends_a_wait_and_the_message_goes_on_later() {
 /// Would fail if a watch were left out of the wait, or what it says were not looked at after it.
 fn a_watch_of_the_callers_ends_a_wait() {
     let cells: Slots<[u64; 1], [u64; 1]> =
-        Slots::create(&Options { capacity: 1, tag: 0, user_cells: 2, first_generation: 0 })
+        Slots::create(&Options { capacity: 1, tag: 0, shared_cells: 2, first_generation: 0 })
             .unwrap();
-    let bell: &AtomicU64 = cells.user(0).unwrap();
+    let bell: &AtomicU64 = cells.shared_cell(0).unwrap();
     let also = [Watch { cell: bell, half: Half::Low, seen: 0 }];
     let queue = queue();
     let mut children = [

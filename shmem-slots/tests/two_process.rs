@@ -28,14 +28,14 @@ fn main() -> std::process::ExitCode {
 
 /// The bell of these tests: a cell beside the slots.
 fn ring(slots: &Array) {
-    let bell = slots.user(0).unwrap();
+    let bell = slots.shared_cell(0).unwrap();
     bell.fetch_add(1, Ordering::AcqRel);
     futex::wake_all(bell);
 }
 
 /// Sleeps until the bell has rung since it said `heard`.
 fn listen(slots: &Array, heard: u64) {
-    let watch = Watch { cell: slots.user(0).unwrap(), half: Half::Low, seen: heard as u32 };
+    let watch = Watch { cell: slots.shared_cell(0).unwrap(), half: Half::Low, seen: heard as u32 };
     futex::wait_any(&[watch], Some(Instant::now() + LIMIT)).unwrap();
 }
 
@@ -55,12 +55,12 @@ fn requests_of_four_processes_arrive_once_each_and_whole() {
     let backend = |process: u64| {
         for number in 0..REQUESTS {
             let mut claim = loop {
-                let heard = slots.user(1).unwrap().load(Ordering::Acquire);
+                let heard = slots.shared_cell(1).unwrap().load(Ordering::Acquire);
                 match slots.claim(process as u32 + 1) {
                     Ok(claim) => break claim,
                     Err(ClaimError::Full { .. }) => {
                         // Until the manager has freed one.
-                        let cell = slots.user(1).unwrap();
+                        let cell = slots.shared_cell(1).unwrap();
                         let watch = Watch { cell, half: Half::Low, seen: heard as u32 };
                         futex::wait_any(&[watch], Some(Instant::now() + LIMIT)).unwrap();
                     }
@@ -82,7 +82,7 @@ fn requests_of_four_processes_arrive_once_each_and_whole() {
         (0..PROCESSES).map(|process| fork_child(|| backend(process))).collect();
     let mut arrived: BTreeMap<u64, u32> = BTreeMap::new();
     while arrived.len() < (PROCESSES * REQUESTS) as usize {
-        let heard = slots.user(0).unwrap().load(Ordering::Acquire);
+        let heard = slots.shared_cell(0).unwrap().load(Ordering::Acquire);
         let mut changed = Vec::new();
         slots.drain_changes(|index, word| {
             changed.push(Key { index, generation: word.generation() });
@@ -96,8 +96,8 @@ fn requests_of_four_processes_arrive_once_each_and_whole() {
             *arrived.entry(first).or_default() += 1;
             slots.write_report(key, &[first; 4]).unwrap();
             slots.free(key).unwrap();
-            slots.user(1).unwrap().fetch_add(1, Ordering::AcqRel);
-            futex::wake_all(slots.user(1).unwrap());
+            slots.shared_cell(1).unwrap().fetch_add(1, Ordering::AcqRel);
+            futex::wake_all(slots.shared_cell(1).unwrap());
         }
     }
     assert!(arrived.values().all(|&times| times == 1));

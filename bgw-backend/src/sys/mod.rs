@@ -1,5 +1,5 @@
 //! Everything `unsafe` of this crate lies below this module.
 
-#[cfg(feature = "postgres")]
-pub(crate) mod kicks;
 pub mod library;
+#[cfg(feature = "postgres")]
+pub(crate) mod poll_wakeups;

@@ -8,7 +8,7 @@
 use bgw_backend::{Backend, BackgroundWorker, ExitCause, ExitReport, Handle, Pid, WorkerHandle};
 use bgw_core::Attachment;
 use bgw_core::control::{ControlSocket, PROTOCOL, Received, Reply, Request};
-use bgw_core::shared::area::Area;
+use bgw_core::shared::ClusterCells;
 use bgw_core::shared::{ReportRecord, WorkerSlots, flag};
 use bgw_core::sys::{eventfd, pidfd, robust};
 use shmem_slots::Key;
@@ -27,16 +27,16 @@ pub struct Straw {
 }
 
 /// A postmaster of straw and a backend of it.
-pub fn family(capacity: u32) -> (Straw, Backend) {
-    family_with(capacity, false)
+pub fn cluster(capacity: u32) -> (Straw, Backend) {
+    cluster_with(capacity, false)
 }
 
-pub fn family_with(capacity: u32, read_only: bool) -> (Straw, Backend) {
+pub fn cluster_with(capacity: u32, read_only: bool) -> (Straw, Backend) {
     let slots = WorkerSlots::create(&Attachment::region_options(capacity)).unwrap();
-    let area = Area::new(&slots);
-    area.set_incarnation(INCARNATION);
-    area.set_general_slots(capacity);
-    for word in area.liveness_words() {
+    let cells = ClusterCells::new(&slots);
+    cells.set_incarnation(INCARNATION);
+    cells.set_general_slots(capacity);
+    for word in cells.liveness_words() {
         word.store(u64::from(Pid::this().get() | robust::WAITERS), Ordering::Release);
     }
     let straw = Straw { slots, doorbell: eventfd::new_doorbell().unwrap() };
@@ -82,24 +82,24 @@ impl Straw {
 
     pub fn start(&self, handle: &Handle, pid: u32) {
         self.slots.update(key(handle), pid, flag::STARTED).unwrap();
-        Area::new(&self.slots).count_change();
+        ClusterCells::new(&self.slots).count_change();
     }
 
     pub fn rest(&self, handle: &Handle, report: &ExitReport) {
         self.slots.write_report(key(handle), &ReportRecord::encode(report)).unwrap();
         self.slots.update(key(handle), 0, flag::STOPPED).unwrap();
-        Area::new(&self.slots).count_change();
+        ClusterCells::new(&self.slots).count_change();
     }
 
     pub fn end(&self, handle: &Handle, report: &ExitReport) {
         self.slots.write_report(key(handle), &ReportRecord::encode(report)).unwrap();
         self.slots.free(key(handle)).unwrap();
-        Area::new(&self.slots).count_change();
+        ClusterCells::new(&self.slots).count_change();
     }
 
     /// What the kernel does to the liveness words when the postmaster ends.
     pub fn die(&self) {
-        for word in Area::new(&self.slots).liveness_words() {
+        for word in ClusterCells::new(&self.slots).liveness_words() {
             word.store(u64::from(robust::OWNER_DIED | robust::WAITERS), Ordering::Release);
             shmem_slots::futex::wake_all(word);
         }

@@ -77,7 +77,7 @@ pub enum Request {
 /// From the postmaster to a peer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reply {
-    /// Belongs to the family now. Comes with descriptors: the region, the postmaster's pidfd, and
+    /// Belongs to the cluster now. Comes with descriptors: the region, the postmaster's pidfd, and
     /// for those who may write the doorbell.
     Welcome {
         /// The version of the messages.

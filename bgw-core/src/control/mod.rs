@@ -1,4 +1,4 @@
-//! The control socket: how a program joins the family, and what it may ask.
+//! The control socket: how a program attaches to the cluster, and what it may ask.
 //!
 //! A `SOCK_SEQPACKET` socket: one message is one packet, so there is no framing. A peer says `Hello`,
 //! gets `Welcome` with descriptors, and may then ask; each request gets one reply. The connection is

@@ -2,13 +2,13 @@
 //!
 //! [`WorkerSlots`] is the slot array with the payloads of this crate: a [`WorkerRecord`] written by
 //! the backend that registers, a [`ReportRecord`] written by the postmaster when a worker ends.
-//! [`area`] gives names to the cells beside the slots.
+//! [`cluster_cells`] gives names to the cells beside the slots.
 //!
 //! | who | may write |
 //! |---|---|
 //! | the backend that claimed a slot | its record, until it publishes |
 //! | any backend | [`flag::TERMINATE`] of a published slot |
-//! | the worker of a slot | [`flag::READY`], and its cells in [`area`] |
+//! | the worker of a slot | [`flag::READY`], and its cells in [`cluster_cells`] |
 //! | the postmaster | everything of a published slot |
 //!
 //! The postmaster writes the fact first and tells the waiters second. It publishes `Stopped` (or
@@ -16,17 +16,18 @@
 //! then still finds the slot unchanged has the right process: a pid is not used again before it is
 //! reaped.
 
-pub mod area;
+pub mod cluster_cells;
 pub mod record;
 pub mod report;
 
+pub use cluster_cells::ClusterCells;
 pub use record::{CorruptRecord, LAYOUT_TAG, WorkerRecord};
 pub use report::ReportRecord;
 
 use crate::pid::Pid;
 use shmem_slots::{Region, Slots, Snapshot, State};
 
-/// The slot array of a family of processes.
+/// The slot array of a cluster of processes.
 pub type WorkerSlots = Slots<WorkerRecord, ReportRecord, Region>;
 
 /// The four flag bits of a published slot.
@@ -44,7 +45,7 @@ pub mod flag {
 
 /// How a worker is, as one look at its slot's word tells.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Standing {
+pub enum RunState {
     /// Registered; the postmaster has not tried to start it yet.
     NotYetStarted,
     /// A process was started for it.
@@ -53,23 +54,23 @@ pub enum Standing {
     Stopped,
 }
 
-/// Reads the standing of the tenant out of its word. The caller has compared the generation.
+/// Reads the run state of the tenant out of its word. The caller has compared the generation.
 ///
 /// Total over all bit patterns: a word that no postmaster writes reads as `Stopped`.
 #[inline]
 #[must_use]
-pub fn standing(word: Snapshot) -> Standing {
+pub fn run_state(word: Snapshot) -> RunState {
     match word.state() {
         State::Published => {
             if word.flags() & flag::STARTED != 0 {
-                Pid::new(word.pid()).map_or(Standing::Stopped, Standing::Started)
+                Pid::new(word.pid()).map_or(RunState::Stopped, RunState::Started)
             } else if word.flags() & flag::STOPPED != 0 {
-                Standing::Stopped
+                RunState::Stopped
             } else {
-                Standing::NotYetStarted
+                RunState::NotYetStarted
             }
         }
-        State::Reserved => Standing::NotYetStarted,
-        State::Free | State::Retired => Standing::Stopped,
+        State::Reserved => RunState::NotYetStarted,
+        State::Free | State::Retired => RunState::Stopped,
     }
 }

@@ -76,7 +76,7 @@ pub const LAYOUT_TAG: u64 = {
         VERSION,
         size_of::<WorkerRecord>() as u64,
         size_of::<super::ReportRecord>() as u64,
-        super::area::FAMILY_CELLS as u64,
+        super::cluster_cells::CLUSTER_CELLS as u64,
     ];
     let mut hash: u64 = 0xcbf2_9ce4_8422_2325;
     let mut at = 0;

@@ -4,7 +4,7 @@
 //! a word; if the word still holds the thread's id, the kernel sets `FUTEX_OWNER_DIED` in it and,
 //! where `FUTEX_WAITERS` is set, wakes **one** waiter. So each waiter should have a word of its own:
 //! a waiter that shares one would hang if the other, woken in its stead, were killed before it
-//! passed the wake-up on. There are [`crate::shared::area::LIVENESS_WORDS`] of them, one a session.
+//! passed the wake-up on. There are [`crate::shared::cluster_cells::LIVENESS_WORDS`] of them, one a session.
 //!
 //! The entries lie in the postmaster's private memory, and only the words are shared: entry `i` and
 //! word `i` are the same number of bytes apart for each `i`, which is all that the kernel asks for.

@@ -27,7 +27,7 @@ use std::os::fd::{BorrowedFd, IntoRawFd, OwnedFd, RawFd};
 pub const POSTMASTER_DEATH: Signal = Signal::SIGPWR;
 
 /// The signal that wakes a latch owner out of `ppoll`.
-pub const LATCH_KICK: Signal = Signal::SIGURG;
+pub const LATCH_WAKE_UP: Signal = Signal::SIGURG;
 
 /// The exit code of a process that was told to quit at once.
 pub const QUIT_EXIT_CODE: i32 = 2;
@@ -48,8 +48,8 @@ extern "C" fn on_cancel(_: libc::c_int) {
 extern "C" fn on_notify(_: libc::c_int) {
     keeping_errno(|| process::interrupt(Pending::NOTIFIED));
 }
-extern "C" fn on_latch_kick(_: libc::c_int) {
-    keeping_errno(process::kick);
+extern "C" fn on_latch_wake_up(_: libc::c_int) {
+    keeping_errno(process::wake_poll);
 }
 extern "C" fn on_postmaster_death(_: libc::c_int) {
     keeping_errno(|| {
@@ -110,7 +110,7 @@ const WORKERS: [Signal; 11] = [
     Signal::SIGALRM,
     Signal::SIGQUIT,
     POSTMASTER_DEATH,
-    LATCH_KICK,
+    LATCH_WAKE_UP,
 ];
 
 /// What becomes of the signals of a worker, as it was before a postmaster changed it for its workers.
@@ -167,7 +167,7 @@ pub(crate) fn install_common() -> io::Result<()> {
     set(Signal::SIGALRM, SigHandler::SigDfl)?;
     set(Signal::SIGQUIT, SigHandler::Handler(on_quit))?;
     set(POSTMASTER_DEATH, SigHandler::Handler(on_postmaster_death))?;
-    set(LATCH_KICK, SigHandler::Handler(on_latch_kick))
+    set(LATCH_WAKE_UP, SigHandler::Handler(on_latch_wake_up))
 }
 
 /// Installs the others. To ignore a signal takes back one that is pending: a postmaster, which hears
@@ -249,16 +249,16 @@ pub fn unblock_all() -> io::Result<()> {
     restore(&SigSet::empty())
 }
 
-/// The kick eventfd of this process by its number, for as long as the process lives.
-pub(crate) fn borrow_kick(number: u32) -> Option<BorrowedFd<'static>> {
+/// The poll wake-up eventfd of this process by its number, for as long as the process lives.
+pub(crate) fn borrow_poll_wake_up(number: u32) -> Option<BorrowedFd<'static>> {
     let raw = RawFd::try_from(number).ok().filter(|&raw| raw >= 0)?;
-    // SAFETY: `number` comes from `leak_kick` in this process (`process::Own::kick` is tagged with the
+    // SAFETY: `number` comes from `leak_poll_wake_up` in this process (`process::Own::poll_wake_up` is tagged with the
     // pid), and that descriptor is never closed.
     Some(unsafe { BorrowedFd::borrow_raw(raw) })
 }
 
 /// Keeps `bell` open for the life of the process and returns its number.
-pub(crate) fn leak_kick(bell: OwnedFd) -> (u32, BorrowedFd<'static>) {
+pub(crate) fn leak_poll_wake_up(bell: OwnedFd) -> (u32, BorrowedFd<'static>) {
     let raw = bell.into_raw_fd();
     // SAFETY: `into_raw_fd` gave up ownership, so the descriptor stays open for ever.
     (raw.unsigned_abs(), unsafe { BorrowedFd::borrow_raw(raw) })

@@ -54,7 +54,7 @@ pub fn shared_slots() -> Arc<WorkerSlots> {
     slots
 }
 
-/// A process of the family, as a forked worker is one; `postmaster` stands for the postmaster.
+/// A process of the cluster, as a forked worker is one; `postmaster` stands for the postmaster.
 pub fn member(slots: &Arc<WorkerSlots>, postmaster: Pid) -> Attachment {
     let postmaster = bgw_core::Pid::try_from(postmaster.as_raw()).unwrap();
     Attachment::inherit(Inherited {

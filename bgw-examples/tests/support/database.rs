@@ -1,6 +1,6 @@
 //! Databases for a test, of both kinds, and workers that use them.
 
-use super::{Family, PATIENCE, worker};
+use super::{Cluster, PATIENCE, worker};
 use bgw_backend::connection::ConnectError;
 use bgw_backend::{
     BackgroundWorker, Handle, RestartPolicy, Worker, WorkerError, WorkerFlags, entry,
@@ -10,7 +10,7 @@ use bgw_examples::throwaway_cluster::ClusterError;
 use std::error::Error;
 
 pub fn sqlite() -> Database {
-    Database::Sqlite(std::env::temp_dir().join("family.db"))
+    Database::Sqlite(std::env::temp_dir().join("cluster.db"))
 }
 
 /// A server of the test's own; where PostgreSQL is not installed the test is skipped.
@@ -87,17 +87,17 @@ pub fn database_worker(function: &str, restart: RestartPolicy) -> BackgroundWork
     worker(function).flags(flags).restart(restart).build().unwrap()
 }
 
-/// A family with one more function.
-pub fn family(
+/// A cluster with one more function.
+pub fn cluster(
     function: &str,
     main: impl Fn(&mut Worker) -> Result<(), WorkerError> + 'static,
-) -> Family {
-    Family::with(|builder| builder.function(function, entry(main)))
+) -> Cluster {
+    Cluster::with(|builder| builder.function(function, entry(main)))
 }
 
 /// Registers a database worker; it may have ended when this returns.
-pub fn start(family: &Family, function: &str, restart: RestartPolicy) -> Handle {
-    family.backend.register(&database_worker(function, restart)).unwrap()
+pub fn start(cluster: &Cluster, function: &str, restart: RestartPolicy) -> Handle {
+    cluster.backend.register(&database_worker(function, restart)).unwrap()
 }
 
 /// The name of the refusal, for a note.

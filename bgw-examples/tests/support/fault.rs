@@ -1,7 +1,7 @@
-//! A family with a fault in it: the points by where they lie, and processes that wait beside it.
+//! A cluster with a fault in it: the points by where they lie, and processes that wait beside it.
 
 use super::{
-    Family, PATIENCE, connect, raw, read_note, simple, started, stopped, worker, write_note,
+    Cluster, PATIENCE, connect, raw, read_note, simple, started, stopped, worker, write_note,
 };
 use bgw_backend::{
     BackgroundWorker, BackgroundWorkerBuilder, Error, Handle, Pid, RestartPolicy, WorkerHandle,
@@ -12,7 +12,7 @@ use process_test::{Child, fork_child, wait_until};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// As many workers as a family with faults takes.
+/// As many workers as a cluster with faults takes.
 pub const CAPACITY: u32 = 4;
 
 /// All points that lie in the process of a worker that is forked for it.
@@ -52,19 +52,19 @@ pub fn fallible_in_workers() -> Vec<&'static str> {
     all.copied().filter(|point| lies_in_worker(point) && !lies_in_spare(point)).collect()
 }
 
-/// A family whose postmaster and workers meet `faults`. Those that come later do not.
-pub fn family(faults: &str) -> Family {
-    family_with(faults, |builder| builder)
+/// A cluster whose postmaster and workers meet `faults`. Those that come later do not.
+pub fn cluster(faults: &str) -> Cluster {
+    cluster_with(faults, |builder| builder)
 }
 
-pub fn family_with(
+pub fn cluster_with(
     faults: &str,
     configure: impl FnOnce(PostmasterBuilder) -> PostmasterBuilder,
-) -> Family {
+) -> Cluster {
     arm(faults);
-    let family = Family::with(|builder| configure(builder.max_workers(CAPACITY)));
+    let cluster = Cluster::with(|builder| configure(builder.max_workers(CAPACITY)));
     arm("");
-    family
+    cluster
 }
 
 /// What postmasters meet that are launched from here on.
@@ -103,7 +103,7 @@ pub fn wait_until_pending(pid: Pid, signal: i32) {
     });
 }
 
-/// Another program of the family, which waits for a worker's start and then for its end.
+/// Another program of the cluster, which waits for a worker's start and then for its end.
 pub struct Waiter {
     child: Child,
     name: String,
@@ -184,14 +184,14 @@ pub fn descriptors(pid: Pid) -> usize {
 /// Nothing has leaked: the postmaster holds no descriptor and no zombie of the past, and every slot
 /// takes a worker. `before`: how many descriptors it had.
 #[track_caller]
-pub fn nothing_leaked(family: &Family, before: usize, point: &str) {
-    let postmaster = family.launched.pid();
+pub fn nothing_leaked(cluster: &Cluster, before: usize, point: &str) {
+    let postmaster = cluster.launched.pid();
     wait_until(&format!("{point}: the postmaster has closed what it opened"), PATIENCE, || {
         descriptors(postmaster) == before
     });
     assert!(process_test::zombies_of(raw(postmaster)).is_empty(), "{point}");
-    assert!(family.backend.workers().is_empty(), "{point}: {:?}", family.backend.workers());
-    let register = || family.backend.register(&simple("sleep"));
+    assert!(cluster.backend.workers().is_empty(), "{point}: {:?}", cluster.backend.workers());
+    let register = || cluster.backend.register(&simple("sleep"));
     let all: Vec<_> = (0..CAPACITY)
         .map(|_| register().unwrap_or_else(|error| panic!("{point}: a slot is lost: {error}")))
         .collect();
@@ -208,13 +208,13 @@ pub fn nothing_leaked(family: &Family, before: usize, point: &str) {
 /// A postmaster is dead: its folder is free once its last worker has gone, and a new one serves there.
 #[track_caller]
 pub fn a_new_postmaster_takes_over(point: &str) {
-    let folder = std::env::temp_dir().join("family");
+    let folder = std::env::temp_dir().join("cluster");
     wait_until(&format!("{point}: all workers have ended"), PATIENCE, || {
         bgw_postmaster::Postmaster::builder().runtime_dir(&folder).build().is_ok()
     });
-    let family = Family::new();
-    stopped(&family.backend.register(&simple("quick")).unwrap());
-    family.end();
+    let cluster = Cluster::new();
+    stopped(&cluster.backend.register(&simple("quick")).unwrap());
+    cluster.end();
 }
 
 /// The end of a worker that is started again at once: waits for the report of its last one.

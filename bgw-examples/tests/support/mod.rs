@@ -1,4 +1,4 @@
-//! A family for a test: a launched postmaster, a backend, and workers of every kind.
+//! A cluster for a test: a launched postmaster, a backend, and workers of every kind.
 #![allow(dead_code, reason = "each test file uses its own part")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, unreachable_pub)]
 
@@ -18,13 +18,13 @@ use std::time::Duration;
 /// How long a test waits for something that must come.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
-pub struct Family {
+pub struct Cluster {
     pub launched: Launched,
     pub backend: Backend,
     pub folder: PathBuf,
 }
 
-impl Family {
+impl Cluster {
     /// A postmaster with all functions of this file, as `configure` wants it.
     pub fn with(configure: impl FnOnce(PostmasterBuilder) -> PostmasterBuilder) -> Self {
         Self::with_static(configure, Vec::new())
@@ -38,7 +38,7 @@ impl Family {
         configure: impl FnOnce(PostmasterBuilder) -> PostmasterBuilder,
         workers: Vec<BackgroundWorker>,
     ) -> Self {
-        let folder = std::env::temp_dir().join("family");
+        let folder = std::env::temp_dir().join("cluster");
         let mut postmaster =
             configure(functions(Postmaster::builder().runtime_dir(&folder))).build().unwrap();
         for worker in workers {
@@ -139,7 +139,7 @@ pub fn read_note(name: &str) -> String {
     std::fs::read_to_string(path).unwrap()
 }
 
-/// What the family logs, from here on: of the postmaster and of its workers. Started before the family.
+/// What the cluster logs, from here on: of the postmaster and of its workers. Started before the cluster.
 pub struct Log(PathBuf);
 
 impl Log {

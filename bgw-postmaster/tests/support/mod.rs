@@ -6,7 +6,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, unreachable_pub)]
 
 use bgw_core::control::{ControlSocket, ShutdownMode};
-use bgw_core::shared::{Standing, WorkerRecord, flag, standing};
+use bgw_core::shared::{RunState, WorkerRecord, flag, run_state};
 use bgw_core::{Attachment, BackgroundWorker, ExitCause, ExitReport, Pid};
 use bgw_postmaster::{Launched, Postmaster, PostmasterBuilder};
 use process_test::wait_until;
@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
-pub struct Family {
+pub struct Cluster {
     pub launched: Launched,
     pub peer: Attachment,
 }
@@ -31,8 +31,8 @@ pub fn builder() -> PostmasterBuilder {
             let events =
                 bgw_core::WaitEvents::LATCH_SET | bgw_core::WaitEvents::EXIT_ON_POSTMASTER_DEATH;
             let latch = me.latch();
-            let family = &me.attachment;
-            bgw_core::wait_set::wait(family, latch.as_ref(), events, &mut [], None, interrupts)?;
+            let cluster = &me.attachment;
+            bgw_core::wait_set::wait(cluster, latch.as_ref(), events, &mut [], None, interrupts)?;
             if let Some(latch) = latch {
                 latch.reset();
             }
@@ -40,7 +40,7 @@ pub fn builder() -> PostmasterBuilder {
     })
 }
 
-impl Family {
+impl Cluster {
     pub fn with(builder: PostmasterBuilder) -> Self {
         let mut launched = builder.build().unwrap().launch().unwrap();
         let peer = attach(launched.take_control().unwrap());
@@ -58,15 +58,15 @@ impl Family {
         key
     }
 
-    pub fn standing(&self, key: Key) -> Standing {
-        self.peer.slots().look(key).map_or(Standing::Stopped, standing)
+    pub fn run_state(&self, key: Key) -> RunState {
+        self.peer.slots().look(key).map_or(RunState::Stopped, run_state)
     }
 
     pub fn started(&self, key: Key) -> Pid {
         let mut found = None;
         wait_until("the worker runs", PATIENCE, || {
-            found = match self.standing(key) {
-                Standing::Started(pid) => Some(pid),
+            found = match self.run_state(key) {
+                RunState::Started(pid) => Some(pid),
                 _ => None,
             };
             found.is_some()
@@ -75,7 +75,7 @@ impl Family {
     }
 
     pub fn stopped(&self, key: Key) -> Option<ExitReport> {
-        wait_until("the worker has ended", PATIENCE, || self.standing(key) == Standing::Stopped);
+        wait_until("the worker has ended", PATIENCE, || self.run_state(key) == RunState::Stopped);
         self.peer.slots().read_report(key).map(|record| record.decode().unwrap())
     }
 

@@ -22,7 +22,7 @@ use shmem_slots::{Heap, Options, Slots};
 type Small = Slots<[u64; 2], [u64; 2], Heap>;
 
 fn slots(capacity: u32) -> Small {
-    let options = Options { capacity, tag: 0, user_cells: 1, first_generation: 0 };
+    let options = Options { capacity, tag: 0, shared_cells: 1, first_generation: 0 };
     Small::heap(&options).unwrap()
 }
 

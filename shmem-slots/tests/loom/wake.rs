@@ -50,7 +50,7 @@ fn a_wait_ends_by_the_other_cell_too() {
         let key = published(&slots, 7);
         let waiter = Arc::clone(&slots);
         let thread = thread::spawn(move || {
-            let cell = waiter.user(0).unwrap();
+            let cell = waiter.shared_cell(0).unwrap();
             loop {
                 let seen = cell.load(Ordering::Acquire);
                 if seen != 0 {
@@ -61,7 +61,7 @@ fn a_wait_ends_by_the_other_cell_too() {
                 waiter.wait(key.index, word, &also, None).unwrap();
             }
         });
-        let cell = slots.user(0).unwrap();
+        let cell = slots.shared_cell(0).unwrap();
         cell.store(1, Ordering::Release);
         shmem_slots::futex::wake_all(cell);
         thread.join().unwrap();

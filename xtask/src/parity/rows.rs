@@ -170,7 +170,7 @@ pub(crate) const ROWS: &[Row] = &[
     row("X02", "the signal and the core flag stay readable"),
     row("X03", "the number of restarts stays readable"),
     row("X04", "peak memory and CPU time stay readable"),
-    row("X05", "any number of waiters, in any process of the family"),
+    row("X05", "any number of waiters, in any process of the cluster"),
     row("X06", "wait_any over many handles"),
     row("X07", "wait_all over many handles"),
     row("X08", "every wait takes a deadline"),

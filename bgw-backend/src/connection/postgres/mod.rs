@@ -3,10 +3,10 @@
 //! The driver is `tokio-postgres`, which the blocking crate `postgres` is a wrapper of, on a runtime
 //! of this thread: no other thread is started. Why not the wrapper: its wait on the server cannot be
 //! ended by a signal without a second thread. Here the wait is on the server's answer and on the
-//! descriptor by which signal handlers kick this process.
+//! descriptor by which signal handlers wake this process.
 //!
 //! ```text
-//! statement ──▶ wait for {answer, kick} ──▶ answer
+//! statement ──▶ wait for {answer, wake-up} ──▶ answer
 //!                      │ SIGINT, SIGTERM, the postmaster's death
 //!                      ▼
 //!               cancel ──▶ wait for {answer, a pause} ──▶ answer: "canceled", or done after all
@@ -23,7 +23,7 @@ mod address;
 mod values;
 
 use super::{ConnectError, Value, must_stop};
-use crate::sys::kicks::Kicks;
+use crate::sys::poll_wakeups::PollWakeUps;
 use crate::worker::WorkerError;
 use address::Peer;
 use std::fmt;
@@ -62,7 +62,7 @@ impl fmt::Debug for Postgres {
 struct Session {
     client: Client,
     peer: Peer,
-    kicks: Kicks,
+    wake_ups: PollWakeUps,
 }
 
 /// How a request failed.
@@ -97,13 +97,13 @@ impl Postgres {
         let runtime = Builder::new_current_thread().enable_io().enable_time().build()?;
         let peers = address::peers(config)?;
         let connecting = async {
-            let kicks = Kicks::new()?;
+            let wake_ups = PollWakeUps::new()?;
             let mut outcome: Result<_, Boxed> = Err("the host has no address".into());
             for peer in peers {
-                match first(connect_to(&peer, config), kicks.until(|| must_stop(true))).await {
+                match first(connect_to(&peer, config), wake_ups.until(|| must_stop(true))).await {
                     None => return Ok(None),
                     Some(Ok((client, driver))) => {
-                        return Ok(Some((Session { client, peer, kicks }, driver)));
+                        return Ok(Some((Session { client, peer, wake_ups }, driver)));
                     }
                     Some(Err(error)) => {
                         outcome = Err(format!("{peer}: {}", with_causes(error.as_ref())).into());
@@ -199,7 +199,7 @@ impl Session {
         // become the error, not the broken pipe.
         yield_now().await;
         let mut request = pin!(request);
-        if let Some(answer) = first(request.as_mut(), self.kicks.until(stop)).await {
+        if let Some(answer) = first(request.as_mut(), self.wake_ups.until(stop)).await {
             return answer.map_err(Failure::Refused);
         }
         let token = self.client.cancel_token();

@@ -1,4 +1,4 @@
-//! The proof that nothing is left: no process of the family, no shared memory of it.
+//! The proof that nothing is left: no process of the cluster, no shared memory of it.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -21,7 +21,7 @@ pub(crate) fn processes() -> Vec<String> {
     found
 }
 
-/// The inode of the region that this process has mapped: other families on the machine have others.
+/// The inode of the region that this process has mapped: other clusters on the machine have others.
 pub(crate) fn own_region() -> Option<u64> {
     let maps = fs::read_to_string("/proc/self/maps").ok()?;
     maps.lines().find(|line| line.contains("shmem-slots")).and_then(inode)

@@ -37,7 +37,7 @@ macro_rules! say {
 /// Runs all steps; the figures of the last line.
 pub(crate) fn run(arguments: &Arguments) -> Result<String> {
     let begin = Instant::now();
-    // Orphans of the family would become our children, so that we would see them.
+    // Orphans of the cluster would become our children, so that we would see them.
     nix::sys::prctl::set_child_subreaper(true)?;
     let temporary = tempfile::Builder::new().prefix("bgw-demo-").tempdir()?;
     let folder = temporary.path().to_path_buf();

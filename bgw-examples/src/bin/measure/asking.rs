@@ -2,7 +2,7 @@
 
 use crate::Arguments;
 use crate::clock::{cell, now, pin};
-use crate::family::{Family, Result, quick, sleeping, started, stop};
+use crate::cluster::{Cluster, Result, quick, sleeping, started, stop};
 use crate::report::{Figure, Goal, Report, Row, Unit};
 use crate::sys;
 use bgw_backend::{Backend, Handle, WorkerStatus};
@@ -37,11 +37,11 @@ pub(crate) fn measure(arguments: &Arguments, report: &mut Report) -> Result<()> 
         if !report.wants(name) {
             continue;
         }
-        let family = Family::launch(64, 0)?;
-        let handle = family.register(&sleeping()?)?;
+        let cluster = Cluster::launch(64, 0)?;
+        let handle = cluster.register(&sleeping()?)?;
         started(&handle)?;
         pin(0, Some(0))?;
-        let other = other(&family, &handle, beside)?;
+        let other = other(&cluster, &handle, beside)?;
         let (mut ours, mut limit) = (Vec::new(), Vec::new());
         for _ in 0..arguments.samples(2000) {
             ours.push(batch(|| matches!(black_box(&handle).status(), WorkerStatus::Started(_))));
@@ -53,7 +53,7 @@ pub(crate) fn measure(arguments: &Arguments, report: &mut Report) -> Result<()> 
         }
         pin(0, None)?;
         stop(&handle)?;
-        family.end()?;
+        cluster.end()?;
         report.add(Row {
             name: name.to_owned(),
             unit: Unit::Nanoseconds,
@@ -75,7 +75,7 @@ fn batch(mut question: impl FnMut() -> bool) -> f64 {
     (now() - begin) as f64 / f64::from(BATCH)
 }
 
-fn other(family: &Family, handle: &Handle, beside: Beside) -> Result<Option<nix::unistd::Pid>> {
+fn other(cluster: &Cluster, handle: &Handle, beside: Beside) -> Result<Option<nix::unistd::Pid>> {
     cell(READY).store(0, Ordering::Release);
     let wait = || {
         while cell(READY).load(Ordering::Acquire) == 0 {
@@ -93,12 +93,12 @@ fn other(family: &Family, handle: &Handle, beside: Beside) -> Result<Option<nix:
             }
         })?,
         Beside::OneThatRegisters => {
-            family.pin(Some(1))?;
+            cluster.pin(Some(1))?;
             let worker = quick()?;
             sys::child(|| {
                 let _ = pin(0, Some(1));
                 // Another program, which attaches for itself.
-                let Ok(backend) = Backend::connect(family.folder()) else { return };
+                let Ok(backend) = Backend::connect(cluster.folder()) else { return };
                 cell(READY).store(1, Ordering::Release);
                 while let Ok(handle) = backend.register(&worker) {
                     let _ = handle.wait_for_shutdown();

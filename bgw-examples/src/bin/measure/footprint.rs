@@ -2,7 +2,7 @@
 
 use crate::Arguments;
 use crate::clock::cell;
-use crate::family::{Family, Result, held, sleeping};
+use crate::cluster::{Cluster, Result, held, sleeping};
 use crate::report::{Figure, Goal, Report, Row, Unit};
 use bgw_backend::{Handle, WorkerStatus};
 use std::os::unix::fs::MetadataExt;
@@ -14,10 +14,10 @@ pub(crate) fn measure(arguments: &Arguments, report: &mut Report) -> Result<()> 
     sleep(arguments, report)
 }
 
-fn idle(family: &Family, count: u32) -> Result<Vec<Handle>> {
+fn idle(cluster: &Cluster, count: u32) -> Result<Vec<Handle>> {
     let worker = sleeping()?;
     let handles: Vec<Handle> =
-        (0..count).map(|_| family.register(&worker)).collect::<Result<_>>()?;
+        (0..count).map(|_| cluster.register(&worker)).collect::<Result<_>>()?;
     for handle in &handles {
         handle.wait_for_ready()?;
     }
@@ -57,8 +57,8 @@ fn memory(report: &mut Report) -> Result<()> {
     if !names.iter().any(|name| report.wants(name)) {
         return Ok(());
     }
-    let family = Family::launch_held(4096)?;
-    let handles = idle(&family, 20)?;
+    let cluster = Cluster::launch_held(4096)?;
+    let handles = idle(&cluster, 20)?;
     let (mut private, mut shared) = (Vec::new(), Vec::new());
     for handle in &handles {
         let WorkerStatus::Started(pid) = handle.status() else { continue };
@@ -66,7 +66,7 @@ fn memory(report: &mut Report) -> Result<()> {
         private.push(field(&text, "Private_Clean") + field(&text, "Private_Dirty"));
         shared.push(field(&text, "Pss"));
     }
-    let all = (0..4096 - 20).map(|_| family.register(&held()?)).collect::<Result<Vec<_>>>()?;
+    let all = (0..4096 - 20).map(|_| cluster.register(&held()?)).collect::<Result<Vec<_>>>()?;
     let rows = [(private, 120.0), (shared, 150.0), (vec![region()?], 4096.0)];
     drop(all);
     for (name, (samples, goal)) in names.into_iter().zip(rows) {
@@ -79,7 +79,7 @@ fn memory(report: &mut Report) -> Result<()> {
             goal: Goal::AtMost(goal),
         });
     }
-    family.end()
+    cluster.end()
 }
 
 /// How often the postmaster wakes while thousands of workers are idle.
@@ -88,9 +88,9 @@ fn sleep(arguments: &Arguments, report: &mut Report) -> Result<()> {
     if !report.wants(name) {
         return Ok(());
     }
-    let family = Family::launch(2048, 0)?;
-    let _handles = idle(&family, 2000)?;
-    let path = format!("/proc/{}/status", family.launched.pid());
+    let cluster = Cluster::launch(2048, 0)?;
+    let _handles = idle(&cluster, 2000)?;
+    let path = format!("/proc/{}/status", cluster.launched.pid());
     let switches = || -> Result<f64> {
         let text = std::fs::read_to_string(&path)?;
         Ok(field(&text, "voluntary_ctxt_switches") + field(&text, "nonvoluntary_ctxt_switches"))
@@ -100,7 +100,7 @@ fn sleep(arguments: &Arguments, report: &mut Report) -> Result<()> {
     let before = switches()?;
     std::thread::sleep(Duration::from_millis(arguments.samples(5000) as u64));
     let after = switches()?;
-    family.end()?;
+    cluster.end()?;
     report.add(Row {
         name: name.to_owned(),
         unit: Unit::Count,

@@ -4,7 +4,7 @@
 //! The process does one thing at a time, as it is told through shared cells.
 
 use crate::clock::{cell, now, pin};
-use crate::family::Result;
+use crate::cluster::Result;
 use crate::sys;
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::waitpid;

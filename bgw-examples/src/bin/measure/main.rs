@@ -8,7 +8,7 @@
 mod against;
 mod asking;
 mod clock;
-mod family;
+mod cluster;
 mod footprint;
 mod limits;
 mod many;
@@ -20,7 +20,7 @@ mod sys;
 
 use against::{Peer, Peers};
 use clap::Parser;
-use family::Result;
+use cluster::Result;
 use report::Report;
 use std::path::PathBuf;
 use std::process::ExitCode;

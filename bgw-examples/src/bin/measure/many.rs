@@ -2,7 +2,7 @@
 
 use crate::Arguments;
 use crate::clock::{cell, now};
-use crate::family::{Family, Result, STAMP, quick, sleeping, started, stop};
+use crate::cluster::{Cluster, Result, STAMP, quick, sleeping, started, stop};
 use crate::report::{Figure, Goal, Report, Row, Unit, nanos};
 use crate::sys;
 use bgw_backend::Handle;
@@ -46,7 +46,7 @@ fn churn(arguments: &Arguments, report: &mut Report, in_flight: usize) -> Result
     if !report.wants(&name) {
         return Ok(());
     }
-    let family = Family::launch(64, 0)?;
+    let cluster = Cluster::launch(64, 0)?;
     let worker = quick()?;
     let (mut ours, mut limit) = (Vec::new(), Vec::new());
     let count = arguments.samples(1000).max(in_flight);
@@ -58,13 +58,13 @@ fn churn(arguments: &Arguments, report: &mut Report, in_flight: usize) -> Result
                 let (place, _) = bgw_backend::wait_any(&running, None)?;
                 running.swap_remove(place);
             }
-            running.push(family.register(&worker)?);
+            running.push(cluster.register(&worker)?);
         }
         bgw_backend::wait_all(&running, None)?;
         ours.push(count as f64 / begin.elapsed().as_secs_f64());
         limit.push(bare_churn(count, in_flight)?);
     }
-    family.end()?;
+    cluster.end()?;
     report.add(Row {
         name,
         unit: Unit::PerSecond,
@@ -94,11 +94,11 @@ fn bare_churn(count: usize, in_flight: usize) -> Result<f64> {
 }
 
 /// From the registration to the worker's first line.
-fn first_line(family: &Family) -> Result<f64> {
+fn first_line(cluster: &Cluster) -> Result<f64> {
     let worker = sleeping()?;
     cell(STAMP).store(0, Ordering::Release);
     let begin = now();
-    let handle = family.register(&worker)?;
+    let handle = cluster.register(&worker)?;
     handle.wait_for_ready()?;
     let took = (cell(STAMP).load(Ordering::Acquire) - begin) as f64;
     stop(&handle)?;
@@ -112,7 +112,7 @@ fn crowd(arguments: &Arguments, report: &mut Report) -> Result<()> {
         return Ok(());
     }
     let [beside, start_all, stop_all] = names;
-    let (empty, full) = (Family::launch(CROWD + 64, 0)?, Family::launch(CROWD + 64, 0)?);
+    let (empty, full) = (Cluster::launch(CROWD + 64, 0)?, Cluster::launch(CROWD + 64, 0)?);
     let worker = sleeping()?;
     let begin = Instant::now();
     let handles: Vec<Handle> = (0..CROWD).map(|_| full.register(&worker)).collect::<Result<_>>()?;
@@ -158,7 +158,7 @@ fn slots(arguments: &Arguments, report: &mut Report) -> Result<()> {
     if !report.wants(name) {
         return Ok(());
     }
-    let (small, large) = (Family::launch(8, 0)?, Family::launch(65_536, 0)?);
+    let (small, large) = (Cluster::launch(8, 0)?, Cluster::launch(65_536, 0)?);
     let (mut few, mut many) = (Vec::new(), Vec::new());
     for _ in 0..arguments.samples(500) {
         few.push(first_line(&small)?);

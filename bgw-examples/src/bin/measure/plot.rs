@@ -1,7 +1,7 @@
 //! The scaling axes as drawings: cost against size, both on logarithmic scales, ours and PostgreSQL's on
 //! one sheet.
 
-use crate::family::Result;
+use crate::cluster::Result;
 use crate::scaling::{Axis, Event, Series};
 use plotters::prelude::*;
 use std::path::Path;

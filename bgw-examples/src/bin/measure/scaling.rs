@@ -7,7 +7,7 @@
 use crate::Arguments;
 use crate::against;
 use crate::clock::{cell, now};
-use crate::family::{Family, Result, STAMP, sleeping, started, stop};
+use crate::cluster::{Cluster, Result, STAMP, sleeping, started, stop};
 use crate::limits::Bare;
 use crate::report::{Figure, Unit, nanos};
 use bgw_backend::{Handle, WorkerStatus};
@@ -136,17 +136,17 @@ fn raise_descriptors() -> Result<u64> {
 fn by_slots(arguments: &Arguments) -> Result<Axis> {
     println!("scaling: slots {SLOTS:?}");
     let mut bare = Bare::launch()?;
-    let families =
-        SLOTS.map(|slots| Family::launch(slots, 0).map(|family| (family, Samples::default())));
-    let mut families: Vec<_> = families.into_iter().collect::<Result<_>>()?;
+    let clusters =
+        SLOTS.map(|slots| Cluster::launch(slots, 0).map(|cluster| (cluster, Samples::default())));
+    let mut clusters: Vec<_> = clusters.into_iter().collect::<Result<_>>()?;
     for _ in 0..arguments.samples(300) {
-        for (family, samples) in &mut families {
-            one(family, &mut bare, samples)?;
+        for (cluster, samples) in &mut clusters {
+            one(cluster, &mut bare, samples)?;
         }
     }
     let mut all = Vec::new();
-    for (family, samples) in families {
-        family.end()?;
+    for (cluster, samples) in clusters {
+        cluster.end()?;
         all.push(samples.figures());
     }
     let smallest = all[0];
@@ -166,7 +166,7 @@ fn by_live(arguments: &Arguments, descriptors: u64) -> Result<Axis> {
     let mut note = format!("RLIMIT_NOFILE is {descriptors}.");
     let capacity = LIVE[LIVE.len() - 1] + 64;
     let mut bare = Bare::launch()?;
-    let (alone, crowded) = (Family::launch(capacity, 0)?, Family::launch(capacity, 0)?);
+    let (alone, crowded) = (Cluster::launch(capacity, 0)?, Cluster::launch(capacity, 0)?);
     let (worker, mut crowd, mut rows) = (sleeping()?, Vec::<Handle>::new(), Vec::new());
     for live in LIVE {
         if u64::from(live) > most {
@@ -195,11 +195,11 @@ fn by_live(arguments: &Arguments, descriptors: u64) -> Result<Axis> {
 }
 
 /// One start and end, with a question for the status in between.
-fn one(family: &Family, bare: &mut Bare, samples: &mut Samples) -> Result<()> {
-    let cpu = family.postmaster_cpu()?;
+fn one(cluster: &Cluster, bare: &mut Bare, samples: &mut Samples) -> Result<()> {
+    let cpu = cluster.postmaster_cpu()?;
     cell(STAMP).store(0, Ordering::Release);
     let begin = now();
-    let handle = family.register(&sleeping()?)?;
+    let handle = cluster.register(&sleeping()?)?;
     started(&handle)?;
     samples.push(Event::Started, (now() - begin) as f64);
     handle.wait_for_ready()?;
@@ -209,8 +209,8 @@ fn one(family: &Family, bare: &mut Bare, samples: &mut Samples) -> Result<()> {
     stop(&handle)?;
     samples.push(Event::Stopped, nanos(begin.elapsed()));
     // The postmaster is through with it once it answers.
-    family.backend.ping()?;
-    samples.push(Event::PostmasterCpu, family.postmaster_cpu()? - cpu);
+    cluster.backend.ping()?;
+    samples.push(Event::PostmasterCpu, cluster.postmaster_cpu()? - cpu);
     samples.push(Event::BareFork, bare.fork().from_fork);
     Ok(())
 }

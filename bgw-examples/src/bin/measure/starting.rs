@@ -3,7 +3,7 @@
 
 use crate::Arguments;
 use crate::clock::{Placement, cell, now, pin};
-use crate::family::{Family, Result, STAMP, sleeping, started, stop};
+use crate::cluster::{Cluster, Result, STAMP, sleeping, started, stop};
 use crate::limits::Bare;
 use crate::report::{Figure, Goal, Report, Row, Unit, nanos};
 use bgw_backend::BackgroundWorker;
@@ -49,12 +49,12 @@ fn program(arguments: &Arguments, report: &mut Report) -> Result<()> {
     if !report.wants(name) {
         return Ok(());
     }
-    let family = Family::launch(64, 0)?;
+    let cluster = Cluster::launch(64, 0)?;
     let worker = BackgroundWorker::builder("program").command(PROGRAM, [""; 0]).build()?;
     let (mut ours, mut limit) = (Vec::new(), Vec::new());
     for _ in 0..arguments.samples(400) {
         let begin = Instant::now();
-        family.register(&worker)?.wait_for_shutdown()?;
+        cluster.register(&worker)?.wait_for_shutdown()?;
         ours.push(nanos(begin.elapsed()));
         pause();
         let begin = Instant::now();
@@ -62,7 +62,7 @@ fn program(arguments: &Arguments, report: &mut Report) -> Result<()> {
         limit.push(nanos(begin.elapsed()));
         pause();
     }
-    family.end()?;
+    cluster.end()?;
     report.add(Row {
         name: name.to_owned(),
         unit: Unit::Nanoseconds,
@@ -94,26 +94,26 @@ fn add(report: &mut Report, names: [String; 3], warm: bool, samples: Samples) {
 fn samples(arguments: &Arguments, warm: bool, placement: Placement) -> Result<Samples> {
     let _ = cell(0);
     let mut bare = Bare::launch()?;
-    let family = Family::launch(64, if warm { 4 } else { 0 })?;
+    let cluster = Cluster::launch(64, if warm { 4 } else { 0 })?;
     let (ours, theirs) = placement.cores();
     pin(0, ours)?;
-    family.pin(theirs)?;
+    cluster.pin(theirs)?;
     bare.pin(theirs)?;
     // Spares that were forked before the pinning are used up first.
     for _ in 0..8 {
-        one(&family, &sleeping()?, &mut Samples::default())?;
+        one(&cluster, &sleeping()?, &mut Samples::default())?;
     }
     let mut samples = Samples::default();
     let worker = sleeping()?;
     for _ in 0..arguments.samples(400) {
-        one(&family, &worker, &mut samples)?;
+        one(&cluster, &worker, &mut samples)?;
         samples.fork.push(bare.fork().from_fork);
         pause();
         samples.wake.push(bare.wake().from_order);
         pause();
     }
     pin(0, None)?;
-    family.end()?;
+    cluster.end()?;
     Ok(samples)
 }
 
@@ -122,10 +122,10 @@ fn pause() {
     std::thread::sleep(Duration::from_millis(2));
 }
 
-fn one(family: &Family, worker: &BackgroundWorker, samples: &mut Samples) -> Result<()> {
+fn one(cluster: &Cluster, worker: &BackgroundWorker, samples: &mut Samples) -> Result<()> {
     cell(STAMP).store(0, Ordering::Release);
     let begin = now();
-    let handle = family.register(worker)?;
+    let handle = cluster.register(worker)?;
     started(&handle)?;
     samples.started.push((now() - begin) as f64);
     handle.wait_for_ready()?;

@@ -5,7 +5,7 @@ mod postgres;
 mod scripts;
 
 use crate::Arguments;
-use crate::family::Result;
+use crate::cluster::Result;
 use crate::report::Report;
 pub(crate) use postgres::Bench;
 use scripts::Script;

@@ -7,7 +7,7 @@
 use super::Peer;
 use crate::Arguments;
 use crate::clock::{Placement, pin};
-use crate::family::Result;
+use crate::cluster::Result;
 use crate::report::{Figure, Report};
 use crate::{asking, many, starting};
 use bgw_examples::throwaway_cluster::{ThrowawayCluster, programs};

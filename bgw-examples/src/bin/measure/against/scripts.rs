@@ -4,7 +4,7 @@
 use super::Peer;
 use crate::Arguments;
 use crate::clock::Placement;
-use crate::family::Result;
+use crate::cluster::Result;
 use crate::report::{Figure, Report};
 use crate::{many, starting};
 use std::path::Path;

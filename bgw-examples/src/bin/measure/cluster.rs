@@ -17,7 +17,7 @@ pub(crate) type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 pub(crate) const STAMP: usize = 0;
 
 /// A launched postmaster and its backend.
-pub(crate) struct Family {
+pub(crate) struct Cluster {
     pub(crate) launched: Launched,
     pub(crate) backend: Backend,
     folder: TempDir,
@@ -34,7 +34,7 @@ fn sleeper(worker: &mut Worker) -> std::result::Result<(), WorkerError> {
     Ok(())
 }
 
-impl Family {
+impl Cluster {
     pub(crate) fn launch(slots: u32, spares: usize) -> Result<Self> {
         Self::with(Postmaster::builder().max_workers(slots).warm_spares(spares))
     }

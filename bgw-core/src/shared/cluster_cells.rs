@@ -1,6 +1,6 @@
-//! Names for the cells beside the slots: those of the whole family, and those of one slot.
+//! Names for the cells beside the slots: those of the whole cluster, and those of one slot.
 //!
-//! | cells of the family | writer | read by |
+//! | cells of the cluster | writer | read by |
 //! |---|---|---|
 //! | incarnation, phase, postmaster pid, where the parallel class begins (one line) | postmaster, rarely | everybody |
 //! | count of changes (a line of its own) | postmaster at each change | waiters for many workers |
@@ -34,13 +34,13 @@ const GENERAL_SLOTS: u32 = 3;
 const CHANGES: u32 = 8;
 const LIVENESS: u32 = 16;
 
-/// How many cells of the family a region must have.
-pub const FAMILY_CELLS: u32 = LIVENESS + LIVENESS_WORDS;
+/// How many cells of the cluster a region must have.
+pub const CLUSTER_CELLS: u32 = LIVENESS + LIVENESS_WORDS;
 
-const AUX_LATCH: usize = 0;
-const AUX_CLEANUP_MARK: usize = 1;
-const AUX_STARTED_AT: usize = 2;
-const AUX_WAIT_EVENT: usize = 3;
+const SLOT_LATCH: usize = 0;
+const SLOT_CLEANUP_MARK: usize = 1;
+const SLOT_STARTED_AT: usize = 2;
+const SLOT_WAIT_EVENT: usize = 3;
 const WAIT_EVENT_CELLS: usize = 5;
 
 /// How long the name of a wait event may be, in bytes; longer ones are cut between two characters.
@@ -51,11 +51,11 @@ pub const WAIT_EVENT_LIMIT: usize = WAIT_EVENT_CELLS * 8;
 /// A region that was checked at attach has them all; where a cell is missing all the same, the
 /// answer is the harmless one.
 #[derive(Clone, Copy, Debug)]
-pub struct Area<'a> {
+pub struct ClusterCells<'a> {
     slots: &'a WorkerSlots,
 }
 
-impl<'a> Area<'a> {
+impl<'a> ClusterCells<'a> {
     /// The cells beside `slots`.
     #[must_use]
     pub const fn new(slots: &'a WorkerSlots) -> Self {
@@ -63,11 +63,11 @@ impl<'a> Area<'a> {
     }
 
     fn load(&self, cell: u32) -> u64 {
-        self.slots.user(cell).map_or(0, |cell| cell.load(Ordering::Acquire))
+        self.slots.shared_cell(cell).map_or(0, |cell| cell.load(Ordering::Acquire))
     }
 
     fn store(&self, cell: u32, value: u64) {
-        if let Some(cell) = self.slots.user(cell) {
+        if let Some(cell) = self.slots.shared_cell(cell) {
             cell.store(value, Ordering::Release);
         }
     }
@@ -130,11 +130,11 @@ impl<'a> Area<'a> {
         self.store(GENERAL_SLOTS, u64::from(count));
     }
 
-    /// For a wait on more workers than one system call can watch: ends it when any worker of the family
+    /// For a wait on more workers than one system call can watch: ends it when any worker of the cluster
     /// changes after this call. The caller looks at its workers between this and the sleep.
     #[must_use]
     pub fn watch_changes(&self) -> Option<Watch<'a>> {
-        let cell = self.slots.user(CHANGES)?;
+        let cell = self.slots.shared_cell(CHANGES)?;
         let seen = cell.load(Ordering::Acquire) as u32;
         Some(Watch { cell, half: Half::Low, seen })
     }
@@ -142,7 +142,7 @@ impl<'a> Area<'a> {
     /// For the postmaster, after a slot's word has changed: counts the change, and wakes those that
     /// sleep on the count.
     pub fn count_change(&self) {
-        if let Some(cell) = self.slots.user(CHANGES) {
+        if let Some(cell) = self.slots.shared_cell(CHANGES) {
             cell.fetch_add(1, Ordering::AcqRel);
             shmem_slots::futex::wake_all(cell);
         }
@@ -151,7 +151,7 @@ impl<'a> Area<'a> {
     /// All liveness words, for [`robust::hold`].
     #[must_use]
     pub fn liveness_words(&self) -> &'a [AtomicU64] {
-        self.slots.user_cells(LIVENESS, LIVENESS_WORDS)
+        self.slots.shared_cell_range(LIVENESS, LIVENESS_WORDS)
     }
 
     /// Which liveness word session number `session` waits on.
@@ -163,7 +163,7 @@ impl<'a> Area<'a> {
     /// A watch that ends a wait when the postmaster dies, or `None` when it is dead already.
     #[must_use]
     pub fn watch_postmaster(&self, word: u32) -> Option<Watch<'a>> {
-        let cell = self.slots.user(LIVENESS + word % LIVENESS_WORDS)?;
+        let cell = self.slots.shared_cell(LIVENESS + word % LIVENESS_WORDS)?;
         let seen = cell.load(Ordering::Acquire) as u32;
         (seen & robust::OWNER_DIED == 0).then_some(Watch { cell, half: Half::Low, seen })
     }
@@ -171,7 +171,7 @@ impl<'a> Area<'a> {
     /// Passes the news of the postmaster's death on to whoever shares liveness word `word`: the
     /// kernel wakes one waiter alone.
     pub fn pass_on_postmaster_death(&self, word: u32) {
-        if let Some(cell) = self.slots.user(LIVENESS + word % LIVENESS_WORDS) {
+        if let Some(cell) = self.slots.shared_cell(LIVENESS + word % LIVENESS_WORDS) {
             shmem_slots::futex::wake_all(cell);
         }
     }
@@ -179,7 +179,7 @@ impl<'a> Area<'a> {
     /// The latch of the worker in slot `index`; `None` outside the array.
     #[must_use]
     pub fn latch(&self, index: u32) -> Option<Latch<'a>> {
-        self.slots.aux(index, AUX_LATCH).map(Latch::new)
+        self.slots.slot_cell(index, SLOT_LATCH).map(Latch::new)
     }
 
     /// For the worker of a slot: says that it is inside shared state (`true`) or has left it in
@@ -187,7 +187,7 @@ impl<'a> Area<'a> {
     /// code says.
     #[doc(alias = "MarkPostmasterChildActive")]
     pub fn mark_cleanup_needed(&self, index: u32, needed: bool) {
-        if let Some(cell) = self.slots.aux(index, AUX_CLEANUP_MARK) {
+        if let Some(cell) = self.slots.slot_cell(index, SLOT_CLEANUP_MARK) {
             cell.store(u64::from(needed), Ordering::Release);
         }
     }
@@ -196,14 +196,14 @@ impl<'a> Area<'a> {
     #[must_use]
     pub fn cleanup_needed(&self, index: u32) -> bool {
         self.slots
-            .aux(index, AUX_CLEANUP_MARK)
+            .slot_cell(index, SLOT_CLEANUP_MARK)
             .is_some_and(|cell| cell.load(Ordering::Acquire) != 0)
     }
 
     /// For the postmaster: when the process of slot `index` was started, by the wall clock.
     pub fn set_started_at(&self, index: u32, at: SystemTime) {
         let nanos = at.duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
-        if let Some(cell) = self.slots.aux(index, AUX_STARTED_AT) {
+        if let Some(cell) = self.slots.slot_cell(index, SLOT_STARTED_AT) {
             cell.store(u64::try_from(nanos).unwrap_or(0), Ordering::Release);
         }
     }
@@ -211,7 +211,7 @@ impl<'a> Area<'a> {
     /// When the process of slot `index` was started, by the wall clock; for views.
     #[must_use]
     pub fn started_at(&self, index: u32) -> Option<SystemTime> {
-        let nanos = self.slots.aux(index, AUX_STARTED_AT)?.load(Ordering::Acquire);
+        let nanos = self.slots.slot_cell(index, SLOT_STARTED_AT)?.load(Ordering::Acquire);
         UNIX_EPOCH.checked_add(Duration::from_nanos(nanos)).filter(|_| nanos != 0)
     }
 
@@ -222,12 +222,12 @@ impl<'a> Area<'a> {
         let whole = |&at: &usize| name.is_char_boundary(at);
         let end = (0..=name.len().min(WAIT_EVENT_LIMIT)).rev().find(whole);
         let mut bytes = name.bytes().take(end.unwrap_or(0));
-        for place in AUX_WAIT_EVENT..AUX_WAIT_EVENT + WAIT_EVENT_CELLS {
+        for place in SLOT_WAIT_EVENT..SLOT_WAIT_EVENT + WAIT_EVENT_CELLS {
             let mut word = [0u8; 8];
             for (to, from) in word.iter_mut().zip(&mut bytes) {
                 *to = from;
             }
-            if let Some(cell) = self.slots.aux(index, place) {
+            if let Some(cell) = self.slots.slot_cell(index, place) {
                 cell.store(u64::from_le_bytes(word), Ordering::Release);
             }
         }
@@ -238,8 +238,8 @@ impl<'a> Area<'a> {
     #[must_use]
     pub fn wait_event(&self, index: u32) -> Option<String> {
         let mut bytes = Vec::with_capacity(WAIT_EVENT_LIMIT);
-        for place in AUX_WAIT_EVENT..AUX_WAIT_EVENT + WAIT_EVENT_CELLS {
-            let word = self.slots.aux(index, place)?.load(Ordering::Acquire);
+        for place in SLOT_WAIT_EVENT..SLOT_WAIT_EVENT + WAIT_EVENT_CELLS {
+            let word = self.slots.slot_cell(index, place)?.load(Ordering::Acquire);
             bytes.extend(word.to_le_bytes());
         }
         let end = bytes.iter().position(|&byte| byte == 0).unwrap_or(bytes.len());

@@ -1,7 +1,7 @@
-//! The kicks of this process's signal handlers, as a runtime of this thread sees them.
+//! Poll wake-ups of this process's signal handlers, as a runtime of this thread sees them.
 //!
-//! No kick is lost between a look and the sleep that follows: a handler records what has come before
-//! it kicks, and whoever was woken takes the kick back before it looks again.
+//! No wake-up is lost between a look and the sleep that follows: a handler records what has come before
+//! it rings, and whoever was woken takes the ring back before it looks again.
 
 use bgw_core::process;
 use std::io;
@@ -9,23 +9,23 @@ use std::os::fd::BorrowedFd;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
-/// The kick descriptor of this process, watched by the runtime in which this was made.
-pub(crate) struct Kicks(AsyncFd<BorrowedFd<'static>>);
+/// The poll wake-up descriptor of this process, watched by the runtime in which this was made.
+pub(crate) struct PollWakeUps(AsyncFd<BorrowedFd<'static>>);
 
-impl Kicks {
+impl PollWakeUps {
     /// To be called within the runtime.
     ///
     /// # Errors
     /// The error of `eventfd` or `epoll_ctl`.
     pub(crate) fn new() -> io::Result<Self> {
-        let descriptor = process::kick_descriptor()?;
+        let descriptor = process::poll_wake_up_descriptor()?;
         // SAFETY: a `BorrowedFd<'static>` answers with the same descriptor at every call, and the
-        // kick descriptor of a process is never closed (`bgw_core::process`).
+        // poll wake-up descriptor of a process is never closed (`bgw_core::process`).
         let watched = unsafe { AsyncFd::register_with_interest(descriptor, Interest::READABLE) };
         Ok(Self(watched?))
     }
 
-    /// Waits until `stop` says so. It is asked at once, and again after each kick.
+    /// Waits until `stop` says so. It is asked at once, and again after each wake-up.
     pub(crate) async fn until(&self, stop: impl Fn() -> bool) {
         while !stop() {
             match self.0.readable().await {
