@@ -19,7 +19,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 /// Why a process could not attach to the cluster.
-#[derive(Debug, thiserror::Error)]
+#[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum AttachError {
     /// Nobody listens there, or the socket may not be used.
@@ -69,6 +69,8 @@ pub enum AttachError {
     #[error("this kernel will not do")]
     Kernel(#[from] shmem_slots::futex::Unsupported),
 }
+
+shmem_slots::debug_as_chain!(AttachError);
 
 /// A process's attachment to the cluster of one postmaster.
 ///

@@ -57,7 +57,7 @@ impl fmt::Display for WorkerHandle {
 }
 
 /// A text that is no handle.
-#[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
+#[derive(Clone, thiserror::Error, PartialEq, Eq)]
 #[error("{text:?} is no worker handle: {part} is wrong; it should look like 12.345@9f3a21c4")]
 pub struct ParseHandleError {
     /// The text, at most 80 characters of it. As it came: the message shows it escaped.
@@ -65,6 +65,8 @@ pub struct ParseHandleError {
     /// Which part of it.
     pub part: &'static str,
 }
+
+shmem_slots::debug_as_chain!(ParseHandleError);
 
 impl FromStr for WorkerHandle {
     type Err = ParseHandleError;

@@ -78,6 +78,7 @@ pub use latch::{Latch, Wake};
 pub use pid::Pid;
 #[cfg(not(loom))]
 pub use process::{EntryFn, WorkerProcess, WorkerResult};
+pub use shmem_slots::{chain, debug_as_chain};
 #[cfg(not(loom))]
 pub use status::WorkerStatus;
 #[cfg(not(loom))]

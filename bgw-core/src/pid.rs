@@ -48,7 +48,7 @@ impl fmt::Display for Pid {
 }
 
 /// Why a text or number is no pid.
-#[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
+#[derive(Clone, thiserror::Error, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum PidError {
     /// No number, or none of 64 bits.
@@ -61,6 +61,8 @@ pub enum PidError {
         found: i64,
     },
 }
+
+shmem_slots::debug_as_chain!(PidError);
 
 impl FromStr for Pid {
     type Err = PidError;

@@ -74,7 +74,7 @@ impl<'a> SocketInterest<'a> {
 pub type Ready = WaitEvents;
 
 /// Why a wait could not be done.
-#[derive(Debug, thiserror::Error)]
+#[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum WaitError {
     /// Nothing was asked for that could see the postmaster's death.
@@ -98,6 +98,8 @@ pub enum WaitError {
         source: io::Error,
     },
 }
+
+shmem_slots::debug_as_chain!(WaitError);
 
 /// Waits for `events` and returns those that have happened, at least one.
 ///

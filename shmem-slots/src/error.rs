@@ -4,7 +4,7 @@ use crate::word::{Key, Snapshot};
 use std::io;
 
 /// Why no slot could be claimed.
-#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[derive(thiserror::Error, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ClaimError {
     /// All slots are taken, each looked at.
@@ -34,7 +34,7 @@ pub enum ClaimError {
 }
 
 /// The slot was taken away from its claimer: swept, or reset.
-#[derive(Clone, Copy, Debug, thiserror::Error, PartialEq, Eq)]
+#[derive(Clone, Copy, thiserror::Error, PartialEq, Eq)]
 #[error("slot {} was taken away while it was being filled; claim another one", .key.index)]
 pub struct ClaimLost {
     /// Which tenancy it was.
@@ -42,7 +42,7 @@ pub struct ClaimLost {
 }
 
 /// Why a payload could not be read.
-#[derive(Clone, Copy, Debug, thiserror::Error, PartialEq, Eq)]
+#[derive(Clone, Copy, thiserror::Error, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ReadError {
     /// That tenancy is over, has not begun, or ended during the copy.
@@ -54,7 +54,7 @@ pub enum ReadError {
 }
 
 /// Why flags could not be set.
-#[derive(Clone, Copy, Debug, thiserror::Error, PartialEq, Eq)]
+#[derive(Clone, Copy, thiserror::Error, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum FlagError {
     /// That tenancy is over or has not begun.
@@ -72,7 +72,7 @@ pub enum FlagError {
 }
 
 /// Why the manager could not write to a slot.
-#[derive(Clone, Copy, Debug, thiserror::Error, PartialEq, Eq)]
+#[derive(Clone, Copy, thiserror::Error, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ManageError {
     /// The word was not what the manager left there. What the manager wrote stands.
@@ -132,7 +132,7 @@ impl From<NotWritable> for ManageError {
 }
 
 /// Why a region could not be made.
-#[derive(Debug, thiserror::Error)]
+#[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum CreateError {
     /// The sizes are out of range.
@@ -167,7 +167,7 @@ pub enum CreateError {
 }
 
 /// Why a region could not be attached.
-#[derive(Debug, thiserror::Error)]
+#[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum AttachError {
     /// A field of the header is not what this build expects.
@@ -206,3 +206,13 @@ pub enum AttachError {
         source: io::Error,
     },
 }
+
+crate::debug_as_chain!(
+    ClaimError,
+    ClaimLost,
+    ReadError,
+    FlagError,
+    ManageError,
+    CreateError,
+    AttachError
+);

@@ -49,7 +49,7 @@ pub enum Woken {
 }
 
 /// Why a wait could not be done.
-#[derive(Debug, thiserror::Error)]
+#[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum WaitError {
     /// More than the kernel takes, or none at all.
@@ -63,8 +63,10 @@ pub enum WaitError {
     System(#[source] std::io::Error),
 }
 
+crate::debug_as_chain!(WaitError);
+
 /// The kernel lacks a call.
-#[derive(Clone, Copy, Debug, thiserror::Error, PartialEq, Eq)]
+#[derive(Clone, Copy, thiserror::Error, PartialEq, Eq)]
 #[error("this kernel has no {call}, which Linux has since {since}")]
 pub struct Unsupported {
     /// Which call.
@@ -72,3 +74,5 @@ pub struct Unsupported {
     /// Since which version Linux has it.
     pub since: &'static str,
 }
+
+crate::debug_as_chain!(Unsupported);

@@ -53,6 +53,7 @@
 //! Feature `fault`: named crash points for tests, see [`fault`].
 #![deny(unsafe_code)]
 
+mod chain;
 mod error;
 pub mod fault;
 pub mod futex;
@@ -76,6 +77,7 @@ mod sys;
 mod wait;
 mod word;
 
+pub use chain::chain;
 pub use error::{
     AttachError, ClaimError, ClaimLost, CreateError, FlagError, ManageError, ReadError,
 };

@@ -13,7 +13,7 @@ pub const MAX_PACKET: usize = 512;
 pub const MAX_DETAIL: usize = 200;
 
 /// Bytes that are no message.
-#[derive(Clone, Copy, Debug, thiserror::Error, PartialEq, Eq)]
+#[derive(Clone, Copy, thiserror::Error, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum CodecError {
     /// It ends too early.
@@ -40,6 +40,8 @@ pub enum CodecError {
     #[error("the message's text is not UTF-8")]
     Text,
 }
+
+shmem_slots::debug_as_chain!(CodecError);
 
 struct Reader<'a>(&'a [u8]);
 

@@ -30,9 +30,11 @@ impl fmt::Display for ShutdownMode {
 }
 
 /// A text that is no shutdown mode; the message shows at most 80 characters of it, escaped.
-#[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
+#[derive(Clone, thiserror::Error, PartialEq, Eq)]
 #[error("{0:?} is no shutdown mode; it is smart, fast or immediate")]
 pub struct ParseModeError(String);
+
+shmem_slots::debug_as_chain!(ParseModeError);
 
 impl FromStr for ShutdownMode {
     type Err = ParseModeError;

@@ -35,12 +35,14 @@ pub enum Received<T> {
 }
 
 /// Why a message could not be sent.
-#[derive(Debug, thiserror::Error)]
+#[derive(thiserror::Error)]
 #[error("sendmsg on the control socket failed")]
 pub struct SendError(#[source] pub io::Error);
 
+shmem_slots::debug_as_chain!(SendError);
+
 /// Why what came could not be taken.
-#[derive(Debug, thiserror::Error)]
+#[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum RecvError {
     /// The system call failed.
@@ -53,6 +55,8 @@ pub enum RecvError {
     #[error("a packet on the control socket was too large")]
     Truncated,
 }
+
+shmem_slots::debug_as_chain!(RecvError);
 
 /// One end of a control connection, or a listening control socket. Close-on-exec.
 #[derive(Debug)]

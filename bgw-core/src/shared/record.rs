@@ -47,7 +47,7 @@ pub struct WorkerRecord {
 }
 
 /// A record that is no worker.
-#[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
+#[derive(Clone, thiserror::Error, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum CorruptRecord {
     /// A number that means nothing.
@@ -68,6 +68,8 @@ pub enum CorruptRecord {
     #[error(transparent)]
     Invalid(#[from] InvalidWorker),
 }
+
+shmem_slots::debug_as_chain!(CorruptRecord);
 
 /// Changes with the layout of what lies in a slot: attach refuses another one.
 pub const LAYOUT_TAG: u64 = {

@@ -209,7 +209,7 @@ extern "C" fn ready() {
 }
 
 /// Why a library's copy of this crate could not be the worker.
-#[derive(Debug, thiserror::Error)]
+#[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum EnterError {
     /// The host is of another version.
@@ -234,6 +234,8 @@ pub enum EnterError {
         source: io::Error,
     },
 }
+
+shmem_slots::debug_as_chain!(EnterError);
 
 /// Makes this copy of the crate, inside a loaded library, know the worker of `context`.
 ///

@@ -43,7 +43,7 @@ impl Default for Draft {
 }
 
 /// Why a description is refused: the field, its value, the limit.
-#[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
+#[derive(Clone, thiserror::Error, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum InvalidWorker {
     /// Too long.
@@ -111,6 +111,8 @@ pub enum InvalidWorker {
     #[error("entry is missing: name a function, a library or a command")]
     NoEntryPoint,
 }
+
+shmem_slots::debug_as_chain!(InvalidWorker);
 
 impl InvalidWorker {
     /// The field that is wrong.

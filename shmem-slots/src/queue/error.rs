@@ -4,7 +4,7 @@ use super::Side;
 use crate::futex::WaitError;
 
 /// Why a side of a queue could not be taken.
-#[derive(Clone, Copy, Debug, thiserror::Error, PartialEq, Eq)]
+#[derive(Clone, Copy, thiserror::Error, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum SideError {
     /// Somebody has it. A queue has one sender and one receiver in its life.
@@ -27,7 +27,7 @@ pub enum SideError {
 }
 
 /// Why a message was not sent, or not to its end.
-#[derive(Debug, thiserror::Error)]
+#[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum SendError {
     /// The receiver has detached: nobody will read this or any other message.
@@ -75,7 +75,7 @@ pub enum SendError {
 }
 
 /// Why no message was received.
-#[derive(Debug, thiserror::Error)]
+#[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum ReceiveError {
     /// The sender has detached, and all whole messages were read. A message that it had sent only a
@@ -114,3 +114,5 @@ pub enum ReceiveError {
     #[error("waiting for a message failed")]
     Wait(#[from] WaitError),
 }
+
+crate::debug_as_chain!(SideError, SendError, ReceiveError);
