@@ -45,7 +45,7 @@ fn cells(slots: &WorkerSlots) -> ClusterCells<'_> {
 }
 
 fn words(slots: &WorkerSlots) -> Vec<u32> {
-    cells(&slots).liveness_words().iter().map(|word| word.load(Ordering::Acquire) as u32).collect()
+    cells(slots).liveness_words().iter().map(|word| word.load(Ordering::Acquire) as u32).collect()
 }
 
 fn marked(slots: &WorkerSlots) -> usize {
@@ -62,7 +62,7 @@ fn owner(slots: &Arc<WorkerSlots>, run: impl FnOnce()) -> Child {
     slots.shared_cell(STEP).unwrap().store(0, Ordering::Release);
     let child = fork_child(move || {
         let held: &'static WorkerSlots = Box::leak(Box::new(held));
-        robust::hold(cells(&held).liveness_words()).unwrap();
+        robust::hold(cells(held).liveness_words()).unwrap();
         step(held, 1);
         run();
     });
@@ -88,7 +88,7 @@ fn park() {
 
 /// Sleeps on liveness word `word` until the owner has died; panics when nobody tells.
 fn wait_for_death(slots: &WorkerSlots, word: u32) {
-    while let Some(watch) = cells(&slots).watch_postmaster(word) {
+    while let Some(watch) = cells(slots).watch_postmaster(word) {
         let woken = futex::wait_any(&[watch], deadline()).unwrap();
         assert_ne!(woken, Woken::TimedOut, "nobody told the waiter on word {word}");
     }
