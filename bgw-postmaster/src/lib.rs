@@ -33,37 +33,35 @@
 //! It does not: run workers as threads, poll, restart itself.
 //!
 //! Reading order: [`postmaster`] (build, launch, run), `server` (state), `event_loop`, [`rules`] (what
-//! follows from what), `perform` (actions to system calls), `spawn` (a child's first steps), `reap`,
-//! [`registry`], `intake`, `peers` and `sessions`, `folder`, [`timers`].
+//! follows from what), `perform` (actions to system calls), `child` (what runs in a child), `reap`,
+//! [`registry`], `intake`, `peers` and `sessions`, `runtime_dir`, [`timers`].
 
 pub mod error;
 #[cfg(feature = "fault")]
 pub mod fault;
-pub mod functions;
 pub mod postmaster;
 pub mod registry;
 pub mod rules;
 pub mod timers;
 
+mod child;
 mod event_loop;
 #[cfg(not(feature = "fault"))]
 mod fault;
-mod folder;
 mod intake;
 mod peers;
 mod perform;
 mod reap;
+mod runtime_dir;
 mod server;
 mod sessions;
 mod spares;
-mod spawn;
 mod sys;
 
 pub use error::{BuildError, RunError, StaticError};
-pub use folder::CONTROL_SOCKET;
-pub use functions::Functions;
 pub use postmaster::{Launched, MAX_WORKERS_LIMIT, Postmaster, PostmasterBuilder};
 pub use rules::Policy;
+pub use runtime_dir::CONTROL_SOCKET;
 
 /// The examples of the README, compiled.
 #[cfg(doctest)]

@@ -32,7 +32,7 @@ impl Server {
                     // Closed before the reserve is opened again: it may be the only number.
                     let went_on = matches!(&refused, Ok(Some(_)));
                     drop(refused);
-                    self.reserve = self.fence.reserve().ok();
+                    self.reserve = self.floor.reserve().ok();
                     if !went_on {
                         return;
                     }
@@ -42,7 +42,7 @@ impl Server {
     }
 
     pub(crate) fn open_session(&mut self, socket: ControlSocket) -> io::Result<Option<u64>> {
-        let Some(number) = self.sessions.open(socket, self.fence)? else { return Ok(None) };
+        let Some(number) = self.sessions.open(socket, self.floor)? else { return Ok(None) };
         let listening = match self.sessions.descriptor(number) {
             Some(fd) => self.listen_to(fd, Token::Session(number)),
             None => Ok(()),

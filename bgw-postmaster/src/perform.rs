@@ -3,13 +3,13 @@
 //! The order of the rules is kept: the fact first, then whoever is told. Each action costs what it
 //! concerns, a slot or a process; none walks a list, but those that are for everybody.
 
+use crate::child::{ChildContext, Launch, run_worker};
 use crate::error::RunError;
 use crate::event_loop::Token;
 use crate::fault;
 use crate::registry::{NotifyTarget, Told};
 use crate::rules::{Action, Ending, Event, Note};
 use crate::server::{Child, Server};
-use crate::spawn::{self, Birth, Home};
 use crate::sys::fork::{Forked, SingleThreaded};
 use bgw_core::shared::ClusterCells;
 use bgw_core::shared::{ReportRecord, WorkerRecord, flag};
@@ -92,7 +92,7 @@ impl Server {
         };
         let incarnation = ClusterCells::new(&self.slots).incarnation();
         let handle = WorkerHandle::new(key.index, key.generation, incarnation);
-        let main = self.functions.place_of(&entry.worker);
+        let main = self.functions.index_of(&entry.worker);
         // The child does not have the registry.
         let (worker, restarts) = (Arc::new(entry.worker.clone()), entry.next_restarts());
         let proof = self.prove_single_threaded()?;
@@ -103,27 +103,27 @@ impl Server {
         let forked = match (entry.worker.entry(), &mut self.commands) {
             (EntryPoint::Command { program, args }, Some(commands)) => {
                 let command = (program.as_str(), args.as_slice());
-                commands.start(&proof, self.fence, entry.worker.name(), command).map(Forked::Parent)
+                commands.start(&proof, self.floor, entry.worker.name(), command).map(Forked::Parent)
             }
             _ => self.forker.fork(&proof),
         };
         let pid = match forked? {
             Forked::Child => {
                 let (attachment, functions) = (&self.for_children, &self.functions);
-                let (fence, title) = (self.fence, &mut self.title);
-                let home = Home { attachment, fence, functions, title };
-                spawn::live(home, Birth { worker, main, handle, restarts })
+                let (floor, title) = (self.floor, &mut self.title);
+                let context = ChildContext { attachment, floor, functions, title };
+                run_worker(context, Launch { worker, main, handle, restarts })
             }
             Forked::Parent(pid) => pid,
         };
         let watched = fault::step("start:forked").and_then(|()| {
-            let pidfd = self.fence.raise(pidfd::open(pid)?)?;
+            let pidfd = self.floor.move_above(pidfd::open(pid)?)?;
             self.listen_to(&pidfd, Token::Child(key.index))?;
             Ok(pidfd)
         });
         match watched {
             Ok(pidfd) => {
-                self.keep_child(Child { key, pid, pidfd, started, bed: None });
+                self.keep_child(Child { key, pid, pidfd, started, mailbox: None });
                 fault::point("start:watched");
                 Ok(Forking::Watched(pid))
             }

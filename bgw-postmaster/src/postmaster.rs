@@ -4,13 +4,13 @@
 //! [`PostmasterBuilder::build`], before any fork. [`Postmaster::launch`] forks a dedicated
 //! postmaster; [`Postmaster::run`] makes the calling process one.
 
+use crate::child::Functions;
 use crate::error::{BuildError, RunError, StaticError};
-use crate::folder::Folder;
-use crate::functions::Functions;
 use crate::rules::Policy;
+use crate::runtime_dir::RuntimeDir;
 use crate::server::Server;
-use crate::sys::end;
-use crate::sys::fork::{Forked, ThreadCounter, fork};
+use crate::sys::fork::{Forked, ThreadCounter, exit_now, fork};
+use crate::sys::wait;
 use bgw_core::control::{ControlSocket, ShutdownMode};
 use bgw_core::process;
 use bgw_core::shared::ClusterCells;
@@ -194,7 +194,7 @@ impl PostmasterBuilder {
                 return Err(BuildError::DuplicateDescriptor { name: name.clone() });
             }
         }
-        let folder = self.folder.as_deref().map(Folder::take).transpose()?;
+        let folder = self.folder.as_deref().map(RuntimeDir::take).transpose()?;
         let slots =
             WorkerSlots::create(&Attachment::region_options(all)).map_err(BuildError::Region)?;
         ClusterCells::new(&slots).set_general_slots(self.max_workers);
@@ -223,7 +223,7 @@ pub struct Postmaster {
     pub(crate) slots: Arc<WorkerSlots>,
     pub(crate) general_slots: u32,
     pub(crate) doorbell: Arc<OwnedFd>,
-    pub(crate) folder: Option<Folder>,
+    pub(crate) folder: Option<RuntimeDir>,
     pub(crate) functions: Functions,
     pub(crate) descriptors: Vec<(String, OwnedFd)>,
     pub(crate) policy: Policy,
@@ -332,7 +332,7 @@ impl Postmaster {
                         1
                     }
                 };
-                end::exit_now(i32::from(code));
+                exit_now(i32::from(code));
             }
             Ok(Forked::Parent(pid)) => Ok(pid),
             Err(error) => Err(error),
@@ -346,7 +346,7 @@ impl Postmaster {
     /// The folder of the control socket, if there is one.
     #[must_use]
     pub fn runtime_dir(&self) -> Option<&Path> {
-        self.folder.as_ref().map(Folder::path)
+        self.folder.as_ref().map(RuntimeDir::path)
     }
 }
 
@@ -393,7 +393,7 @@ impl Launched {
     /// # Errors
     /// The error of `waitid`: `ECHILD` when it was waited for already.
     pub fn wait(&self) -> io::Result<ExitCause> {
-        let ended = end::reap_blocking(&self.pidfd)?;
+        let ended = wait::reap_blocking(&self.pidfd)?;
         ended.map(|ended| ended.cause).ok_or_else(|| io::Error::other("waitid gave no child"))
     }
 }

@@ -8,7 +8,7 @@ use crate::fault;
 use crate::registry::Entry;
 use crate::rules::Event;
 use crate::server::{EndedChild, Server};
-use crate::sys::end;
+use crate::sys::wait;
 use bgw_core::shared::ClusterCells;
 use bgw_core::{ExitCause, Pid};
 use shmem_slots::Key;
@@ -22,7 +22,7 @@ impl Server {
     /// Ends a child that cannot be watched. That is a failed fork, unless the child has come so far
     /// that something else is true: it has ended by itself, or it has shared state under its hands.
     pub(crate) fn end_unwatched(&mut self, key: Key, pid: Pid, started: Instant, errno: i32) {
-        let ended = end::kill_and_peek(pid);
+        let ended = wait::kill_and_peek(pid);
         self.say_why_not_a_program(key, pid);
         let dirty = ClusterCells::new(&self.slots).cleanup_needed(key.index);
         self.sweep(pid);
@@ -41,7 +41,7 @@ impl Server {
                 self.step(Event::ForkFailed { key, errno });
             }
         }
-        if let Err(error) = end::reap_by_pid(pid) {
+        if let Err(error) = wait::reap_by_pid(pid) {
             tracing::error!("reaping worker process {pid} failed: {error}");
         }
     }
@@ -57,7 +57,7 @@ impl Server {
 
     pub(crate) fn child_ended(&mut self, index: u32) {
         let Some(child) = self.children.get(index as usize) else { return };
-        let ended = match fault::step("exit:before_peek").and_then(|()| end::peek(&child.pidfd)) {
+        let ended = match fault::step("exit:before_peek").and_then(|()| wait::peek(&child.pidfd)) {
             Ok(Some(ended)) => ended,
             Ok(None) => return,
             Err(error) => {
@@ -67,22 +67,22 @@ impl Server {
         };
         fault::point("exit:seen");
         let (key, pid, started) = (child.key, child.pid, child.started);
-        let vanished = child.bed.as_ref().is_some_and(|bed| !bed.was_taken());
+        let start_lost = child.mailbox.as_ref().is_some_and(|mailbox| !mailbox.was_taken());
         self.say_why_not_a_program(key, pid);
         self.ending = Some(EndedChild { key, pid, ended, ran_for: started.elapsed() });
         self.by_pid.remove(&pid);
         let dirty = ClusterCells::new(&self.slots).cleanup_needed(index);
         self.sweep(pid);
         fault::point("exit:swept");
-        self.step(if vanished {
-            Event::Vanished { key }
+        self.step(if start_lost {
+            Event::StartLost { key }
         } else {
             Event::ChildExited { key, cause: ended.cause, dirty }
         });
         self.ending = None;
         // Only now: while the slot said that this pid runs, the number was not free to be reused.
         if let Some(child) = self.children.take(index as usize) {
-            let reaped = fault::step("exit:before_reap").and_then(|()| end::reap(&child.pidfd));
+            let reaped = fault::step("exit:before_reap").and_then(|()| wait::reap(&child.pidfd));
             if let Err(error) = reaped {
                 tracing::error!("reaping worker process {} failed: {error}", child.pid);
             }

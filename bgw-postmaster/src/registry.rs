@@ -2,9 +2,9 @@
 //!
 //! Shared memory mirrors facts of this list and is never asked for them: what a backend scribbles
 //! there changes nothing here. Every look-up is by slot index, so its cost does not grow with the
-//! number of workers. Children do not get it (`sys/private.rs`).
+//! number of workers. Children do not get it (`sys/private_table.rs`).
 
-use crate::sys::private::Private;
+use crate::sys::private_table::PrivateTable;
 use bgw_core::{BackgroundWorker, Pid, RestartPolicy, WorkerFlags};
 use shmem_slots::Key;
 use std::time::Instant;
@@ -122,7 +122,7 @@ impl Entry {
 /// All registered workers.
 #[derive(Debug, Default)]
 pub struct Registry {
-    by_slot: Private<Entry>,
+    by_slot: PrivateTable<Entry>,
     running: usize,
     len: usize,
 }

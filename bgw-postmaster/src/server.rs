@@ -2,22 +2,21 @@
 //!
 //! What it does from then on stands in `event_loop.rs`.
 
+use crate::child::{Functions, Mailbox, log_panics_of_workers};
 use crate::error::RunError;
 use crate::event_loop::Token;
 use crate::fault;
-use crate::functions::Functions;
 use crate::postmaster::Postmaster;
 use crate::rules::{Action, Cluster, Event};
 use crate::sessions::Sessions;
-use crate::spares::{Bed, Spares};
-use crate::spawn;
-use crate::sys::close::Fence;
-use crate::sys::command::Commands;
-use crate::sys::end::Ended;
+use crate::spares::Spares;
+use crate::sys::descriptors::DescriptorFloor;
+use crate::sys::exec::Commands;
 use crate::sys::fork::{Forker, ThreadCounter};
-use crate::sys::private::Private;
+use crate::sys::private_table::PrivateTable;
 use crate::sys::signals;
 use crate::sys::title::Title;
+use crate::sys::wait::Ended;
 use bgw_core::attachment::Inherited;
 use bgw_core::control::ControlSocket;
 use bgw_core::shared::ClusterCells;
@@ -45,8 +44,8 @@ pub(crate) struct Child {
     pub(crate) pid: Pid,
     pub(crate) pidfd: OwnedFd,
     pub(crate) started: Instant,
-    /// For one that was a spare: where it slept.
-    pub(crate) bed: Option<Bed>,
+    /// The mailbox of one that was a spare.
+    pub(crate) mailbox: Option<Mailbox>,
 }
 
 /// What is known of the child whose end is being dealt with.
@@ -72,14 +71,14 @@ pub(crate) struct Server {
     pub(crate) functions: Functions,
     /// Their names, sorted.
     pub(crate) function_names: Arc<[String]>,
-    pub(crate) folder: Option<crate::folder::Folder>,
+    pub(crate) folder: Option<crate::runtime_dir::RuntimeDir>,
     pub(crate) cluster: Cluster,
     pub(crate) sessions: Sessions,
     pub(crate) spares: Spares,
-    pub(crate) children: Private<Child>,
+    pub(crate) children: PrivateTable<Child>,
     pub(crate) by_pid: HashMap<Pid, Key>,
     pub(crate) threads: ThreadCounter,
-    pub(crate) fence: Fence,
+    pub(crate) floor: DescriptorFloor,
     pub(crate) forker: Forker,
     /// `None`: programs are forked as functions are.
     pub(crate) commands: Option<Commands>,
@@ -112,25 +111,26 @@ impl Server {
             .map_err(|threads| RunError::Threads { threads })?;
         signals::keep_ended_children().map_err(RunError::system("resetting SIGCHLD"))?;
         let pid = Pid::this();
-        // The children's, too: it stays below the fence.
+        // The children's, too: it stays below the floor.
         let pidfd = pidfd::open(pid).map_err(RunError::system("pidfd_open"))?;
-        let fence = Fence::above_all_open().map_err(RunError::system("reading /proc/self/fd"))?;
-        let threads = threads.raised(fence).map_err(RunError::system("fcntl"))?;
-        let folder = postmaster.folder.map(|folder| folder.raised(fence)).transpose();
+        let floor =
+            DescriptorFloor::above_all_open().map_err(RunError::system("reading /proc/self/fd"))?;
+        let threads = threads.moved_above(floor).map_err(RunError::system("fcntl"))?;
+        let folder = postmaster.folder.map(|folder| folder.moved_above(floor)).transpose();
         let folder = folder.map_err(RunError::system("fcntl"))?;
-        let signals = signals::listen(fence).map_err(RunError::system("signalfd"))?;
-        let epoll = new_epoll(fence).map_err(RunError::system("epoll_create1"))?;
-        let region_read_only = reopen_read_only(&postmaster.slots, fence)
+        let signals = signals::listen(floor).map_err(RunError::system("signalfd"))?;
+        let epoll = new_epoll(floor).map_err(RunError::system("epoll_create1"))?;
+        let region_read_only = reopen_read_only(&postmaster.slots, floor)
             .map_err(RunError::system("opening the region read-only"))?;
-        // Its number below the fence, if it had one, is free from here on and is taken with the others.
-        let launcher = launcher.map(|socket| fence.raise(socket).map(ControlSocket::from));
+        // Its number below the floor, if it had one, is free from here on and is taken with the others.
+        let launcher = launcher.map(|socket| floor.move_above(socket).map(ControlSocket::from));
         let launcher = launcher.transpose().map_err(RunError::system("fcntl"))?;
-        let fence = fence.close_gaps().map_err(RunError::system("opening /dev/null"))?;
+        let floor = floor.fill_gaps().map_err(RunError::system("opening /dev/null"))?;
         let forker = Forker::new(postmaster.run_atfork_handlers);
         let commands = (!postmaster.run_atfork_handlers).then(Commands::new).flatten();
         fault::point("begin:before_liveness");
         hold_liveness(&postmaster.slots).map_err(RunError::system("set_robust_list"))?;
-        spawn::log_panics_of_workers();
+        log_panics_of_workers();
         let (pidfd, names) = (Arc::new(pidfd), postmaster.functions.names());
         let function_names: Arc<[String]> = names.into_iter().map(str::to_owned).collect();
         let for_children = Attachment::inherit(Inherited {
@@ -151,14 +151,14 @@ impl Server {
             function_names,
             functions: postmaster.functions,
             folder,
-            fence,
+            floor,
             forker,
             commands,
-            reserve: fence.reserve().ok(),
+            reserve: floor.reserve().ok(),
             cluster: Cluster::new(postmaster.policy),
             sessions: Sessions::new(postmaster.max_sessions),
             spares: Spares::new(postmaster.warm_spares),
-            children: Private::default(),
+            children: PrivateTable::default(),
             by_pid: HashMap::with_capacity(ROOM),
             threads,
             title: Title::new(),
@@ -240,13 +240,13 @@ impl Server {
     }
 }
 
-fn new_epoll(fence: Fence) -> io::Result<Epoll> {
-    Ok(Epoll(fence.raise(Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?.0)?))
+fn new_epoll(floor: DescriptorFloor) -> io::Result<Epoll> {
+    Ok(Epoll(floor.move_above(Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?.0)?))
 }
 
-fn reopen_read_only(slots: &WorkerSlots, fence: Fence) -> io::Result<OwnedFd> {
+fn reopen_read_only(slots: &WorkerSlots, floor: DescriptorFloor) -> io::Result<OwnedFd> {
     let path = format!("/proc/self/fd/{}", slots.region().as_fd().as_raw_fd());
-    fence.raise(std::fs::File::open(path)?)
+    floor.move_above(std::fs::File::open(path)?)
 }
 
 fn hold_liveness(slots: &Arc<WorkerSlots>) -> io::Result<()> {

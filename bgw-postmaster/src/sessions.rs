@@ -5,7 +5,7 @@
 //! peer's pidfd is taken when it connects, while the connection proves that it lives.
 
 use crate::registry::NotifyTarget;
-use crate::sys::close::Fence;
+use crate::sys::descriptors::DescriptorFloor;
 use bgw_core::Pid;
 use bgw_core::control::codec::MAX_PACKET;
 use bgw_core::control::{ControlSocket, PROTOCOL, Received, Refusal, Reply, Request, ShutdownMode};
@@ -71,8 +71,12 @@ impl Sessions {
     }
 
     /// Takes a new connection; its number, or `None` when it was turned away.
-    pub(crate) fn open(&mut self, socket: ControlSocket, fence: Fence) -> io::Result<Option<u64>> {
-        let mut socket = ControlSocket::from(fence.raise(socket)?);
+    pub(crate) fn open(
+        &mut self,
+        socket: ControlSocket,
+        floor: DescriptorFloor,
+    ) -> io::Result<Option<u64>> {
+        let mut socket = ControlSocket::from(floor.move_above(socket)?);
         socket.set_nonblocking(true)?;
         let (pid, uid, _) = socket.peer_credentials()?;
         let ours = nix::unistd::geteuid().as_raw();
@@ -88,7 +92,7 @@ impl Sessions {
             let _ = socket.send_reply(&Reply::Refused { reason, detail }, &[]);
             return Ok(None);
         }
-        let pidfd = fence.raise(socket.peer_pidfd()?)?;
+        let pidfd = floor.move_above(socket.peer_pidfd()?)?;
         let number = self.next;
         self.next += 1;
         self.by_pid.entry(pid).or_default().push(number);

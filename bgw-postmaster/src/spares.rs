@@ -20,23 +20,19 @@
 //! Spares are filled up when nothing is to be started, and a moment after the start that took one, so
 //! that the fork is on nobody's way. When all are taken, workers are forked as without spares.
 
+use crate::child::{ChildContext, Mailbox, run_spare};
 use crate::event_loop::Token;
 use crate::fault;
 use crate::rules::Stage;
 use crate::server::{Child, Server};
-use crate::spawn::{self, Home};
-use crate::sys::end;
 use crate::sys::fork::Forked;
-use crate::sys::page::{CELLS, Page};
+use crate::sys::wait;
 use bgw_core::shared::ClusterCells;
-use bgw_core::shared::{CorruptRecord, WorkerRecord};
+use bgw_core::shared::WorkerRecord;
 use bgw_core::sys::pidfd;
-use bgw_core::{BackgroundWorker, EntryPoint, Pid, WorkerHandle};
-use bytemuck::Zeroable;
+use bgw_core::{EntryPoint, Pid, WorkerHandle};
 use nix::sys::epoll::{EpollEvent, EpollFlags};
 use shmem_slots::Key;
-use shmem_slots::futex::{self, Half, Watch};
-use shmem_slots::primitive::{AtomicU64, Ordering};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
@@ -46,105 +42,13 @@ const REFILL_DELAY: Duration = Duration::from_millis(1);
 /// How long after a spare died for no reason of ours.
 const DEATH_DELAY: Duration = Duration::from_secs(1);
 
-const STATE: usize = 0;
-const SLOT: usize = 8;
-const GENERATION: usize = 9;
-const INCARNATION: usize = 10;
-const RESTARTS: usize = 11;
-const MAIN: usize = 12;
-const RECORD: usize = 13;
-const RECORD_CELLS: usize = size_of::<WorkerRecord>() / size_of::<AtomicU64>();
-
-const _: () = assert!(RECORD + RECORD_CELLS <= CELLS);
-
-const IDLE: u64 = 0;
-const GIVEN: u64 = 1;
-const TAKEN: u64 = 2;
-
-/// What a spare is to become.
-#[derive(Debug)]
-pub(crate) struct Job {
-    pub(crate) worker: BackgroundWorker,
-    /// Where its function stands.
-    pub(crate) main: Option<usize>,
-    pub(crate) handle: WorkerHandle,
-    pub(crate) restarts: u32,
-}
-
-/// The page on which a spare sleeps.
-#[derive(Debug)]
-pub(crate) struct Bed(Page);
-
-impl Bed {
-    /// Wakes the spare for a worker.
-    fn give(
-        &self,
-        record: &WorkerRecord,
-        main: Option<usize>,
-        handle: WorkerHandle,
-        restarts: u32,
-    ) {
-        let cells = self.0.cells();
-        let words: &[u64] = bytemuck::cast_slice(bytemuck::bytes_of(record));
-        for (cell, &word) in cells.iter().skip(RECORD).zip(words) {
-            cell.store(word, Ordering::Relaxed);
-        }
-        cells[SLOT].store(u64::from(handle.slot()), Ordering::Relaxed);
-        cells[GENERATION].store(handle.generation(), Ordering::Relaxed);
-        cells[INCARNATION].store(u64::from(handle.incarnation()), Ordering::Relaxed);
-        cells[RESTARTS].store(u64::from(restarts), Ordering::Relaxed);
-        // No table is that long.
-        cells[MAIN].store(main.map_or(u64::MAX, |place| place as u64), Ordering::Relaxed);
-        cells[STATE].store(GIVEN, Ordering::Release);
-        futex::wake_all(&cells[STATE]);
-    }
-
-    /// True once the spare has woken up for its job. Its worker keeps the page, so whatever a worker that
-    /// went astray wrote there counts as taken, too.
-    pub(crate) fn was_taken(&self) -> bool {
-        self.0.cells()[STATE].load(Ordering::Acquire) != GIVEN
-    }
-
-    /// A new page, which the postmaster has touched already: the first job is not to wait for that.
-    fn make() -> io::Result<Self> {
-        let bed = Self(Page::new()?);
-        bed.0.cells()[STATE].store(IDLE, Ordering::Relaxed);
-        Ok(bed)
-    }
-
-    /// In the spare: sleeps until there is a job, and takes it.
-    pub(crate) fn sleep(&self) -> io::Result<Job> {
-        let cells = self.0.cells();
-        let state = &cells[STATE];
-        while state.load(Ordering::Acquire) != GIVEN {
-            let watch = Watch { cell: state, half: Half::Low, seen: IDLE as u32 };
-            futex::wait_any(&[watch], None).map_err(io::Error::other)?;
-        }
-        fault::point("waking:woken");
-        state.store(TAKEN, Ordering::Release);
-        fault::point("waking:taken");
-        let word = |at: usize| cells[at].load(Ordering::Relaxed);
-        let mut record = WorkerRecord::zeroed();
-        let words: &mut [u64] = bytemuck::cast_slice_mut(bytemuck::bytes_of_mut(&mut record));
-        for (to, cell) in words.iter_mut().zip(cells.iter().skip(RECORD)) {
-            *to = cell.load(Ordering::Relaxed);
-        }
-        let worker = record.decode().map_err(|error: CorruptRecord| io::Error::other(error))?;
-        // The postmaster wrote them out of 32 bits.
-        let handle =
-            WorkerHandle::new(word(SLOT) as u32, word(GENERATION), word(INCARNATION) as u32);
-        let main = usize::try_from(word(MAIN)).ok();
-        Ok(Job { worker, main, handle, restarts: word(RESTARTS) as u32 })
-    }
-}
-
 /// A child without a worker.
 #[derive(Debug)]
 struct Spare {
     number: u64,
     pid: Pid,
     pidfd: OwnedFd,
-    bed: Bed,
+    mailbox: Mailbox,
 }
 
 /// The spares that sleep.
@@ -184,17 +88,17 @@ impl Server {
             return None;
         }
         let record = WorkerRecord::encode(&entry.worker, self.pid);
-        let (main, restarts) = (self.functions.place_of(&entry.worker), entry.next_restarts());
+        let (main, restarts) = (self.functions.index_of(&entry.worker), entry.next_restarts());
         let spare = self.take_living_spare(key)?;
-        let Spare { pid, pidfd, bed, .. } = spare;
+        let Spare { pid, pidfd, mailbox, .. } = spare;
         let cells = ClusterCells::new(&self.slots);
         cells.mark_cleanup_needed(key.index, false);
         let handle = WorkerHandle::new(key.index, key.generation, cells.incarnation());
         let started = Instant::now();
         fault::point("spare:before_give");
-        bed.give(&record, main, handle, restarts);
+        mailbox.give(&record, main, handle, restarts);
         fault::point("spare:given");
-        self.keep_child(Child { key, pid, pidfd, started, bed: Some(bed) });
+        self.keep_child(Child { key, pid, pidfd, started, mailbox: Some(mailbox) });
         fault::point("spare:kept");
         Some(pid)
     }
@@ -205,7 +109,7 @@ impl Server {
             let spare = self.spares.asleep.pop()?;
             self.spares.wanted_after(REFILL_DELAY);
             let event = &mut EpollEvent::new(EpollFlags::EPOLLIN, Token::Child(key.index).pack());
-            let alive = matches!(end::peek(&spare.pidfd), Ok(None));
+            let alive = matches!(wait::peek(&spare.pidfd), Ok(None));
             if alive && self.epoll.modify(&spare.pidfd, event).is_ok() {
                 return Some(spare);
             }
@@ -243,31 +147,31 @@ impl Server {
     }
 
     fn fork_spare(&mut self) -> io::Result<()> {
-        let bed = Bed::make()?;
+        let mailbox = Mailbox::new()?;
         let number = self.spares.next;
         let proof = self.prove_single_threaded()?;
         let pid = match self.forker.fork(&proof)? {
             Forked::Child => {
                 let (attachment, functions) = (&self.for_children, &self.functions);
-                let (fence, title) = (self.fence, &mut self.title);
-                spawn::live_as_spare(Home { attachment, fence, functions, title }, bed)
+                let (floor, title) = (self.floor, &mut self.title);
+                run_spare(ChildContext { attachment, floor, functions, title }, mailbox)
             }
             Forked::Parent(pid) => pid,
         };
         touch_stack();
-        let watched = bed.0.hide_from_later_children().and_then(|()| {
-            let pidfd = self.fence.raise(pidfd::open(pid)?)?;
+        let watched = mailbox.hide_from_later_children().and_then(|()| {
+            let pidfd = self.floor.move_above(pidfd::open(pid)?)?;
             self.listen_to(&pidfd, Token::Spare(number))?;
             Ok(pidfd)
         });
         match watched {
             Ok(pidfd) => {
                 self.spares.next += 1;
-                self.spares.asleep.push(Spare { number, pid, pidfd, bed });
+                self.spares.asleep.push(Spare { number, pid, pidfd, mailbox });
                 Ok(())
             }
             Err(error) => {
-                let _ = end::kill_and_peek(pid).and_then(|_| end::reap_by_pid(pid));
+                let _ = wait::kill_and_peek(pid).and_then(|_| wait::reap_by_pid(pid));
                 Err(error)
             }
         }
@@ -295,7 +199,7 @@ fn touch_stack() {
 fn end_spare(spare: &Spare) {
     // ESRCH: it is dead already.
     let _ = pidfd::send(&spare.pidfd, rustix::process::Signal::KILL);
-    if let Err(error) = end::reap_blocking(&spare.pidfd) {
+    if let Err(error) = wait::reap_blocking(&spare.pidfd) {
         tracing::error!("reaping spare process {} failed: {error}", spare.pid);
     }
 }

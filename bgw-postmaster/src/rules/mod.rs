@@ -82,7 +82,7 @@ pub enum Event {
         dirty: bool,
     },
     /// A spare that was to become the worker died before it took it: the worker has not begun.
-    Vanished {
+    StartLost {
         /// Whose.
         key: Key,
     },
@@ -286,7 +286,7 @@ impl Cluster {
             Event::ChildExited { key, cause, dirty } => {
                 self.child_exited(key, cause, dirty, now, out);
             }
-            Event::Vanished { key } => self.vanished(key, out),
+            Event::StartLost { key } => self.start_lost(key, out),
             Event::PhaseReached(phase) => self.phase_reached(phase, out),
             Event::ShutdownAsked(mode) => self.shutdown_asked(mode, now, out),
             Event::SessionOpened => self.sessions += 1,

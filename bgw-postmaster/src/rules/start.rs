@@ -110,7 +110,7 @@ impl Cluster {
     }
 
     /// As if the start had never been: it is tried once more, and does not count as a restart.
-    pub(super) fn vanished(&mut self, key: Key, out: &mut Vec<Action>) {
+    pub(super) fn start_lost(&mut self, key: Key, out: &mut Vec<Action>) {
         let Some(entry) = self.registry.get_mut(key).filter(|entry| entry.pid().is_some()) else {
             return;
         };

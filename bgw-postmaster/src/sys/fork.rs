@@ -1,25 +1,25 @@
 //! `fork`, for a process with one thread only.
 //!
-//! A fork copies the calling thread alone. A lock that another thread held at that moment, the
-//! allocator's for one, stays locked in the child for ever. So a [`SingleThreaded`] proof is needed,
-//! and it comes from counting.
+//! A fork copies only the calling thread. A lock that another thread held at that moment (the
+//! allocator's, say) stays locked in the child for ever. So every fork takes a [`SingleThreaded`]
+//! proof, which comes from counting the threads.
 //!
-//! Two forks:
+//! There are two forks:
 //!
-//! | | makes | descriptors | C library's `pthread_atfork` handlers |
+//! | | creates | descriptors | C library's `pthread_atfork` handlers |
 //! |---|---|---|---|
 //! | [`fork`] | the postmaster itself | copied | run |
-//! | [`Forker::fork`] | a worker | shared until the child closes what is above the fence | do not run, unless asked for |
+//! | [`Forker::fork`] | a worker | shared until the child closes those above the floor | do not run, unless requested |
 //!
-//! Why not one: the C library's fork copies the table of descriptors. The postmaster has one for each
-//! child, so the copy, and the closing of the copies in the child, would cost more with each live
-//! worker: with 2,000 of them several times the rest of the start. The kernel's `clone3` is called
-//! with the same flags that the C library would give, and `CLONE_FILES` besides. The library keeps
-//! the thread's id in the thread's own memory; where, the kernel knows (`PR_GET_TID_ADDRESS`), and
-//! writes the child's there. Where that cannot be had (another C library, a sandbox without
-//! `clone3`), the C library's fork does it.
+//! Why not one: the C library's fork copies the descriptor table. The postmaster has a descriptor for
+//! each child, so the copy, and closing the copies in the child, would cost more with each live
+//! worker: with 2,000 of them, several times the rest of the start. [`Forker`] calls the kernel's
+//! `clone3` with the flags that the C library would pass, plus `CLONE_FILES`. The library keeps the
+//! thread's id in the thread's own memory; the kernel knows the address (`PR_GET_TID_ADDRESS`) and
+//! writes the child's id there. Where that is not available (another C library, a sandbox without
+//! `clone3`), the C library's fork is used.
 
-use super::close::Fence;
+use super::descriptors::DescriptorFloor;
 use bgw_core::Pid;
 use std::fs::File;
 use std::io;
@@ -32,29 +32,29 @@ pub(crate) struct ThreadCounter {
     pid: Pid,
 }
 
-/// Proof that the process had one thread a moment ago. Only another thread could have made a second
+/// Proof that the process had one thread a moment ago. Only another thread could have started a second
 /// one since, and there was none.
 #[derive(Debug)]
 pub(crate) struct SingleThreaded(());
 
 impl ThreadCounter {
-    /// For the calling process.
+    /// A counter for the calling process.
     pub(crate) fn new() -> io::Result<Self> {
         Ok(Self { task_folder: File::open("/proc/self/task")?, pid: Pid::this() })
     }
 
-    /// The same, with its descriptor above the fence.
-    pub(crate) fn raised(self, fence: Fence) -> io::Result<Self> {
-        Ok(Self { task_folder: fence.raise(self.task_folder)?.into(), ..self })
+    /// The same, with its descriptor above the floor.
+    pub(crate) fn moved_above(self, floor: DescriptorFloor) -> io::Result<Self> {
+        Ok(Self { task_folder: floor.move_above(self.task_folder)?.into(), ..self })
     }
 
-    /// How many threads there are. The kernel counts them as links of `/proc/self/task`.
+    /// The number of threads. The kernel counts them as links of `/proc/self/task`.
     pub(crate) fn count(&self) -> io::Result<u64> {
         debug_assert_eq!(self.pid, Pid::this(), "a counter does not survive a fork");
         Ok(self.task_folder.metadata()?.st_nlink().saturating_sub(2))
     }
 
-    /// The proof, or how many threads there are.
+    /// The proof, or the number of threads.
     pub(crate) fn prove(&self) -> io::Result<Result<SingleThreaded, u64>> {
         Ok(match self.count()? {
             1 => Ok(SingleThreaded(())),
@@ -63,19 +63,19 @@ impl ThreadCounter {
     }
 }
 
-/// Which side of a fork this is.
+/// The two sides of a fork.
 #[derive(Debug)]
 pub(crate) enum Forked {
-    /// The parent, and its new child.
+    /// The parent, with its new child.
     Parent(Pid),
     /// The child.
     Child,
 }
 
-/// Forks by the C library.
+/// Forks through the C library.
 pub(crate) fn fork(_proof: &SingleThreaded) -> io::Result<Forked> {
-    // SAFETY: the process has one thread (`SingleThreaded`), so no lock is held by a thread that
-    // the child would miss, and the child may do all that the parent may.
+    // SAFETY: the process has one thread (`SingleThreaded`), so no lock is held by a thread that the
+    // child does not have, and the child may do everything that the parent may.
     match unsafe { nix::unistd::fork() }? {
         nix::unistd::ForkResult::Child => Ok(Forked::Child),
         nix::unistd::ForkResult::Parent { child } => parent(child.as_raw()),
@@ -84,20 +84,20 @@ pub(crate) fn fork(_proof: &SingleThreaded) -> io::Result<Forked> {
 
 pub(super) fn parent(pid: libc::pid_t) -> io::Result<Forked> {
     let pid = u32::try_from(pid).ok().and_then(Pid::new);
-    pid.map(Forked::Parent).ok_or_else(|| io::Error::other("fork gave no usable pid"))
+    pid.map(Forked::Parent).ok_or_else(|| io::Error::other("fork returned no usable pid"))
 }
 
-/// Forks workers. Made in the postmaster, before it replaces its robust list.
+/// Forks workers. Created in the postmaster, before it replaces its robust list.
 #[derive(Debug)]
 pub(crate) struct Forker {
-    /// Where the C library keeps the id of the only thread; 0: fork by the C library.
+    /// Where the C library keeps the id of the only thread; 0: use the C library's fork.
     tid_address: usize,
-    /// The C library's robust list: where, and how long its head is.
+    /// The C library's robust list: address and length of its head.
     robust_list: (usize, usize),
 }
 
 impl Forker {
-    /// With `run_atfork_handlers`, the C library forks.
+    /// With `run_atfork_handlers`, the C library's fork is used.
     pub(crate) fn new(run_atfork_handlers: bool) -> Self {
         let own = !run_atfork_handlers && cfg!(all(target_os = "linux", target_env = "gnu"));
         match own.then(|| (tid_address(), robust_list())) {
@@ -106,14 +106,14 @@ impl Forker {
         }
     }
 
-    /// Forks. The child must call [`Fence::close_above`] before it opens or closes any descriptor:
-    /// until then the postmaster's table is its own.
+    /// Forks. The child must call [`DescriptorFloor::close_above`] before it opens or closes any descriptor:
+    /// until then it shares the postmaster's table.
     pub(crate) fn fork(&mut self, proof: &SingleThreaded) -> io::Result<Forked> {
         if self.tid_address == 0 {
             return fork(proof);
         }
         match self.clone() {
-            // A sandbox that does not know the call.
+            // A sandbox that does not allow the call.
             Err(error) if matches!(error.raw_os_error(), Some(libc::ENOSYS | libc::EPERM)) => {
                 self.tid_address = 0;
                 fork(proof)
@@ -129,10 +129,10 @@ impl Forker {
             (libc::CLONE_FILES | libc::CLONE_CHILD_SETTID | libc::CLONE_CHILD_CLEARTID) as u64;
         args.child_tid = self.tid_address as u64;
         args.exit_signal = libc::SIGCHLD as u64;
-        // SAFETY: without CLONE_VM this is a fork: the child has memory of its own, and returns here
-        // on its copy of the stack. One thread, as for `fork`. `child_tid` is where the C library
-        // keeps the thread's id (it told the kernel so at start), so the child's copy of the library
-        // is in the state that its own fork leaves. No stack is named, so none is needed.
+        // SAFETY: without CLONE_VM this is a fork: the child has memory of its own and returns here on
+        // its copy of the stack. There is one thread, as for `fork`. `child_tid` is where the C library
+        // keeps the thread's id (it registered the address with the kernel), so the child's copy of
+        // the library is in the state that its own fork leaves. No stack is passed; none is needed.
         let pid = unsafe {
             libc::syscall(libc::SYS_clone3, &raw const args, size_of::<libc::clone_args>())
         };
@@ -146,11 +146,11 @@ impl Forker {
         }
     }
 
-    /// A child begins without a robust list; the C library's fork gives it the library's again.
+    /// A child starts without a robust list; the C library's fork would register the library's again.
     fn restore_robust_list(&self) {
         let (head, len) = self.robust_list;
-        // SAFETY: head and length as the C library itself had told the kernel; the child has a copy.
-        // Cannot fail: the length is the kernel's.
+        // SAFETY: head and length as the C library had registered them; the child has a copy. It cannot
+        // fail: the length is the one the kernel reported.
         let _ = unsafe { libc::syscall(libc::SYS_set_robust_list, head, len) };
     }
 }
@@ -159,7 +159,7 @@ fn tid_address() -> Option<usize> {
     let mut address: usize = 0;
     // SAFETY: the kernel writes one pointer to `address`.
     let done = unsafe { libc::prctl(libc::PR_GET_TID_ADDRESS, &raw mut address) };
-    // Nothing but the C library's own cell may be written to: it must hold our thread's id.
+    // The kernel will write there: it must be the C library's cell, which holds our thread's id.
     (done == 0 && address != 0 && holds_own_tid(address)).then_some(address)
 }
 
@@ -175,6 +175,12 @@ fn robust_list() -> Option<(usize, usize)> {
     // SAFETY: the kernel writes a pointer and a size to the two.
     let done = unsafe { libc::syscall(libc::SYS_get_robust_list, 0, &raw mut head, &raw mut len) };
     (done == 0 && len != 0).then_some((head, len))
+}
+
+/// Ends this process at once: no exit handlers of the embedding program, no destructors.
+pub(crate) fn exit_now(code: i32) -> ! {
+    // SAFETY: `_exit` is always allowed and does not return.
+    unsafe { libc::_exit(code) }
 }
 
 #[cfg(test)]

@@ -1,16 +1,18 @@
-//! System calls of the postmaster, each behind a safe face. Everything `unsafe` of this crate lies
-//! below this module.
+//! The postmaster's system calls, each behind a safe interface. All `unsafe` code of this crate is
+//! in this folder. It names nothing above it; `fault.rs` is a leaf that every layer may name.
 
-pub(crate) mod close;
-pub(crate) mod command;
-pub(crate) mod end;
+pub(crate) mod descriptors;
+pub(crate) mod exec;
 pub(crate) mod fork;
 #[cfg(feature = "dylib")]
 pub(crate) mod library;
-mod orders;
-pub(crate) mod page;
-pub(crate) mod private;
-mod raw;
+pub(crate) mod private_table;
+pub(crate) mod shared_page;
 pub(crate) mod signals;
-mod stack;
 pub(crate) mod title;
+pub(crate) mod wait;
+
+mod anon_map;
+mod exec_plan;
+mod raw_syscall;
+mod stack;

@@ -1,16 +1,16 @@
 //! Process titles: what `ps` and `/proc/PID/cmdline` show.
 //!
 //! The kernel reads a process's command line from an address range of its memory. [`Title::new`]
-//! points that range at a page of our own, once, in the postmaster; a forked child then only writes
-//! into its copy. Where the kernel does not allow that (no `PR_SET_MM_MAP`), the 15 bytes of the
-//! thread name are all there is.
+//! points that range at a buffer of our own, once, in the postmaster; a forked child then only writes
+//! to its copy. Where the kernel does not allow that (no `PR_SET_MM_MAP`), only the 15 bytes of the
+//! thread name change.
 
 use std::io;
 
-/// How long a title may be, in bytes; longer ones are cut.
+/// The longest title, in bytes; longer ones are cut.
 const ROOM: usize = 256;
 
-/// The place of the title.
+/// The buffer of the title.
 #[derive(Debug)]
 pub(crate) struct Title {
     room: Option<&'static mut [u8]>,
@@ -35,13 +35,13 @@ struct MmMap {
 }
 
 impl Title {
-    /// Prepares the place, keeping the command line as it is.
+    /// Prepares the buffer, with the command line as it is.
     pub(crate) fn new() -> Self {
         Self { room: move_command_line().ok() }
     }
 
-    /// Shows the parts of a text, one after the other, also as the thread name (cut to 15 bytes).
-    /// Allocates nothing. Never fails: a title is a nicety.
+    /// Shows the concatenated parts, also as the thread name (cut to 15 bytes). Allocates nothing.
+    /// Failures are ignored: a worker runs as well without a title.
     pub(crate) fn show(&mut self, parts: &[&str]) {
         let text = || parts.iter().flat_map(|part| part.bytes()).filter(|&byte| byte != 0);
         // The last byte stays 0.
@@ -49,9 +49,9 @@ impl Title {
         for (to, from) in short.iter_mut().take(15).zip(text()) {
             *to = from;
         }
-        // SAFETY: the kernel reads up to the 0, which the array ends with. Called directly, since this is
-        // on the way of each start, and a page of the C library's or of nix's that a child has not
-        // mapped yet costs more than the call.
+        // SAFETY: the kernel reads up to the 0 at the end of the array. A direct call, because each
+        // start makes it, and a page of another function that the child has not mapped yet costs more
+        // than the call.
         let _ = unsafe { libc::prctl(libc::PR_SET_NAME, short.as_ptr()) };
         if let Some(room) = self.room.as_deref_mut() {
             let end = room.len().saturating_sub(1);
@@ -66,7 +66,7 @@ impl Title {
 fn move_command_line() -> io::Result<&'static mut [u8]> {
     let line = std::fs::read("/proc/self/cmdline")?;
     let stat = std::fs::read_to_string("/proc/self/stat")?;
-    let odd = || io::Error::other("/proc/self/stat has another form than expected");
+    let odd = || io::Error::other("/proc/self/stat has an unexpected form");
     // The second field is the command in parentheses, which may hold anything.
     let rest = stat.rsplit_once(')').ok_or_else(odd)?.1;
     let fields: Vec<u64> =
@@ -97,8 +97,8 @@ fn move_command_line() -> io::Result<&'static mut [u8]> {
         auxv_size: 0,
         exe_fd: u32::MAX,
     };
-    // SAFETY: every field but arg_start and arg_end is what the kernel reported of this process, and
-    // those two name memory that is leaked, so it stays mapped. The kernel only reads from there.
+    // SAFETY: every field but arg_start and arg_end is what the kernel reported of this process. Those
+    // two name leaked memory, so it stays mapped. The kernel only reads it.
     let done = unsafe {
         libc::prctl(libc::PR_SET_MM, libc::PR_SET_MM_MAP, &raw const map, size_of::<MmMap>(), 0)
     };

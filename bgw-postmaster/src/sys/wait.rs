@@ -1,11 +1,11 @@
-//! How a child ended, and how this process ends.
+//! How a child ended: `waitid` on a pidfd, or on the pid of a child that has none.
 
 use bgw_core::{ExitCause, Pid};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::time::Duration;
 
-/// What the kernel tells of an ended child.
+/// What the kernel reports of an ended child.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Ended {
     /// Exit code or signal.
@@ -18,12 +18,12 @@ pub(crate) struct Ended {
     pub(crate) max_rss_kib: u64,
 }
 
-/// Looks how the child of `pidfd` ended, without reaping it: its pid stays taken. `None`: it runs.
+/// Reads how the child of `pidfd` ended without reaping it: its pid stays taken. `None`: it runs.
 pub(crate) fn peek(pidfd: impl AsFd) -> io::Result<Option<Ended>> {
     waitid(Which::Of(pidfd.as_fd()), libc::WEXITED | libc::WNOHANG | libc::WNOWAIT)
 }
 
-/// Reaps the ended child of `pidfd`: its pid may be used again from now on.
+/// Reaps the ended child of `pidfd`: the kernel may reuse its pid from now on.
 pub(crate) fn reap(pidfd: impl AsFd) -> io::Result<Option<Ended>> {
     waitid(Which::Of(pidfd.as_fd()), libc::WEXITED | libc::WNOHANG)
 }
@@ -33,11 +33,11 @@ pub(crate) fn reap_blocking(pidfd: impl AsFd) -> io::Result<Option<Ended>> {
     waitid(Which::Of(pidfd.as_fd()), libc::WEXITED)
 }
 
-/// Kills a child that has no pidfd, waits until it has ended, and says how; perhaps it had ended by
-/// itself. It is not reaped: its pid stays taken.
+/// Kills a child that has no pidfd, waits until it has ended, and returns how; it may have ended by
+/// itself before. It is not reaped: its pid stays taken.
 pub(crate) fn kill_and_peek(pid: Pid) -> io::Result<Option<Ended>> {
     let raw = nix::unistd::Pid::from_raw(pid.as_raw());
-    // It is our unreaped child, so the number means it and nobody else.
+    // It is our unreaped child, so the number can name no other process.
     let _ = nix::sys::signal::kill(raw, nix::sys::signal::Signal::SIGKILL);
     waitid(Which::Child(pid), libc::WEXITED | libc::WNOWAIT)
 }
@@ -49,7 +49,7 @@ pub(crate) fn reap_by_pid(pid: Pid) -> io::Result<Option<Ended>> {
 
 enum Which<'a> {
     Of(BorrowedFd<'a>),
-    /// A child that is not reaped, so that the number means it.
+    /// An unreaped child, so the number can name no other process.
     Child(Pid),
 }
 
@@ -63,8 +63,8 @@ fn waitid(which: Which<'_>, options: libc::c_int) -> io::Result<Option<Ended>> {
     // SAFETY: all-zero bytes are a valid `rusage`: plain integers.
     let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
     loop {
-        // SAFETY: the raw call, since the C library's has no `rusage`; a pidfd is open while it
-        // is borrowed, and both structures are valid for writing during the call.
+        // SAFETY: the raw call, because the C library's has no `rusage`. The pidfd is open while it is
+        // borrowed, and both structures are valid for writing during the call.
         let done = unsafe {
             libc::syscall(libc::SYS_waitid, kind, id, &raw mut info, options, &raw mut usage)
         };
@@ -101,10 +101,4 @@ fn duration(time: libc::timeval) -> Duration {
     let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
     let micros = u64::try_from(time.tv_usec).unwrap_or(0);
     Duration::from_secs(seconds) + Duration::from_micros(micros)
-}
-
-/// Ends this process at once: no exit handlers of the embedding program, no drop code.
-pub(crate) fn exit_now(code: i32) -> ! {
-    // SAFETY: `_exit` is always allowed and does not return.
-    unsafe { libc::_exit(code) }
 }

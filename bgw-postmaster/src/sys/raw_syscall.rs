@@ -1,7 +1,7 @@
-//! System calls that touch registers only: no `errno`, which a child that runs in our memory would
-//! share with us.
+//! System calls without the C library, so without `errno`: a child that runs in the postmaster's
+//! memory shares that with it.
 //!
-//! For the processors named below; elsewhere [`AVAILABLE`] is false and nothing here is called.
+//! For the processors named below. Elsewhere [`AVAILABLE`] is false and nothing here is called.
 
 use std::io;
 
@@ -12,9 +12,9 @@ pub(crate) const AVAILABLE: bool =
 /// One system call, with up to four arguments.
 ///
 /// # Safety
-/// As the system call: pointers among the arguments are valid for what it does with them.
+/// As for the system call: pointers among the arguments are valid for what it does with them.
 pub(crate) unsafe fn call(number: libc::c_long, args: [usize; 4]) -> io::Result<usize> {
-    // SAFETY: the caller's.
+    // SAFETY: passed on to the caller.
     let result = unsafe { trap(number, args) };
     // The kernel's errors are the numbers from -4095 to -1.
     match i32::try_from(result) {
@@ -66,7 +66,7 @@ mod tests {
 
     /// Breaks if a register is wrong, or an error is taken for a value.
     #[test]
-    fn a_call_gives_what_the_c_librarys_gives_and_leaves_errno_alone() {
+    fn a_raw_call_returns_what_the_c_library_returns_and_leaves_errno_alone() {
         nix::errno::Errno::set_raw(77);
         // SAFETY: no pointers.
         let pid = unsafe { call(libc::SYS_getpid, [0; 4]) };

@@ -1,11 +1,11 @@
 //! The runtime folder: lock, control socket, pid file.
 //!
 //! The lock is an `flock` on a descriptor that every worker inherits, so the kernel keeps it until
-//! the postmaster *and* its last worker are gone: a second postmaster on the same folder is refused
-//! for that long. No pid is compared, and nothing stale has to be guessed at.
+//! the postmaster *and* its last worker are gone. A second postmaster on the same folder is refused
+//! for that long. No pid is compared, and nothing stale has to be recognised.
 
 use crate::error::BuildError;
-use crate::sys::close::Fence;
+use crate::sys::descriptors::DescriptorFloor;
 use bgw_core::control::ControlSocket;
 use rustix::fs::{FlockOperation, Mode, OFlags};
 use std::fs;
@@ -21,9 +21,9 @@ const PID: &str = "postmaster.pid";
 
 /// A runtime folder that this postmaster holds.
 #[derive(Debug)]
-pub(crate) struct Folder {
+pub(crate) struct RuntimeDir {
     path: PathBuf,
-    /// Held, never used: its being open is what counts.
+    /// Never read: holding it open holds the lock.
     _lock: OwnedFd,
     pub(crate) listener: ControlSocket,
 }
@@ -33,8 +33,8 @@ fn system(what: impl Into<String>) -> impl FnOnce(io::Error) -> BuildError {
     move |source| BuildError::System { what, source }
 }
 
-impl Folder {
-    /// Makes the folder if it is missing (0700), takes its lock, listens on its socket (0600).
+impl RuntimeDir {
+    /// Creates the folder if it is missing (0700), takes its lock, listens on its socket (0600).
     pub(crate) fn take(path: &Path) -> Result<Self, BuildError> {
         fs::DirBuilder::new()
             .recursive(true)
@@ -54,7 +54,7 @@ impl Folder {
                 return Err(system(format!("locking {}", lock_path.display()))(errno.into()));
             }
         }
-        // We hold the lock, so a socket that lies there is a dead postmaster's.
+        // We hold the lock, so a socket in it belonged to a postmaster that is gone.
         let socket_path = path.join(CONTROL_SOCKET);
         match fs::remove_file(&socket_path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
@@ -67,26 +67,26 @@ impl Folder {
         Ok(Self { path: path.to_owned(), _lock: lock, listener })
     }
 
-    /// The same, with its listening socket above the fence. The lock stays below: children hold it.
-    pub(crate) fn raised(self, fence: Fence) -> io::Result<Self> {
-        Ok(Self { listener: fence.raise(self.listener)?.into(), ..self })
+    /// The same, with its listening socket above the floor. The lock stays below: children hold it.
+    pub(crate) fn moved_above(self, floor: DescriptorFloor) -> io::Result<Self> {
+        Ok(Self { listener: floor.move_above(self.listener)?.into(), ..self })
     }
 
-    /// Where it is.
+    /// The folder's path.
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Notes the postmaster's pid, for people.
+    /// Writes the postmaster's pid, for people.
     pub(crate) fn write_pid(&self) -> io::Result<()> {
         fs::write(self.path.join(PID), format!("{}\n", std::process::id()))
     }
 
-    /// Removes what lies in the folder; the lock file stays, so that two that come at once lock the
-    /// same file.
+    /// Removes the socket and the pid file. The lock file stays, so that two postmasters that start
+    /// at once lock the same file.
     pub(crate) fn clear(&self) {
         for name in [CONTROL_SOCKET, PID] {
-            // What is gone already needs no removing; the next postmaster clears up the rest.
+            // A failure is harmless: the next postmaster removes what is left.
             let _ = fs::remove_file(self.path.join(name));
         }
     }

@@ -1,11 +1,12 @@
 //! What a child does that is to become a program, while it runs in the postmaster's memory.
 //!
-//! It reads its [`Orders`], writes their `failure`, and makes system calls by `raw.rs`: the C library's
-//! own write `errno`, which is the postmaster's. It allocates nothing and takes no lock. All signals are
-//! blocked until none is left that the postmaster handles, so no handler runs in this memory.
+//! It reads its [`ExecPlan`], writes the plan's `failure`, and makes its system calls through
+//! `raw_syscall.rs`: the C library's wrappers write `errno`, which is the postmaster's. It allocates
+//! nothing and takes no lock. All signals stay blocked until no handler of the postmaster is left, so
+//! no handler runs in this memory.
 
-use super::close::Fence;
-use super::raw::call;
+use super::descriptors::DescriptorFloor;
+use super::raw_syscall::call;
 use super::stack::Stack;
 use crate::fault;
 use bgw_core::Pid;
@@ -15,44 +16,44 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
-/// Where a program is looked for when the environment does not say.
+/// The search path when the environment has none.
 const DEFAULT_PATH: &str = "/bin:/usr/bin";
-/// What runs a script that does not say so itself.
+/// Runs a script without a `#!` line.
 const SHELL: &CStr = c"/bin/sh";
 
 const SETTLE: u64 = 1;
 const ORPHANED: u64 = 2;
 const RUN: u64 = 3;
 
-/// What one child is to do.
+/// What one child does.
 #[derive(Debug)]
-pub(crate) struct Orders {
+pub(crate) struct ExecPlan {
     stack: Stack,
-    fence: Fence,
+    floor: DescriptorFloor,
     postmaster: Pid,
-    /// Signals that are handled or ignored here.
+    /// Signals that the postmaster handles or ignores.
     changed: Vec<c_int>,
-    /// Paths to be tried, in this order.
+    /// Paths to try, in this order.
     candidates: Vec<CString>,
-    /// The program as it was named, and its arguments.
+    /// The program as the registration names it, and its arguments.
     texts: Vec<CString>,
-    /// Pointers to `texts`, ended by null.
+    /// Pointers to `texts`, null-terminated.
     argv: Vec<*const c_char>,
-    /// For a script, by candidate: shell, script, arguments, null.
+    /// For scripts, one for each candidate: shell, script, arguments, null.
     shell_argvs: Vec<Vec<*const c_char>>,
     environment: *const *const c_char,
-    /// Its name, for faults.
+    /// The worker's name, for fault points.
     worker: String,
-    /// What failed in the high half, `errno` in the low half; 0: nothing has.
+    /// The failed step in the high half, `errno` in the low half; 0: none.
     failure: AtomicU64,
-    /// Not 0 as long as the child may use this memory. The kernel clears it.
+    /// Not 0 while the child may use this memory. The kernel clears it.
     busy: AtomicU32,
 }
 
-impl Orders {
+impl ExecPlan {
     pub(crate) fn new(
         stack: Stack,
-        fence: Fence,
+        floor: DescriptorFloor,
         changed: &[c_int],
         worker: &str,
         program: &str,
@@ -66,7 +67,7 @@ impl Orders {
         let ended = |texts: &mut dyn Iterator<Item = &CStr>| -> Vec<*const c_char> {
             texts.map(CStr::as_ptr).chain([std::ptr::null()]).collect()
         };
-        // The bytes of a CString stay where they are when the list moves.
+        // Moving a CString does not move its bytes.
         let argv = ended(&mut texts.iter().map(CString::as_c_str));
         let arguments = || texts.iter().skip(1).map(CString::as_c_str);
         let shell_argvs = candidates
@@ -75,7 +76,7 @@ impl Orders {
             .collect();
         Ok(Self {
             stack,
-            fence,
+            floor,
             postmaster: Pid::this(),
             changed: changed.to_vec(),
             candidates,
@@ -89,22 +90,22 @@ impl Orders {
         })
     }
 
-    /// Where the child's stack begins.
+    /// The upper end of the child's stack.
     pub(crate) fn stack_top(&self) -> *mut c_void {
         self.stack.top()
     }
 
-    /// For another child.
+    /// The stack, for another child.
     pub(crate) fn into_stack(self) -> Stack {
         self.stack
     }
 
-    /// The cell that the kernel clears.
+    /// The word that the kernel clears.
     pub(crate) const fn busy(&self) -> *mut u32 {
         self.busy.as_ptr()
     }
 
-    /// True once the child runs its program: it does not use this memory any more.
+    /// True once the child runs its program and no longer uses this memory.
     pub(crate) fn is_done(&self) -> bool {
         self.busy.load(Ordering::Acquire) == 0 && self.failure.load(Ordering::Acquire) == 0
     }
@@ -122,25 +123,27 @@ impl Orders {
         }
     }
 
-    fn obey(&self) -> u64 {
+    /// Returns only on failure.
+    fn follow(&self) -> u64 {
         match self.settle() {
             Ok(true) => {}
             Ok(false) => return failed(ORPHANED, &io::Error::from_raw_os_error(0)),
             Err(error) => return failed(SETTLE, &error),
         }
-        match fault::step_of(&self.worker, "child:before_exec").and_then(|()| self.hear_all()) {
+        match fault::step_of(&self.worker, "child:before_exec").and_then(|()| self.reset_signals())
+        {
             Ok(()) => failed(RUN, &self.run()),
             Err(error) => failed(RUN, &error),
         }
     }
 
-    /// False: the postmaster has died.
+    /// False if the postmaster has died.
     fn settle(&self) -> io::Result<bool> {
-        // The placeholders of the fence are close-on-exec.
-        let (lowest, all) = (self.fence.lowest() as usize, libc::c_uint::MAX as usize);
+        // The placeholders below the floor are close-on-exec.
+        let (lowest, all) = (self.floor.lowest() as usize, libc::c_uint::MAX as usize);
         let unshare = libc::CLOSE_RANGE_UNSHARE as usize;
-        // SAFETY: closes numbers of a table that this very call makes the child's own; owners of the
-        // descriptors live in the postmaster, whose table is another.
+        // SAFETY: this call first unshares the table, so it closes numbers in the child's own; the owners
+        // of the descriptors live in the postmaster, whose table is not affected.
         unsafe { call(libc::SYS_close_range, [lowest, all, unshare, 0]) }?;
         // SAFETY: no pointers.
         unsafe { call(libc::SYS_setsid, [0; 4]) }?;
@@ -152,20 +155,20 @@ impl Orders {
         Ok(parent == self.postmaster.get() as usize)
     }
 
-    /// Default signals, none blocked.
-    fn hear_all(&self) -> io::Result<()> {
+    /// Default dispositions, none blocked.
+    fn reset_signals(&self) -> io::Result<()> {
         // The kernel's `sigaction`, all zero: default, no flags, an empty mask.
         let default = [0u64; 4];
         let set = size_of::<u64>();
         for &signal in &self.changed {
             let at = (&raw const default) as usize;
-            // SAFETY: `default` is as long as the kernel's structure and read only; the handlers are the
-            // child's own, since it was made without CLONE_SIGHAND.
+            // SAFETY: `default` has the size of the kernel's structure and is only read; the dispositions
+            // are the child's own, because it was created without CLONE_SIGHAND.
             unsafe { call(libc::SYS_rt_sigaction, [signal as usize, at, 0, set]) }?;
         }
         let none = 0u64;
         let mask = [libc::SIG_SETMASK as usize, (&raw const none) as usize, 0, set];
-        // SAFETY: `none` is read only. No handler is left that could run.
+        // SAFETY: `none` is only read. No handler is left that could run.
         unsafe { call(libc::SYS_rt_sigprocmask, mask) }.map(drop)
     }
 
@@ -178,7 +181,7 @@ impl Orders {
                 error = self.exec(SHELL, shell_argv);
             }
             match error.raw_os_error() {
-                // What is there but may not be run is the better answer.
+                // A file that exists but is not executable is the better answer.
                 Some(libc::ENOENT | libc::ENOTDIR | libc::ESTALE | libc::ENODEV) => {}
                 Some(libc::EACCES) => last = error,
                 _ => return error,
@@ -189,8 +192,8 @@ impl Orders {
 
     fn exec(&self, path: &CStr, argv: &[*const c_char]) -> io::Error {
         let (path, argv) = (path.as_ptr() as usize, argv.as_ptr() as usize);
-        // SAFETY: texts and lists end with 0 and null and lie in the orders (or, the environment, in this
-        // process, which changes nothing of it while it is a postmaster).
+        // SAFETY: strings and lists are terminated and belong to the plan; the environment belongs to
+        // this process, which does not change it while it is a postmaster.
         let done = unsafe { call(libc::SYS_execve, [path, argv, self.environment as usize, 0]) };
         done.err().unwrap_or_else(|| io::Error::from_raw_os_error(libc::EIO))
     }
@@ -200,19 +203,19 @@ fn failed(step: u64, error: &io::Error) -> u64 {
     step << 32 | u64::from(error.raw_os_error().unwrap_or(libc::EIO).unsigned_abs())
 }
 
-/// The whole life of the child until it is a program.
-pub(crate) extern "C" fn child(orders: *mut c_void) -> c_int {
-    // SAFETY: `Commands::start` hands over orders that stay until `busy` is cleared, which the kernel
-    // does after this process has left the memory. Shared, never exclusive, references on both sides.
-    let orders = unsafe { &*orders.cast_const().cast::<Orders>() };
-    orders.failure.store(orders.obey(), Ordering::Release);
+/// The life of the child until it is a program.
+pub(crate) extern "C" fn run_plan(plan: *mut c_void) -> c_int {
+    // SAFETY: `Commands::start` passes a plan that stays until `busy` is cleared, which the kernel does
+    // after this process has left the memory. Both sides have shared references only.
+    let plan = unsafe { &*plan.cast_const().cast::<ExecPlan>() };
+    plan.failure.store(plan.follow(), Ordering::Release);
     loop {
-        // SAFETY: ends this process alone (no CLONE_THREAD), without anything of the C library's.
+        // SAFETY: ends this process alone (no CLONE_THREAD), without the C library.
         let _ = unsafe { call(libc::SYS_exit_group, [1, 0, 0, 0]) };
     }
 }
 
-/// As `execvp` looks for a program.
+/// The paths that `execvp` would try.
 fn candidates(program: &str, path: Option<&OsStr>) -> io::Result<Vec<CString>> {
     if program.contains('/') {
         return Ok(vec![CString::new(program)?]);
@@ -228,7 +231,7 @@ fn environment() -> *const *const c_char {
     unsafe extern "C" {
         static environ: *const *const c_char;
     }
-    // SAFETY: the C library's variable, which only another thread could change meanwhile; there is none.
+    // SAFETY: the C library's variable. Only another thread could change it meanwhile; there is none.
     unsafe { environ }
 }
 
@@ -236,9 +239,9 @@ fn environment() -> *const *const c_char {
 mod tests {
     use super::*;
 
-    /// Breaks if a path is searched for, an empty folder is not the current one, or the default is lost.
+    /// Breaks if a path is searched for, an empty entry is not the current folder, or the default is lost.
     #[test]
-    fn programs_are_looked_for_as_execvp_does() {
+    fn programs_are_searched_for_as_execvp_does() {
         let list = |program, path: Option<&str>| -> Vec<String> {
             let found = candidates(program, path.map(OsStr::new)).unwrap();
             found.iter().map(|path| path.to_string_lossy().into_owned()).collect()

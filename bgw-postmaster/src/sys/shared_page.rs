@@ -1,0 +1,36 @@
+//! A page of memory that the postmaster shares with one child, and with nothing else.
+//!
+//! It is mapped before the fork, so that the child has it, and hidden from later children
+//! afterwards.
+
+use super::anon_map::{AnonMap, Sharing};
+use shmem_slots::primitive::AtomicU64;
+use std::io;
+
+/// How many cells a page holds.
+pub(crate) const CELLS: usize = LENGTH / size_of::<AtomicU64>();
+/// Larger pages (16 or 64 KiB) are used in part.
+const LENGTH: usize = 4096;
+
+/// A zeroed page. Dropping it unmaps it in this process alone.
+#[derive(Debug)]
+pub(crate) struct SharedPage(AnonMap);
+
+impl SharedPage {
+    /// Maps a new page.
+    pub(crate) fn new() -> io::Result<Self> {
+        Ok(Self(AnonMap::new(LENGTH, Sharing::Shared)?))
+    }
+
+    /// The cells.
+    pub(crate) const fn cells(&self) -> &[AtomicU64; CELLS] {
+        // SAFETY: mapped, zeroed and page-aligned; it stays mapped while `self` lives. Both processes
+        // access it by atomic operations only.
+        unsafe { self.0.start().cast::<[AtomicU64; CELLS]>().as_ref() }
+    }
+
+    /// Children forked from now on do not have it.
+    pub(crate) fn hide_from_later_children(&self) -> io::Result<()> {
+        self.0.hide_from_later_children()
+    }
+}
