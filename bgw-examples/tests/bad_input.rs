@@ -18,21 +18,21 @@ use support::{Cluster, PATIENCE, restarting, simple, started, stopped, worker};
 
 fn main() -> ExitCode {
     process_test::main(tests![
-        b43_b44_b45_b47_b67_every_wrong_description_is_refused_and_names_its_field,
-        b24_a_notify_target_that_is_not_the_caller_is_refused,
+        every_wrong_description_is_refused_and_names_its_field => [B43, B44, B45, B47, B67],
+        a_notify_target_that_is_not_the_caller_is_refused => [B24],
         a_notify_target_that_would_be_killed_is_refused,
-        b52_an_unknown_function_is_refused_and_an_unloadable_library_is_exit_1_in_the_child,
+        an_unknown_function_is_refused_and_an_unloadable_library_is_exit_1_in_the_child => [B52],
         a_command_that_does_not_exist_is_exit_1_in_the_child,
         a_command_runs_and_its_exit_code_comes_back,
-        b17_b39_r02_a_failed_fork_is_told_and_retried_by_policy,
-        b04_a_static_worker_too_many_is_refused_and_the_rest_starts,
-        b79_a_second_postmaster_is_refused_while_the_first_or_its_children_live,
-        r23_a_postmaster_with_a_second_thread_does_not_launch,
+        a_failed_fork_is_told_and_retried_by_policy => [B17, B39, R02],
+        a_static_worker_too_many_is_refused_and_the_rest_starts => [B04],
+        a_second_postmaster_is_refused_while_the_first_or_its_children_live => [B79],
+        a_postmaster_with_a_second_thread_does_not_launch => [R23],
     ])
 }
 
 /// Would fail if one of these were registered, or another field blamed.
-fn b43_b44_b45_b47_b67_every_wrong_description_is_refused_and_names_its_field() {
+fn every_wrong_description_is_refused_and_names_its_field() {
     let long = "x".repeat(96);
     let base = || BackgroundWorker::builder("w").function("f");
     let cases: Vec<(&str, Result<BackgroundWorker, InvalidWorker>)> = vec![
@@ -60,7 +60,7 @@ fn b43_b44_b45_b47_b67_every_wrong_description_is_refused_and_names_its_field() 
 }
 
 /// Would fail if a backend could name a stranger.
-fn b24_a_notify_target_that_is_not_the_caller_is_refused() {
+fn a_notify_target_that_is_not_the_caller_is_refused() {
     let cluster = Cluster::new();
     let description = worker("sleep").notify(cluster.launched.pid()).build().unwrap();
     let refused = cluster.backend.register(&description).unwrap_err();
@@ -82,7 +82,7 @@ fn a_notify_target_that_would_be_killed_is_refused() {
 }
 
 /// Would fail if a slot stayed taken, or the waiter were not told.
-fn b52_an_unknown_function_is_refused_and_an_unloadable_library_is_exit_1_in_the_child() {
+fn an_unknown_function_is_refused_and_an_unloadable_library_is_exit_1_in_the_child() {
     let cluster = Cluster::new();
     let refused = cluster.backend.register(&simple("missing")).unwrap_err();
     assert!(matches!(&refused, Error::UnknownFunction { name, .. } if name == "missing"));
@@ -123,7 +123,7 @@ fn a_command_runs_and_its_exit_code_comes_back() {
 }
 
 /// `RLIMIT_NPROC` counts the processes of a user, and does not bind root: so a child becomes nobody.
-fn b17_b39_r02_a_failed_fork_is_told_and_retried_by_policy() {
+fn a_failed_fork_is_told_and_retried_by_policy() {
     const NOBODY: u32 = 65534;
     let is_root = nix::unistd::geteuid().is_root();
     if is_root {
@@ -180,7 +180,7 @@ fn set_process_limit(pid: bgw_backend::Pid, limit: u64) {
 }
 
 /// Would fail if the third one were taken, or took the place of another.
-fn b04_a_static_worker_too_many_is_refused_and_the_rest_starts() {
+fn a_static_worker_too_many_is_refused_and_the_rest_starts() {
     let mut postmaster =
         support::functions(bgw_postmaster::Postmaster::builder()).max_workers(2).build().unwrap();
     let named = |name: &str| BackgroundWorker::builder(name).function("sleep").build().unwrap();
@@ -199,7 +199,7 @@ fn b04_a_static_worker_too_many_is_refused_and_the_rest_starts() {
 }
 
 /// Would fail if the folder were locked by the postmaster alone, or stayed locked at its end.
-fn b79_a_second_postmaster_is_refused_while_the_first_or_its_children_live() {
+fn a_second_postmaster_is_refused_while_the_first_or_its_children_live() {
     let cluster = Cluster::new();
     let handle = cluster.backend.register(&simple("sleep")).unwrap();
     support::ready(&handle);
@@ -212,7 +212,7 @@ fn b79_a_second_postmaster_is_refused_while_the_first_or_its_children_live() {
 }
 
 /// Would fail if threads were not counted before a fork.
-fn r23_a_postmaster_with_a_second_thread_does_not_launch() {
+fn a_postmaster_with_a_second_thread_does_not_launch() {
     let (go, wait) = std::sync::mpsc::channel::<()>();
     let thread = std::thread::spawn(move || wait.recv());
     let refused = bgw_postmaster::Postmaster::builder().build().unwrap().launch().unwrap_err();

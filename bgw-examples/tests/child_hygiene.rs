@@ -17,8 +17,8 @@ use support::{
 
 fn main() -> ExitCode {
     process_test::main(tests![
-        r24_a_worker_has_no_descriptor_of_the_postmaster,
-        b53_b56_signals_at_entry_are_blocked_and_disposed_as_documented,
+        a_worker_has_no_descriptor_of_the_postmaster => [R24],
+        signals_at_entry_are_blocked_and_disposed_as_documented => [B53, B56],
         a_passed_descriptor_arrives_under_its_name,
         terminate_during_the_start_never_loses_the_request,
         a_program_that_was_the_postmaster_has_its_signals_back,
@@ -37,7 +37,7 @@ fn list_descriptors(_: &mut Worker) -> Result<(), WorkerError> {
 
 /// Would fail if the fence were left out: each of these kinds is open in the postmaster; or if its
 /// placeholders stayed open.
-fn r24_a_worker_has_no_descriptor_of_the_postmaster() {
+fn a_worker_has_no_descriptor_of_the_postmaster() {
     // Leaves numbers free below it, which the postmaster must not give to what it opens later.
     let high = nix::fcntl::fcntl(std::io::stdin(), nix::fcntl::FcntlArg::F_DUPFD(60)).unwrap();
     let nulls = std::fs::read_dir("/proc/self/fd")
@@ -72,7 +72,7 @@ fn signal_sets(_: &mut Worker) -> Result<(), WorkerError> {
 }
 
 /// Would fail if a signal could come before the worker is ready, or SIGQUIT could not.
-fn b53_b56_signals_at_entry_are_blocked_and_disposed_as_documented() {
+fn signals_at_entry_are_blocked_and_disposed_as_documented() {
     let cluster = Cluster::with(|builder| builder.function("signals", entry(signal_sets)));
     let database = WorkerFlags::SHMEM_ACCESS | WorkerFlags::DATABASE_CONNECTION;
     for flags in [WorkerFlags::empty(), database] {

@@ -17,7 +17,7 @@ fn main() -> ExitCode {
         test("the_demo_ends_ok", demo),
         test("the_demo_ends_ok_on_postgres", demo_on_postgres),
         test("prefork_goes_on_serving_when_a_worker_is_killed", prefork),
-        test("s01_s02_worker_spi_folds_reloads_lists_and_stops", worker_spi),
+        test("worker_spi_folds_reloads_lists_and_stops", worker_spi).proves(&["S01", "S02"]),
         test("ring_passes_messages_of_every_size", ring),
     ])
 }

@@ -26,7 +26,7 @@ const LONG: Duration = Duration::from_secs(240);
 
 fn main() -> ExitCode {
     let mut tests = tests![
-        b39_r02_a_fork_that_fails_is_told_and_retried_by_policy,
+        a_fork_that_fails_is_told_and_retried_by_policy => [B39, R02],
         a_child_that_cannot_be_watched_has_crashed_if_it_shares_memory,
         a_child_that_cannot_be_watched_has_ended_if_it_had_ended,
         what_an_unwatched_child_had_claimed_is_given_back,
@@ -34,7 +34,8 @@ fn main() -> ExitCode {
     ];
     tests.extend(
         [
-            Test::new("r11_s06_terminate_at_each_step_of_the_start_ends_the_worker", terminate),
+            Test::new("terminate_at_each_step_of_the_start_ends_the_worker", terminate)
+                .proves(&["R11", "S06"]),
             Test::new("a_worker_killed_at_any_point_is_reported_and_follows_its_policy", killed),
             Test::new(
                 "a_worker_with_shared_state_killed_at_any_point_causes_one_reset",
@@ -245,7 +246,7 @@ fn stopped_in_an_end() {
 }
 
 /// Would fail if the waiter slept on, the slot stayed taken, or the other one were not retried.
-fn b39_r02_a_fork_that_fails_is_told_and_retried_by_policy() {
+fn a_fork_that_fails_is_told_and_retried_by_policy() {
     for point in ["start:before_fork", "start:forked"] {
         let cluster = cluster(&format!("{point}=error;{point}=error@2"));
         let postmaster = cluster.launched.pid();

@@ -27,18 +27,24 @@ use support::{
 fn main() -> ExitCode {
     let long = Duration::from_secs(240);
     let mut tests = tests![
-        r03_terminated_before_the_pick_up_it_never_runs_and_the_waiter_is_told,
+        terminated_before_the_pick_up_it_never_runs_and_the_waiter_is_told => [R03],
         every_point_of_the_postmaster_is_met_here,
     ];
     tests.extend(
         [
-            Test::new("r13_a_worker_at_any_step_of_its_start_ends_with_its_postmaster", orphans),
-            Test::new("b79_killed_as_it_begins_the_postmaster_leaves_its_folder", in_its_beginning),
-            Test::new("b18_b19_b70_killed_in_a_start_the_postmaster_is_missed", in_a_start),
-            Test::new("b19_b70_killed_in_an_end_the_postmaster_is_missed", in_an_end),
-            Test::new("b70_killed_in_a_reset_the_postmaster_is_missed", in_a_reset),
-            Test::new("b70_b79_killed_in_a_shutdown_the_postmaster_leaves_its_folder", at_the_end),
-            Test::new("b18_b19_killed_between_a_word_and_its_news", between_word_and_news),
+            Test::new("a_worker_at_any_step_of_its_start_ends_with_its_postmaster", orphans)
+                .proves(&["R13"]),
+            Test::new("killed_as_it_begins_the_postmaster_leaves_its_folder", in_its_beginning)
+                .proves(&["B79"]),
+            Test::new("killed_in_a_start_the_postmaster_is_missed", in_a_start)
+                .proves(&["B18", "B19", "B70"]),
+            Test::new("killed_in_an_end_the_postmaster_is_missed", in_an_end)
+                .proves(&["B19", "B70"]),
+            Test::new("killed_in_a_reset_the_postmaster_is_missed", in_a_reset).proves(&["B70"]),
+            Test::new("killed_in_a_shutdown_the_postmaster_leaves_its_folder", at_the_end)
+                .proves(&["B70", "B79"]),
+            Test::new("killed_between_a_word_and_its_news", between_word_and_news)
+                .proves(&["B18", "B19"]),
         ]
         .map(|test| test.watchdog(long)),
     );
@@ -310,7 +316,7 @@ fn every_point_of_the_postmaster_is_met_here() {
 
 /// Would fail if a registration that is terminated before anybody looked at it were started, kept its
 /// slot, or left its waiter asleep.
-fn r03_terminated_before_the_pick_up_it_never_runs_and_the_waiter_is_told() {
+fn terminated_before_the_pick_up_it_never_runs_and_the_waiter_is_told() {
     let cluster = cluster("");
     let postmaster = cluster.launched.pid();
     let waiter = Waiter::attach(&cluster.folder, "a");

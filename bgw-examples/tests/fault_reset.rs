@@ -14,16 +14,16 @@ use support::{
 
 fn main() -> ExitCode {
     process_test::main(tests![
-        b38_r14_a_crash_during_the_reset_is_part_of_the_same_reset,
-        b26_terminate_in_a_crash_reset_is_not_lost,
-        b35_in_a_reset_nobody_takes_the_slots_of_workers_that_come_again,
-        b36_a_registration_over_a_reset_gets_a_handle_of_the_new_life,
+        a_crash_during_the_reset_is_part_of_the_same_reset => [B38, R14],
+        terminate_in_a_crash_reset_is_not_lost => [B26],
+        in_a_reset_nobody_takes_the_slots_of_workers_that_come_again => [B35],
+        a_registration_over_a_reset_gets_a_handle_of_the_new_life => [B36],
     ])
 }
 
 /// The postmaster is stopped when it has told one worker to quit and not yet the other. Would fail if
 /// the crash in between began a second reset, or were forgotten.
-fn b38_r14_a_crash_during_the_reset_is_part_of_the_same_reset() {
+fn a_crash_during_the_reset_is_part_of_the_same_reset() {
     let log = Log::start();
     let cluster = cluster("tell:before_signal=stop@2");
     let sharing = || -> Handle { cluster.backend.register(&shared("sleep", AT_ONCE)).unwrap() };
@@ -50,7 +50,7 @@ fn b38_r14_a_crash_during_the_reset_is_part_of_the_same_reset() {
 
 /// The worker has ended in a crash reset and is to come again when its end is asked for. Would fail if
 /// a request were lost that comes when the slots are about to be made anew.
-fn b26_terminate_in_a_crash_reset_is_not_lost() {
+fn terminate_in_a_crash_reset_is_not_lost() {
     // The last one: before the word of the second end, which is the last, when the request is found in
     // the word that is replaced.
     for (point, times) in [("reset:before", 1), ("reset:new_life", 1), ("exit:before_word", 2)] {
@@ -77,7 +77,7 @@ fn b26_terminate_in_a_crash_reset_is_not_lost() {
 
 /// A program takes whatever slot is free while the slots are made anew. Would fail if it got that of a
 /// worker that is to come again.
-fn b35_in_a_reset_nobody_takes_the_slots_of_workers_that_come_again() {
+fn in_a_reset_nobody_takes_the_slots_of_workers_that_come_again() {
     for point in ["reset:freed", "reset:before_place"] {
         let cluster = cluster(&format!("{point}=stop"));
         let workers: Vec<_> = (0..CAPACITY - 1)
@@ -102,7 +102,7 @@ fn b35_in_a_reset_nobody_takes_the_slots_of_workers_that_come_again() {
 
 /// A registration is under way when the slots are made anew: stopped before it claims one. Would fail if
 /// its handle were of the life before, and told of a running worker that it has ended.
-fn b36_a_registration_over_a_reset_gets_a_handle_of_the_new_life() {
+fn a_registration_over_a_reset_gets_a_handle_of_the_new_life() {
     let cluster = cluster("");
     let folder = cluster.folder.clone();
     // Forked before this process has met a point of the slots: they are read once.

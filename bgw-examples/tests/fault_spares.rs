@@ -17,11 +17,11 @@ use support::{Cluster, PATIENCE, alive, kill, raw, ready, simple, started, worke
 
 fn main() -> ExitCode {
     process_test::main(tests![
-        r11_s06_terminate_at_each_step_of_a_spare_ends_the_worker,
+        terminate_at_each_step_of_a_spare_ends_the_worker => [R11, S06],
         a_spare_killed_before_it_takes_its_job_is_no_end_and_afterwards_one,
         a_terminated_spare_that_is_killed_before_it_takes_its_job_does_not_come_again,
-        r13_b18_killed_at_each_step_the_postmaster_is_missed_and_spares_end,
-        r13_a_spare_stopped_at_each_step_ends_with_its_postmaster,
+        killed_at_each_step_the_postmaster_is_missed_and_spares_end => [R13, B18],
+        a_spare_stopped_at_each_step_ends_with_its_postmaster => [R13],
     ])
 }
 
@@ -46,7 +46,7 @@ fn cluster(faults: &str) -> Cluster {
 
 /// Would fail if a signal that comes before the spare is awake were lost, or killed it as if it had no
 /// worker.
-fn r11_s06_terminate_at_each_step_of_a_spare_ends_the_worker() {
+fn terminate_at_each_step_of_a_spare_ends_the_worker() {
     for point in in_postmaster(&["spare:", "report:"]).into_iter().chain(in_spares()) {
         let cluster = cluster(&format!("{point}=stop"));
         cluster.backend.enable_notifications().unwrap();
@@ -109,7 +109,7 @@ fn a_terminated_spare_that_is_killed_before_it_takes_its_job_does_not_come_again
 }
 
 /// Would fail if a spare outlived its postmaster, or a waiter slept on.
-fn r13_b18_killed_at_each_step_the_postmaster_is_missed_and_spares_end() {
+fn killed_at_each_step_the_postmaster_is_missed_and_spares_end() {
     for point in in_postmaster(&["spare:"]) {
         let cluster = cluster(&format!("{point}=kill"));
         let postmaster = cluster.launched.pid();
@@ -128,7 +128,7 @@ fn r13_b18_killed_at_each_step_the_postmaster_is_missed_and_spares_end() {
 
 /// Would fail if a spare had no parent-death signal while it changes from one to the other, or none
 /// afterwards.
-fn r13_a_spare_stopped_at_each_step_ends_with_its_postmaster() {
+fn a_spare_stopped_at_each_step_ends_with_its_postmaster() {
     let afterwards = ["child:before_signals", "child:before_entry"];
     for point in in_spares().into_iter().chain(afterwards) {
         let cluster = cluster(&format!("{point}=stop"));

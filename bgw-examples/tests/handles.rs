@@ -19,28 +19,28 @@ use support::{
 
 fn main() -> ExitCode {
     process_test::main(tests![
-        b05_b10_b11_b12_b16_a_handle_goes_from_not_yet_started_to_started_to_stopped,
-        b58_a_worker_is_in_its_own_session_and_its_title_shows_its_name,
-        b15_b28_r17_a_stale_handle_neither_answers_for_nor_ends_the_next_worker,
-        b08_a_full_array_is_refused_with_both_numbers_and_takes_workers_again,
-        b13_x03_a_failed_worker_stops_and_starts_again_with_another_pid,
-        x01_the_exit_report_says_how_and_whether_it_was_the_last_end,
+        a_handle_goes_from_not_yet_started_to_started_to_stopped => [B05, B10, B11, B12, B16],
+        a_worker_is_in_its_own_session_and_its_title_shows_its_name => [B58],
+        a_stale_handle_neither_answers_for_nor_ends_the_next_worker => [B15, B28, R17],
+        a_full_array_is_refused_with_both_numbers_and_takes_workers_again => [B08],
+        a_failed_worker_stops_and_starts_again_with_another_pid => [B13, X03],
+        the_exit_report_says_how_and_whether_it_was_the_last_end => [X01],
         a_wait_with_a_timeout_ends_by_it,
         a_handle_travels_as_text_to_another_process,
-        x05_many_waiters_in_many_processes_are_all_told,
-        b48_b49_b50_what_was_registered_arrives_unchanged,
-        b06_a_worker_registers_another_one_and_waits_for_it,
-        b28_terminate_is_harmless_twice_and_after_the_end,
-        b14_b17_b27_a_worker_that_is_terminated_before_it_starts_never_does,
+        many_waiters_in_many_processes_are_all_told => [X05],
+        what_was_registered_arrives_unchanged => [B48, B49, B50],
+        a_worker_registers_another_one_and_waits_for_it => [B06],
+        terminate_is_harmless_twice_and_after_the_end => [B28],
+        a_worker_that_is_terminated_before_it_starts_never_does => [B14, B17, B27],
         a_default_worker_ends_with_exit_code_1_at_sigterm,
         the_view_lists_every_worker_and_finds_types_by_pid,
-        x06_wait_any_names_the_one_that_ended,
+        wait_any_names_the_one_that_ended => [X06],
         a_forked_child_must_connect_itself,
     ])
 }
 
 /// Would fail if a status ran ahead of or behind its worker, or named another process.
-fn b05_b10_b11_b12_b16_a_handle_goes_from_not_yet_started_to_started_to_stopped() {
+fn a_handle_goes_from_not_yet_started_to_started_to_stopped() {
     let cluster = Cluster::with(|builder| builder.initial_phase(StartTime::PostmasterStart));
     let handle = cluster.backend.register(&simple("sleep")).unwrap();
     cluster.backend.ping().unwrap();
@@ -56,7 +56,7 @@ fn b05_b10_b11_b12_b16_a_handle_goes_from_not_yet_started_to_started_to_stopped(
 }
 
 /// Would fail without `setsid`, or if the title stayed that of the program.
-fn b58_a_worker_is_in_its_own_session_and_its_title_shows_its_name() {
+fn a_worker_is_in_its_own_session_and_its_title_shows_its_name() {
     let cluster = Cluster::new();
     let (handle, _) = cluster.start(&simple("sleep"));
     let pid = ready(&handle);
@@ -70,7 +70,7 @@ fn b58_a_worker_is_in_its_own_session_and_its_title_shows_its_name() {
 }
 
 /// Would fail if the generation were not compared in `look` or in `set_flags`.
-fn b15_b28_r17_a_stale_handle_neither_answers_for_nor_ends_the_next_worker() {
+fn a_stale_handle_neither_answers_for_nor_ends_the_next_worker() {
     let cluster = Cluster::with(|builder| builder.max_workers(1));
     let (old, _) = cluster.start(&simple("sleep"));
     old.terminate().unwrap();
@@ -88,7 +88,7 @@ fn b15_b28_r17_a_stale_handle_neither_answers_for_nor_ends_the_next_worker() {
 }
 
 /// Would fail if a full array made the caller wait, or a refusal cost a slot.
-fn b08_a_full_array_is_refused_with_both_numbers_and_takes_workers_again() {
+fn a_full_array_is_refused_with_both_numbers_and_takes_workers_again() {
     let cluster = Cluster::with(|builder| builder.max_workers(3));
     let handles: Vec<_> =
         (0..3).map(|_| cluster.backend.register(&simple("sleep")).unwrap()).collect();
@@ -105,7 +105,7 @@ fn b08_a_full_array_is_refused_with_both_numbers_and_takes_workers_again() {
 }
 
 /// Would fail if the word kept the old pid, or restarts were not counted.
-fn b13_x03_a_failed_worker_stops_and_starts_again_with_another_pid() {
+fn a_failed_worker_stops_and_starts_again_with_another_pid() {
     let cluster = Cluster::new();
     let (handle, first) = cluster.start(&restarting("sleep", Duration::from_millis(100)));
     kill(first, Signal::SIGKILL);
@@ -125,7 +125,7 @@ fn b13_x03_a_failed_worker_stops_and_starts_again_with_another_pid() {
 }
 
 /// Would fail if the report were written after the word, or with another code.
-fn x01_the_exit_report_says_how_and_whether_it_was_the_last_end() {
+fn the_exit_report_says_how_and_whether_it_was_the_last_end() {
     let cluster = Cluster::new();
     let cases = [
         ("quick", 0, ExitCause::Exited(0)),
@@ -170,7 +170,7 @@ fn a_handle_travels_as_text_to_another_process() {
 }
 
 /// Would fail if a wake-up reached one waiter only, or one process only.
-fn x05_many_waiters_in_many_processes_are_all_told() {
+fn many_waiters_in_many_processes_are_all_told() {
     let cluster = Cluster::new();
     let (handle, _) = cluster.start(&simple("sleep"));
     let id = handle.id();
@@ -203,7 +203,7 @@ fn x05_many_waiters_in_many_processes_are_all_told() {
 }
 
 /// Would fail if a bit of the argument or of the extra bytes were lost, or another function called.
-fn b48_b49_b50_what_was_registered_arrives_unchanged() {
+fn what_was_registered_arrives_unchanged() {
     let cluster = Cluster::new();
     let extra: Vec<u8> = (0..128u32).map(|byte| (byte * 2 + 1) as u8).collect();
     let description = worker("describe")
@@ -221,7 +221,7 @@ fn b48_b49_b50_what_was_registered_arrives_unchanged() {
 }
 
 /// Would fail if the doorbell or the region did not reach workers.
-fn b06_a_worker_registers_another_one_and_waits_for_it() {
+fn a_worker_registers_another_one_and_waits_for_it() {
     let cluster = Cluster::new();
     let handle = cluster.backend.register(&simple("nested")).unwrap();
     assert_eq!(stopped(&handle).cause, ExitCause::Exited(0));
@@ -230,7 +230,7 @@ fn b06_a_worker_registers_another_one_and_waits_for_it() {
 }
 
 /// Would fail if a request after the end were an error or hit the postmaster.
-fn b28_terminate_is_harmless_twice_and_after_the_end() {
+fn terminate_is_harmless_twice_and_after_the_end() {
     let cluster = Cluster::new();
     let (handle, _) = cluster.start(&simple("sleep"));
     for _ in 0..3 {
@@ -245,7 +245,7 @@ fn b28_terminate_is_harmless_twice_and_after_the_end() {
 }
 
 /// Would fail if it started in its phase all the same, or the waiter were not told.
-fn b14_b17_b27_a_worker_that_is_terminated_before_it_starts_never_does() {
+fn a_worker_that_is_terminated_before_it_starts_never_does() {
     let cluster = Cluster::with(|builder| builder.initial_phase(StartTime::PostmasterStart));
     let handle = cluster.backend.register(&simple("sleep")).unwrap();
     // It is on the list by then, and waits for its phase.
@@ -285,7 +285,7 @@ fn the_view_lists_every_worker_and_finds_types_by_pid() {
 }
 
 /// Would fail if only the first handle were watched, or another one named.
-fn x06_wait_any_names_the_one_that_ended() {
+fn wait_any_names_the_one_that_ended() {
     let cluster = Cluster::new();
     let handles: Vec<_> = (0..10).map(|_| cluster.start(&simple("sleep")).0).collect();
     handles[6].terminate().unwrap();

@@ -16,19 +16,20 @@ use support::{Cluster, PATIENCE, connect, raw, simple, started, stopped, worker}
 
 fn main() -> ExitCode {
     let mut tests = tests![
-        b21_b22_the_target_is_told_of_the_start_and_of_the_end,
-        b23_without_a_target_nobody_is_signalled,
-        b09_b25_a_target_that_has_gone_is_not_missed,
+        the_target_is_told_of_the_start_and_of_the_end => [B21, B22],
+        without_a_target_nobody_is_signalled => [B23],
+        a_target_that_has_gone_is_not_missed => [B09, B25],
     ];
     tests.push(
-        Test::new("r09_the_slot_is_free_before_its_end_is_told", free_before_told)
+        Test::new("the_slot_is_free_before_its_end_is_told", free_before_told)
+            .proves(&["R09"])
             .watchdog(Duration::from_secs(120)),
     );
     process_test::main(tests)
 }
 
 /// Would fail if one of the two signals were not sent, or sent before the fact.
-fn b21_b22_the_target_is_told_of_the_start_and_of_the_end() {
+fn the_target_is_told_of_the_start_and_of_the_end() {
     let cluster = Cluster::new();
     cluster.backend.enable_notifications().unwrap();
     let description = worker("sleep").notify(cluster.backend.pid()).build().unwrap();
@@ -54,7 +55,7 @@ fn count_signals() {
 }
 
 /// Would fail if the registering process were told by default.
-fn b23_without_a_target_nobody_is_signalled() {
+fn without_a_target_nobody_is_signalled() {
     let cluster = Cluster::new();
     count_signals();
     for _ in 0..20 {
@@ -68,7 +69,7 @@ fn b23_without_a_target_nobody_is_signalled() {
 }
 
 /// Would fail if the worker ended with its handle, or the signal to nobody ended the postmaster.
-fn b09_b25_a_target_that_has_gone_is_not_missed() {
+fn a_target_that_has_gone_is_not_missed() {
     let cluster = Cluster::new();
     let folder = cluster.folder.clone();
     let mut child = fork_child(move || {

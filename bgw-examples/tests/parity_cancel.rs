@@ -19,15 +19,15 @@ use support::{Log, PATIENCE, alive, kill, raw, read_note, started, stopped, writ
 
 fn main() -> ExitCode {
     process_test::main(tests![
-        b62_sigint_cancels_the_statement_alone_on_sqlite,
-        b62_sigint_cancels_the_statement_alone_on_postgres,
-        b62_sigint_ends_a_wait_for_another_writer,
-        b62_a_cancel_that_overtakes_its_statement_is_repeated,
-        b62_many_cancels_hit_their_statement_or_none_and_leak_nothing,
-        b54_b62_sigterm_cuts_a_statement_short_on_sqlite,
-        b54_b62_sigterm_cuts_a_statement_short_on_postgres,
-        b70_b61_a_statement_ends_with_the_postmaster_on_sqlite,
-        b70_b61_a_statement_ends_with_the_postmaster_on_postgres,
+        sigint_cancels_the_statement_alone_on_sqlite => [B62],
+        sigint_cancels_the_statement_alone_on_postgres => [B62],
+        sigint_ends_a_wait_for_another_writer => [B62],
+        a_cancel_that_overtakes_its_statement_is_repeated => [B62],
+        many_cancels_hit_their_statement_or_none_and_leak_nothing => [B62],
+        sigterm_cuts_a_statement_short_on_sqlite => [B54, B62],
+        sigterm_cuts_a_statement_short_on_postgres => [B54, B62],
+        a_statement_ends_with_the_postmaster_on_sqlite => [B70, B61],
+        a_statement_ends_with_the_postmaster_on_postgres => [B70, B61],
     ])
 }
 
@@ -64,16 +64,16 @@ fn cancels(database: &Database) {
     cluster.end();
 }
 
-fn b62_sigint_cancels_the_statement_alone_on_sqlite() {
+fn sigint_cancels_the_statement_alone_on_sqlite() {
     cancels(&sqlite());
 }
 
-fn b62_sigint_cancels_the_statement_alone_on_postgres() {
+fn sigint_cancels_the_statement_alone_on_postgres() {
     cancels(&postgres());
 }
 
 /// A file has one writer at a time. Would fail if the worker waited for the other one until it gives up.
-fn b62_sigint_ends_a_wait_for_another_writer() {
+fn sigint_ends_a_wait_for_another_writer() {
     let database = sqlite();
     sql(&database, &["CREATE TABLE t (v integer)"]);
     let target = Target::of(&database);
@@ -109,7 +109,7 @@ fn status(pid: Pid, name: &str) -> String {
 
 /// The server's process is stopped before the statement comes and goes on when the cancel is there: it
 /// hears the cancel first, while it has nothing to cancel. Would fail if that were the only one.
-fn b62_a_cancel_that_overtakes_its_statement_is_repeated() {
+fn a_cancel_that_overtakes_its_statement_is_repeated() {
     let database = postgres();
     let target = Target::of(&database);
     let cluster = cluster("cancel", move |worker| {
@@ -173,7 +173,7 @@ fn hail(worker: &mut Worker, target: &Target) -> Result<(), WorkerError> {
 
 /// Would fail if a cancel hit a later statement, a committed row were missing, a cancelled one there,
 /// or a descriptor or a thread were left.
-fn b62_many_cancels_hit_their_statement_or_none_and_leak_nothing() {
+fn many_cancels_hit_their_statement_or_none_and_leak_nothing() {
     let database = postgres();
     sql(&database, &["CREATE TABLE t (v integer)"]);
     let log = Log::start();
@@ -221,11 +221,11 @@ fn terminates(database: &Database) {
     cluster.end();
 }
 
-fn b54_b62_sigterm_cuts_a_statement_short_on_sqlite() {
+fn sigterm_cuts_a_statement_short_on_sqlite() {
     terminates(&sqlite());
 }
 
-fn b54_b62_sigterm_cuts_a_statement_short_on_postgres() {
+fn sigterm_cuts_a_statement_short_on_postgres() {
     terminates(&postgres());
 }
 
@@ -256,10 +256,10 @@ fn ends_with_the_postmaster(database: &Database) {
     cluster.launched.wait().unwrap();
 }
 
-fn b70_b61_a_statement_ends_with_the_postmaster_on_sqlite() {
+fn a_statement_ends_with_the_postmaster_on_sqlite() {
     ends_with_the_postmaster(&sqlite());
 }
 
-fn b70_b61_a_statement_ends_with_the_postmaster_on_postgres() {
+fn a_statement_ends_with_the_postmaster_on_postgres() {
     ends_with_the_postmaster(&postgres());
 }

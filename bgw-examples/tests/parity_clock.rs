@@ -39,7 +39,7 @@ unsafe extern "C" fn clock_gettime(
 }
 
 fn main() -> ExitCode {
-    process_test::main(tests![r22_a_wall_clock_that_is_set_delays_no_restart])
+    process_test::main(tests![a_wall_clock_that_is_set_delays_no_restart => [R22]])
 }
 
 fn shared_clock() -> &'static AtomicI64 {
@@ -58,7 +58,7 @@ fn shared_clock() -> &'static AtomicI64 {
 
 /// Set back by a day, a restart due by the wall clock would come a day late; set forward, an interval of
 /// an hour would be over at once.
-fn r22_a_wall_clock_that_is_set_delays_no_restart() {
+fn a_wall_clock_that_is_set_delays_no_restart() {
     let clock = shared_clock();
     let day = 86_400;
     let cluster = Cluster::new();

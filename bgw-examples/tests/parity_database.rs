@@ -21,16 +21,16 @@ use support::{Log, kill, note_path, read_note, simple, started, stopped, write_n
 
 fn main() -> ExitCode {
     process_test::main(tests![
-        b59_a_worker_connects_by_name_and_user_on_sqlite,
-        b59_a_worker_connects_by_name_and_user_on_postgres,
-        b59_b60_once_and_only_with_the_flag_on_sqlite,
-        b59_b60_once_and_only_with_the_flag_on_postgres,
-        b61_commit_and_rollback_on_sqlite,
-        b61_commit_and_rollback_on_postgres,
-        b61_a_kill_in_mid_transaction_leaves_nothing_half_done_on_sqlite,
-        b61_a_kill_in_mid_transaction_leaves_nothing_half_done_on_postgres,
-        b61_a_connection_lost_in_a_statement_ends_the_worker_with_1,
-        b61_a_connection_lost_between_statements_ends_the_worker_with_1,
+        a_worker_connects_by_name_and_user_on_sqlite => [B59],
+        a_worker_connects_by_name_and_user_on_postgres => [B59],
+        once_and_only_with_the_flag_on_sqlite => [B59, B60],
+        once_and_only_with_the_flag_on_postgres => [B59, B60],
+        commit_and_rollback_on_sqlite => [B61],
+        commit_and_rollback_on_postgres => [B61],
+        a_kill_in_mid_transaction_leaves_nothing_half_done_on_sqlite => [B61],
+        a_kill_in_mid_transaction_leaves_nothing_half_done_on_postgres => [B61],
+        a_connection_lost_in_a_statement_ends_the_worker_with_1 => [B61],
+        a_connection_lost_between_statements_ends_the_worker_with_1 => [B61],
     ])
 }
 
@@ -55,12 +55,12 @@ fn connects(target: Target, query: &'static str, expected: &str) {
     cluster.end();
 }
 
-fn b59_a_worker_connects_by_name_and_user_on_sqlite() {
+fn a_worker_connects_by_name_and_user_on_sqlite() {
     let database = sqlite();
     connects(Target::of(&database), "SELECT file FROM pragma_database_list", &database.name());
 }
 
-fn b59_a_worker_connects_by_name_and_user_on_postgres() {
+fn a_worker_connects_by_name_and_user_on_postgres() {
     let database = postgres();
     sql(&database, &["CREATE ROLE alice LOGIN", "CREATE DATABASE counts"]);
     let Database::Postgres(cluster) = &database else { return };
@@ -95,11 +95,11 @@ fn once_and_with_the_flag(database: &Database) {
     cluster.end();
 }
 
-fn b59_b60_once_and_only_with_the_flag_on_sqlite() {
+fn once_and_only_with_the_flag_on_sqlite() {
     once_and_with_the_flag(&sqlite());
 }
 
-fn b59_b60_once_and_only_with_the_flag_on_postgres() {
+fn once_and_only_with_the_flag_on_postgres() {
     once_and_with_the_flag(&postgres());
 }
 
@@ -154,12 +154,12 @@ fn commits_and_rolls_back(database: &Database, sum: i64, hidden: &str) {
 }
 
 /// SQLite undoes a failed statement alone.
-fn b61_commit_and_rollback_on_sqlite() {
+fn commit_and_rollback_on_sqlite() {
     commits_and_rolls_back(&sqlite(), 1 + 8 + 16, "none");
 }
 
 /// PostgreSQL answers the commit of a failed transaction with a rollback, as if that were a success.
-fn b61_commit_and_rollback_on_postgres() {
+fn commit_and_rollback_on_postgres() {
     commits_and_rolls_back(&postgres(), 1 + 16, "statement failed: COMMIT");
 }
 
@@ -217,11 +217,11 @@ fn killed_in_mid_transaction(database: &Database) {
     cluster.end();
 }
 
-fn b61_a_kill_in_mid_transaction_leaves_nothing_half_done_on_sqlite() {
+fn a_kill_in_mid_transaction_leaves_nothing_half_done_on_sqlite() {
     killed_in_mid_transaction(&sqlite());
 }
 
-fn b61_a_kill_in_mid_transaction_leaves_nothing_half_done_on_postgres() {
+fn a_kill_in_mid_transaction_leaves_nothing_half_done_on_postgres() {
     killed_in_mid_transaction(&postgres());
 }
 
@@ -254,7 +254,7 @@ fn terminate_backend(database: &Database, pid: &str) {
     wait_for_number(database, &living, 0);
 }
 
-fn b61_a_connection_lost_in_a_statement_ends_the_worker_with_1() {
+fn a_connection_lost_in_a_statement_ends_the_worker_with_1() {
     loses_its_connection(
         |tx| tx.query("SELECT pg_sleep(3600)", &[]).map(drop),
         |database, pid| {
@@ -264,7 +264,7 @@ fn b61_a_connection_lost_in_a_statement_ends_the_worker_with_1() {
     );
 }
 
-fn b61_a_connection_lost_between_statements_ends_the_worker_with_1() {
+fn a_connection_lost_between_statements_ends_the_worker_with_1() {
     loses_its_connection(
         |_| {
             read_note("cut");

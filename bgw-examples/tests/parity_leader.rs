@@ -22,12 +22,12 @@ use support::{
 
 fn main() -> ExitCode {
     process_test::main(tests![
-        s08_a_leader_goes_on_with_fewer_helpers_on_sqlite,
-        s08_a_leader_goes_on_with_fewer_helpers_on_postgres,
-        s08_an_error_in_a_helper_reaches_the_leader_on_sqlite,
-        s08_an_error_in_a_helper_reaches_the_leader_on_postgres,
-        s08_a_leaders_death_ends_its_helpers_on_sqlite,
-        s08_a_leaders_death_ends_its_helpers_on_postgres,
+        a_leader_goes_on_with_fewer_helpers_on_sqlite => [S08],
+        a_leader_goes_on_with_fewer_helpers_on_postgres => [S08],
+        an_error_in_a_helper_reaches_the_leader_on_sqlite => [S08],
+        an_error_in_a_helper_reaches_the_leader_on_postgres => [S08],
+        a_leaders_death_ends_its_helpers_on_sqlite => [S08],
+        a_leaders_death_ends_its_helpers_on_postgres => [S08],
     ])
 }
 
@@ -151,11 +151,11 @@ fn with_fewer(database: &Database) {
     cluster.end();
 }
 
-fn s08_a_leader_goes_on_with_fewer_helpers_on_sqlite() {
+fn a_leader_goes_on_with_fewer_helpers_on_sqlite() {
     with_fewer(&sqlite());
 }
 
-fn s08_a_leader_goes_on_with_fewer_helpers_on_postgres() {
+fn a_leader_goes_on_with_fewer_helpers_on_postgres() {
     with_fewer(&postgres());
 }
 
@@ -184,11 +184,11 @@ fn hears_of_an_error(database: &Database) {
     cluster.end();
 }
 
-fn s08_an_error_in_a_helper_reaches_the_leader_on_sqlite() {
+fn an_error_in_a_helper_reaches_the_leader_on_sqlite() {
     hears_of_an_error(&sqlite());
 }
 
-fn s08_an_error_in_a_helper_reaches_the_leader_on_postgres() {
+fn an_error_in_a_helper_reaches_the_leader_on_postgres() {
     hears_of_an_error(&postgres());
 }
 
@@ -218,10 +218,10 @@ fn dies(database: &Database) {
     cluster.end();
 }
 
-fn s08_a_leaders_death_ends_its_helpers_on_sqlite() {
+fn a_leaders_death_ends_its_helpers_on_sqlite() {
     dies(&sqlite());
 }
 
-fn s08_a_leaders_death_ends_its_helpers_on_postgres() {
+fn a_leaders_death_ends_its_helpers_on_postgres() {
     dies(&postgres());
 }

@@ -16,9 +16,9 @@ use support::{Cluster, Log, PATIENCE, ready, stopped};
 
 fn main() -> ExitCode {
     let tests = tests![
-        b51_a_rust_library_is_loaded_in_the_child_and_is_a_worker_in_full,
-        b51_a_c_library_is_told_everything_and_ends_in_order,
-        b52_what_cannot_be_loaded_is_logged_and_exit_1_and_follows_its_policy,
+        a_rust_library_is_loaded_in_the_child_and_is_a_worker_in_full => [B51],
+        a_c_library_is_told_everything_and_ends_in_order => [B51],
+        what_cannot_be_loaded_is_logged_and_exit_1_and_follows_its_policy => [B52],
         an_error_or_a_panic_in_a_library_is_logged_and_exit_1,
     ];
     // Time to build the library.
@@ -64,7 +64,7 @@ fn maps(pid: impl std::fmt::Display) -> String {
 
 /// Would fail if the library's copy of the crate did not become the worker (its signals, its latch, its
 /// cluster), or if the postmaster itself loaded the library.
-fn b51_a_rust_library_is_loaded_in_the_child_and_is_a_worker_in_full() {
+fn a_rust_library_is_loaded_in_the_child_and_is_a_worker_in_full() {
     let cluster = Cluster::new();
     let library = rust_library();
     let ticking = of(&library, "count_ticks").main_arg(3_600_000).build().unwrap();
@@ -91,7 +91,7 @@ fn b51_a_rust_library_is_loaded_in_the_child_and_is_a_worker_in_full() {
 }
 
 /// Would fail if a field of the context stood elsewhere, or SIGTERM did not reach `should_stop`.
-fn b51_a_c_library_is_told_everything_and_ends_in_order() {
+fn a_c_library_is_told_everything_and_ends_in_order() {
     let log = Log::start();
     let cluster = Cluster::new();
     let mut extra = [0; 128];
@@ -106,7 +106,7 @@ fn b51_a_c_library_is_told_everything_and_ends_in_order() {
 }
 
 /// Would fail if the start hung, the reason were not said, or the policy not followed.
-fn b52_what_cannot_be_loaded_is_logged_and_exit_1_and_follows_its_policy() {
+fn what_cannot_be_loaded_is_logged_and_exit_1_and_follows_its_policy() {
     let log = Log::start();
     let cluster = Cluster::new();
     let no_function = of(&rust_library(), "no_such_function");

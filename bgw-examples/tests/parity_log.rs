@@ -15,16 +15,16 @@ use support::{
 
 fn main() -> ExitCode {
     process_test::main(tests![
-        b54_the_default_sigterm_is_said_to_be_an_administrators_command,
-        b57_an_error_or_a_panic_is_logged_and_exit_1,
-        b55_sighup_at_the_postmaster_reaches_every_worker,
-        b80_exits_and_crashes_are_logged_with_type_pid_and_cause,
-        r19_refused_registrations_do_not_fill_the_log,
+        the_default_sigterm_is_said_to_be_an_administrators_command => [B54],
+        an_error_or_a_panic_is_logged_and_exit_1 => [B57],
+        sighup_at_the_postmaster_reaches_every_worker => [B55],
+        exits_and_crashes_are_logged_with_type_pid_and_cause => [B80],
+        refused_registrations_do_not_fill_the_log => [R19],
     ])
 }
 
 /// Would fail if the worker died by the signal itself, or its words were lost.
-fn b54_the_default_sigterm_is_said_to_be_an_administrators_command() {
+fn the_default_sigterm_is_said_to_be_an_administrators_command() {
     let log = Log::start();
     let cluster = Cluster::new();
     let handle = cluster.backend.register(&simple("default")).unwrap();
@@ -41,7 +41,7 @@ fn chain(_: &mut Worker) -> Result<(), WorkerError> {
 }
 
 /// Would fail if a panic ended the process by a signal, or a cause in the chain were left out.
-fn b57_an_error_or_a_panic_is_logged_and_exit_1() {
+fn an_error_or_a_panic_is_logged_and_exit_1() {
     let log = Log::start();
     let cluster = Cluster::with(|builder| builder.function("chain", entry(chain)));
     let cases = [
@@ -74,7 +74,7 @@ fn note_reload(worker: &mut Worker) -> Result<(), WorkerError> {
 }
 
 /// Would fail if one worker were left out, or one that ignores SIGHUP died of it.
-fn b55_sighup_at_the_postmaster_reaches_every_worker() {
+fn sighup_at_the_postmaster_reaches_every_worker() {
     let cluster = Cluster::with(|builder| builder.function("reloads", entry(note_reload)));
     let (ignores, _) = cluster.start(&simple("sleep"));
     ready(&ignores);
@@ -91,7 +91,7 @@ fn b55_sighup_at_the_postmaster_reaches_every_worker() {
 }
 
 /// Would fail if an end were logged without its type, its pid or its cause, or as another process's.
-fn b80_exits_and_crashes_are_logged_with_type_pid_and_cause() {
+fn exits_and_crashes_are_logged_with_type_pid_and_cause() {
     let log = Log::start();
     let cluster = Cluster::new();
     let line = |kind: &str, pid, cause: &str| {
@@ -116,7 +116,7 @@ fn b80_exits_and_crashes_are_logged_with_type_pid_and_cause() {
 }
 
 /// Would fail if the postmaster or the library wrote a line for each of them.
-fn r19_refused_registrations_do_not_fill_the_log() {
+fn refused_registrations_do_not_fill_the_log() {
     let log = Log::start();
     let cluster = Cluster::with(|builder| builder.max_workers(1));
     cluster.start(&simple("sleep"));

@@ -14,10 +14,10 @@ use support::{Cluster, PATIENCE, connect, kill, shared, simple, started, stopped
 
 fn main() -> ExitCode {
     process_test::main(tests![
-        b66_the_parallel_class_has_a_cap_of_its_own_and_gets_its_places_back,
-        b67_a_parallel_worker_must_never_restart,
-        r04_after_a_crash_reset_the_class_fills_exactly_to_its_cap,
-        r05_four_processes_at_the_cap_never_exceed_it_and_lose_no_place,
+        the_parallel_class_has_a_cap_of_its_own_and_gets_its_places_back => [B66],
+        a_parallel_worker_must_never_restart => [B67],
+        after_a_crash_reset_the_class_fills_exactly_to_its_cap => [R04],
+        four_processes_at_the_cap_never_exceed_it_and_lose_no_place => [R05],
     ])
 }
 
@@ -45,7 +45,7 @@ fn fills_exactly(cluster: &Cluster, cap: u32) -> Vec<bgw_backend::Handle> {
 }
 
 /// Would fail if either class took a slot of the other, or a place were not given back.
-fn b66_the_parallel_class_has_a_cap_of_its_own_and_gets_its_places_back() {
+fn the_parallel_class_has_a_cap_of_its_own_and_gets_its_places_back() {
     let cluster = cluster(2, 3);
     assert_eq!((cluster.backend.capacity(), cluster.backend.parallel_capacity()), (2, 3));
     let handles = fills_exactly(&cluster, 3);
@@ -63,7 +63,7 @@ fn b66_the_parallel_class_has_a_cap_of_its_own_and_gets_its_places_back() {
 }
 
 /// Would fail if the builder let a restart interval pass for the class.
-fn b67_a_parallel_worker_must_never_restart() {
+fn a_parallel_worker_must_never_restart() {
     let restarting = worker("sleep")
         .flags(WorkerFlags::CLASS_PARALLEL)
         .restart(RestartPolicy::after_secs(1))
@@ -72,7 +72,7 @@ fn b67_a_parallel_worker_must_never_restart() {
 }
 
 /// Would fail if the places of parallel workers that a reset forgets were lost, or counted twice.
-fn r04_after_a_crash_reset_the_class_fills_exactly_to_its_cap() {
+fn after_a_crash_reset_the_class_fills_exactly_to_its_cap() {
     let cluster = cluster(4, 3);
     fills_exactly(&cluster, 3);
     let (_crashing, pid) = cluster.start(&shared("sleep", RestartPolicy::after_secs(60)));
@@ -88,7 +88,7 @@ fn r04_after_a_crash_reset_the_class_fills_exactly_to_its_cap() {
 }
 
 /// Would fail if the slot could be seen free before its place is, or the other way round.
-fn r05_four_processes_at_the_cap_never_exceed_it_and_lose_no_place() {
+fn four_processes_at_the_cap_never_exceed_it_and_lose_no_place() {
     const CAP: u32 = 3;
     let cluster = cluster(4, CAP);
     let mut children: Vec<_> = (0..4)

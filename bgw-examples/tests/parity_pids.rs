@@ -18,8 +18,8 @@ use support::{
 
 fn main() -> ExitCode {
     process_test::main(tests![
-        r06_after_a_reset_the_next_owner_of_a_targets_pid_is_not_signalled,
-        r07_the_next_owner_of_a_gone_backends_pid_is_not_signalled,
+        after_a_reset_the_next_owner_of_a_targets_pid_is_not_signalled => [R06],
+        the_next_owner_of_a_gone_backends_pid_is_not_signalled => [R07],
     ])
 }
 
@@ -54,7 +54,7 @@ fn stranger(pid: Pid) -> Stranger {
 
 /// A child of the backend keeps its connection open, so that the postmaster does not learn of its end.
 /// Would fail if the target were signalled by its number: the stranger has it by then.
-fn r07_the_next_owner_of_a_gone_backends_pid_is_not_signalled() {
+fn the_next_owner_of_a_gone_backends_pid_is_not_signalled() {
     in_a_namespace(|| {
         let cluster = Cluster::new();
         let folder = cluster.folder.clone();
@@ -104,7 +104,7 @@ fn registers(worker: &mut Worker) -> Result<(), WorkerError> {
 }
 
 /// Would fail if the target of a worker that is started anew after a reset were kept as a number.
-fn r06_after_a_reset_the_next_owner_of_a_targets_pid_is_not_signalled() {
+fn after_a_reset_the_next_owner_of_a_targets_pid_is_not_signalled() {
     in_a_namespace(|| {
         let cluster = Cluster::with(|builder| builder.function("registers", entry(registers)));
         let (target, pid) = cluster.start(&worker("registers").build().unwrap());

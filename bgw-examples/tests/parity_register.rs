@@ -21,11 +21,11 @@ use tracing_subscriber::util::SubscriberInitExt;
 
 fn main() -> ExitCode {
     process_test::main(tests![
-        b01_b40_b41_b42_static_workers_start_in_their_phase_and_not_before,
-        b02_no_postmaster_is_left_to_register_with_once_it_runs,
-        b03_a_static_worker_with_a_notify_target_is_refused,
-        b07_the_postmaster_itself_cannot_attach_or_register,
-        b46_an_empty_type_becomes_the_name_and_is_shown,
+        static_workers_start_in_their_phase_and_not_before => [B01, B40, B41, B42],
+        no_postmaster_is_left_to_register_with_once_it_runs => [B02],
+        a_static_worker_with_a_notify_target_is_refused => [B03],
+        the_postmaster_itself_cannot_attach_or_register => [B07],
+        an_empty_type_becomes_the_name_and_is_shown => [B46],
         static_workers_of_both_classes_get_slots_of_their_class,
     ])
 }
@@ -35,7 +35,7 @@ fn at(name: &str, phase: StartTime) -> BackgroundWorker {
 }
 
 /// Would fail if a phase were skipped, reached by itself, or not looked at before a fork.
-fn b01_b40_b41_b42_static_workers_start_in_their_phase_and_not_before() {
+fn static_workers_start_in_their_phase_and_not_before() {
     const PHASES: [StartTime; 3] =
         [StartTime::PostmasterStart, StartTime::ConsistentState, StartTime::RecoveryFinished];
     let workers = PHASES.map(|phase| at(&format!("{phase:?}"), phase));
@@ -86,7 +86,7 @@ impl<T: Clone> Probe<T> {
 /// PostgreSQL logs that a library came too late. Here the compiler says it: whoever launches or runs a
 /// postmaster gives it away, and there is no second one. Would not compile if either took a
 /// reference, and would fail if it could be cloned.
-fn b02_no_postmaster_is_left_to_register_with_once_it_runs() {
+fn no_postmaster_is_left_to_register_with_once_it_runs() {
     let launch: fn(Postmaster) -> Result<Launched, RunError> = Postmaster::launch;
     let run: fn(Postmaster) -> Result<u8, RunError> = Postmaster::run;
     let _ = (launch, run);
@@ -96,7 +96,7 @@ fn b02_no_postmaster_is_left_to_register_with_once_it_runs() {
 }
 
 /// Would fail if it were registered, or the postmaster did not start without it.
-fn b03_a_static_worker_with_a_notify_target_is_refused() {
+fn a_static_worker_with_a_notify_target_is_refused() {
     let mut postmaster = support::functions(Postmaster::builder()).build().unwrap();
     let with_target = worker("sleep").notify(bgw_backend::Pid::this()).build().unwrap();
     let refused = postmaster.register(with_target).unwrap_err();
@@ -140,7 +140,7 @@ impl<S: tracing::Subscriber> Layer<S> for Attaching {
 }
 
 /// Would hang without the check: the postmaster would wait for its own answer.
-fn b07_the_postmaster_itself_cannot_attach_or_register() {
+fn the_postmaster_itself_cannot_attach_or_register() {
     let folder = std::env::temp_dir().join("cluster");
     tracing_subscriber::registry().with(Attaching(folder)).init();
     let cluster = Cluster::new();
@@ -151,7 +151,7 @@ fn b07_the_postmaster_itself_cannot_attach_or_register() {
 }
 
 /// Would fail if the view or the log showed nothing, or the name in place of a type that there is.
-fn b46_an_empty_type_becomes_the_name_and_is_shown() {
+fn an_empty_type_becomes_the_name_and_is_shown() {
     let log = Log::start();
     let cluster = Cluster::new();
     let named = |kind: &str| {

@@ -17,15 +17,15 @@ use support::{
 
 fn main() -> ExitCode {
     process_test::main(tests![
-        x01_every_exit_code_is_told_until_the_slot_is_used_again,
-        x02_the_signal_and_the_core_flag_are_told,
-        x03_the_number_of_restarts_is_told,
-        x04_memory_and_cpu_time_are_told,
+        every_exit_code_is_told_until_the_slot_is_used_again => [X01],
+        the_signal_and_the_core_flag_are_told => [X02],
+        the_number_of_restarts_is_told => [X03],
+        memory_and_cpu_time_are_told => [X04],
     ])
 }
 
 /// Would fail if a code were cut, or the report went before the slot's next tenant came.
-fn x01_every_exit_code_is_told_until_the_slot_is_used_again() {
+fn every_exit_code_is_told_until_the_slot_is_used_again() {
     let cluster = Cluster::with(|builder| builder.max_workers(1));
     let mut last = None;
     for code in [0, 1, 2, 7, 77, 255] {
@@ -64,7 +64,7 @@ fn core_flag_of_a_child(limit: u64) -> bool {
 
 /// Would fail if the flag were left out of the report, or always the same: it is compared with what the
 /// kernel says of a process of our own. (Where the machine writes no cores at all, both are false.)
-fn x02_the_signal_and_the_core_flag_are_told() {
+fn the_signal_and_the_core_flag_are_told() {
     let cluster = Cluster::with(|builder| builder.function("aborts", entry(aborts)));
     let (_, most) = getrlimit(Resource::RLIMIT_CORE).unwrap();
     for limit in [0, most] {
@@ -88,7 +88,7 @@ fn x02_the_signal_and_the_core_flag_are_told() {
 }
 
 /// Would fail if a restart were not counted, or counted twice.
-fn x03_the_number_of_restarts_is_told() {
+fn the_number_of_restarts_is_told() {
     let cluster = Cluster::new();
     let handle = cluster.backend.register(&restarting("sleep", Duration::ZERO)).unwrap();
     for life in 0..4 {
@@ -127,7 +127,7 @@ fn burns(_: &mut Worker) -> Result<(), WorkerError> {
 }
 
 /// Would fail if less were told than the worker itself knew of just before its end.
-fn x04_memory_and_cpu_time_are_told() {
+fn memory_and_cpu_time_are_told() {
     let cluster = Cluster::with(|builder| builder.function("burns", entry(burns)));
     let report = stopped(&cluster.backend.register(&simple("burns")).unwrap());
     let usage = read_note("usage");

@@ -17,18 +17,18 @@ use support::{
 
 fn main() -> ExitCode {
     process_test::main(tests![
-        b26_b54_a_terminated_worker_gets_sigterm_and_never_comes_back,
-        b29_a_worker_that_waits_for_its_restart_is_unregistered_at_once_by_terminate,
-        b30_r10_exit_0_is_for_good_whatever_the_policy,
-        b31_exit_1_is_restarted_after_its_interval_and_not_before,
-        b32_an_interval_of_0_restarts_at_once,
-        b33_b12_a_never_restart_worker_is_unregistered_by_exit_1,
-        r03_a_worker_that_is_terminated_before_it_is_picked_up_is_told_and_freed,
+        a_terminated_worker_gets_sigterm_and_never_comes_back => [B26, B54],
+        a_worker_that_waits_for_its_restart_is_unregistered_at_once_by_terminate => [B29],
+        exit_0_is_for_good_whatever_the_policy => [B30, R10],
+        exit_1_is_restarted_after_its_interval_and_not_before => [B31],
+        an_interval_of_0_restarts_at_once => [B32],
+        a_never_restart_worker_is_unregistered_by_exit_1 => [B33, B12],
+        a_worker_that_is_terminated_before_it_is_picked_up_is_told_and_freed => [R03],
     ])
 }
 
 /// Would fail if SIGTERM were not sent, or the policy beat the request.
-fn b26_b54_a_terminated_worker_gets_sigterm_and_never_comes_back() {
+fn a_terminated_worker_gets_sigterm_and_never_comes_back() {
     let cluster = Cluster::with(|builder| builder.max_workers(1));
     let handle = cluster.backend.register(&restarting("default", Duration::ZERO)).unwrap();
     ready(&handle);
@@ -43,7 +43,7 @@ fn b26_b54_a_terminated_worker_gets_sigterm_and_never_comes_back() {
 }
 
 /// Would fail if the slot stayed taken for the hour that the restart is away.
-fn b29_a_worker_that_waits_for_its_restart_is_unregistered_at_once_by_terminate() {
+fn a_worker_that_waits_for_its_restart_is_unregistered_at_once_by_terminate() {
     let cluster = Cluster::with(|builder| builder.max_workers(1));
     let hour = Duration::from_secs(3600);
     let handle = cluster.backend.register(&restarting("fail", hour)).unwrap();
@@ -61,7 +61,7 @@ fn b29_a_worker_that_waits_for_its_restart_is_unregistered_at_once_by_terminate(
 }
 
 /// Would fail if exit 0 were treated as exit 1.
-fn b30_r10_exit_0_is_for_good_whatever_the_policy() {
+fn exit_0_is_for_good_whatever_the_policy() {
     let cluster = Cluster::with(|builder| builder.max_workers(1));
     let policies = [
         RestartPolicy::Never,
@@ -105,7 +105,7 @@ fn life(number: u32) -> (u64, u64) {
 }
 
 /// Would fail if the interval were left out, or counted from the start.
-fn b31_exit_1_is_restarted_after_its_interval_and_not_before() {
+fn exit_1_is_restarted_after_its_interval_and_not_before() {
     let interval = Duration::from_millis(300);
     let cluster = Cluster::with(|builder| builder.function("note", entry(note_and_fail)));
     let handle = cluster.backend.register(&restarting("note", interval)).unwrap();
@@ -119,7 +119,7 @@ fn b31_exit_1_is_restarted_after_its_interval_and_not_before() {
 }
 
 /// Would hang if a worker without an interval waited for a timer that nobody sets.
-fn b32_an_interval_of_0_restarts_at_once() {
+fn an_interval_of_0_restarts_at_once() {
     let cluster = Cluster::with(|builder| builder.function("note", entry(note_and_fail)));
     let handle = cluster.backend.register(&restarting("note", Duration::ZERO)).unwrap();
     life(2);
@@ -129,7 +129,7 @@ fn b32_an_interval_of_0_restarts_at_once() {
 }
 
 /// Would fail if the slot were kept for a restart that never comes.
-fn b33_b12_a_never_restart_worker_is_unregistered_by_exit_1() {
+fn a_never_restart_worker_is_unregistered_by_exit_1() {
     let cluster = Cluster::with(|builder| builder.max_workers(1));
     let handle = cluster.backend.register(&simple("fail")).unwrap();
     let report = stopped(&handle);
@@ -142,7 +142,7 @@ fn b33_b12_a_never_restart_worker_is_unregistered_by_exit_1() {
 
 /// Would hang if a slot whose request to end was there first were dropped without a word, and fail if
 /// it kept its place.
-fn r03_a_worker_that_is_terminated_before_it_is_picked_up_is_told_and_freed() {
+fn a_worker_that_is_terminated_before_it_is_picked_up_is_told_and_freed() {
     let cluster = Cluster::with(|builder| builder.max_workers(1));
     let postmaster = cluster.launched.pid();
     kill(postmaster, Signal::SIGSTOP);

@@ -20,12 +20,12 @@ use support::{
 
 fn main() -> ExitCode {
     process_test::main(tests![
-        b74_a_stricter_shutdown_overrides_a_milder_one_and_not_the_reverse,
-        b75_a_worker_registered_during_a_shutdown_is_told_stopped,
-        b77_r08_thousands_of_registrations_do_not_starve_a_shutdown,
-        b79_children_that_outlive_their_postmaster_keep_its_folder,
-        s09_a_killed_backend_or_isolated_worker_takes_nobody_along,
-        s10_every_mode_ends_idle_busy_and_unstarted_workers,
+        a_stricter_shutdown_overrides_a_milder_one_and_not_the_reverse => [B74],
+        a_worker_registered_during_a_shutdown_is_told_stopped => [B75],
+        thousands_of_registrations_do_not_starve_a_shutdown => [B77, R08],
+        children_that_outlive_their_postmaster_keep_its_folder => [B79],
+        a_killed_backend_or_isolated_worker_takes_nobody_along => [S09],
+        every_mode_ends_idle_busy_and_unstarted_workers => [S10],
     ])
 }
 
@@ -34,7 +34,7 @@ fn ended(cluster: Cluster) {
 }
 
 /// Would hang if the fast shutdown did not end the smart one, or took the immediate one's kill away.
-fn b74_a_stricter_shutdown_overrides_a_milder_one_and_not_the_reverse() {
+fn a_stricter_shutdown_overrides_a_milder_one_and_not_the_reverse() {
     let cluster = Cluster::new();
     let (handle, _) = cluster.start(&simple("sleep"));
     ready(&handle);
@@ -59,7 +59,7 @@ fn b74_a_stricter_shutdown_overrides_a_milder_one_and_not_the_reverse() {
 }
 
 /// Would hang if a registration were left lying in its slot, and fail if it were started.
-fn b75_a_worker_registered_during_a_shutdown_is_told_stopped() {
+fn a_worker_registered_during_a_shutdown_is_told_stopped() {
     let cluster = Cluster::new();
     let (stubborn, pid) = cluster.start(&simple("stubborn"));
     ready(&stubborn);
@@ -79,7 +79,7 @@ fn shuts_down(_: &mut Worker) -> Result<(), WorkerError> {
 
 /// Stopped, the postmaster finds five thousand registrations at once, and the first worker asks for a
 /// shutdown. Would fail if all were started before the postmaster looked at its signals again.
-fn b77_r08_thousands_of_registrations_do_not_starve_a_shutdown() {
+fn thousands_of_registrations_do_not_starve_a_shutdown() {
     const COUNT: u32 = 5000;
     let cluster = Cluster::with(|builder| {
         builder.max_workers(COUNT).function("shuts_down", entry(shuts_down))
@@ -103,7 +103,7 @@ fn b77_r08_thousands_of_registrations_do_not_starve_a_shutdown() {
 }
 
 /// Would fail if the folder's lock were the postmaster's alone.
-fn b79_children_that_outlive_their_postmaster_keep_its_folder() {
+fn children_that_outlive_their_postmaster_keep_its_folder() {
     let cluster = Cluster::new();
     let (handle, pid) = cluster.start(&simple("sleep"));
     ready(&handle);
@@ -120,7 +120,7 @@ fn b79_children_that_outlive_their_postmaster_keep_its_folder() {
 }
 
 /// Would fail if the end of an attached program reset the cluster, or kept a slot.
-fn s09_a_killed_backend_or_isolated_worker_takes_nobody_along() {
+fn a_killed_backend_or_isolated_worker_takes_nobody_along() {
     let cluster = Cluster::with(|builder| builder.max_workers(3));
     let (bystander, pid) = cluster.start(&shared("sleep", RestartPolicy::after_secs(60)));
     let folder = cluster.folder.clone();
@@ -146,7 +146,7 @@ fn s09_a_killed_backend_or_isolated_worker_takes_nobody_along() {
 }
 
 /// Would hang if a mode did not reach one of the three, or left an unstarted one on its list.
-fn s10_every_mode_ends_idle_busy_and_unstarted_workers() {
+fn every_mode_ends_idle_busy_and_unstarted_workers() {
     for mode in [ShutdownMode::Smart, ShutdownMode::Fast, ShutdownMode::Immediate] {
         let cluster = Cluster::with(|builder| builder.initial_phase(StartTime::ConsistentState));
         let early = |function: &str| {

@@ -15,10 +15,10 @@ use support::{Cluster, PATIENCE, ready, simple, stopped, worker};
 
 fn main() -> ExitCode {
     process_test::main(tests![
-        b68_the_view_shows_pid_type_start_time_and_state,
-        b69_a_type_is_found_by_pid_while_the_worker_runs,
-        b82_s04_a_named_wait_is_visible_while_it_lasts,
-        b81_s05_interruptible_workers_end_for_the_sake_of_their_resource,
+        the_view_shows_pid_type_start_time_and_state => [B68],
+        a_type_is_found_by_pid_while_the_worker_runs => [B69],
+        a_named_wait_is_visible_while_it_lasts => [B82, S04],
+        interruptible_workers_end_for_the_sake_of_their_resource => [B81, S05],
     ])
 }
 
@@ -29,7 +29,7 @@ fn only(cluster: &Cluster) -> WorkerInfo {
 }
 
 /// Would fail if a fact of the slot's former tenant, or of the former start, were shown.
-fn b68_the_view_shows_pid_type_start_time_and_state() {
+fn the_view_shows_pid_type_start_time_and_state() {
     let cluster = Cluster::new();
     for kind in ["first kind", "second kind"] {
         let before = SystemTime::now();
@@ -50,7 +50,7 @@ fn b68_the_view_shows_pid_type_start_time_and_state() {
 }
 
 /// Would fail if a worker that has ended were found, or another type were named.
-fn b69_a_type_is_found_by_pid_while_the_worker_runs() {
+fn a_type_is_found_by_pid_while_the_worker_runs() {
     let cluster = Cluster::new();
     let (_other, _) = cluster.start(&simple("sleep"));
     let description = worker("sleep").worker_type("wanted").build().unwrap();
@@ -76,7 +76,7 @@ fn napper(worker: &mut Worker) -> Result<(), WorkerError> {
 }
 
 /// Would fail if the name were not shown while the worker sleeps, or stayed when it is done.
-fn b82_s04_a_named_wait_is_visible_while_it_lasts() {
+fn a_named_wait_is_visible_while_it_lasts() {
     let cluster = Cluster::with(|builder| builder.function("nap", entry(napper)));
     let (handle, _) = cluster.start(&simple("nap"));
     wait_until("the wait is shown by its name", PATIENCE, || {
@@ -89,7 +89,7 @@ fn b82_s04_a_named_wait_is_visible_while_it_lasts() {
 }
 
 /// Would fail if a worker without the flag, or with another tag, were ended, or one with both not.
-fn b81_s05_interruptible_workers_end_for_the_sake_of_their_resource() {
+fn interruptible_workers_end_for_the_sake_of_their_resource() {
     let cluster = Cluster::new();
     let tagged = |tag: &str, flags| worker("sleep").tag(tag).flags(flags).build().unwrap();
     let (ends, _) = cluster.start(&tagged("db1", WorkerFlags::INTERRUPTIBLE));

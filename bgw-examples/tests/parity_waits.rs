@@ -25,23 +25,23 @@ use support::{
 
 fn main() -> ExitCode {
     process_test::main(tests![
-        b17_waits_for_the_start_end_when_it_cannot_come,
-        b18_b19_each_wait_ends_when_the_postmaster_dies,
-        b20_a_waiting_worker_that_is_told_to_end_or_cancelled_waits_no_longer,
-        b20_a_program_ends_its_own_wait_from_a_signal_handler,
-        b63_a_latch_is_set_from_another_process_and_from_a_handler,
-        b64_one_wait_for_latch_timeout_socket_and_postmaster_death,
-        b65_a_wait_that_is_to_end_the_process_does_not_return,
-        r12_a_worker_that_allocates_without_pause_is_terminated_in_order,
-        r20_a_signal_on_a_helper_thread_ends_the_wait_of_the_main_one,
-        x06_x08_wait_any_over_many_workers_names_each_as_it_ends,
-        x07_wait_all_waits_for_each_of_many,
-        x08_every_wait_takes_a_deadline,
+        waits_for_the_start_end_when_it_cannot_come => [B17],
+        each_wait_ends_when_the_postmaster_dies => [B18, B19],
+        a_waiting_worker_that_is_told_to_end_or_cancelled_waits_no_longer => [B20],
+        a_program_ends_its_own_wait_from_a_signal_handler => [B20],
+        a_latch_is_set_from_another_process_and_from_a_handler => [B63],
+        one_wait_for_latch_timeout_socket_and_postmaster_death => [B64],
+        a_wait_that_is_to_end_the_process_does_not_return => [B65],
+        a_worker_that_allocates_without_pause_is_terminated_in_order => [R12],
+        a_signal_on_a_helper_thread_ends_the_wait_of_the_main_one => [R20],
+        wait_any_over_many_workers_names_each_as_it_ends => [X06, X08],
+        wait_all_waits_for_each_of_many => [X07],
+        every_wait_takes_a_deadline => [X08],
     ])
 }
 
 /// Would hang if a wait for the start looked for `Started` alone.
-fn b17_waits_for_the_start_end_when_it_cannot_come() {
+fn waits_for_the_start_end_when_it_cannot_come() {
     let cluster = Cluster::with(|builder| builder.initial_phase(StartTime::PostmasterStart));
     let handle = cluster.backend.register(&simple("sleep")).unwrap();
     let waiting = handle.clone();
@@ -56,7 +56,7 @@ fn b17_waits_for_the_start_end_when_it_cannot_come() {
 }
 
 /// Would hang if one of the waits did not watch the postmaster.
-fn b18_b19_each_wait_ends_when_the_postmaster_dies() {
+fn each_wait_ends_when_the_postmaster_dies() {
     let cluster = Cluster::with(|builder| builder.initial_phase(StartTime::ConsistentState));
     let unstarted = cluster.backend.register(&simple("sleep")).unwrap();
     let early = worker("sleep").start_time(StartTime::PostmasterStart).build().unwrap();
@@ -105,7 +105,7 @@ fn waits_for_another(worker: &mut Worker) -> Result<(), WorkerError> {
 }
 
 /// Would hang if the waiter's own signals were not in the wait.
-fn b20_a_waiting_worker_that_is_told_to_end_or_cancelled_waits_no_longer() {
+fn a_waiting_worker_that_is_told_to_end_or_cancelled_waits_no_longer() {
     let cluster = Cluster::with(|builder| {
         builder.max_workers(8).function("waiter", entry(waits_for_another))
     });
@@ -129,7 +129,7 @@ extern "C" fn on_alarm(_: libc::c_int) {
 }
 
 /// Would hang if the wait were resumed after the handler.
-fn b20_a_program_ends_its_own_wait_from_a_signal_handler() {
+fn a_program_ends_its_own_wait_from_a_signal_handler() {
     let cluster = Cluster::new();
     let (handle, _) = cluster.start(&simple("sleep"));
     // SAFETY: the handler does what is safe in one.
@@ -179,7 +179,7 @@ fn counts_latch(worker: &mut Worker) -> Result<(), WorkerError> {
 }
 
 /// Would hang if a set did not reach a sleeper in a futex or in `ppoll`, from outside or from a handler.
-fn b63_a_latch_is_set_from_another_process_and_from_a_handler() {
+fn a_latch_is_set_from_another_process_and_from_a_handler() {
     let cluster = Cluster::with(|builder| builder.function("counts", entry(counts_latch)));
     let handle = cluster.backend.register(&simple("counts")).unwrap();
     let pid = ready(&handle);
@@ -217,7 +217,7 @@ fn waits_for_everything(worker: &mut Worker) -> Result<(), WorkerError> {
 }
 
 /// Would fail if one of the four were not in the wait, or another one were told.
-fn b64_one_wait_for_latch_timeout_socket_and_postmaster_death() {
+fn one_wait_for_latch_timeout_socket_and_postmaster_death() {
     let (mut ours, theirs) = UnixStream::pair().unwrap();
     let cluster = Cluster::with(|builder| {
         builder
@@ -257,7 +257,7 @@ fn exits_in_its_wait(worker: &mut Worker) -> Result<(), WorkerError> {
 }
 
 /// Would fail if the wait came back, as the one with `POSTMASTER_DEATH` does.
-fn b65_a_wait_that_is_to_end_the_process_does_not_return() {
+fn a_wait_that_is_to_end_the_process_does_not_return() {
     let cluster = Cluster::with(|builder| builder.function("exits", entry(exits_in_its_wait)));
     let mut pids = Vec::new();
     for way in 0..2 {
@@ -287,7 +287,7 @@ fn allocates(worker: &mut Worker) -> Result<(), WorkerError> {
 }
 
 /// Would hang or crash, now and then, if the handler of SIGTERM allocated, logged or took a lock.
-fn r12_a_worker_that_allocates_without_pause_is_terminated_in_order() {
+fn a_worker_that_allocates_without_pause_is_terminated_in_order() {
     let cluster = Cluster::with(|builder| builder.function("allocates", entry(allocates)));
     for round in 0..50 {
         let handle = cluster.backend.register(&simple("allocates")).unwrap();
@@ -318,7 +318,7 @@ fn threaded(worker: &mut Worker) -> Result<(), WorkerError> {
 }
 
 /// Would hang if a handler woke only the thread in which it ran.
-fn r20_a_signal_on_a_helper_thread_ends_the_wait_of_the_main_one() {
+fn a_signal_on_a_helper_thread_ends_the_wait_of_the_main_one() {
     let cluster = Cluster::with(|builder| builder.function("threaded", entry(threaded)));
     let (handle, pid) = cluster.start(&simple("threaded"));
     ready(&handle);
@@ -347,7 +347,7 @@ fn r20_a_signal_on_a_helper_thread_ends_the_wait_of_the_main_one() {
 
 /// More workers than one system call can watch: would hang if the rest were not watched, and fail if
 /// another one were named, or the deadline missed.
-fn x06_x08_wait_any_over_many_workers_names_each_as_it_ends() {
+fn wait_any_over_many_workers_names_each_as_it_ends() {
     const COUNT: usize = 150;
     let cluster = Cluster::with(|builder| builder.max_workers(COUNT as u32));
     let handles: Vec<Handle> =
@@ -371,7 +371,7 @@ fn x06_x08_wait_any_over_many_workers_names_each_as_it_ends() {
 }
 
 /// Would fail if one were left out, or the order lost.
-fn x07_wait_all_waits_for_each_of_many() {
+fn wait_all_waits_for_each_of_many() {
     // Held until all are registered, so that none gets the slot, and the report, of another.
     let cluster =
         Cluster::with(|builder| builder.max_workers(64).initial_phase(StartTime::PostmasterStart));
@@ -393,7 +393,7 @@ fn x07_wait_all_waits_for_each_of_many() {
 }
 
 /// Would hang if a deadline were not passed on to the kernel.
-fn x08_every_wait_takes_a_deadline() {
+fn every_wait_takes_a_deadline() {
     let cluster = Cluster::with(|builder| builder.initial_phase(StartTime::ConsistentState));
     let soon = Duration::from_millis(10);
     let unstarted = cluster.backend.register(&simple("sleep")).unwrap();

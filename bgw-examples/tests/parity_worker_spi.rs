@@ -22,13 +22,13 @@ use support::{Cluster, Log, PATIENCE, alive, kill, ready, started, stopped, work
 
 fn main() -> ExitCode {
     process_test::main(tests![
-        b83_s01_a_worker_is_launched_counts_up_and_is_gone_on_sqlite,
-        b83_s01_a_worker_is_launched_counts_up_and_is_gone_on_postgres,
-        b83_two_inserters_and_two_folders_lose_no_delta,
-        s02_static_workers_start_and_take_a_new_nap_time_on_sqlite,
-        s02_static_workers_start_and_take_a_new_nap_time_on_postgres,
-        s03_b59_a_launch_names_its_database_and_its_role,
-        s03_b60_what_the_server_refuses_is_logged_and_exit_1,
+        a_worker_is_launched_counts_up_and_is_gone_on_sqlite => [B83, S01],
+        a_worker_is_launched_counts_up_and_is_gone_on_postgres => [B83, S01],
+        two_inserters_and_two_folders_lose_no_delta => [B83],
+        static_workers_start_and_take_a_new_nap_time_on_sqlite => [S02],
+        static_workers_start_and_take_a_new_nap_time_on_postgres => [S02],
+        a_launch_names_its_database_and_its_role => [S03, B59],
+        what_the_server_refuses_is_logged_and_exit_1 => [S03, B60],
     ])
 }
 
@@ -114,17 +114,17 @@ fn counts_up(database: &Database) {
     cluster.end();
 }
 
-fn b83_s01_a_worker_is_launched_counts_up_and_is_gone_on_sqlite() {
+fn a_worker_is_launched_counts_up_and_is_gone_on_sqlite() {
     counts_up(&sqlite());
 }
 
-fn b83_s01_a_worker_is_launched_counts_up_and_is_gone_on_postgres() {
+fn a_worker_is_launched_counts_up_and_is_gone_on_postgres() {
     counts_up(&postgres());
 }
 
 /// Would fail if a delta that is inserted in the middle of a round were deleted without being added:
 /// a server's transactions see what others commit meanwhile.
-fn b83_two_inserters_and_two_folders_lose_no_delta() {
+fn two_inserters_and_two_folders_lose_no_delta() {
     let database = postgres();
     let settings = write_settings(&database, 1);
     let cluster = cluster(&settings, Vec::new());
@@ -194,11 +194,11 @@ fn handle_schema(cluster: &Cluster, handle: &Handle) -> u64 {
     infos.iter().find(|info| info.handle == handle.id()).unwrap().worker.main_arg()
 }
 
-fn s02_static_workers_start_and_take_a_new_nap_time_on_sqlite() {
+fn static_workers_start_and_take_a_new_nap_time_on_sqlite() {
     takes_a_new_nap_time(&sqlite());
 }
 
-fn s02_static_workers_start_and_take_a_new_nap_time_on_postgres() {
+fn static_workers_start_and_take_a_new_nap_time_on_postgres() {
     takes_a_new_nap_time(&postgres());
 }
 
@@ -220,7 +220,7 @@ fn signer(url: &str, user: &str) -> BackgroundWorker {
 }
 
 /// Would fail if the worker ended up in another database, or as another role.
-fn s03_b59_a_launch_names_its_database_and_its_role() {
+fn a_launch_names_its_database_and_its_role() {
     let database = postgres();
     let create = ["CREATE ROLE bob LOGIN", "CREATE DATABASE marks OWNER bob"];
     sql(&database, &create);
@@ -236,7 +236,7 @@ fn s03_b59_a_launch_names_its_database_and_its_role() {
 }
 
 /// Would fail if a refusal were retried, hung, or were lost on the way to the log.
-fn s03_b60_what_the_server_refuses_is_logged_and_exit_1() {
+fn what_the_server_refuses_is_logged_and_exit_1() {
     let database = postgres();
     let create = [
         "CREATE ROLE bob LOGIN",

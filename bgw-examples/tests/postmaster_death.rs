@@ -16,8 +16,8 @@ use support::{
 
 fn main() -> ExitCode {
     let mut tests = tests![
-        b19_three_backends_that_wait_are_told_and_no_worker_lives_on,
-        b70_r13_every_kind_of_worker_ends_with_its_postmaster,
+        three_backends_that_wait_are_told_and_no_worker_lives_on => [B19],
+        every_kind_of_worker_ends_with_its_postmaster => [B70, R13],
         a_wait_that_begins_after_the_death_ends_at_once,
         registering_with_a_dead_postmaster_is_an_error,
         one_of_two_waiters_on_one_word_dies_with_the_postmaster,
@@ -31,7 +31,7 @@ fn kill_postmaster(cluster: &Cluster) {
 }
 
 /// Would hang if the death were not in the wait, or told one waiter only.
-fn b19_three_backends_that_wait_are_told_and_no_worker_lives_on() {
+fn three_backends_that_wait_are_told_and_no_worker_lives_on() {
     let cluster = Cluster::new();
     let (handle, pid) = cluster.start(&simple("sleep"));
     let id = handle.id();
@@ -57,7 +57,7 @@ fn b19_three_backends_that_wait_are_told_and_no_worker_lives_on() {
 }
 
 /// Would fail if one of these waits or loops did not see the death.
-fn b70_r13_every_kind_of_worker_ends_with_its_postmaster() {
+fn every_kind_of_worker_ends_with_its_postmaster() {
     let cluster = Cluster::new();
     let mut pids = Vec::new();
     for function in ["sleep", "socket", "busy", "default", "stubborn"] {

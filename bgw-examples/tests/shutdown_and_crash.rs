@@ -17,22 +17,22 @@ use support::{
 
 fn main() -> ExitCode {
     process_test::main(tests![
-        b72_fast_shutdown_ends_every_worker_and_exits_0,
-        b71_r15_smart_shutdown_waits_for_attached_programs_which_may_start_workers,
-        b73_r16_immediate_shutdown_kills_what_does_not_quit,
-        b76_r01_an_unstarted_worker_with_a_waiter_is_released_at_shutdown,
+        fast_shutdown_ends_every_worker_and_exits_0 => [B72],
+        smart_shutdown_waits_for_attached_programs_which_may_start_workers => [B71, R15],
+        immediate_shutdown_kills_what_does_not_quit => [B73, R16],
+        an_unstarted_worker_with_a_waiter_is_released_at_shutdown => [B76, R01],
         a_launched_postmaster_ends_with_its_launcher,
-        b34_b35_b36_s09_a_crash_with_shared_state_resets_the_cluster,
+        a_crash_with_shared_state_resets_the_cluster => [B34, B35, B36, S09],
         a_crash_of_an_isolated_worker_touches_nobody,
         a_worker_that_leaves_by_exit_has_crashed,
-        r18_x09_an_end_that_was_asked_for_is_no_crash,
-        b37_without_restart_after_crash_the_postmaster_ends,
+        an_end_that_was_asked_for_is_no_crash => [R18, X09],
+        without_restart_after_crash_the_postmaster_ends => [B37],
         nothing_is_left_half_done_in_the_database_when_a_worker_dies,
     ])
 }
 
 /// Would fail if a kind of worker did not hear SIGTERM, or the folder kept the socket.
-fn b72_fast_shutdown_ends_every_worker_and_exits_0() {
+fn fast_shutdown_ends_every_worker_and_exits_0() {
     let cluster = Cluster::new();
     let mut pids = Vec::new();
     for function in ["sleep", "default", "socket", "busy"] {
@@ -48,7 +48,7 @@ fn b72_fast_shutdown_ends_every_worker_and_exits_0() {
 }
 
 /// Would fail if the late worker were refused, or workers ended before the programs left.
-fn b71_r15_smart_shutdown_waits_for_attached_programs_which_may_start_workers() {
+fn smart_shutdown_waits_for_attached_programs_which_may_start_workers() {
     // Not the launcher's end is to end it, but that of the last program.
     let cluster = Cluster::with(|builder| builder.stop_with_launcher(false));
     let (first, _) = cluster.start(&simple("sleep"));
@@ -67,7 +67,7 @@ fn b71_r15_smart_shutdown_waits_for_attached_programs_which_may_start_workers() 
 }
 
 /// Would fail without the kill after the grace time, or if SIGQUIT were blocked in workers.
-fn b73_r16_immediate_shutdown_kills_what_does_not_quit() {
+fn immediate_shutdown_kills_what_does_not_quit() {
     let cluster = Cluster::new();
     let (quits, _) = cluster.start(&simple("sleep"));
     ready(&quits);
@@ -82,7 +82,7 @@ fn b73_r16_immediate_shutdown_kills_what_does_not_quit() {
 }
 
 /// Would hang if unstarted workers were forgotten at the shutdown.
-fn b76_r01_an_unstarted_worker_with_a_waiter_is_released_at_shutdown() {
+fn an_unstarted_worker_with_a_waiter_is_released_at_shutdown() {
     let cluster = Cluster::with(|builder| builder.initial_phase(StartTime::PostmasterStart));
     let handle = cluster.backend.register(&simple("sleep")).unwrap();
     let (id, folder) = (handle.id(), cluster.folder.clone());
@@ -120,7 +120,7 @@ fn a_launched_postmaster_ends_with_its_launcher() {
 
 /// Would fail if a neighbour kept its process, a never-restart worker came back, or an old handle
 /// found a new tenant.
-fn b34_b35_b36_s09_a_crash_with_shared_state_resets_the_cluster() {
+fn a_crash_with_shared_state_resets_the_cluster() {
     let cluster =
         Cluster::with(|builder| builder.max_workers(8).initial_phase(StartTime::ConsistentState));
     // Registered, and waiting for a phase that is not reached before the crash.
@@ -183,7 +183,7 @@ fn a_worker_that_leaves_by_exit_has_crashed() {
 
 /// Would fail if the kill after the grace time reset the cluster, or were not recorded as asked
 /// for.
-fn r18_x09_an_end_that_was_asked_for_is_no_crash() {
+fn an_end_that_was_asked_for_is_no_crash() {
     let grace = Duration::from_millis(200);
     let cluster = Cluster::with(|builder| builder.max_workers(8).terminate_grace(grace));
     let (bystander, pid) = cluster.start(&shared("sleep", RestartPolicy::after_secs(60)));
@@ -200,7 +200,7 @@ fn r18_x09_an_end_that_was_asked_for_is_no_crash() {
 }
 
 /// Would fail if the cluster were made anew.
-fn b37_without_restart_after_crash_the_postmaster_ends() {
+fn without_restart_after_crash_the_postmaster_ends() {
     let cluster = Cluster::with(|builder| builder.restart_after_crash(false));
     let (_handle, pid) = cluster.start(&shared("sleep", RestartPolicy::after_secs(0)));
     kill(pid, Signal::SIGKILL);

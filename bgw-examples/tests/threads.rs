@@ -18,13 +18,13 @@ use tracing::span;
 
 fn main() -> ExitCode {
     process_test::main(tests![
-        r23_with_a_second_thread_neither_launch_nor_run_begins,
-        r23_a_thread_that_comes_later_stops_every_fork_until_it_has_gone,
+        with_a_second_thread_neither_launch_nor_run_begins => [R23],
+        a_thread_that_comes_later_stops_every_fork_until_it_has_gone => [R23],
     ])
 }
 
 /// Would fail if the threads were not counted before the fork, or not in `run`.
-fn r23_with_a_second_thread_neither_launch_nor_run_begins() {
+fn with_a_second_thread_neither_launch_nor_run_begins() {
     let (go, wait) = std::sync::mpsc::channel::<()>();
     let thread = std::thread::spawn(move || wait.recv());
     let postmaster = || functions(Postmaster::builder()).build().unwrap();
@@ -80,7 +80,7 @@ fn postmaster() -> (Child, PathBuf) {
 
 /// Would fail if the threads were counted at the beginning only (the worker starts), or if the refusal
 /// were not told (the wait hangs).
-fn r23_a_thread_that_comes_later_stops_every_fork_until_it_has_gone() {
+fn a_thread_that_comes_later_stops_every_fork_until_it_has_gone() {
     let (mut postmaster, folder) = postmaster();
     let backend = connect(&folder);
     let refused = ExitCause::NotStarted(NotStarted::ForkFailed { errno: libc::EBUSY });

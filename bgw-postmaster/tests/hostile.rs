@@ -22,10 +22,10 @@ use support::{Cluster, PATIENCE, attach, builder, publish, worker};
 fn main() -> ExitCode {
     let mut tests = tests![
         a_record_that_is_no_worker_is_freed_and_the_next_one_is_started,
-        b52_a_function_that_the_child_does_not_find_is_exit_1_and_the_waiter_is_told,
+        a_function_that_the_child_does_not_find_is_exit_1_and_the_waiter_is_told => [B52],
         a_pid_scribbled_into_a_slot_is_never_signalled,
-        b24_a_notify_target_that_is_no_child_or_peer_is_never_signalled,
-        r21_overwritten_counts_are_said_once_and_service_goes_on,
+        a_notify_target_that_is_no_child_or_peer_is_never_signalled => [B24],
+        overwritten_counts_are_said_once_and_service_goes_on => [R21],
         a_claim_that_its_owner_left_behind_is_swept_when_it_goes,
         a_publication_without_a_ring_is_taken_in_when_its_owner_goes,
         the_socket_refuses_what_does_not_fit_and_says_why,
@@ -33,7 +33,8 @@ fn main() -> ExitCode {
         connections_beyond_the_descriptors_are_closed_and_service_goes_on,
     ];
     tests.push(
-        Test::new("b78_any_bytes_in_the_region_leave_the_postmaster_serving", any_bytes)
+        Test::new("any_bytes_in_the_region_leave_the_postmaster_serving", any_bytes)
+            .proves(&["B78"])
             .watchdog(Duration::from_secs(120)),
     );
     process_test::main(tests)
@@ -57,7 +58,7 @@ fn a_record_that_is_no_worker_is_freed_and_the_next_one_is_started() {
 /// A backend refuses such a worker; a peer that does not still gets an answer.
 ///
 /// Would fail if the start hung or the policy were not followed.
-fn b52_a_function_that_the_child_does_not_find_is_exit_1_and_the_waiter_is_told() {
+fn a_function_that_the_child_does_not_find_is_exit_1_and_the_waiter_is_told() {
     let cluster = Cluster::new();
     let key = cluster.register(&worker("no such function"));
     let report = cluster.stopped(key).unwrap();
@@ -84,7 +85,7 @@ fn a_pid_scribbled_into_a_slot_is_never_signalled() {
 }
 
 /// Would fail if the target were signalled by its number: the stranger does not handle SIGUSR1.
-fn b24_a_notify_target_that_is_no_child_or_peer_is_never_signalled() {
+fn a_notify_target_that_is_no_child_or_peer_is_never_signalled() {
     let cluster = Cluster::new();
     let mut stranger = Stranger::new();
     let target = Pid::new(stranger.pid().as_raw().unsigned_abs()).unwrap();
@@ -102,7 +103,7 @@ fn b24_a_notify_target_that_is_no_child_or_peer_is_never_signalled() {
 }
 
 /// Would fail if a count from shared memory were used, or each ring said it again.
-fn r21_overwritten_counts_are_said_once_and_service_goes_on() {
+fn overwritten_counts_are_said_once_and_service_goes_on() {
     let path = std::env::temp_dir().join("log");
     let file = std::fs::OpenOptions::new().create_new(true).append(true).open(&path).unwrap();
     tracing_subscriber::fmt().with_writer(std::sync::Mutex::new(file)).init();

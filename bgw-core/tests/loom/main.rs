@@ -23,7 +23,7 @@ fn shared() -> Arc<Shared> {
 /// The right loop: reset, look, wait. Fails when `set` looks by a plain load whether it is set
 /// already, when it does not wake a sleeper, or when the wait does not announce itself.
 #[test]
-fn r25_an_owner_sees_what_each_setter_did_and_never_sleeps_on_a_set_latch() {
+fn an_owner_sees_what_each_setter_did_and_never_sleeps_on_a_set_latch() {
     loom::model(|| {
         let shared = shared();
         let setters: Vec<_> = (0..2)

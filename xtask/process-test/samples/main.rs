@@ -11,6 +11,7 @@ fn main() -> ExitCode {
     let mut all = tests![
         passes,
         skips,
+        proves_two_rows => [B05, R26],
         panics,
         exits_with_seven,
         is_killed,
@@ -40,6 +41,8 @@ fn passes() {
 fn skips() {
     skip("needs a moon");
 }
+
+fn proves_two_rows() {}
 
 fn panics() {
     println!("printed by panics");

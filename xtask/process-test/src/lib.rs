@@ -68,12 +68,14 @@ pub use verdict::Outcome;
 
 /// Makes the list of tests for [`main`] from the names of functions.
 ///
-/// An entry may carry attributes: `tests![one, #[cfg(feature = "fault")] two]`.
+/// An entry may name what it [proves](Test::proves), and may carry attributes:
+/// `tests![one, two => [B05, B10], #[cfg(feature = "fault")] three]`.
 #[macro_export]
 macro_rules! tests {
-    ($($(#[$attribute:meta])* $name:path),* $(,)?) => {
+    ($($(#[$attribute:meta])* $name:path $(=> [$($id:ident),* $(,)?])?),* $(,)?) => {
         <[$crate::Test]>::into_vec(::std::boxed::Box::new([
-            $($(#[$attribute])* $crate::Test::new(::core::stringify!($name), $name)),*
+            $($(#[$attribute])* $crate::Test::new(::core::stringify!($name), $name)
+                $(.proves(&[$(::core::stringify!($id)),*]))?),*
         ]))
     };
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 pub struct Test {
     pub(crate) name: &'static str,
     pub(crate) run: fn(),
+    pub(crate) proves: &'static [&'static str],
     pub(crate) watchdog: Duration,
     pub(crate) alone: bool,
     pub(crate) clean_tmp: bool,
@@ -17,7 +18,21 @@ impl Test {
     /// A test that fails when `run` panics. Its watchdog strikes after 60 seconds.
     #[must_use]
     pub const fn new(name: &'static str, run: fn()) -> Self {
-        Self { name, run, watchdog: Duration::from_secs(60), alone: false, clean_tmp: false }
+        Self {
+            name,
+            run,
+            proves: &[],
+            watchdog: Duration::from_secs(60),
+            alone: false,
+            clean_tmp: false,
+        }
+    }
+
+    /// Names what the test proves: ids of promises, listed in brackets before its name.
+    #[must_use]
+    pub const fn proves(mut self, ids: &'static [&'static str]) -> Self {
+        self.proves = ids;
+        self
     }
 
     /// Kills the test and fails it when it still runs after `limit`.

@@ -27,7 +27,8 @@ const SHOWN: usize = 64 * 1024;
 ///
 /// Two tests run at a time unless `--test-threads` says otherwise. The last line of the report is
 /// `test result: ok. N passed; N failed; N ignored; …`; skipped tests count as ignored and stand
-/// in the report as `test NAME ... ignored (REASON)`.
+/// in the report as `test NAME ... ignored (REASON)`. A test that [proves](Test::proves) something is
+/// listed as `[B05 B10] NAME`, so the filter `B05` runs every test that proves B05.
 ///
 /// To be called first thing in `main`, before a thread is started.
 #[must_use]
@@ -55,7 +56,8 @@ pub fn main(tests: Vec<Test>) -> ExitCode {
         .into_iter()
         .map(|test| {
             let turn = Arc::clone(&turn);
-            Trial::ignorable_test(test.name, move || trial(&test, &turn, capture))
+            let proves = test.proves.join(" ");
+            Trial::ignorable_test(test.name, move || trial(&test, &turn, capture)).with_kind(proves)
         })
         .collect();
     libtest_mimic::run(&arguments, trials).exit_code()

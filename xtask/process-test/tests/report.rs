@@ -117,8 +117,17 @@ fn files_left_in_tmpdir_fail_only_the_test_that_asked() {
 fn the_list_names_every_test_once() {
     let (output, text) = samples(&["--list"]);
     assert!(output.status.success());
-    assert_eq!(text.lines().filter(|line| line.ends_with(": test")).count(), 16, "{text}");
+    assert_eq!(text.lines().filter(|line| line.ends_with(": test")).count(), 17, "{text}");
     assert!(text.contains("\nskips: test\n"), "{text}");
+}
+
+#[test]
+fn what_a_test_proves_stands_before_its_name_and_selects_it() {
+    let (_, text) = samples(&["--list"]);
+    assert!(text.contains("\n[B05 R26] proves_two_rows: test\n"), "{text}");
+    let (output, text) = samples(&["R26"]);
+    assert!(output.status.success() && text.contains("1 passed; 0 failed"), "{text}");
+    report("proves_two_rows", true, &["test [B05 R26] proves_two_rows ... ok"]);
 }
 
 #[test]

@@ -1,10 +1,10 @@
-//! Builds all test programs, and lists the tests in them that carry the id of a row.
+//! Builds all test programs, and lists the tests in them that prove a row.
 
-use super::rows;
+use super::claims;
 use crate::sh::{self, Result};
 use crate::workspace::{Package, Workspace};
 use serde_json::Value;
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::Command;
 
@@ -43,7 +43,7 @@ impl Test {
     }
 }
 
-/// Every test with an id in its name, of every crate: as users build it; programs that need a
+/// Every test that claims to prove a row, of every crate: as users build it; programs that need a
 /// feature with that feature; loom models.
 pub(crate) fn tests(workspace: &Workspace) -> Result<Vec<Test>> {
     let mut tests = Vec::new();
@@ -99,8 +99,8 @@ fn list(workspace: &Workspace, build: &Build<'_>) -> Result<Vec<Test>> {
         let Some(package) = package else { continue };
         let mut command = Command::new(&executable);
         command.arg("--list").current_dir(&package.folder);
-        for name in names(&sh::output(command)?) {
-            let ids = rows::ids(&name);
+        for (name, mut ids) in listed(&sh::output(command)?) {
+            ids.extend(claims::of(&package.name, &program, &name));
             if !ids.is_empty() {
                 tests.push(Test {
                     package: package.name.clone(),
@@ -131,19 +131,28 @@ fn executable(line: &str) -> Option<(PathBuf, String, PathBuf)> {
     ))
 }
 
-/// The names in a listing of libtest; each once.
-fn names(listing: &str) -> BTreeSet<String> {
-    listing.lines().filter_map(|line| line.strip_suffix(": test")).map(str::to_owned).collect()
+/// The tests in a listing, each once, with the ids in brackets before its name:
+/// `[B05 B10] name: test`.
+fn listed(listing: &str) -> BTreeMap<String, Vec<String>> {
+    let tests = listing.lines().filter_map(|line| line.strip_suffix(": test"));
+    tests
+        .map(|test| match test.strip_prefix('[').and_then(|rest| rest.split_once("] ")) {
+            Some((ids, name)) => (name.to_owned(), ids.split(' ').map(str::to_owned).collect()),
+            None => (test.to_owned(), Vec::new()),
+        })
+        .collect()
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{executable, names};
+    use super::{executable, listed};
 
     #[test]
     fn a_listing_gives_the_tests_and_not_the_benches() {
-        let listing = "a::b01_x: test\nc: bench\n\n2 tests, 1 benchmarks\n";
-        assert!(names(listing).iter().eq(["a::b01_x"]));
+        let listing = "a::x: test\nc: bench\n[B01 R27] d::y: test\n\n2 tests, 1 benchmarks\n";
+        let listed: Vec<_> = listed(listing).into_iter().collect();
+        let expected = [("a::x", vec![]), ("d::y", vec!["B01".to_owned(), "R27".to_owned()])];
+        assert_eq!(listed, expected.map(|(name, ids)| (name.to_owned(), ids)));
     }
 
     #[test]

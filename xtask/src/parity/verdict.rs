@@ -1,6 +1,6 @@
 //! What became of each test, and what follows for its rows. No processes here.
 
-use super::rows::Row;
+use super::rows::{self, Row};
 use serde_json::{Value, json};
 use std::fmt::Write;
 
@@ -99,7 +99,8 @@ pub(crate) fn document(verdicts: &[Verdict<'_>]) -> Value {
             })
         })
         .collect();
-    json!({ "proven": count(verdicts), "of": verdicts.len(), "rows": rows })
+    let (proven, of) = tally(verdicts, rows::counts);
+    json!({ "proven": proven, "of": of, "rows": rows })
 }
 
 fn entry(test: &Ran) -> Value {
@@ -118,13 +119,15 @@ fn entry(test: &Ran) -> Value {
     })
 }
 
-pub(crate) fn count(verdicts: &[Verdict<'_>]) -> usize {
-    verdicts.iter().filter(|verdict| verdict.proven()).count()
+/// Of the rows that `wanted` takes: how many are proven, and how many there are.
+pub(crate) fn tally(verdicts: &[Verdict<'_>], wanted: impl Fn(&Row) -> bool) -> (usize, usize) {
+    let of = verdicts.iter().filter(|verdict| wanted(verdict.row));
+    (of.clone().filter(|verdict| verdict.proven()).count(), of.count())
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Outcome, Ran, count, document, listing, verdicts};
+    use super::{Outcome, Ran, document, listing, tally, verdicts};
     use crate::parity::rows::{ROWS, Row};
 
     fn ran(ids: &[&str], outcome: Outcome) -> Ran {
@@ -149,7 +152,8 @@ mod tests {
         let verdicts = verdicts(&rows, &ran);
         let proven: Vec<_> = verdicts.iter().map(super::Verdict::proven).collect();
         assert_eq!(proven, [true, false, true, false, false]);
-        assert_eq!(count(&verdicts), 2);
+        assert_eq!(tally(&verdicts, |_| true), (2, 5));
+        assert_eq!(tally(&verdicts, |row| row.id == "B02"), (0, 1));
         let text = listing(&verdicts);
         for part in ["B01  proven", "B02  FAILED", "B04  SKIPPED", "B05  NO TEST", "not root"] {
             assert!(text.contains(part), "{part} in {text}");
