@@ -7,8 +7,3 @@ pub mod logging;
 pub mod ring;
 pub mod throwaway_cluster;
 pub mod worker_spi;
-
-/// The front page's program, compiled.
-#[cfg(doctest)]
-#[doc = include_str!("../../README.md")]
-pub struct FrontPage;

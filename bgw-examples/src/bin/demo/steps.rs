@@ -59,15 +59,15 @@ pub(crate) fn run(arguments: &Arguments) -> Result<String> {
     if let Database::Postgres(cluster) = &demo.database {
         say!(demo, "PostgreSQL runs as process {}: {}", cluster.pid(), demo.database.name());
     }
-    say!(demo, "postmaster {} launched, {} slots", launched.pid(), demo.backend.capacity());
+    say!(demo, "postmaster {} runs, with {} slots", launched.pid(), demo.backend.capacity());
 
     let kept = if arguments.keep { Some(temporary.keep()) } else { None };
     if let Some(kept) = &kept {
-        say!(demo, "settings, log, control socket and SQLite file stay in {}", kept.display());
+        say!(demo, "settings, log, control socket and SQLite file are kept in {}", kept.display());
     }
     let dynamic = demo.nothing_starts_before_its_phase()?;
     demo.backend.advance(StartTime::RecoveryFinished)?;
-    say!(demo, "the cluster has finished its recovery: workers may start");
+    say!(demo, "the last phase is reached: workers start");
     demo.static_workers_run()?;
     demo.dynamic_workers_start(&dynamic)?;
     demo.totals_are_folded()?;
@@ -152,7 +152,7 @@ impl Demo {
                 .ok_or_else(|| format!("static {name} is not registered"))?;
             let handle = self.backend.handle(info.handle);
             handle.wait_for_ready_timeout(PATIENCE)?;
-            say!(self, "static {name}: {handle} {}", handle.status());
+            say!(self, "{handle} {name}, static: {}", handle.status());
         }
         Ok(())
     }
@@ -163,7 +163,7 @@ impl Demo {
             let worker = worker_spi::worker(schema, RestartPolicy::Never)?;
             let handle = self.backend.register(&worker)?;
             self.backend.ping()?;
-            say!(self, "dynamic {}: {handle} {}", worker.name(), handle.status());
+            say!(self, "{handle} {}, registered: {}", worker.name(), handle.status());
             if handle.status() != WorkerStatus::NotYetStarted {
                 return Err(format!("{handle} started before its phase").into());
             }
@@ -176,7 +176,7 @@ impl Demo {
         for handle in handles {
             started(handle)?;
             handle.wait_for_ready_timeout(PATIENCE)?;
-            say!(self, "dynamic {handle}: {}", handle.status());
+            say!(self, "{handle} {}", handle.status());
         }
         let worker = self.simple("sleeper", RestartPolicy::Never)?;
         let begin = Instant::now();
@@ -189,7 +189,7 @@ impl Demo {
         let stop = begin.elapsed().as_micros();
         say!(
             self,
-            "one more: registered to started in {start} us, terminated to stopped in {stop} us"
+            "{handle} sleeper: started {start} µs after its registration, stopped {stop} µs after terminate"
         );
         Ok(())
     }
@@ -209,7 +209,7 @@ impl Demo {
             let insert = format!("INSERT INTO {} (type, value) VALUES ", table(schema));
             client.execute(&(insert + &rows.join(", ")))?;
         }
-        say!(self, "inserted {DELTAS} delta rows into each of {} tables", schemas.clone().count());
+        say!(self, "inserted {DELTAS} deltas into each of {} tables", schemas.clone().count());
         for info in self.backend.workers() {
             self.backend.handle(info.handle).set_latch()?;
         }
@@ -236,7 +236,7 @@ impl Demo {
                     format!("{table}: total {total}, expected {}", expected(schema)?).into()
                 );
             }
-            say!(self, "{table}: total {total}, no delta left");
+            say!(self, "{table}: all deltas folded into total {total}");
         }
         Ok(())
     }
@@ -245,10 +245,10 @@ impl Demo {
         let worker = self.simple("sleeper", RestartPolicy::After(Duration::from_millis(500)))?;
         let handle = self.backend.register(&worker)?;
         let first = started(&handle)?;
-        say!(self, "sleeper: {handle} {}", handle.status());
+        say!(self, "{handle} sleeper: {}; sending it SIGKILL", handle.status());
         signal(first, Signal::SIGKILL)?;
         let stopped = handle.wait_for_shutdown_timeout(PATIENCE)?;
-        say!(self, "sleeper: SIGKILL sent: {stopped}");
+        say!(self, "{handle} {stopped}");
         let begin = Instant::now();
         let until = begin + PATIENCE;
         let second = loop {
@@ -260,7 +260,7 @@ impl Demo {
         };
         say!(
             self,
-            "sleeper: {} again, {:.0} ms after its end",
+            "{handle} {} again, {:.0} ms after its end",
             handle.status(),
             begin.elapsed().as_secs_f64() * 1e3
         );
@@ -269,7 +269,7 @@ impl Demo {
         }
         handle.terminate()?;
         let ended = handle.wait_for_shutdown_timeout(PATIENCE)?;
-        say!(self, "sleeper: terminated: {ended}");
+        say!(self, "{handle} terminated; {ended}");
         Ok(())
     }
 
@@ -278,7 +278,7 @@ impl Demo {
             let worker = self.simple(function, RestartPolicy::Never)?;
             let handle = self.backend.register(&worker)?;
             let status = handle.wait_for_shutdown_timeout(PATIENCE)?;
-            say!(self, "{function}: {handle} {status}");
+            say!(self, "{handle} {function}: {status}");
             let cause = match status {
                 WorkerStatus::Stopped(Some(report)) => report.cause,
                 other => return Err(format!("{function} left no report: {other}").into()),
@@ -299,7 +299,7 @@ impl Demo {
                 Err(error) => break error,
             }
         };
-        say!(self, "{} more sleepers, then: {refusal}", fillers.len());
+        say!(self, "{} more sleepers fit, then: {refusal}", fillers.len());
         if !matches!(refusal, bgw_backend::Error::NoFreeSlot { capacity: 16, in_use: 16 }) {
             return Err(refusal.into());
         }
@@ -319,7 +319,7 @@ impl Demo {
         let begin = Instant::now();
         handle.terminate()?;
         let status = handle.wait_for_shutdown_timeout(PATIENCE)?;
-        say!(self, "terminated {handle}: {status} ({} us)", begin.elapsed().as_micros());
+        say!(self, "{handle} terminated; {status}, after {} µs", begin.elapsed().as_micros());
         match status {
             WorkerStatus::Stopped(Some(report)) if report.requested && report.unregistered => {
                 Ok(())
@@ -346,7 +346,7 @@ impl Demo {
             }
             if shown.elapsed() >= Duration::from_secs(1) {
                 shown = Instant::now();
-                say!(self, "{count} workers came and went");
+                say!(self, "{count} short workers started and ended");
             }
         }
         let rate = f64::from(count) / begin.elapsed().as_secs_f64();
@@ -356,7 +356,7 @@ impl Demo {
     fn everything_stops(self, launched: &Launched) -> Result<()> {
         let running = leftovers::processes().len();
         let region = leftovers::own_region().ok_or("the region is not mapped")?;
-        say!(self, "shutting down {running} processes");
+        say!(self, "fast shutdown of {running} processes");
         let begin = self.begin;
         self.backend.shutdown(ShutdownMode::Fast)?;
         let handles = self.backend.workers();
@@ -370,7 +370,7 @@ impl Demo {
         let processes = leftovers::processes();
         let memory = leftovers::shared_memory(region);
         println!(
-            "[{:6.3} s] {} processes and {} mappings are left",
+            "[{:6.3} s] {} processes and {} mappings left",
             begin.elapsed().as_secs_f64(),
             processes.len(),
             memory.len()

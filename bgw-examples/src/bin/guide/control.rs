@@ -1,0 +1,37 @@
+//! The last step of `GUIDE.md`: another program that attaches to the running server.
+
+use bgw_backend::{Backend, BackgroundWorker, WorkerHandle};
+use std::error::Error;
+
+fn run(task: &str, argument: &str, runtime_dir: &str) -> Result<(), Box<dyn Error>> {
+    let backend = Backend::connect(runtime_dir)?;
+    match task {
+        "list" => {
+            for info in backend.workers() {
+                println!("{}  {}: {}", info.handle, info.worker.name(), info.status);
+            }
+        }
+        "add" => {
+            let worker = BackgroundWorker::builder(argument).function("serve").build()?;
+            let handle = backend.register(&worker)?;
+            println!("{handle}  {}: {}", worker.name(), handle.wait_for_ready()?);
+        }
+        "stop" => {
+            let handle = backend.handle(argument.parse::<WorkerHandle>()?);
+            handle.terminate()?;
+            println!("{handle}  {}", handle.wait_for_shutdown()?);
+        }
+        "reload" => backend.reload()?,
+        _ => return Err("usage: control list | add NAME | stop HANDLE | reload".into()),
+    }
+    Ok(())
+}
+
+fn main() {
+    let word = |number| std::env::args().nth(number).unwrap_or_default();
+    let runtime_dir = std::env::var("RUNTIME_DIR").unwrap_or("/tmp/greeter".into());
+    if let Err(error) = run(&word(1), &word(2), &runtime_dir) {
+        eprintln!("control: {error}");
+        std::process::exit(1);
+    }
+}
