@@ -1,10 +1,10 @@
 //! A database of its own for a demo or a test: a file, or a throwaway cluster. And a client of it
 //! that belongs to no cluster, as any program that puts rows in.
 
-use crate::throwaway_cluster::{ClusterError, SUPERUSER, ThrowawayCluster};
 use std::error::Error;
 use std::path::PathBuf;
 use std::time::Duration;
+use throwaway_postgres::{ClusterError, SUPERUSER, ThrowawayCluster};
 
 /// How long the client waits for a worker that writes to the same file.
 const BUSY: Duration = Duration::from_secs(30);

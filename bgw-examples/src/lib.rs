@@ -5,5 +5,4 @@
 pub mod database;
 pub mod logging;
 pub mod ring;
-pub mod throwaway_cluster;
 pub mod worker_spi;

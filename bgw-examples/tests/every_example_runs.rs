@@ -37,7 +37,7 @@ fn demo() {
 }
 
 fn demo_on_postgres() {
-    if let Err(missing) = bgw_examples::throwaway_cluster::programs() {
+    if let Err(missing) = throwaway_postgres::programs() {
         process_test::skip(missing.to_string());
     }
     let arguments = ["--seconds", "3", "--database", "postgres"];

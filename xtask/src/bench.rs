@@ -1,7 +1,7 @@
-//! `cargo xtask bench`: the criterion benches of each crate, one program after the other, since two
-//! at a time would measure each other. With `--report` or `--scaling`: the program `measure` of bgw-examples instead,
-//! which sets each figure beside the kernel's own limit in the same run (and with `--against postgres`
-//! beside PostgreSQL's own). With `--instructions`: `instructions.rs`.
+//! `cargo xtask bench`: the criterion benches of each crate, one program at a time, since two would
+//! disturb each other. `--report` and `--scaling` run `xtask/measure` instead, which measures each
+//! figure beside the kernel's own limit in the same run (and, with `--against`, beside other programs).
+//! `--instructions` runs `instructions.rs`.
 
 use crate::sh::{self, Result};
 use crate::workspace::{Package, Target, Workspace};
@@ -59,7 +59,7 @@ pub(crate) fn run(flags: &flags::Bench) -> Result<ExitCode> {
 fn report(workspace: &Workspace, flags: &flags::Bench) -> Result<ExitCode> {
     let mut command = sh::cargo();
     command
-        .args(["run", "--quiet", "--release", "-p", "bgw-examples", "--bin", "measure"])
+        .args(["run", "--quiet", "--release", "-p", "measure"])
         // Not by changing the folder: the files that it writes are named from the caller's.
         .arg("--manifest-path")
         .arg(workspace.root.join("Cargo.toml"))

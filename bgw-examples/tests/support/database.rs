@@ -6,8 +6,8 @@ use bgw_backend::{
     BackgroundWorker, Handle, RestartPolicy, Worker, WorkerError, WorkerFlags, entry,
 };
 pub use bgw_examples::database::Database;
-use bgw_examples::throwaway_cluster::ClusterError;
 use std::error::Error;
+use throwaway_postgres::ClusterError;
 
 pub fn sqlite() -> Database {
     Database::Sqlite(std::env::temp_dir().join("cluster.db"))

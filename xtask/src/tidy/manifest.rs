@@ -6,13 +6,21 @@ use std::fs;
 
 /// Which crates of the workspace each may depend on. The arrows point down only; postmaster and
 /// backend meet in bgw-core alone, in their tests too.
-const ARROWS: [(&str, &[&str]); 7] = [
+const ARROWS: [(&str, &[&str]); 9] = [
     ("shmem-slots", &[]),
     ("bgw-core", &["shmem-slots"]),
     ("bgw-postmaster", &["shmem-slots", "bgw-core"]),
     ("bgw-backend", &["shmem-slots", "bgw-core"]),
-    ("bgw-examples", &["shmem-slots", "bgw-core", "bgw-postmaster", "bgw-backend"]),
+    (
+        "bgw-examples",
+        &["shmem-slots", "bgw-core", "bgw-postmaster", "bgw-backend", "throwaway-postgres"],
+    ),
+    (
+        "measure",
+        &["shmem-slots", "bgw-core", "bgw-postmaster", "bgw-backend", "throwaway-postgres"],
+    ),
     ("process-test", &[]),
+    ("throwaway-postgres", &[]),
     ("xtask", &["process-test"]),
 ];
 /// May be a dev-dependency of every crate, and of nothing else a dependency.

@@ -1,11 +1,12 @@
-//! Samples become rows, rows become Markdown and JSON.
+//! Samples become rows, and rows become Markdown.
 
 use crate::against::Peer;
+use serde::Serialize;
 use std::fmt::Write;
 use std::time::Duration;
 
 /// Median and 99th percentile of samples in nanoseconds (or of whatever the row counts).
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 pub(crate) struct Figure {
     pub(crate) median: f64,
     pub(crate) p99: f64,
@@ -49,7 +50,7 @@ impl Unit {
         }
     }
 
-    const fn name(self) -> &'static str {
+    pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Nanoseconds => "ns",
             Self::PerSecond => "1/s",
@@ -91,12 +92,12 @@ impl Row {
         (limit.median > 0.0).then(|| self.ours.median / limit.median)
     }
 
-    const fn peer(&self, peer: Peer) -> Option<Figure> {
+    pub(crate) const fn peer(&self, peer: Peer) -> Option<Figure> {
         self.peers[peer as usize]
     }
 
     /// `None`: there is no limit to compare with.
-    fn reached(&self) -> Option<bool> {
+    pub(crate) fn reached(&self) -> Option<bool> {
         match self.goal {
             Goal::AtMost(most) => Some(self.ours.median <= most),
             Goal::TimesLimit(times) => self.ratio().map(|ratio| ratio <= times),
@@ -107,7 +108,7 @@ impl Row {
         }
     }
 
-    fn goal_text(&self) -> String {
+    pub(crate) fn goal_text(&self) -> String {
         match self.goal {
             Goal::AtMost(most) => format!("≤ {}", self.unit.show(most)),
             Goal::TimesLimit(times) => format!("≤ {times} × limit"),
@@ -159,13 +160,13 @@ impl Report {
     }
 
     /// The peers that have a column.
-    fn columns(&self) -> Vec<Peer> {
+    pub(crate) fn columns(&self) -> Vec<Peer> {
         let has = |peer: &Peer| self.rows.iter().any(|row| row.peer(*peer).is_some());
         Peer::ALL.into_iter().filter(has).collect()
     }
 
-    pub(crate) fn len(&self) -> usize {
-        self.rows.len()
+    pub(crate) fn rows(&self) -> &[Row] {
+        &self.rows
     }
 
     pub(crate) fn markdown(&self) -> String {
@@ -208,42 +209,6 @@ impl Report {
         }
         text
     }
-
-    /// Written by hand: numbers and plain texts alone.
-    pub(crate) fn json(&self) -> String {
-        let rows: Vec<String> = self.rows.iter().map(|row| entry(row, &self.columns())).collect();
-        format!(
-            "{{\n  \"machine\": {:?},\n  \"rows\": [\n{}\n  ]\n}}\n",
-            machine(),
-            rows.join(",\n")
-        )
-    }
-}
-
-fn entry(row: &Row, columns: &[Peer]) -> String {
-    let figure = |figure: &Figure| {
-        let Figure { median, p99, samples } = figure;
-        format!("{{\"median\": {median}, \"p99\": {p99}, \"samples\": {samples}}}")
-    };
-    let limit = row.limit.as_ref().map_or_else(
-        || "null".to_owned(),
-        |(limit, what)| format!("{{\"what\": {what:?}, \"figure\": {}}}", figure(limit)),
-    );
-    let peers: String = columns
-        .iter()
-        .map(|&peer| {
-            let theirs = row.peer(peer).as_ref().map_or_else(|| "null".to_owned(), figure);
-            format!(" \"{}\": {theirs},", peer.key())
-        })
-        .collect();
-    let reached = row.reached().map_or_else(|| "null".to_owned(), |reached| reached.to_string());
-    format!(
-        "    {{\"name\": {:?}, \"unit\": {:?}, \"ours\": {}, \"limit\": {limit},{peers} \"goal\": {:?}, \"reached\": {reached}}}",
-        row.name,
-        row.unit.name(),
-        figure(&row.ours),
-        row.goal_text(),
-    )
 }
 
 /// Cores, processor, kernel, load.
@@ -268,6 +233,7 @@ pub(crate) fn nanos(time: Duration) -> f64 {
 mod tests {
     use super::{Figure, Goal, Report, Row, Unit};
     use crate::against::Peer;
+    use crate::json;
 
     fn row(ours: f64, limit: f64, goal: Goal) -> Row {
         let limit = Some((Figure::one(limit), "bare"));
@@ -301,7 +267,7 @@ mod tests {
         let mut report = Report::new(None);
         report.add(row(1500.0, 1000.0, Goal::TimesLimit(2.0)));
         assert!(report.markdown().contains("| a | 1.5 µs | 1.5 µs | 1.0 µs (bare) | 1.50 |"));
-        assert!(report.json().contains("\"median\": 1500"));
+        assert!(json::report(&report).unwrap().contains("\"median\": 1500.0"));
         assert!(!Report::new(Some("b".into())).wants("a"));
     }
 
@@ -318,7 +284,7 @@ mod tests {
             table.map(|line| line.matches('|').count() - 1).collect::<Vec<_>>()
         };
         assert_eq!(columns(&report), [7; 4]);
-        assert!(!report.json().contains("postgres"));
+        assert!(!json::report(&report).unwrap().contains("postgres"));
 
         report.set_peer("nobody", Peer::Postgres, Figure::one(1.0));
         assert_eq!(columns(&report), [7; 4]);
@@ -327,8 +293,9 @@ mod tests {
         assert_eq!(columns(&report), [8; 4]);
         assert!(report.markdown().contains("| 1.50 | 540.0 µs | ≤ 2 × limit |"));
         assert!(report.markdown().contains("| 1.00 | – | ≤ 1.00 ns |"));
-        let json = report.json();
-        assert!(json.contains("\"postgres\": {\"median\": 540000,"));
-        assert!(json.contains("\"postgres\": null, \"goal\""));
+        let json: serde_json::Value =
+            serde_json::from_str(&json::report(&report).unwrap()).unwrap();
+        assert_eq!(json["rows"][0]["postgres"]["median"], 540_000.0);
+        assert!(json["rows"][1].as_object().unwrap()["postgres"].is_null());
     }
 }

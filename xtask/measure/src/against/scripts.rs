@@ -10,8 +10,8 @@ use crate::{many, starting};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-const FORKSERVER: &str = include_str!("../../../../peers/python/forkserver.py");
-const XMLRPC: &str = include_str!("../../../../peers/supervisord/xmlrpc.py");
+const FORKSERVER: &str = include_str!("../../peers/python/forkserver.py");
+const XMLRPC: &str = include_str!("../../peers/supervisord/xmlrpc.py");
 
 /// A script, and what it needs.
 pub(crate) struct Script {

@@ -290,38 +290,6 @@ pub(crate) fn markdown(axes: &[Axis]) -> String {
     text
 }
 
-/// The same for programs.
-pub(crate) fn json(axes: &[Axis]) -> String {
-    let point = |point: &Point| {
-        let Point { size, figure: Figure { median, p99, samples }, .. } = point;
-        let growth = point.growth();
-        format!(
-            "{{\"size\": {size}, \"median\": {median}, \"p99\": {p99}, \"samples\": {samples}, \
-             \"growth\": {growth}}}"
-        )
-    };
-    let series = |series: &Series| {
-        let points: Vec<String> = series.points.iter().map(point).collect();
-        format!(
-            "      {{\"event\": {:?}, \"points\": [{}]}}",
-            series.event.name(),
-            points.join(", ")
-        )
-    };
-    let list = |all: &[Series]| all.iter().map(series).collect::<Vec<_>>().join(",\n");
-    let axis = |axis: &Axis| {
-        format!(
-            "    {{\"axis\": {:?}, \"note\": {:?}, \"ours\": [\n{}\n    ], \"postgres\": [\n{}\n    ]}}",
-            axis.name,
-            axis.note,
-            list(&axis.ours),
-            list(&axis.postgres)
-        )
-    };
-    let axes: Vec<String> = axes.iter().map(axis).collect();
-    format!("{{\n  \"unit\": \"ns\",\n  \"axes\": [\n{}\n  ]\n}}\n", axes.join(",\n"))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -348,8 +316,13 @@ mod tests {
         assert!(text.contains("| median (× the smallest) | 8 | 64 |"), "{text}");
         assert!(text.contains("| status of a live worker | 8.0 µs (1.00) | 64.0 µs (8.00) |"));
         assert_eq!(text.matches("(8.00)").count(), Event::ALL.len());
-        let json = json(&[axis()]);
-        assert!(json.contains("\"growth\": 8}") && json.contains("A note."), "{json}");
+        let json = crate::json::scaling(&[axis()]).unwrap();
+        let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+        let axis = &json["axes"][0];
+        assert_eq!(
+            (&axis["note"], &axis["ours"][0]["points"][1]["growth"]),
+            (&"A note.".into(), &8.0.into())
+        );
     }
 
     /// Breaks if nothing measured is a division by zero.

@@ -10,6 +10,7 @@ mod asking;
 mod clock;
 mod cluster;
 mod footprint;
+mod json;
 mod limits;
 mod many;
 mod plot;
@@ -88,7 +89,7 @@ fn scale(arguments: &Arguments) -> Result<usize> {
     let axes = scaling::measure(arguments, peers.postgres.as_ref())?;
     let markdown = format!("{}\n\n{}", report::machine(), scaling::markdown(&axes));
     println!("\n{markdown}");
-    write(arguments, &markdown, &scaling::json(&axes))?;
+    write(arguments, &markdown, &json::scaling(&axes)?)?;
     if let Some(folder) = &arguments.plots {
         plot::write(&axes, folder)?;
     }
@@ -116,6 +117,6 @@ fn measure(arguments: &Arguments) -> Result<usize> {
     peers.measure(arguments, &mut report)?;
     let markdown = report.markdown();
     println!("\n{markdown}");
-    write(arguments, &markdown, &report.json())?;
-    Ok(report.len())
+    write(arguments, &markdown, &json::report(&report)?)?;
+    Ok(report.rows().len())
 }

@@ -10,17 +10,17 @@ use crate::clock::{Placement, pin};
 use crate::cluster::Result;
 use crate::report::{Figure, Report};
 use crate::{asking, many, starting};
-use bgw_examples::throwaway_cluster::{ThrowawayCluster, programs};
 use postgres::Client;
 use std::fs::{Permissions, set_permissions, write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
 use tempfile::TempDir;
+use throwaway_postgres::{ThrowawayCluster, programs};
 
-const SOURCE: &str = include_str!("../../../../peers/postgres/bgwbench.c");
-const MAKEFILE: &str = include_str!("../../../../peers/postgres/Makefile");
-const FUNCTIONS: &str = include_str!("../../../../peers/postgres/functions.sql");
+const SOURCE: &str = include_str!("../../peers/postgres/bgwbench.c");
+const MAKEFILE: &str = include_str!("../../peers/postgres/Makefile");
+const FUNCTIONS: &str = include_str!("../../peers/postgres/functions.sql");
 
 const INSTALL: &str = "install PostgreSQL's server and its headers, version 15 or later \
                        (on Debian 12: apt-get install postgresql postgresql-server-dev-15)";
