@@ -31,59 +31,37 @@
 //! | a wait ends on its event, its deadline or the postmaster's death | `futex_waitv` on the word, the latch and a liveness word that the kernel marks |
 //! | no signal goes to a process by number alone | pidfds, and a look at the slot between opening and sending |
 //!
-//! Reading order: [`worker`], [`handle`], [`status`], [`exit`], [`shared`], [`latch`],
+//! Reading order: [`worker`], [`handle`], [`status`], [`exit`], `shared`,
 //! [`wait_set`], [`attachment`], [`process`], [`control`].
-#![cfg_attr(loom, allow(dead_code, unused_imports, rustdoc::broken_intra_doc_links))]
 
-#[cfg(not(loom))]
 pub mod worker;
 
-#[cfg(not(loom))]
 pub mod exit;
-#[cfg(not(loom))]
 pub mod handle;
-#[cfg(not(loom))]
 pub mod pid;
-#[cfg(not(loom))]
 pub mod status;
 
-#[cfg(not(loom))]
 pub mod shared;
 
-pub mod latch;
-#[cfg(not(loom))]
 pub mod wait_set;
 
-#[cfg(not(loom))]
 pub mod attachment;
-#[cfg(not(loom))]
 pub mod control;
-#[cfg(not(loom))]
 pub mod process;
 
-#[cfg(not(loom))]
 pub mod sys;
 
-#[cfg(all(feature = "fault", not(loom)))]
+#[cfg(feature = "fault")]
 pub mod fault;
 
-#[cfg(not(loom))]
 pub use attachment::{AttachError, Attachment};
-#[cfg(not(loom))]
 pub use exit::{ExitCause, ExitReport, NotStarted};
-#[cfg(not(loom))]
 pub use handle::WorkerHandle;
-pub use latch::{Latch, Wake};
-#[cfg(not(loom))]
 pub use pid::Pid;
-#[cfg(not(loom))]
 pub use process::{EntryFn, WorkerProcess, WorkerResult};
-pub use shmem_slots::{chain, debug_as_chain};
-#[cfg(not(loom))]
+pub use shmem_slots::{Latch, Wake, chain, debug_as_chain};
 pub use status::WorkerStatus;
-#[cfg(not(loom))]
 pub use wait_set::{Ready, SocketInterest, WaitError, WaitEvents};
-#[cfg(not(loom))]
 pub use worker::{
     BackgroundWorker, BackgroundWorkerBuilder, EntryPoint, InvalidWorker, RestartPolicy, StartTime,
     WorkerFlags,

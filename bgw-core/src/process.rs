@@ -11,13 +11,13 @@
 
 use crate::attachment::Attachment;
 use crate::handle::WorkerHandle;
-use crate::latch::{Latch, Wake};
 use crate::sys::signals::SavedActions;
 use crate::sys::{eventfd, signals};
 use crate::worker::{BackgroundWorker, WorkerFlags};
 use bitflags::bitflags;
 use shmem_slots::futex::{self, Half, Watch};
 use shmem_slots::primitive::{AtomicU64, Ordering};
+use shmem_slots::{Latch, Wake};
 use std::error::Error;
 use std::os::fd::BorrowedFd;
 use std::sync::atomic::AtomicU32;

@@ -7,12 +7,12 @@
 //! Nothing is polled in either: the process sleeps until something happens.
 
 use crate::attachment::Attachment;
-use crate::latch::Latch;
 use crate::process;
 use crate::sys::eventfd;
 use bitflags::bitflags;
 use nix::poll::{PollFd, PollFlags, ppoll};
 use nix::sys::time::TimeSpec;
+use shmem_slots::Latch;
 use shmem_slots::futex;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};

@@ -10,7 +10,11 @@
 use crate::primitive::AtomicU64;
 
 #[cfg(loom)]
+pub(crate) use crate::loom_futex::wait_both;
+#[cfg(loom)]
 pub use crate::loom_futex::{check_kernel, wait_any, wake_all};
+#[cfg(not(loom))]
+pub(crate) use crate::sys::futex::wait_both;
 #[cfg(not(loom))]
 pub use crate::sys::futex::{check_kernel, wait_any, wake_all};
 

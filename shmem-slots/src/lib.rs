@@ -48,7 +48,7 @@
 //!
 //! Reading order: `word` (the life of a slot), `slots` (claim and publish), `manage` (drain, update,
 //! free, sweep), `payload` and `report` (data in and out), `hints`, `wait` and [`futex`], `layout`,
-//! `header`, `region`, `sys`. By itself: [`queue`].
+//! `header`, `region`, `sys`. By themselves: `latch` and [`queue`].
 //!
 //! Feature `fault`: named crash points for tests, see [`fault`].
 #![deny(unsafe_code)]
@@ -59,6 +59,7 @@ pub mod fault;
 pub mod futex;
 mod header;
 mod hints;
+mod latch;
 mod layout;
 #[cfg(loom)]
 mod loom_futex;
@@ -81,6 +82,7 @@ pub use chain::chain;
 pub use error::{
     AttachError, ClaimError, ClaimLost, CreateError, FlagError, ManageError, ReadError,
 };
+pub use latch::{Latch, Wake};
 pub use layout::MAX_CAPACITY;
 pub use memory::{Access, Heap, Memory};
 #[cfg(not(loom))]

@@ -18,9 +18,19 @@ loom::lazy_static! {
 ///
 /// # Errors
 /// As there.
-pub fn wait_any(watches: &[Watch<'_>], _deadline: Option<Instant>) -> Result<Woken, WaitError> {
-    if watches.is_empty() || watches.len() > MAX_WATCHES {
-        return Err(WaitError::Count { count: watches.len() });
+pub fn wait_any(watches: &[Watch<'_>], deadline: Option<Instant>) -> Result<Woken, WaitError> {
+    wait_both(watches, &[], deadline)
+}
+
+/// See `sys/futex.rs`; without a deadline.
+pub(crate) fn wait_both(
+    first: &[Watch<'_>],
+    also: &[Watch<'_>],
+    _deadline: Option<Instant>,
+) -> Result<Woken, WaitError> {
+    let count = first.len() + also.len();
+    if count == 0 || count > MAX_WATCHES {
+        return Err(WaitError::Count { count });
     }
     let (lock, woken) = &*QUEUE;
     // A thread that panicked has failed the model already.
@@ -33,7 +43,7 @@ pub fn wait_any(watches: &[Watch<'_>], _deadline: Option<Instant>) -> Result<Wok
         };
         half == watch.seen
     };
-    if !watches.iter().all(as_seen) {
+    if !first.iter().chain(also).all(as_seen) {
         return Ok(Woken::Changed);
     }
     let before = *round;

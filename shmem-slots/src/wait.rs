@@ -9,7 +9,7 @@
 //! what was seen, then it was so when the low half was compared, too: at that moment the whole word
 //! was the one seen, and every change since then wakes the queue.
 
-use crate::futex::{self, Half, MAX_WATCHES, WaitError, Watch, Woken};
+use crate::futex::{self, Half, WaitError, Watch, Woken};
 use crate::memory::Memory;
 use crate::slots::Slots;
 use crate::word::Snapshot;
@@ -20,13 +20,15 @@ impl<T: Pod, R: Pod, M: Memory> Slots<T, R, M> {
     /// The watches that end a wait when the word of slot `index` is no longer `seen`; none outside
     /// the array.
     pub fn watches(&self, index: u32, seen: Snapshot) -> impl Iterator<Item = Watch<'_>> {
-        let cell = (index < self.capacity()).then(|| self.word(index));
-        cell.into_iter().flat_map(move |cell| {
-            [
-                Watch { cell, half: Half::Low, seen: seen.low() },
-                Watch { cell, half: Half::High, seen: seen.high() },
-            ]
-        })
+        self.watch_pair(index, seen).into_iter().flatten()
+    }
+
+    fn watch_pair(&self, index: u32, seen: Snapshot) -> Option<[Watch<'_>; 2]> {
+        let cell = (index < self.capacity()).then(|| self.word(index))?;
+        Some([
+            Watch { cell, half: Half::Low, seen: seen.low() },
+            Watch { cell, half: Half::High, seen: seen.high() },
+        ])
     }
 
     /// Sleeps until the word of slot `index` is no longer `seen`, or one of `also` has changed, or
@@ -46,15 +48,7 @@ impl<T: Pod, R: Pod, M: Memory> Slots<T, R, M> {
         also: &[Watch<'_>],
         deadline: Option<Instant>,
     ) -> Result<Woken, WaitError> {
-        // On the stack, so that waiting allocates nothing. The filler is never looked at.
-        let filler = Watch { cell: self.cell(0), half: Half::Low, seen: 0 };
-        let mut all = [filler; MAX_WATCHES];
-        let mut count = 0;
-        for watch in self.watches(index, seen).chain(also.iter().copied()) {
-            let place = all.get_mut(count);
-            *place.ok_or(WaitError::Count { count: also.len() + 2 })? = watch;
-            count += 1;
-        }
-        futex::wait_any(all.get(..count).unwrap_or(&[]), deadline)
+        let pair = self.watch_pair(index, seen);
+        futex::wait_both(pair.as_ref().map_or(&[], |pair| pair), also, deadline)
     }
 }

@@ -57,7 +57,7 @@ fn each_field_of_the_header_is_checked_by_name() {
         (3, "capacity"),
         (4, "payload size in words"),
         (5, "report size in words"),
-        (6, "user cells"),
+        (6, "shared cells"),
         (7, "cells in all"),
         (8, "layout hash"),
     ];
@@ -70,7 +70,7 @@ fn each_field_of_the_header_is_checked_by_name() {
         for bad in [0, good ^ 1 << 40, good.wrapping_add(1), u64::MAX] {
             cell.store(bad, Ordering::Relaxed);
             match attach(&slots, Access::ReadWrite) {
-                // Another number of slots or of user cells shows in the sum, or in the hash when it
+                // Another number of slots or of shared cells shows in the sum, or in the hash when it
                 // takes no more lines.
                 Err(AttachError::Header { field, expected, found }) => {
                     assert!(

@@ -14,9 +14,9 @@
 //! | what it waits for, by name | the worker |
 
 use super::WorkerSlots;
-use crate::latch::Latch;
 use crate::sys::robust;
 use crate::worker::StartTime;
+use shmem_slots::Latch;
 use shmem_slots::futex::{Half, Watch};
 use shmem_slots::primitive::{AtomicU64, Ordering};
 use std::ops::Range;

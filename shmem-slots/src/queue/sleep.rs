@@ -3,7 +3,7 @@
 
 use super::{Queue, Side, Standing};
 use crate::fault;
-use crate::futex::{self, Half, MAX_WATCHES, WaitError, Watch, Woken};
+use crate::futex::{self, Half, WaitError, Watch, Woken};
 use crate::memory::Memory;
 use crate::primitive::{Ordering, fence};
 use std::time::Instant;
@@ -75,7 +75,8 @@ impl<M: Memory> Queue<M> {
         let ready = self.position(other).load(Ordering::Relaxed) >= target
             || self.standing(other) == Standing::Detached;
         let mine = Watch { cell, half: Half::Low, seen: announced as u32 };
-        let woken = if ready { Ok(Woken::Changed) } else { wait(mine, also, deadline) };
+        let woken =
+            if ready { Ok(Woken::Changed) } else { futex::wait_both(&[mine], also, deadline) };
         cell.store(0, Ordering::Relaxed);
         Ok(match woken? {
             Woken::TimedOut => Some(Ended::TimedOut),
@@ -93,16 +94,4 @@ fn changed(watch: &Watch<'_>) -> bool {
         Half::High => (bits >> 32) as u32,
     };
     now != watch.seen
-}
-
-/// On the stack, so that waiting allocates nothing.
-fn wait(
-    mine: Watch<'_>,
-    also: &[Watch<'_>],
-    deadline: Option<Instant>,
-) -> Result<Woken, WaitError> {
-    let mut all = [mine; MAX_WATCHES];
-    let places = all.get_mut(1..=also.len());
-    places.ok_or(WaitError::Count { count: also.len() + 1 })?.copy_from_slice(also);
-    futex::wait_any(all.get(..=also.len()).unwrap_or(&[]), deadline)
 }

@@ -21,39 +21,54 @@ fn address(cell: &AtomicU64, half: Half) -> *mut u32 {
 /// # Errors
 /// More than [`MAX_WATCHES`], or none; a kernel without `futex_waitv`.
 pub fn wait_any(watches: &[Watch<'_>], deadline: Option<Instant>) -> Result<Woken, WaitError> {
-    if watches.is_empty() || watches.len() > MAX_WATCHES {
-        return Err(WaitError::Count { count: watches.len() });
-    }
-    if watches.len() <= FEW {
-        return wait_in(&mut [Wait::new(); FEW], watches, deadline);
-    }
-    wait_for_many(watches, deadline)
+    wait_both(watches, &[], deadline)
 }
 
-/// How many watches nearly every wait gets along with.
-const FEW: usize = 8;
-
-/// Not inlined: most waits neither clear nor touch so much stack.
-#[inline(never)]
-fn wait_for_many(watches: &[Watch<'_>], deadline: Option<Instant>) -> Result<Woken, WaitError> {
-    wait_in(&mut [Wait::new(); MAX_WATCHES], watches, deadline)
-}
-
-/// With room for all of `watches`.
-fn wait_in(
-    room: &mut [Wait],
-    watches: &[Watch<'_>],
+/// Waits as [`wait_any`] does, on the watches of `first` and then of `also`.
+pub(crate) fn wait_both(
+    first: &[Watch<'_>],
+    also: &[Watch<'_>],
     deadline: Option<Instant>,
 ) -> Result<Woken, WaitError> {
-    for (wait, watch) in room.iter_mut().zip(watches) {
+    let count = first.len() + also.len();
+    if count == 0 || count > MAX_WATCHES {
+        return Err(WaitError::Count { count });
+    }
+    if count <= FEW {
+        return wait_in(&mut [Wait::new(); FEW], first, also, deadline);
+    }
+    wait_for_many(first, also, deadline)
+}
+
+/// As many watches as nearly every wait has.
+const FEW: usize = 8;
+
+/// Out of line: most waits then neither clear nor touch this much stack.
+#[inline(never)]
+fn wait_for_many(
+    first: &[Watch<'_>],
+    also: &[Watch<'_>],
+    deadline: Option<Instant>,
+) -> Result<Woken, WaitError> {
+    wait_in(&mut [Wait::new(); MAX_WATCHES], first, also, deadline)
+}
+
+/// `room` has place for all watches.
+fn wait_in(
+    room: &mut [Wait],
+    first: &[Watch<'_>],
+    also: &[Watch<'_>],
+    deadline: Option<Instant>,
+) -> Result<Woken, WaitError> {
+    for (wait, watch) in room.iter_mut().zip(first.iter().chain(also)) {
         wait.val = u64::from(watch.seen);
         wait.uaddr = address(watch.cell, watch.half).cast::<core::ffi::c_void>().into();
         wait.flags = WaitFlags::SIZE_U32;
     }
-    // In range: the caller's.
-    let waits = room.get(..watches.len()).unwrap_or(&[]);
+    // In range: `wait_both` has counted.
+    let waits = room.get(..first.len() + also.len()).unwrap_or(&[]);
     let timeout = deadline.map(absolute);
-    // Each address is half of a cell that `watches` borrows for the length of the call, so it is
+    // Each address is half of a cell that a watch borrows for the length of the call, so it is
     // mapped and aligned (I1); the kernel reads it atomically (I2).
     let done = futex::waitv(waits, WaitvFlags::empty(), timeout.as_ref(), ClockId::Monotonic);
     match done {

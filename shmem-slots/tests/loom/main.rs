@@ -11,6 +11,7 @@
 
 mod claim;
 mod hints;
+mod latch;
 mod payload;
 mod queue;
 mod reuse;

@@ -8,9 +8,9 @@
 type Claim = (&'static str, &'static str, &'static str, &'static [&'static str]);
 
 const CLAIMS: &[Claim] = &[(
-    "bgw-core",
+    "shmem-slots",
     "loom",
-    "an_owner_sees_what_each_setter_did_and_never_sleeps_on_a_set_latch",
+    "latch::an_owner_sees_what_each_setter_did_and_never_sleeps_on_a_set_latch",
     &["R25"],
 )];
 

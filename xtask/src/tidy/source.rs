@@ -88,6 +88,6 @@ mod tests {
         assert_eq!(rules("shmem-slots/src/word.rs", text), [(2, "atomics")]);
         assert_eq!(rules("shmem-slots/src/primitive.rs", text), []);
         assert_eq!(rules("shmem-slots/tests/crash.rs", text), []);
-        assert_eq!(rules("bgw-core/src/latch.rs", text), []);
+        assert_eq!(rules("bgw-core/src/attachment.rs", text), []);
     }
 }

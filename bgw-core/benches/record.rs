@@ -1,28 +1,9 @@
-//! What a latch and a record cost: setting one whose owner is awake, and a description on its way
-//! into a slot and out again.
+//! What a record costs: a description on its way into a slot and out again.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use bgw_core::shared::WorkerRecord;
-use bgw_core::{BackgroundWorker, Latch, Pid, Wake};
+use bgw_core::{BackgroundWorker, Pid};
 use criterion::{Criterion, criterion_group, criterion_main};
-use std::sync::atomic::AtomicU64;
-
-fn latch(criterion: &mut Criterion) {
-    let mut group = criterion.benchmark_group("latch");
-    let cell = AtomicU64::new(0);
-    let latch = Latch::new(&cell);
-    group.bench_function("set and reset", |bench| {
-        bench.iter(|| {
-            assert_eq!(latch.set(), Wake::Done);
-            latch.reset();
-        });
-    });
-    assert_eq!(latch.set(), Wake::Done);
-    group.bench_function("set one that is set", |bench| {
-        bench.iter(|| assert_eq!(latch.set(), Wake::Done));
-    });
-    group.finish();
-}
 
 fn record(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("record");
@@ -38,5 +19,5 @@ fn record(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, latch, record);
+criterion_group!(benches, record);
 criterion_main!(benches);

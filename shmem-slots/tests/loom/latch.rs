@@ -1,15 +1,10 @@
-//! Loom models of the latch: no set is lost, whenever it comes. A lost one is a sleeper that nobody
-//! wakes: a deadlock, which loom reports.
-//!
-//! Run by `cargo xtask loom bgw-core`. The futex is a model, see `shmem-slots/src/loom_futex.rs`.
-//! Each model says what makes it fail; each was tried.
-#![cfg(loom)]
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+//! The latch: no set is lost, whenever it comes. A lost one leaves a sleeper that nobody wakes: a
+//! deadlock, which loom reports.
 
-use bgw_core::{Latch, Wake};
 use loom::sync::Arc;
 use loom::thread;
 use shmem_slots::primitive::{AtomicU64, Ordering};
+use shmem_slots::{Latch, Wake};
 
 struct Shared {
     latch: AtomicU64,
@@ -20,8 +15,8 @@ fn shared() -> Arc<Shared> {
     Arc::new(Shared { latch: AtomicU64::new(0), condition: AtomicU64::new(0) })
 }
 
-/// The right loop: reset, look, wait. Fails when `set` looks by a plain load whether it is set
-/// already, when it does not wake a sleeper, or when the wait does not announce itself.
+/// The owner's loop: reset, look, wait. Fails when `set` checks by a plain load whether the latch is
+/// set already, when it does not wake a sleeper, or when the wait does not announce itself.
 #[test]
 fn an_owner_sees_what_each_setter_did_and_never_sleeps_on_a_set_latch() {
     loom::model(|| {
@@ -49,10 +44,9 @@ fn an_owner_sees_what_each_setter_did_and_never_sleeps_on_a_set_latch() {
     });
 }
 
-/// Either the owner sees the set before it polls, or the setter sees that it polls. Fails when the
-/// announcement or the set is a store.
+/// Fails when the announcement of the poll or the set is a plain store.
 #[test]
-fn a_set_before_a_poll_is_seen_by_the_owner_or_the_poll_by_the_setter() {
+fn the_owner_sees_a_set_before_it_polls_or_the_setter_sees_the_poll() {
     loom::model(|| {
         let shared = shared();
         let setter = {
