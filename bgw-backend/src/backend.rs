@@ -1,20 +1,17 @@
-//! Start here: a process's attachment to the cluster of a postmaster.
+//! Start here: a process's attachment to the cluster of a postmaster, and registration.
 
-use crate::error::{Error, WaitError};
+use crate::error::{NotWritable, RegisterError, SignalsError};
 use crate::handle::Handle;
-use bgw_core::control::{ControlSocket, Reply, Request, ShutdownMode};
-use bgw_core::process::{self, Pending};
-use bgw_core::shared::{RunState, WorkerRecord, run_state};
+use bgw_core::control::ControlSocket;
+use bgw_core::process;
+use bgw_core::shared::WorkerRecord;
 use bgw_core::sys::signals;
-use bgw_core::wait_set::{self, WaitEvents};
 use bgw_core::{
-    AttachError, Attachment, BackgroundWorker, EntryPoint, Pid, StartTime, WorkerFlags,
-    WorkerHandle, WorkerStatus,
+    AttachError, Attachment, BackgroundWorker, EntryPoint, Pid, StartTime, WorkerHandle,
 };
-use shmem_slots::{ClaimError, Key, State};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 /// The name of the control socket in a runtime folder.
 const CONTROL_SOCKET: &str = "control.sock";
@@ -22,7 +19,7 @@ const CONTROL_SOCKET: &str = "control.sock";
 /// How to attach.
 #[derive(Clone, Copy, Debug)]
 pub struct ConnectOptions {
-    /// Only look: the region is mapped read-only, nothing can be registered or terminated.
+    /// Map the region read-only: nothing can be registered or terminated.
     pub read_only: bool,
     /// How long the postmaster may take to answer (default 10 s).
     pub timeout: Duration,
@@ -34,47 +31,19 @@ impl Default for ConnectOptions {
     }
 }
 
-/// attachment to the cluster of one postmaster. Cheap to clone; usable from any thread of the process
-/// that attached. A forked child must attach anew.
+/// An attachment to the cluster of one postmaster. Cheap to clone; usable from any thread of the
+/// process that attached. A forked child must attach itself.
 #[derive(Clone, Debug)]
 pub struct Backend {
-    attachment: Arc<Attachment>,
-}
-
-/// One line of [`Backend::workers`].
-#[derive(Clone, Debug)]
-pub struct WorkerInfo {
-    /// Its handle.
-    pub handle: WorkerHandle,
-    /// Its description.
-    pub worker: BackgroundWorker,
-    /// How it was when it was looked at.
-    pub status: WorkerStatus,
-    /// It has said that it is ready.
-    pub ready: bool,
-    /// Its end was asked for.
-    pub terminating: bool,
-    /// When its process was started, by the wall clock; `None` when none runs.
-    pub started_at: Option<SystemTime>,
-    /// What it waits for, by the name that it gave; `None` when it works, or gave none.
-    pub wait_event: Option<String>,
-}
-
-/// What came of [`Backend::terminate_by_tag`].
-#[derive(Clone, Debug)]
-pub struct TagRelease {
-    /// Workers that were asked to end: wait for them, then the resource is free of them.
-    pub asked: Vec<Handle>,
-    /// Workers that use the resource and are not interruptible: they were left alone.
-    pub holding: Vec<Handle>,
+    pub(crate) attachment: Arc<Attachment>,
 }
 
 impl Backend {
-    /// Attaches to the postmaster of a runtime folder (or of a control socket named directly).
+    /// Attaches to the postmaster of a runtime folder, or of a control socket if `path` is one.
     ///
     /// # Errors
-    /// Nobody listens there; the postmaster refuses, or does not answer within ten seconds; its
-    /// slots do not fit this build.
+    /// No postmaster listens there; the postmaster refuses, or does not answer within ten seconds;
+    /// its slots do not fit this build.
     pub fn connect(path: impl AsRef<Path>) -> Result<Self, AttachError> {
         Self::connect_with(path, ConnectOptions::default())
     }
@@ -95,8 +64,7 @@ impl Backend {
         Self::attach(socket, options)
     }
 
-    /// Attaches over a connection that exists already: the one of a postmaster that this program
-    /// launched.
+    /// Attaches over an existing connection: that of a postmaster which this program launched.
     ///
     /// # Errors
     /// As [`Backend::connect`].
@@ -113,7 +81,7 @@ impl Backend {
         Ok(Self { attachment: Arc::new(attachment) })
     }
 
-    /// The membership of this process as a worker; `None` in any other process.
+    /// The attachment that this process has as a worker; `None` in any other process.
     #[must_use]
     pub fn current() -> Option<Self> {
         process::current().map(|me| Self { attachment: Arc::clone(&me.attachment) })
@@ -123,84 +91,78 @@ impl Backend {
         Self { attachment }
     }
 
-    /// Registers a worker. Returns as soon as it stands in its slot and the postmaster was told;
-    /// the start comes later.
+    /// Registers a worker. Returns as soon as its slot is published and the doorbell rung; the
+    /// postmaster starts the worker later.
     ///
-    /// Costs one claimed slot, one copy of the description and one system call. It never waits: not
-    /// for the postmaster, and not for another backend.
+    /// Costs one claimed slot, one copy of the description and two system calls. It waits for
+    /// nobody: neither for the postmaster nor for another backend.
     ///
     /// # Errors
-    /// No free slot; a function that the postmaster does not have; a notify target that is not the
-    /// caller; a read-only attachment; a postmaster that is gone; a call by the postmaster itself.
-    /// Nothing is half registered then.
+    /// [`RegisterError`].
     #[doc(alias = "RegisterDynamicBackgroundWorker")]
-    pub fn register(&self, worker: &BackgroundWorker) -> Result<Handle, Error> {
-        self.may_write()?;
+    pub fn register(&self, worker: &BackgroundWorker) -> Result<Handle, RegisterError> {
+        self.may_register(worker)?;
+        let record = WorkerRecord::encode(worker, self.attachment.owner());
+        let parallel = worker.is_parallel();
+        let class = self.attachment.cells().slots_of(parallel);
+        let claim = self.attachment.slots().claim_in(class, self.attachment.owner().get());
+        let mut claim = claim.map_err(|error| RegisterError::of_claim(error, parallel))?;
+        claim.write(&record)?;
+        let key = claim.publish(0)?;
+        // The worker is registered: the postmaster takes it in even if this process dies here.
+        self.attachment.ring().map_err(RegisterError::Doorbell)?;
+        // Read last: the generation reveals a reset in between. Read first, a worker of the new
+        // incarnation would get a handle of the old one.
+        let incarnation = self.attachment.cells().incarnation();
+        let id = WorkerHandle::new(key.index, key.generation, incarnation);
+        Ok(Handle::new(Arc::clone(&self.attachment), id))
+    }
+
+    fn may_register(&self, worker: &BackgroundWorker) -> Result<(), RegisterError> {
+        if process::is_postmaster() {
+            return Err(RegisterError::Postmaster);
+        }
+        NotWritable::check(&self.attachment)?;
         if let EntryPoint::Function(name) = worker.entry() {
             if !self.attachment.has_function(name) {
                 let known = self.attachment.functions().join(", ");
-                return Err(Error::UnknownFunction { name: name.clone(), known });
+                return Err(RegisterError::UnknownFunction { name: name.clone(), known });
             }
         }
         if let Some(asked) = worker.notify() {
             self.check_notify(asked)?;
         }
         if !self.attachment.postmaster_is_alive() {
-            return Err(Error::PostmasterDied { pid: self.attachment.postmaster() });
-        }
-        let record = WorkerRecord::encode(worker, self.attachment.owner());
-        let slots = self.attachment.slots();
-        let parallel = worker.is_parallel();
-        let class = self.attachment.cells().slots_of(parallel);
-        let claim = slots.claim_in(class, self.attachment.owner().get());
-        let mut claim = claim.map_err(|error| claim_error(error, parallel))?;
-        claim.write(&record).map_err(|_| Error::Reset)?;
-        let key = claim.publish(0).map_err(|_| Error::Reset)?;
-        // From here on the worker is registered: the postmaster takes it in even if we die now.
-        self.attachment.ring().map_err(Error::Doorbell)?;
-        // Looked at last: of a reset in between the generation tells. The other way round, a worker of
-        // the new life would get a handle of the old one.
-        let incarnation = self.attachment.cells().incarnation();
-        let id = WorkerHandle::new(key.index, key.generation, incarnation);
-        Ok(Handle::new(Arc::clone(&self.attachment), id))
-    }
-
-    fn may_write(&self) -> Result<(), Error> {
-        if process::is_postmaster() {
-            return Err(Error::Postmaster);
-        }
-        if self.attachment.is_read_only() {
-            return Err(Error::ReadOnly);
-        }
-        if !self.attachment.is_mine() {
-            return Err(Error::ForkedChild { owner: self.attachment.owner() });
+            return Err(RegisterError::PostmasterDied { pid: self.attachment.postmaster() });
         }
         Ok(())
     }
 
-    fn check_notify(&self, asked: Pid) -> Result<(), Error> {
+    fn check_notify(&self, asked: Pid) -> Result<(), RegisterError> {
         let own = self.attachment.owner();
         if asked != own {
-            return Err(Error::NotifyTarget { asked, own });
+            return Err(RegisterError::NotifyTarget { asked, own });
         }
         if process::current().is_some() {
-            // A worker starts with SIGUSR1 ignored; from now on it ends its waits.
-            return signals::handle_notify().map_err(Error::Signals);
+            // A worker starts with SIGUSR1 ignored. From here on the signal ends its waits.
+            self.enable_notifications()?;
+            return Ok(());
         }
-        if signals::notify_would_kill().map_err(Error::Signals)? {
-            return Err(Error::NotifyUnhandled);
+        let would_kill = signals::notify_would_kill();
+        if would_kill.map_err(SignalsError::at("reading the handler of SIGUSR1"))? {
+            return Err(RegisterError::NotifyUnhandled);
         }
         Ok(())
     }
 
-    /// The handle with this name, wherever it was stored meanwhile. A handle of another postmaster
-    /// or of the time before a crash reset answers `Stopped` for ever.
+    /// The handle named `id`, as stored or sent by whoever registered the worker. A handle of another
+    /// postmaster, or of the time before a crash reset, answers `Stopped` for ever.
     #[must_use]
     pub fn handle(&self, id: WorkerHandle) -> Handle {
         Handle::new(Arc::clone(&self.attachment), id)
     }
 
-    /// This process as the postmaster knows it: what a worker's notify target must name.
+    /// This process as the postmaster knows it: the notify target that a description may name.
     #[must_use]
     pub fn pid(&self) -> Pid {
         self.attachment.owner()
@@ -218,7 +180,7 @@ impl Backend {
         self.attachment.postmaster_is_alive()
     }
 
-    /// How many workers can be registered at a time, those of the parallel class not counted.
+    /// How many workers can be registered at a time, without those of the parallel class.
     #[doc(alias = "max_worker_processes")]
     #[must_use]
     pub fn capacity(&self) -> u32 {
@@ -237,157 +199,5 @@ impl Backend {
     #[must_use]
     pub fn phase(&self) -> StartTime {
         self.attachment.cells().phase()
-    }
-
-    /// All registered workers, in slot order, each as it was when it was looked at. Looks at every
-    /// slot; slots that change meanwhile or hold nonsense are left out.
-    #[doc(alias = "pg_stat_activity")]
-    #[must_use]
-    pub fn workers(&self) -> Vec<WorkerInfo> {
-        let slots = self.attachment.slots();
-        let cells = self.attachment.cells();
-        let published = slots.occupied().filter(|(_, word)| word.state() == State::Published);
-        published
-            .filter_map(|(index, word)| {
-                let key = Key { index, generation: word.generation() };
-                let worker = slots.read(key).ok()?.decode().ok()?;
-                // After the word, as in `register`.
-                let id = WorkerHandle::new(index, word.generation(), cells.incarnation());
-                let status = self.handle(id).status();
-                let running = matches!(status, WorkerStatus::Started(_));
-                Some(WorkerInfo {
-                    handle: id,
-                    worker,
-                    status,
-                    ready: word.flags() & bgw_core::shared::flag::READY != 0,
-                    started_at: running.then(|| cells.started_at(index)).flatten(),
-                    wait_event: running.then(|| cells.wait_event(index)).flatten(),
-                    terminating: word.flags() & bgw_core::shared::flag::TERMINATE != 0,
-                })
-            })
-            .collect()
-    }
-
-    /// The type of the running worker with process `pid`, or `None`. Looks at every slot.
-    #[doc(alias = "GetBackgroundWorkerTypeByPid")]
-    #[must_use]
-    pub fn worker_type_by_pid(&self, pid: Pid) -> Option<String> {
-        let slots = self.attachment.slots();
-        let (index, word) =
-            slots.occupied().find(|&(_, word)| run_state(word) == RunState::Started(pid))?;
-        let record = slots.read(Key { index, generation: word.generation() }).ok()?;
-        Some(record.decode().ok()?.worker_type().to_owned())
-    }
-
-    /// Asks every interruptible worker that uses the resource `tag` to end, so that the resource can be
-    /// dropped, and says which others use it.
-    ///
-    /// # Errors
-    /// As [`Handle::terminate`].
-    #[doc(alias = "TerminateBackgroundWorkersForDatabase")]
-    pub fn terminate_by_tag(&self, tag: &str) -> Result<TagRelease, Error> {
-        let mut release = TagRelease { asked: Vec::new(), holding: Vec::new() };
-        for info in self.workers() {
-            if tag.is_empty() || info.worker.tag() != tag {
-                continue;
-            }
-            let handle = self.handle(info.handle);
-            if info.worker.flags().contains(WorkerFlags::INTERRUPTIBLE) {
-                handle.terminate()?;
-                release.asked.push(handle);
-            } else {
-                release.holding.push(handle);
-            }
-        }
-        Ok(release)
-    }
-
-    /// Has SIGUSR1 of this process recorded, so that workers may be registered with
-    /// `notify(backend.pid())` and [`Backend::wait_for_notification`] returns.
-    ///
-    /// # Errors
-    /// The error of `sigaction`.
-    pub fn enable_notifications(&self) -> Result<(), Error> {
-        signals::handle_notify().map_err(Error::Signals)
-    }
-
-    /// Sleeps until a notification comes: something about a worker that names this process has
-    /// changed. Which one, its handle tells. Several may have come as one.
-    ///
-    /// True for a notification, false when the postmaster has died.
-    ///
-    /// # Errors
-    /// [`WaitError::TimedOut`]; [`WaitError::Interrupted`].
-    pub fn wait_for_notification(&self, timeout: Option<Duration>) -> Result<bool, WaitError> {
-        let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
-        loop {
-            let interrupts = process::interrupts();
-            if process::take_pending(Pending::NOTIFIED) {
-                return Ok(true);
-            }
-            if process::waits_are_interrupted() {
-                return Err(WaitError::Interrupted);
-            }
-            let events = WaitEvents::POSTMASTER_DEATH | WaitEvents::TIMEOUT;
-            let ready =
-                wait_set::wait(&self.attachment, None, events, &mut [], deadline, interrupts)?;
-            if ready.contains(WaitEvents::POSTMASTER_DEATH) {
-                return Ok(false);
-            }
-            if ready == WaitEvents::TIMEOUT {
-                return Err(WaitError::TimedOut);
-            }
-        }
-    }
-
-    /// Asks the postmaster to shut down. It has accepted when this returns.
-    ///
-    /// # Errors
-    /// It refused or did not answer; a worker has no control socket to ask on.
-    pub fn shutdown(&self, mode: ShutdownMode) -> Result<(), Error> {
-        self.ask(&Request::Shutdown(mode))
-    }
-
-    /// Tells the postmaster that the cluster has reached `phase`.
-    ///
-    /// # Errors
-    /// As [`Backend::shutdown`].
-    pub fn advance(&self, phase: StartTime) -> Result<(), Error> {
-        self.ask(&Request::Advance(phase))
-    }
-
-    /// Asks the postmaster to have the settings read again: every worker gets SIGHUP.
-    ///
-    /// # Errors
-    /// As [`Backend::shutdown`].
-    pub fn reload(&self) -> Result<(), Error> {
-        self.ask(&Request::Reload)
-    }
-
-    /// Returns once the postmaster has answered, and so has done everything it was rung for before.
-    ///
-    /// # Errors
-    /// As [`Backend::shutdown`].
-    pub fn ping(&self) -> Result<(), Error> {
-        self.ask(&Request::Ping)
-    }
-
-    fn ask(&self, request: &Request) -> Result<(), Error> {
-        let deadline = Instant::now().checked_add(ConnectOptions::default().timeout);
-        match self.attachment.ask(request, deadline)? {
-            Reply::Done => Ok(()),
-            other => Err(AttachError::OutOfTurn { found: format!("{other:?}") }.into()),
-        }
-    }
-}
-
-fn claim_error(error: ClaimError, parallel: bool) -> Error {
-    match error {
-        ClaimError::Full { capacity, in_use } if parallel => {
-            Error::NoParallelSlot { limit: capacity, in_use }
-        }
-        ClaimError::Full { capacity, in_use } => Error::NoFreeSlot { capacity, in_use },
-        ClaimError::ReadOnly => Error::ReadOnly,
-        _ => Error::Reset,
     }
 }

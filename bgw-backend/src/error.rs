@@ -1,12 +1,48 @@
-//! Errors of a backend, an enum a kind of request.
+//! Errors of a backend: one enum for each kind of request.
 
-use bgw_core::Pid;
+use bgw_core::control::{Refusal, SendError};
+use bgw_core::{AttachError, Attachment, Pid, debug_as_chain};
+use shmem_slots::{ClaimError, ClaimLost, FlagError};
 use std::io;
 
-/// Why a worker could not be registered, or a request could not be made.
-#[derive(Debug, thiserror::Error)]
+/// Why this process may not change the cluster.
+#[derive(Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
-pub enum Error {
+pub enum NotWritable {
+    /// The attachment is read-only.
+    #[error("this attachment is read-only; connect without read_only to change the cluster")]
+    ReadOnly,
+    /// This process is a forked child of the one that attached.
+    #[error(
+        "this process is a forked child of backend {owner}; it must connect to the postmaster itself"
+    )]
+    ForkedChild {
+        /// The process that attached.
+        owner: Pid,
+    },
+    /// The shared region is shorter than it was.
+    #[error("the shared region was truncated; stop this cluster and start it anew")]
+    Damaged,
+}
+
+impl NotWritable {
+    /// Fails unless this process may change the cluster of `attachment`. One system call.
+    pub(crate) fn check(attachment: &Attachment) -> Result<(), Self> {
+        if attachment.is_read_only() {
+            return Err(Self::ReadOnly);
+        }
+        if !attachment.is_mine() {
+            return Err(Self::ForkedChild { owner: attachment.owner() });
+        }
+        Ok(())
+    }
+}
+
+/// Why a worker could not be registered. Nothing is half registered then, except where a variant
+/// says so.
+#[derive(thiserror::Error)]
+#[non_exhaustive]
+pub enum RegisterError {
     /// All slots are taken.
     #[error(
         "no free worker slot: {in_use} of {capacity} are in use; wait for a worker to end, or raise max_workers"
@@ -30,17 +66,17 @@ pub enum Error {
     /// The postmaster has no such function.
     #[error("function: the postmaster has no \"{name}\"; it has {known}")]
     UnknownFunction {
-        /// What was asked for.
+        /// The name in the description.
         name: String,
-        /// What there is.
+        /// The names that the postmaster has.
         known: String,
     },
     /// The notify target is another process than the caller.
     #[error(
-        "notify: process {asked} was named, but a backend can only ask to be notified itself (it is {own})"
+        "notify: the description names process {asked}, but a backend can only be notified itself; it is {own}"
     )]
     NotifyTarget {
-        /// Who was named.
+        /// The process in the description.
         asked: Pid,
         /// The caller.
         own: Pid,
@@ -50,66 +86,156 @@ pub enum Error {
         "notify: this process does not handle SIGUSR1, so the notification would end it; call enable_notifications() first, or install a handler"
     )]
     NotifyUnhandled,
-    /// The attachment may look but not touch.
-    #[error("this attachment is read-only; connect without read_only to register or terminate")]
-    ReadOnly,
+    /// This process may not change the cluster.
+    #[error(transparent)]
+    NotWritable(#[from] NotWritable),
+    /// This process is the postmaster.
+    #[error(
+        "this process is a postmaster and cannot register workers dynamically; register static ones before it runs, or let another process do it"
+    )]
+    Postmaster,
+    /// The postmaster is dead.
+    #[error("postmaster {pid} has died; connect to its successor")]
+    PostmasterDied {
+        /// Its pid.
+        pid: Pid,
+    },
+    /// A reset or the sweeper took the claimed slot away.
+    #[error("the cluster was reset while the worker was being registered; register it again")]
+    ClaimLost(#[from] ClaimLost),
+    /// No slot could be claimed, for a reason not listed above.
+    #[error("claiming a worker slot failed")]
+    Claim(#[source] ClaimError),
+    /// The doorbell could not be rung. The worker is registered: the postmaster sees it the next
+    /// time that anybody rings.
+    #[error("the worker is registered, but ringing the postmaster's doorbell failed")]
+    Doorbell(#[source] io::Error),
+    /// The handler of SIGUSR1 could not be read or installed.
+    #[error(transparent)]
+    Signals(#[from] SignalsError),
+}
+
+impl RegisterError {
+    pub(crate) fn of_claim(error: ClaimError, parallel: bool) -> Self {
+        match error {
+            ClaimError::Full { capacity, in_use } if parallel => {
+                Self::NoParallelSlot { limit: capacity, in_use }
+            }
+            ClaimError::Full { capacity, in_use } => Self::NoFreeSlot { capacity, in_use },
+            ClaimError::ReadOnly => NotWritable::ReadOnly.into(),
+            ClaimError::Damaged => NotWritable::Damaged.into(),
+            other => Self::Claim(other),
+        }
+    }
+}
+
+/// Why a worker could not be terminated.
+#[derive(thiserror::Error)]
+#[non_exhaustive]
+pub enum TerminateError {
+    /// This process may not change the cluster.
+    #[error(transparent)]
+    NotWritable(#[from] NotWritable),
+    /// The worker's slot could not be flagged, for a reason not listed above.
+    #[error("flagging the worker's slot failed")]
+    Flag(#[source] FlagError),
+    /// The doorbell could not be rung. The flag is set: the postmaster sees it the next time that
+    /// anybody rings.
+    #[error("the worker is flagged, but ringing the postmaster's doorbell failed")]
+    Doorbell(#[source] io::Error),
+}
+
+impl From<FlagError> for TerminateError {
+    fn from(error: FlagError) -> Self {
+        match error {
+            FlagError::ReadOnly => NotWritable::ReadOnly.into(),
+            FlagError::Damaged => NotWritable::Damaged.into(),
+            other => Self::Flag(other),
+        }
+    }
+}
+
+/// Why a worker's latch could not be set.
+#[derive(thiserror::Error)]
+#[non_exhaustive]
+pub enum LatchError {
+    /// This process may not change the cluster.
+    #[error(transparent)]
+    NotWritable(#[from] NotWritable),
+    /// The worker polls and could not be signalled. Its latch is set: it sees that at its next
+    /// wake-up.
+    #[error("the latch is set, but signalling its worker, which polls, failed")]
+    Signal(#[source] io::Error),
+}
+
+/// Why the postmaster did not do what it was asked for.
+#[derive(thiserror::Error)]
+#[non_exhaustive]
+pub enum AskError {
     /// This process is a forked child of the one that attached.
     #[error(
-        "this process is a forked child of the backend {owner}; it must connect to the postmaster itself"
+        "this process is a forked child of backend {owner}; it must connect to the postmaster itself"
     )]
     ForkedChild {
         /// The process that attached.
         owner: Pid,
     },
-    /// This process is the postmaster, which waits for nobody: what it wants it registers before it
-    /// runs.
+    /// This process is a worker, which has no control socket.
     #[error(
-        "this process is a postmaster and cannot register workers dynamically; register static ones before it runs, or let another process do it"
+        "a worker has no control socket to ask on; connect to the postmaster's runtime folder first"
     )]
-    Postmaster,
-    /// The postmaster is gone.
-    #[error("postmaster {pid} is gone")]
-    PostmasterDied {
-        /// Its pid.
-        pid: Pid,
+    NoControlSocket,
+    /// The postmaster refused.
+    #[error("the postmaster refused: {reason} ({detail})")]
+    Refused {
+        /// The rule.
+        reason: Refusal,
+        /// The postmaster's explanation.
+        detail: String,
     },
-    /// The slot was taken away while it was being filled: the cluster was reset after a crash.
-    #[error("the cluster was reset while the worker was being registered; try again")]
-    Reset,
-    /// The slot of the worker changes too fast to be written to; nobody in his right mind does that.
-    #[error("slot {slot} changes without end; its shared memory is being scribbled on")]
-    Contended {
-        /// The slot.
-        slot: u32,
-    },
-    /// The doorbell could not be rung.
-    #[error("ringing the postmaster's doorbell failed")]
-    Doorbell(#[source] io::Error),
-    /// A signal handler could not be looked at or installed.
-    #[error("sigaction for SIGUSR1 failed")]
-    Signals(#[source] io::Error),
-    /// The postmaster was asked and did not do it.
-    #[error("the postmaster did not do it")]
-    Asked(#[from] bgw_core::AttachError),
+    /// The postmaster did not answer in time.
+    #[error("the postmaster did not answer in time; it may be stopped")]
+    TimedOut,
+    /// The postmaster closed the connection.
+    #[error("the postmaster closed the connection; it has died, or dropped this process")]
+    Closed,
+    /// The request could not be sent.
+    #[error("sending the request to the postmaster failed")]
+    Send(#[source] SendError),
+    /// The answer could not be read, or is none that fits.
+    #[error("the postmaster's answer is unusable")]
+    Answer(#[source] AttachError),
+}
+
+impl From<AttachError> for AskError {
+    fn from(error: AttachError) -> Self {
+        match error {
+            AttachError::Refused { reason, detail } => Self::Refused { reason, detail },
+            AttachError::TimedOut => Self::TimedOut,
+            AttachError::Closed => Self::Closed,
+            AttachError::Send(error) => Self::Send(error),
+            other => Self::Answer(other),
+        }
+    }
 }
 
 /// Why a wait ended without an answer.
-#[derive(Debug, thiserror::Error)]
+#[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum WaitError {
     /// The deadline passed first.
-    #[error("timed out")]
+    #[error("the wait timed out")]
     TimedOut,
-    /// The waiting process is not to wait any longer: a worker that was told to end or whose statement
-    /// is to be cancelled ([`crate::Worker::check_interrupts`] says which), or a program whose handler
+    /// The waiting process must not wait any longer. It is a worker that must end or whose statement
+    /// is cancelled ([`crate::Worker::check_interrupts`] returns which), or a handler of the program
     /// called [`crate::interrupt_waits`].
-    #[error("interrupted by a signal of the waiting process")]
+    #[error("a signal interrupted the wait")]
     Interrupted,
-    /// Nothing to wait for.
-    #[error("no handle was given: nothing could end the wait")]
+    /// There are no handles, so nothing could end the wait.
+    #[error("no handle was given, so nothing could end the wait")]
     NoHandles,
-    /// Handles made from more connections than one wait can watch.
-    #[error("the handles were made from {clusters} connections, one wait can watch {limit}")]
+    /// The handles come from more connections than one wait can watch.
+    #[error("the handles come from {clusters} connections; one wait can watch {limit}")]
     TooManyClusters {
         /// How many there are.
         clusters: usize,
@@ -123,3 +249,30 @@ pub enum WaitError {
     #[error(transparent)]
     WaitSet(#[from] bgw_core::WaitError),
 }
+
+/// Why a signal handler or the signal mask could not be set.
+#[derive(thiserror::Error)]
+#[error("{what} failed")]
+pub struct SignalsError {
+    /// The step that failed.
+    pub what: &'static str,
+    /// The system's error.
+    #[source]
+    pub source: io::Error,
+}
+
+impl SignalsError {
+    pub(crate) fn at(what: &'static str) -> impl FnOnce(io::Error) -> Self {
+        move |source| Self { what, source }
+    }
+}
+
+debug_as_chain!(
+    NotWritable,
+    RegisterError,
+    TerminateError,
+    LatchError,
+    AskError,
+    WaitError,
+    SignalsError,
+);

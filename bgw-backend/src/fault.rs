@@ -1,5 +1,5 @@
-//! Named fault points in a worker's own steps, for tests. Without the feature `fault` nothing of this
-//! is compiled in; with it the postmaster's environment says what happens where (see
+//! Named fault points in a worker's own steps, for tests. Without the feature `fault` they compile to
+//! nothing. With it the postmaster's environment selects what happens where (see
 //! `bgw_core::fault`).
 
 /// All points, in the order in which a worker passes them.
@@ -7,7 +7,7 @@
 pub const POINTS: &[&str] =
     &["worker:before_unblock", "worker:unblocked", "worker:before_ready", "worker:ready"];
 
-/// Those of [`POINTS`] whose step can be made to fail.
+/// The members of [`POINTS`] whose step can be made to fail.
 #[cfg(feature = "fault")]
 pub const FALLIBLE: &[&str] = &["worker:before_unblock"];
 

@@ -1,26 +1,26 @@
-//! One registration: ask how its worker is, or end it.
+//! One registration: ask for its worker's status, or terminate it.
 
-use crate::error::Error;
+use crate::error::{LatchError, NotWritable, TerminateError};
 use bgw_core::shared::{ReportRecord, RunState, WorkerRecord, flag, run_state};
-use bgw_core::{Attachment, ExitReport, WorkerHandle, WorkerStatus};
+use bgw_core::{Attachment, ExitReport, Wake, WorkerHandle, WorkerStatus};
 use shmem_slots::{FlagError, Key, PinnedSlot};
 use std::fmt;
 use std::sync::Arc;
 
 /// An opaque name of one registration of one worker, together with the cluster to ask in.
 ///
-/// Cheap to clone. What can be stored or sent to another process is [`Handle::id`].
+/// Cheap to clone. [`Handle::id`] is the part that can be stored or sent to another process.
 #[derive(Clone)]
 #[doc(alias = "BackgroundWorkerHandle")]
 pub struct Handle {
-    /// `None` for a handle of another life: it finds nobody.
+    /// `None` for a handle of another incarnation: it refers to no slot.
     slot: Option<PinnedSlot<WorkerRecord, ReportRecord>>,
     pub(crate) attachment: Arc<Attachment>,
     id: WorkerHandle,
     pub(crate) key: Key,
 }
 
-/// A slot index that no array has: a handle of another life looks there and finds nobody.
+/// A slot index beyond every array, for handles of another incarnation.
 const NOWHERE: u32 = u32::MAX;
 
 impl Handle {
@@ -37,12 +37,12 @@ impl Handle {
         self.id
     }
 
-    /// How the worker is, by one atomic load: no lock, no retry, no system call.
+    /// The worker's status, by one atomic load: no lock, no retry, no system call.
     ///
-    /// Never `PostmasterDied`: only a wait looks for that. The answer may be out of date the moment
-    /// it is read. `Stopped` says that no process runs for this registration: it ended (the report
-    /// says how, until the slot is used again), will be restarted, never started, or belongs to a
-    /// time before a crash reset.
+    /// Never `PostmasterDied`: only a wait checks that. The answer may be out of date the moment it
+    /// is read. `Stopped` means that no process runs for this registration: it ended (the report
+    /// says how, until the slot is used again), will be restarted, never started, or was registered
+    /// before a crash reset.
     #[inline]
     #[must_use]
     #[doc(alias = "GetBackgroundWorkerPid")]
@@ -66,7 +66,7 @@ impl Handle {
         record.decode().ok()
     }
 
-    /// True once the worker has said that it is ready, and as long as it runs.
+    /// True once the worker has reported that it is ready, and as long as it runs.
     #[must_use]
     pub fn is_ready(&self) -> bool {
         let running_and_ready = flag::STARTED | flag::READY;
@@ -76,46 +76,43 @@ impl Handle {
             .is_some_and(|word| word.flags() & running_and_ready == running_and_ready)
     }
 
-    /// Asks for the end of the worker: SIGTERM if it runs; if it has not started it never will. It
-    /// is not restarted afterwards.
+    /// Requests the termination of the worker: SIGTERM if it runs. A worker that has not started
+    /// never will, and none is restarted afterwards.
     ///
-    /// Safe at any time: twice, after the end, with a handle whose slot belongs to another worker
-    /// by now. Nothing happens then.
+    /// Safe at any time: twice, after the end, or with a handle whose slot has another tenant.
+    /// Nothing happens then.
     ///
     /// # Errors
-    /// A read-only attachment, a forked child, or a doorbell that cannot be rung.
+    /// [`TerminateError`]: this process may not change the cluster, or the doorbell cannot be rung.
     #[doc(alias = "TerminateBackgroundWorker")]
-    pub fn terminate(&self) -> Result<(), Error> {
-        if self.attachment.is_read_only() {
-            return Err(Error::ReadOnly);
-        }
+    pub fn terminate(&self) -> Result<(), TerminateError> {
+        NotWritable::check(&self.attachment)?;
         match self.attachment.slots().set_flags(self.key, flag::TERMINATE) {
-            Ok(_) => self.attachment.ring().map_err(Error::Doorbell),
+            Ok(_) => self.attachment.ring().map_err(TerminateError::Doorbell),
             Err(FlagError::Stale) => Ok(()),
-            Err(FlagError::ReadOnly) => Err(Error::ReadOnly),
-            Err(_) => Err(Error::Contended { slot: self.id.slot() }),
+            Err(error) => Err(error.into()),
         }
     }
 
-    /// Sets the worker's latch, wherever it sleeps. True when there is a worker to be woken.
+    /// Sets the worker's latch, wherever it sleeps. Returns whether the worker runs.
     ///
     /// # Errors
-    /// A read-only attachment; a worker that polls and may not be signalled.
+    /// [`LatchError`]: the attachment is read-only, or this process may not signal the worker.
     #[doc(alias = "SetLatch")]
-    pub fn set_latch(&self) -> Result<bool, Error> {
+    pub fn set_latch(&self) -> Result<bool, LatchError> {
         if self.attachment.is_read_only() {
-            return Err(Error::ReadOnly);
+            return Err(NotWritable::ReadOnly.into());
         }
         if !matches!(self.status(), WorkerStatus::Started(_)) {
             return Ok(false);
         }
         let Some(latch) = self.attachment.cells().latch(self.key.index) else { return Ok(false) };
         match latch.set() {
-            bgw_core::Wake::Done => Ok(true),
-            bgw_core::Wake::Signal { .. } => self
+            Wake::Done => Ok(true),
+            Wake::Signal { .. } => self
                 .attachment
                 .wake_polling_worker(self.key.index, self.key.generation)
-                .map_err(Error::Signals),
+                .map_err(LatchError::Signal),
         }
     }
 }

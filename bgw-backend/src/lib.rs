@@ -1,9 +1,9 @@
-//! Register background workers at run time, ask how they are, wait for them, end them.
+//! Register background workers at run time, ask for their status, wait for them, terminate them.
 //!
-//! A process that belongs to a cluster (a worker, the program that launched the
-//! postmaster, another program that attached) is a *backend*. It registers a worker and gets a
-//! handle that tells the truth: which may be stored, passed on, and asked long after the worker and
-//! its slot have gone.
+//! A process of a cluster (a worker, the program that launched the postmaster, another program that
+//! attached) is a *backend*. It registers a worker and gets a handle. The handle answers for that
+//! registration alone, long after the worker has ended and its slot has another tenant; its id can be
+//! stored and passed on.
 //!
 //! ```no_run
 //! use bgw_backend::{Backend, BackgroundWorker, WorkerStatus};
@@ -21,38 +21,52 @@
 //! # }
 //! ```
 //!
-//! Types that matter: [`Backend`] (membership), [`Handle`] (one registration), and inside a worker
-//! [`Worker`] (latch, signals, connection).
+//! The types that matter: [`Backend`] (an attachment), [`Handle`] (one registration), and inside a
+//! worker [`Worker`] (latch, signals, database connection).
 //!
 //! | guarantee | how |
 //! |---|---|
-//! | asking costs one load, never a lock | the slot's word says it all |
+//! | a status costs one load and no lock | the slot's word holds all of it |
 //! | a wait ends on its event, its deadline or the postmaster's death | one futex wait on all three |
-//! | a stale handle never answers for another worker, nor ends it | the generation is compared in the same load or swap |
-//! | a process that dies while it registers leaves nothing | the slot names its owner from the first instruction |
+//! | a stale handle neither answers for another worker nor terminates it | the same load or swap compares the generation |
+//! | a process that dies while it registers leaves nothing behind | a claimed slot names its owner from the first instruction |
 //!
-//! It does not: start processes (the postmaster does), poll, or touch the program's signal handlers
-//! unless asked to.
+//! It does not start processes (the postmaster does), does not poll, and does not touch the program's
+//! signal handlers unless asked to.
 //!
-//! Features: `sqlite` gives workers a connection to an embedded database, `postgres` one to a
-//! PostgreSQL server; both may be on.
+//! | to read about | see |
+//! |---|---|
+//! | attaching and registering | [`Backend`] |
+//! | asking and terminating | [`Handle`] |
+//! | waiting | [`Handle::wait_for_startup`], [`wait_any`], [`wait_all`] |
+//! | a worker's main | [`entry`], [`Worker`], [`export_worker`] |
+//! | its database | [`Worker::initialize_connection`], [`Tx`] |
 //!
-//! Reading order: [`backend`], [`handle`], [`waiting`], [`worker`], [`connection`].
+//! Features: `sqlite` gives workers a connection to an embedded database, `postgres` to a PostgreSQL
+//! server; both may be enabled.
 
-pub mod backend;
-pub mod connection;
-pub mod error;
-#[cfg(feature = "fault")]
-pub mod fault;
-pub mod handle;
-pub mod sys;
-pub mod waiting;
-pub mod worker;
+mod backend;
+mod handle;
+mod notifications;
+mod requests;
+mod waiting;
+mod workers;
+
+mod worker;
+
+mod connection;
+mod error;
+mod interrupt;
+
+mod sys;
 
 #[cfg(not(feature = "fault"))]
 mod fault;
+#[cfg(feature = "fault")]
+#[doc(hidden)]
+pub mod fault;
 
-pub use backend::{Backend, ConnectOptions, TagRelease, WorkerInfo};
+pub use backend::{Backend, ConnectOptions};
 pub use bgw_core::control::ShutdownMode;
 pub use bgw_core::process::{interrupt_waits, set_latch, take_interrupt};
 pub use bgw_core::{
@@ -60,10 +74,22 @@ pub use bgw_core::{
     InvalidWorker, NotStarted, Pid, RestartPolicy, SocketInterest, StartTime, WaitEvents,
     WorkerFlags, WorkerHandle, WorkerProcess, WorkerResult, WorkerStatus,
 };
-pub use error::{Error, WaitError};
+pub use connection::{DatabaseError, Tx, Value, is_on_a_server};
+pub use error::{
+    AskError, LatchError, NotWritable, RegisterError, SignalsError, TerminateError, WaitError,
+};
 pub use handle::Handle;
+pub use interrupt::Interrupt;
 pub use waiting::{wait_all, wait_any};
 pub use worker::{Worker, WorkerError, entry};
+pub use workers::{TagRelease, WorkerInfo};
+
+/// For [`export_worker`] alone.
+#[doc(hidden)]
+pub mod __private {
+    pub use crate::sys::library::run_in_library;
+    pub use bgw_core::sys::library::LibraryContext;
+}
 
 /// The examples of the README, compiled.
 #[cfg(doctest)]

@@ -1,17 +1,17 @@
 //! Waiting for a worker: for its start, its readiness, its end.
 //!
-//! A wait looks at the slot's word, and if that does not answer it sleeps in one `futex_waitv` on
-//! both halves of the word, the postmaster's liveness word and this process's interrupt counter.
-//! Each of them is compared in the kernel with what was seen before the look, so nothing that
-//! happens in between is lost. Any number of waiters in any number of processes may wait for one
-//! worker; none of them needs to be its notify target. No descriptor is used and no thread; a
-//! postmaster that changes the word makes one system call for all of them.
+//! A wait reads the slot's word. If that is no answer yet, it sleeps in one `futex_waitv` on both
+//! halves of the word, the postmaster's liveness word and this process's interrupt counter. The
+//! kernel compares each of them with the value read before the check, so no change in between is
+//! lost. Any number of waiters in any number of processes may wait for one worker, and none needs to
+//! be its notify target. A wait uses no descriptor and no thread. The postmaster wakes all waiters of
+//! a word with one system call.
 //!
-//! One call of `futex_waitv` takes 128 futexes. A wait for more workers than that sleeps on the cluster's
-//! count of changes instead, and looks at its workers each time it moves.
+//! One call of `futex_waitv` takes 128 futexes. A wait for more workers sleeps on the cluster's count
+//! of changes instead and checks its workers at each change.
 //!
-//! Why not `ppoll` on an eventfd a waiter: it costs a descriptor and a table of waiters that the
-//! postmaster would have to walk, and the wake-up itself is no faster.
+//! Why not `ppoll` on an eventfd for each waiter: it costs a descriptor, and a table of waiters that
+//! the postmaster would have to walk. The wake-up is no faster.
 
 use crate::error::WaitError;
 use crate::handle::Handle;
@@ -21,7 +21,7 @@ use bgw_core::{Attachment, WorkerStatus};
 use shmem_slots::futex::{self, MAX_WATCHES, Watch, Woken};
 use std::time::{Duration, Instant};
 
-/// What a wait is for.
+/// What a wait waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Until {
     Started,
@@ -30,7 +30,7 @@ enum Until {
 }
 
 impl Until {
-    /// The answer, if the worker is as the wait wants it. Says what word it looked at.
+    /// The wait's answer, or the word that holds none yet.
     fn look(self, handle: &Handle) -> Look {
         let Some(word) = handle.attachment.slots().look(handle.key) else {
             return Look::Answer(WorkerStatus::Stopped(None));
@@ -64,11 +64,11 @@ fn after(timeout: Duration) -> Option<Instant> {
 }
 
 impl Handle {
-    /// Waits until the postmaster has started the worker, or cannot: `Started` (a process was
-    /// reported; its main may not have been reached), `Stopped` or `PostmasterDied`.
+    /// Waits until the postmaster has started the worker or has given up: `Started` (it has a
+    /// process, which may not have reached its main), `Stopped` or `PostmasterDied`.
     ///
     /// # Errors
-    /// [`WaitError::Interrupted`]: the caller is told to end, or to wait no longer.
+    /// [`WaitError::Interrupted`].
     #[doc(alias = "WaitForBackgroundWorkerStartup")]
     pub fn wait_for_startup(&self) -> Result<WorkerStatus, WaitError> {
         self.wait(Until::Started, None)
@@ -77,16 +77,16 @@ impl Handle {
     /// As [`Handle::wait_for_startup`], at most for `timeout`.
     ///
     /// # Errors
-    /// [`WaitError::TimedOut`] besides.
+    /// [`WaitError::Interrupted`]; [`WaitError::TimedOut`].
     pub fn wait_for_startup_timeout(&self, timeout: Duration) -> Result<WorkerStatus, WaitError> {
         self.wait(Until::Started, after(timeout))
     }
 
-    /// Waits until the worker has said that it is ready (`Started`), has ended (`Stopped`), or the
-    /// postmaster has died.
+    /// Waits until the worker has reported that it is ready (`Started`), has ended (`Stopped`), or
+    /// the postmaster has died.
     ///
     /// # Errors
-    /// As [`Handle::wait_for_startup`].
+    /// [`WaitError::Interrupted`].
     pub fn wait_for_ready(&self) -> Result<WorkerStatus, WaitError> {
         self.wait(Until::Ready, None)
     }
@@ -94,16 +94,16 @@ impl Handle {
     /// As [`Handle::wait_for_ready`], at most for `timeout`.
     ///
     /// # Errors
-    /// [`WaitError::TimedOut`] besides.
+    /// [`WaitError::Interrupted`]; [`WaitError::TimedOut`].
     pub fn wait_for_ready_timeout(&self, timeout: Duration) -> Result<WorkerStatus, WaitError> {
         self.wait(Until::Ready, after(timeout))
     }
 
     /// Waits until no process runs for this registration: `Stopped` (with the report of its last
-    /// end) or `PostmasterDied`. A worker that will be restarted is stopped in between, too.
+    /// end) or `PostmasterDied`. A worker that will be restarted is `Stopped` in between.
     ///
     /// # Errors
-    /// As [`Handle::wait_for_startup`].
+    /// [`WaitError::Interrupted`].
     #[doc(alias = "WaitForBackgroundWorkerShutdown")]
     pub fn wait_for_shutdown(&self) -> Result<WorkerStatus, WaitError> {
         self.wait(Until::Stopped, None)
@@ -112,7 +112,7 @@ impl Handle {
     /// As [`Handle::wait_for_shutdown`], at most for `timeout`.
     ///
     /// # Errors
-    /// [`WaitError::TimedOut`] besides.
+    /// [`WaitError::Interrupted`]; [`WaitError::TimedOut`].
     pub fn wait_for_shutdown_timeout(&self, timeout: Duration) -> Result<WorkerStatus, WaitError> {
         self.wait(Until::Stopped, after(timeout))
     }
@@ -122,10 +122,10 @@ impl Handle {
     }
 }
 
-/// Waits until one of the workers has stopped; says which (its place in `handles`) and how. If a
-/// postmaster dies, the first of its workers is named with `PostmasterDied`.
+/// Waits until one of the workers has stopped; returns its place in `handles` and its status. If a
+/// postmaster dies, the result is the first of its workers with `PostmasterDied`.
 ///
-/// Costs a look at each worker, once and after each wake-up. With more than some 60 workers, any
+/// Costs one look at each worker, plus one after each wake-up. With more than some 60 workers, any
 /// change of any worker of the cluster is a wake-up.
 ///
 /// # Errors
@@ -137,11 +137,12 @@ pub fn wait_any(
     wait_for_one(handles, Until::Stopped, timeout.and_then(after))
 }
 
-/// Waits until all of the workers have stopped, and says how, in their order. If the postmaster dies
-/// first, those that had not stopped say so. Of no worker, that is at once.
+/// Waits until all of the workers have stopped; returns their statuses in the order of `handles`. If
+/// the postmaster dies first, the status of those that had not stopped is `PostmasterDied`. Without
+/// handles it returns at once.
 ///
 /// # Errors
-/// As [`Handle::wait_for_shutdown_timeout`]; the timeout is for all together.
+/// As [`Handle::wait_for_shutdown_timeout`]; the timeout applies to all together.
 pub fn wait_all(
     handles: &[Handle],
     timeout: Option<Duration>,
@@ -156,10 +157,11 @@ fn wait_for_one(
     deadline: Option<Instant>,
 ) -> Result<(usize, WorkerStatus), WaitError> {
     let attachments = Attachments::of(handles)?;
-    // Two futexes a worker, one a postmaster, and the interrupts; or the changes of each cluster.
+    // Two futexes for each worker, one for each postmaster, and the interrupts. Beyond that, the
+    // count of changes of each cluster.
     let one_by_one = handles.len() * 2 + attachments.0.len() < MAX_WATCHES;
     loop {
-        // All that can end the wait is read before the look that follows.
+        // Everything that can end the wait is read before the check below.
         let interrupts = process::interrupts();
         let mut watches: Vec<Watch<'_>> = Vec::new();
         watches.push(process::watch_interrupts(interrupts));
@@ -180,7 +182,7 @@ fn wait_for_one(
             return Err(WaitError::Interrupted);
         }
         if futex::wait_any(&watches, deadline)? == Woken::TimedOut {
-            // One last look: the event may have come together with the deadline.
+            // The event may have happened together with the deadline.
             for (place, handle) in handles.iter().enumerate() {
                 if let Look::Answer(status) = until.look(handle) {
                     return Ok((place, status));
@@ -191,8 +193,8 @@ fn wait_for_one(
     }
 }
 
-/// The memberships that handles were made from, each with the place of its first handle: one, unless a
-/// program is attached to several postmasters.
+/// The attachments of a wait's handles, each with the place of its first handle. More than one only
+/// in a program that is attached to several postmasters.
 struct Attachments<'a>(Vec<(usize, &'a Attachment)>);
 
 impl<'a> Attachments<'a> {
@@ -213,8 +215,8 @@ impl<'a> Attachments<'a> {
         }
     }
 
-    /// Watches each postmaster, and if wanted whatever changes in its cluster. Says where the first
-    /// handle stands whose postmaster is dead.
+    /// Watches each postmaster and, with `changes`, its cluster's count of changes. Returns the place
+    /// of the first handle whose postmaster is dead.
     fn watch(&self, changes: bool, watches: &mut Vec<Watch<'a>>) -> Option<usize> {
         let mut died = None;
         for &(place, attachment) in &self.0 {

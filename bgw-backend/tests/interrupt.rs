@@ -1,7 +1,7 @@
 //! The promise: a program ends its own waits from a signal handler, and no such signal is lost.
 //!
-//! Alone in its file: the interrupt is for all threads of a process. Would catch: a flag that is looked
-//! at only before the sleep, or forgotten by the first wait that saw it.
+//! Alone in its file, since the interrupt ends the waits of all threads. Would catch: a flag that is
+//! checked only before the sleep, or cleared by the first wait that saw it.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod support;

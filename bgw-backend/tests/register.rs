@@ -1,4 +1,4 @@
-//! The promise: a registration is whole or not at all, and its error says what to do.
+//! The promise: a registration happens in full or not at all, and its error says what to do.
 //!
 //! Would catch: a slot that stays taken after a refusal, a description that changes on its way, a
 //! doorbell that is not rung.
@@ -6,11 +6,14 @@
 
 mod support;
 
-use bgw_backend::{BackgroundWorker, Error, Pid, RestartPolicy, StartTime, WorkerFlags};
+use bgw_backend::{
+    BackgroundWorker, LatchError, NotWritable, Pid, RegisterError, RestartPolicy, StartTime,
+    TerminateError, WorkerFlags,
+};
 use support::{cluster, cluster_with, key, worker};
 
 #[test]
-fn what_is_registered_stands_in_the_slot_and_the_bell_is_rung() {
+fn a_registration_fills_the_slot_and_rings_the_doorbell() {
     let (straw, backend) = cluster(4);
     let description = BackgroundWorker::builder("the name")
         .worker_type("the type")
@@ -40,7 +43,7 @@ fn a_full_array_is_refused_at_once_with_both_numbers() {
     let first = backend.register(&worker()).unwrap();
     backend.register(&worker()).unwrap();
     let refused = backend.register(&worker()).unwrap_err();
-    assert!(matches!(refused, Error::NoFreeSlot { capacity: 2, in_use: 2 }), "{refused}");
+    assert!(matches!(refused, RegisterError::NoFreeSlot { capacity: 2, in_use: 2 }), "{refused}");
     assert!(refused.to_string().contains("max_workers"), "it says what to do: {refused}");
     straw.end(&first, &support::report(0));
     backend.register(&worker()).unwrap();
@@ -61,28 +64,31 @@ fn a_refused_notify_target_leaves_no_slot_behind() {
     let stranger = Pid::new(1).unwrap();
     let description = BackgroundWorker::builder("w").function("f").notify(stranger).build();
     let refused = backend.register(&description.unwrap()).unwrap_err();
-    assert!(matches!(refused, Error::NotifyTarget { asked, .. } if asked == stranger));
+    assert!(matches!(refused, RegisterError::NotifyTarget { asked, .. } if asked == stranger));
     assert_eq!(straw.slots.in_use(), 0);
 }
 
 #[test]
-fn a_read_only_backend_looks_but_does_not_register_or_terminate() {
+fn a_read_only_backend_cannot_register_or_terminate() {
     let (straw, backend) = cluster_with(2, true);
-    assert!(matches!(backend.register(&worker()), Err(Error::ReadOnly)));
+    assert!(matches!(
+        backend.register(&worker()),
+        Err(RegisterError::NotWritable(NotWritable::ReadOnly))
+    ));
     let mut claim = straw.slots.claim(5).unwrap();
     claim.write(&bgw_core::shared::WorkerRecord::encode(&worker(), Pid::this())).unwrap();
     claim.publish(0).unwrap();
     let workers = backend.workers();
     assert_eq!(workers.len(), 1);
     let handle = backend.handle(workers[0].handle);
-    assert!(matches!(handle.terminate(), Err(Error::ReadOnly)));
-    assert!(matches!(handle.set_latch(), Err(Error::ReadOnly)));
+    assert!(matches!(handle.terminate(), Err(TerminateError::NotWritable(NotWritable::ReadOnly))));
+    assert!(matches!(handle.set_latch(), Err(LatchError::NotWritable(NotWritable::ReadOnly))));
 }
 
 #[test]
 fn a_dead_postmaster_registers_nothing() {
     let (straw, backend) = cluster(2);
     straw.die();
-    assert!(matches!(backend.register(&worker()), Err(Error::PostmasterDied { .. })));
+    assert!(matches!(backend.register(&worker()), Err(RegisterError::PostmasterDied { .. })));
     assert_eq!(straw.slots.in_use(), 0);
 }

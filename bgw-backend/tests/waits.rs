@@ -1,5 +1,5 @@
-//! The promise: a status is what the word says, and each wait ends on its event, its deadline or the
-//! postmaster's death.
+//! The promise: a status is what the slot's word says, and each wait ends on its event, its deadline or
+//! the postmaster's death.
 //!
 //! Would catch: a state that reads as another, a wait that sleeps through its event, a stale handle
 //! that waits for the slot's next tenant.
@@ -42,7 +42,7 @@ fn every_word_of_a_slot_has_one_status() {
 }
 
 #[test]
-fn a_handle_of_another_life_or_of_no_slot_answers_stopped() {
+fn a_handle_of_another_incarnation_or_of_no_slot_answers_stopped() {
     let (straw, backend) = cluster(2);
     let handle = backend.register(&worker()).unwrap();
     straw.start(&handle, 42);
@@ -130,8 +130,8 @@ fn many_handles_are_waited_for_at_once() {
     assert_eq!(wait_all(&handles, Some(PATIENCE)).unwrap().len(), 80);
 }
 
-/// More workers than one system call can watch, of two postmasters: the wait is woken by any change,
-/// and looks.
+/// More workers than one system call can watch, of two postmasters. Any change wakes the wait, and it
+/// checks its workers.
 #[test]
 fn a_wait_for_hundreds_of_workers_sleeps_until_one_ends() {
     let (straw, backend) = cluster(100);

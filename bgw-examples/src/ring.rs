@@ -288,7 +288,7 @@ fn pass_on(worker: &mut Worker, queues: &'static [Queue]) -> Result<(), WorkerEr
                 Ok(()) => break,
                 Err(ReceiveError::Interrupted) => {}
                 Err(ReceiveError::Detached) => return Ok(()),
-                Err(error) => return Err(WorkerError::Other(error.into())),
+                Err(error) => return Err(error.into()),
             }
         }
         loop {
@@ -298,7 +298,7 @@ fn pass_on(worker: &mut Worker, queues: &'static [Queue]) -> Result<(), WorkerEr
                 Ok(()) => break,
                 Err(SendError::Interrupted) => {}
                 Err(SendError::Detached) => return Ok(()),
-                Err(error) => return Err(WorkerError::Other(error.into())),
+                Err(error) => return Err(error.into()),
             }
         }
     }

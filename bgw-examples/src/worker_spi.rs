@@ -6,8 +6,8 @@
 //! postmaster. It does so on a PostgreSQL server and in an SQLite file alike; SQLite has no schemas, so
 //! there the schema is the first half of the table's name.
 
-use bgw_backend::connection::{Tx, Value, is_on_a_server};
 use bgw_backend::{BackgroundWorker, InvalidWorker, RestartPolicy, StartTime};
+use bgw_backend::{Tx, Value, is_on_a_server};
 use bgw_backend::{Worker, WorkerError, WorkerFlags};
 use serde::Deserialize;
 use std::path::Path;

@@ -8,8 +8,8 @@
 mod support;
 
 use bgw_backend::{
-    BackgroundWorker, Error, ExitCause, InvalidWorker, NotStarted, RestartPolicy, StartTime,
-    WorkerFlags, WorkerStatus,
+    BackgroundWorker, ExitCause, InvalidWorker, NotStarted, RegisterError, RestartPolicy,
+    StartTime, WorkerFlags, WorkerStatus,
 };
 use process_test::{fork_child, tests, wait_until};
 use std::process::ExitCode;
@@ -64,7 +64,7 @@ fn a_notify_target_that_is_not_the_caller_is_refused() {
     let cluster = Cluster::new();
     let description = worker("sleep").notify(cluster.launched.pid()).build().unwrap();
     let refused = cluster.backend.register(&description).unwrap_err();
-    assert!(matches!(refused, Error::NotifyTarget { .. }), "{refused}");
+    assert!(matches!(refused, RegisterError::NotifyTarget { .. }), "{refused}");
     assert!(cluster.backend.workers().is_empty(), "nothing is half registered");
     cluster.end();
 }
@@ -73,7 +73,7 @@ fn a_notify_target_that_would_be_killed_is_refused() {
     let cluster = Cluster::new();
     let description = worker("sleep").notify(cluster.backend.pid()).build().unwrap();
     let refused = cluster.backend.register(&description).unwrap_err();
-    assert!(matches!(refused, Error::NotifyUnhandled), "{refused}");
+    assert!(matches!(refused, RegisterError::NotifyUnhandled), "{refused}");
     cluster.backend.enable_notifications().unwrap();
     let handle = cluster.backend.register(&description).unwrap();
     assert!(cluster.backend.wait_for_notification(Some(PATIENCE)).unwrap());
@@ -85,7 +85,7 @@ fn a_notify_target_that_would_be_killed_is_refused() {
 fn an_unknown_function_is_refused_and_an_unloadable_library_is_exit_1_in_the_child() {
     let cluster = Cluster::new();
     let refused = cluster.backend.register(&simple("missing")).unwrap_err();
-    assert!(matches!(&refused, Error::UnknownFunction { name, .. } if name == "missing"));
+    assert!(matches!(&refused, RegisterError::UnknownFunction { name, .. } if name == "missing"));
     assert!(cluster.backend.workers().is_empty(), "nothing is half registered");
     let mut postmaster = bgw_postmaster::Postmaster::builder().build().unwrap();
     let refused = postmaster.register(simple("missing")).unwrap_err();

@@ -8,7 +8,7 @@
 
 mod support;
 
-use bgw_backend::{Error, ExitCause, WorkerStatus};
+use bgw_backend::{ExitCause, RegisterError, WorkerStatus};
 use process_test::{Test, fork_child, zombies_of};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -40,7 +40,7 @@ fn churn() {
                 while done < WORKERS / PROCESSES {
                     match backend.register(&simple("quick")) {
                         Ok(handle) => waiting.push(handle),
-                        Err(Error::NoFreeSlot { capacity: SLOTS, .. }) => {}
+                        Err(RegisterError::NoFreeSlot { capacity: SLOTS, .. }) => {}
                         Err(error) => panic!("{error}"),
                     }
                     if waiting.len() >= 12 || done + waiting.len() == WORKERS / PROCESSES {

@@ -4,7 +4,7 @@
 
 mod support;
 
-use bgw_backend::{Error, Handle, Pid, WorkerInfo, WorkerStatus};
+use bgw_backend::{Handle, Pid, RegisterError, WorkerInfo, WorkerStatus};
 use process_test::{Signal, fork_child, tests, wait_until};
 use std::process::ExitCode;
 use support::fault::{AT_ONCE, CAPACITY, cluster, wait_for_state};
@@ -89,7 +89,7 @@ fn in_a_reset_nobody_takes_the_slots_of_workers_that_come_again() {
         let register = || cluster.backend.register(&simple("socket"));
         let new = register().unwrap();
         let refused = register().unwrap_err();
-        assert!(matches!(refused, Error::NoFreeSlot { .. }), "{point}: {refused}");
+        assert!(matches!(refused, RegisterError::NoFreeSlot { .. }), "{point}: {refused}");
         kill(cluster.launched.pid(), Signal::SIGCONT);
         ready(&new);
         wait_until(&format!("{point}: all run"), PATIENCE, || {

@@ -7,7 +7,8 @@
 mod support;
 
 use bgw_backend::{
-    Error, ExitCause, NotStarted, Pid, StartTime, WaitError, WorkerHandle, WorkerStatus,
+    AskError, ExitCause, NotStarted, NotWritable, Pid, RegisterError, StartTime, TerminateError,
+    WaitError, WorkerHandle, WorkerStatus,
 };
 use process_test::{Signal, fork_child, tests, wait_until};
 use std::process::ExitCode;
@@ -94,7 +95,7 @@ fn a_full_array_is_refused_with_both_numbers_and_takes_workers_again() {
         (0..3).map(|_| cluster.backend.register(&simple("sleep")).unwrap()).collect();
     for _ in 0..100 {
         match cluster.backend.register(&simple("sleep")) {
-            Err(Error::NoFreeSlot { capacity: 3, in_use: 3 }) => {}
+            Err(RegisterError::NoFreeSlot { capacity: 3, in_use: 3 }) => {}
             other => panic!("{other:?}"),
         }
     }
@@ -295,14 +296,28 @@ fn wait_any_names_the_one_that_ended() {
     cluster.end();
 }
 
+/// Would fail if a forked child could change the cluster in the name of its parent, or take an answer
+/// on the parent's connection.
 fn a_forked_child_must_connect_itself() {
     let cluster = Cluster::new();
     let backend = cluster.backend.clone();
+    let (handle, _) = cluster.start(&simple("sleep"));
+    let theirs = handle.clone();
     let mut child = fork_child(move || {
         let refused = backend.register(&simple("quick")).unwrap_err();
-        assert!(matches!(refused, Error::ForkedChild { .. }), "{refused}");
+        let RegisterError::NotWritable(NotWritable::ForkedChild { .. }) = refused else {
+            panic!("{refused}");
+        };
+        let refused = theirs.terminate().unwrap_err();
+        let TerminateError::NotWritable(NotWritable::ForkedChild { .. }) = refused else {
+            panic!("{refused}");
+        };
+        let refused = backend.ping().unwrap_err();
+        assert!(matches!(refused, AskError::ForkedChild { .. }), "{refused}");
     });
     assert_eq!(child.wait().code(), Some(0));
+    cluster.backend.ping().unwrap();
+    assert!(matches!(handle.status(), WorkerStatus::Started(_)), "{}", handle.status());
     assert!(process_test::alive(raw(cluster.launched.pid())));
     cluster.end();
 }

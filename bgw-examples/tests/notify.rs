@@ -7,7 +7,7 @@
 
 mod support;
 
-use bgw_backend::{Error, WorkerStatus};
+use bgw_backend::{RegisterError, WorkerStatus};
 use process_test::{Test, fork_child, tests};
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -97,7 +97,7 @@ fn free_before_told() {
     for round in 0..ROUNDS {
         let handle = match cluster.backend.register(&description) {
             Ok(handle) => handle,
-            Err(error @ Error::NoFreeSlot { .. }) => panic!("round {round}: {error}"),
+            Err(error @ RegisterError::NoFreeSlot { .. }) => panic!("round {round}: {error}"),
             Err(error) => panic!("{error}"),
         };
         while !matches!(handle.status(), WorkerStatus::Stopped(_)) {

@@ -7,8 +7,8 @@
 
 mod support;
 
-use bgw_backend::connection::Value;
-use bgw_backend::{ExitCause, RestartPolicy, Worker, WorkerError};
+use bgw_backend::Value;
+use bgw_backend::{DatabaseError, ExitCause, Interrupt, RestartPolicy, Worker, WorkerError};
 use process_test::{Pid, Signal, tests, wait_until};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -42,7 +42,7 @@ fn cancels(database: &Database) {
         let canceled = worker.transaction(|tx| {
             tx.execute("INSERT INTO t VALUES (1)", &[])?;
             write_note("running", "")?;
-            tx.query(target.endless, &[]).map(drop)
+            Ok::<_, WorkerError>(tx.query(target.endless, &[]).map(drop)?)
         });
         worker.transaction(|tx| tx.execute("INSERT INTO t VALUES (2)", &[]))?;
         write_note("canceled", &refusal(canceled))?;
@@ -121,7 +121,7 @@ fn a_cancel_that_overtakes_its_statement_is_repeated() {
             write_note("server", &pid.to_string())?;
             read_note("stopped");
             write_note("sending", "")?;
-            tx.query(target.endless, &[]).map(drop)
+            Ok::<_, WorkerError>(tx.query(target.endless, &[]).map(drop)?)
         });
         Ok(write_note("canceled", &refusal(canceled))?)
     });
@@ -161,8 +161,8 @@ fn hail(worker: &mut Worker, target: &Target) -> Result<(), WorkerError> {
         });
         match step {
             Ok(_) => done += 1,
-            Err(WorkerError::Canceled) => canceled += 1,
-            Err(error) => return Err(error),
+            Err(DatabaseError::Interrupted(Interrupt::Canceled)) => canceled += 1,
+            Err(error) => return Err(error.into()),
         }
     }
     let leaked = open("/proc/self/fd")? - before;
@@ -208,7 +208,7 @@ fn terminates(database: &Database) {
         worker.transaction(|tx| {
             tx.execute("INSERT INTO t VALUES (1)", &[])?;
             write_note("running", "")?;
-            tx.query(target.endless, &[]).map(drop)
+            Ok::<_, WorkerError>(tx.query(target.endless, &[]).map(drop)?)
         })
     });
     let handle = start(&cluster, "endless", RestartPolicy::After(Duration::ZERO));
@@ -240,7 +240,7 @@ fn ends_with_the_postmaster(database: &Database) {
         let ended = worker.transaction(|tx| {
             tx.execute("INSERT INTO t VALUES (1)", &[])?;
             write_note("running", "")?;
-            tx.query(target.endless, &[]).map(drop)
+            Ok::<_, WorkerError>(tx.query(target.endless, &[]).map(drop)?)
         });
         write_note("ended", &refusal(ended))?;
         Ok(())

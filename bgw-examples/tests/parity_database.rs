@@ -7,8 +7,8 @@
 
 mod support;
 
-use bgw_backend::connection::Value;
-use bgw_backend::{ExitCause, RestartPolicy, Worker, WorkerError};
+use bgw_backend::Value;
+use bgw_backend::{DatabaseError, ExitCause, RestartPolicy, Worker, WorkerError};
 use process_test::{Signal, tests};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
@@ -79,7 +79,7 @@ fn once_and_with_the_flag(database: &Database) {
     let target = Target::of(database);
     let cluster = cluster("connect", move |worker| {
         worker.unblock_signals()?;
-        let mut said = vec![refusal(worker.transaction(|_| Ok(())))];
+        let mut said = vec![refusal(worker.transaction(|_| Ok::<_, DatabaseError>(())))];
         for _ in 0..2 {
             said.push(refusal(target.connect(worker)));
         }
@@ -108,7 +108,7 @@ fn commit_and_roll_back(worker: &mut Worker) -> Result<(), WorkerError> {
     let insert = "INSERT INTO t VALUES ($1)";
     let value = |value: i64| [Value::from(value)];
     worker.transaction(|tx| tx.execute(insert, &value(1)))?;
-    let failed: Result<(), _> = worker.transaction(|tx| {
+    let failed: Result<(), WorkerError> = worker.transaction(|tx| {
         tx.execute(insert, &value(2))?;
         Err("on purpose".into())
     });
@@ -119,7 +119,7 @@ fn commit_and_roll_back(worker: &mut Worker) -> Result<(), WorkerError> {
         })
     }));
     // A statement that failed, by an error that was not passed on.
-    let hidden = worker.transaction(|tx| {
+    let hidden: Result<(), DatabaseError> = worker.transaction(|tx| {
         tx.execute(insert, &value(8))?;
         assert!(tx.execute("INSERT INTO nowhere VALUES (1)", &[]).is_err());
         Ok(())
@@ -130,7 +130,7 @@ fn commit_and_roll_back(worker: &mut Worker) -> Result<(), WorkerError> {
         tx.execute(insert, &value(32))?;
         assert!(tx.execute("INSERT INTO nowhere VALUES (1)", &[]).is_err());
         tx.execute("ROLLBACK TO here", &[])?;
-        Ok(())
+        Ok::<_, WorkerError>(())
     })?;
     assert!(failed.is_err() && panicked.is_err());
     Ok(write_note("hidden", &refusal(hidden))?)
@@ -169,7 +169,7 @@ const TWO_TABLES: [&str; 2] = ["CREATE TABLE a (v integer)", "CREATE TABLE b (v 
 fn in_two_steps(
     worker: &mut Worker,
     backend_pid: &'static str,
-    pause: impl Fn(&mut bgw_backend::connection::Tx<'_>) -> Result<(), WorkerError>,
+    pause: impl Fn(&mut bgw_backend::Tx<'_>) -> Result<(), WorkerError>,
 ) -> Result<(), WorkerError> {
     worker.handle_terminate();
     worker.unblock_signals()?;
@@ -182,7 +182,8 @@ fn in_two_steps(
             write_note("half", &pid.unwrap_or_default().to_string())?;
             pause(tx)?;
         }
-        tx.execute("INSERT INTO b VALUES (1)", &[]).map(drop)
+        tx.execute("INSERT INTO b VALUES (1)", &[])?;
+        Ok::<_, WorkerError>(())
     })?;
     write_note("whole", "")?;
     while !worker.should_stop() {
@@ -227,7 +228,7 @@ fn a_kill_in_mid_transaction_leaves_nothing_half_done_on_postgres() {
 
 /// Would fail if the worker hung, crashed, or went on without its transaction.
 fn loses_its_connection(
-    pause: impl Fn(&mut bgw_backend::connection::Tx<'_>) -> Result<(), WorkerError> + 'static,
+    pause: impl Fn(&mut bgw_backend::Tx<'_>) -> Result<(), WorkerError> + 'static,
     cut: impl Fn(&Database, &str),
 ) {
     let database = postgres();
@@ -256,7 +257,7 @@ fn terminate_backend(database: &Database, pid: &str) {
 
 fn a_connection_lost_in_a_statement_ends_the_worker_with_1() {
     loses_its_connection(
-        |tx| tx.query("SELECT pg_sleep(3600)", &[]).map(drop),
+        |tx| Ok(tx.query("SELECT pg_sleep(3600)", &[]).map(drop)?),
         |database, pid| {
             wait_for_endless(database);
             terminate_backend(database, pid);

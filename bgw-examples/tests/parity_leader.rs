@@ -8,9 +8,9 @@
 
 mod support;
 
-use bgw_backend::connection::Value;
+use bgw_backend::Value;
 use bgw_backend::{
-    BackgroundWorker, Error, ExitCause, Handle, Pid, RestartPolicy, Worker, WorkerError,
+    BackgroundWorker, ExitCause, Handle, Pid, RegisterError, RestartPolicy, Worker, WorkerError,
     WorkerFlags, WorkerStatus, entry, wait_any,
 };
 use process_test::{Signal, tests, wait_until};
@@ -51,7 +51,7 @@ fn add_up(worker: &mut Worker, part: u64) -> Result<(), WorkerError> {
     let statement =
         "INSERT INTO sums SELECT part, sum(v) FROM numbers WHERE part = $1 GROUP BY part";
     let part = Value::Integer(part.cast_signed());
-    worker.transaction(|tx| tx.execute(statement, &[part])).map(drop)
+    Ok(worker.transaction(|tx| tx.execute(statement, &[part])).map(drop)?)
 }
 
 fn help(worker: &mut Worker, target: &Target) -> Result<(), WorkerError> {
@@ -67,7 +67,7 @@ fn help(worker: &mut Worker, target: &Target) -> Result<(), WorkerError> {
         FAILS => Err(format!("part {part} cannot be added up").into()),
         _ => {
             write_note("hanging", "")?;
-            worker.transaction(|tx| tx.query(target.endless, &[])).map(drop)
+            Ok(worker.transaction(|tx| tx.query(target.endless, &[])).map(drop)?)
         }
     }
 }
@@ -94,7 +94,7 @@ fn lead(worker: &mut Worker, target: &Target) -> Result<(), WorkerError> {
     for (part, fate) in (0..).zip(fates) {
         match worker.backend().register(&helper(part, fate)) {
             Ok(handle) => helpers.0.push(handle),
-            Err(Error::NoParallelSlot { .. }) => left.push(part),
+            Err(RegisterError::NoParallelSlot { .. }) => left.push(part),
             Err(error) => return Err(error.into()),
         }
     }
@@ -103,14 +103,15 @@ fn lead(worker: &mut Worker, target: &Target) -> Result<(), WorkerError> {
         add_up(worker, part)?;
     }
     while !helpers.0.is_empty() {
-        let (place, status) = wait_any(&helpers.0, None).map_err(WorkerError::Wait)?;
+        let (place, status) = wait_any(&helpers.0, None)?;
         let handle = helpers.0.remove(place);
         match status {
             WorkerStatus::Stopped(Some(report)) if report.cause.is_clean() => {}
             other => return Err(format!("helper {handle}: {other}").into()),
         }
     }
-    worker.transaction(|tx| tx.execute("INSERT INTO answer SELECT sum(v) FROM sums", &[])).map(drop)
+    worker.transaction(|tx| tx.execute("INSERT INTO answer SELECT sum(v) FROM sums", &[]))?;
+    Ok(())
 }
 
 /// A cluster with the work in its database, and a leader that is at it.

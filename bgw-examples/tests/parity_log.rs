@@ -6,7 +6,9 @@
 
 mod support;
 
-use bgw_backend::{Error, ExitCause, RestartPolicy, Worker, WorkerError, entry};
+use bgw_backend::{
+    ExitCause, RegisterError, RestartPolicy, SignalsError, Worker, WorkerError, entry,
+};
 use process_test::{Signal, tests};
 use std::process::ExitCode;
 use support::{
@@ -36,8 +38,8 @@ fn the_default_sigterm_is_said_to_be_an_administrators_command() {
 }
 
 fn chain(_: &mut Worker) -> Result<(), WorkerError> {
-    let inner = std::io::Error::new(std::io::ErrorKind::NotFound, "the inner reason");
-    Err(WorkerError::Signals(inner))
+    let source = std::io::Error::new(std::io::ErrorKind::NotFound, "the inner reason");
+    Err(SignalsError { what: "the outer step", source }.into())
 }
 
 /// Would fail if a panic ended the process by a signal, or a cause in the chain were left out.
@@ -47,7 +49,7 @@ fn an_error_or_a_panic_is_logged_and_exit_1() {
     let cases = [
         ("fail", "background worker \"fail\" ends: this worker fails on purpose"),
         ("panic", "this worker panics on purpose"),
-        ("chain", "setting up signals failed: the inner reason"),
+        ("chain", "the outer step failed: the inner reason"),
     ];
     for (function, text) in cases {
         let handle = cluster.backend.register(&simple(function)).unwrap();
@@ -123,7 +125,7 @@ fn refused_registrations_do_not_fill_the_log() {
     let before = log.text().lines().count();
     for _ in 0..10_000 {
         let refused = cluster.backend.register(&simple("sleep"));
-        assert!(matches!(refused, Err(Error::NoFreeSlot { .. })));
+        assert!(matches!(refused, Err(RegisterError::NoFreeSlot { .. })));
     }
     cluster.backend.ping().unwrap();
     let lines = log.text().lines().count() - before;

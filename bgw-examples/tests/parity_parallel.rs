@@ -7,7 +7,7 @@
 
 mod support;
 
-use bgw_backend::{BackgroundWorker, Error, InvalidWorker, RestartPolicy, WorkerFlags};
+use bgw_backend::{BackgroundWorker, InvalidWorker, RegisterError, RestartPolicy, WorkerFlags};
 use process_test::{Signal, fork_child, tests, wait_until};
 use std::process::ExitCode;
 use support::{Cluster, PATIENCE, connect, kill, shared, simple, started, stopped, worker};
@@ -38,7 +38,9 @@ fn fills_exactly(cluster: &Cluster, cap: u32) -> Vec<bgw_backend::Handle> {
         started(handle);
     }
     match cluster.backend.register(&parallel("sleep")) {
-        Err(Error::NoParallelSlot { limit, in_use }) => assert_eq!((limit, in_use), (cap, cap)),
+        Err(RegisterError::NoParallelSlot { limit, in_use }) => {
+            assert_eq!((limit, in_use), (cap, cap))
+        }
         other => panic!("{other:?}"),
     }
     handles
@@ -55,7 +57,7 @@ fn the_parallel_class_has_a_cap_of_its_own_and_gets_its_places_back() {
         started(handle);
     }
     let refused = cluster.backend.register(&simple("sleep")).unwrap_err();
-    assert!(matches!(refused, Error::NoFreeSlot { capacity: 2, in_use: 2 }), "{refused}");
+    assert!(matches!(refused, RegisterError::NoFreeSlot { capacity: 2, in_use: 2 }), "{refused}");
     handles[1].terminate().unwrap();
     stopped(&handles[1]);
     started(&cluster.backend.register(&parallel("sleep")).unwrap());
@@ -103,7 +105,7 @@ fn four_processes_at_the_cap_never_exceed_it_and_lose_no_place() {
                             handle.wait_for_shutdown().unwrap();
                             done += 1;
                         }
-                        Err(Error::NoParallelSlot { limit: CAP, in_use: 0..=CAP }) => {}
+                        Err(RegisterError::NoParallelSlot { limit: CAP, in_use: 0..=CAP }) => {}
                         Err(error) => panic!("{error}"),
                     }
                     let live =

@@ -209,8 +209,9 @@ fn sign(worker: &mut Worker) -> Result<(), WorkerError> {
     let mut words = extra.trim_end_matches('\0').split(' ');
     worker.initialize_connection(words.next(), words.next())?;
     worker.transaction(|tx| {
-        tx.execute("CREATE TABLE mark AS SELECT current_user::text AS who", &[]).map(drop)
-    })
+        tx.execute("CREATE TABLE mark AS SELECT current_user::text AS who", &[])
+    })?;
+    Ok(())
 }
 
 fn signer(url: &str, user: &str) -> BackgroundWorker {

@@ -7,7 +7,7 @@
 
 mod support;
 
-use bgw_backend::{Error, WaitEvents, WorkerStatus};
+use bgw_backend::{RegisterError, WaitEvents, WorkerStatus};
 use process_test::{Signal, Test, alive, fork_child, tests, wait_until};
 use std::process::ExitCode;
 use support::{
@@ -96,7 +96,7 @@ fn registering_with_a_dead_postmaster_is_an_error() {
     kill_postmaster(&cluster);
     cluster.launched.wait().unwrap();
     let refused = cluster.backend.register(&simple("sleep")).unwrap_err();
-    assert!(matches!(refused, Error::PostmasterDied { .. }), "{refused}");
+    assert!(matches!(refused, RegisterError::PostmasterDied { .. }), "{refused}");
 }
 
 /// The kernel wakes one waiter of a liveness word. The one that it wakes may be killed before it

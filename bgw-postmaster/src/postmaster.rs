@@ -109,8 +109,11 @@ impl PostmasterBuilder {
         self
     }
 
-    /// Passes an open descriptor to every worker under `name`: a listening socket, say. All other
-    /// descriptors of the postmaster but standard input, output and error are closed in workers.
+    /// Passes an open descriptor to every worker under `name`: a listening socket, say.
+    ///
+    /// Workers do not get the descriptors that the postmaster opens for itself. A worker that is a
+    /// function also inherits every descriptor that the program had open when the postmaster
+    /// started, since it is a fork of it. A command gets those without close-on-exec.
     pub fn descriptor(mut self, name: impl Into<String>, descriptor: impl Into<OwnedFd>) -> Self {
         self.descriptors.push((name.into(), descriptor.into()));
         self

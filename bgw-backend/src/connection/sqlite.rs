@@ -1,39 +1,43 @@
-//! The embedded database: needs no server.
+//! The embedded database, which needs no server.
 //!
-//! SQLite forbids carrying a connection over a fork, so it is opened in the worker. A transaction
+//! SQLite forbids carrying a connection over a fork, so the worker opens its own. A transaction
 //! begins as a writer (`BEGIN IMMEDIATE`): two workers on one file wait for each other at the
-//! begin, never with half the work done.
+//! begin, never half-way through their work.
 
-use super::{ConnectError, Value, must_stop};
-use crate::worker::WorkerError;
+use super::driver::{Driver, Transaction};
+use super::{DatabaseError, Value};
+use crate::interrupt;
 use rusqlite::types::{ToSqlOutput, ValueRef};
-use rusqlite::{ErrorCode, ToSql, Transaction, TransactionBehavior};
+use rusqlite::{ErrorCode, ToSql, TransactionBehavior};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-/// How often a begin tries again while another writer holds the file: for about 30 seconds.
+/// How often a begin is retried while another writer holds the file: for about 30 seconds.
 const TRIES: i32 = 600;
 /// The longest pause between two tries, in milliseconds.
 const LONGEST_PAUSE: u64 = 50;
-/// How many steps of the virtual machine run between two looks at the signals.
+/// How many steps of SQLite's virtual machine run between two checks for interrupts.
 const STEPS: i32 = 1000;
 
-/// Whether SIGTERM cuts a statement short, as the running transaction has it. A worker has one
-/// connection, and SQLite calls back to plain functions.
-static CUT_BY_TERMINATE: AtomicBool = AtomicBool::new(false);
+/// Whether SIGTERM interrupts the running transaction. SQLite's callbacks are plain functions
+/// without a context, and a worker has one connection, so a static does.
+static BY_TERMINATE: AtomicBool = AtomicBool::new(false);
 
 #[derive(Debug)]
 pub(super) struct Sqlite {
     connection: rusqlite::Connection,
 }
 
-fn cut_short() -> bool {
-    must_stop(CUT_BY_TERMINATE.load(Ordering::Relaxed))
+#[derive(Debug)]
+struct Running<'a>(rusqlite::Transaction<'a>);
+
+fn is_interrupted() -> bool {
+    interrupt::is_pending(BY_TERMINATE.load(Ordering::Relaxed))
 }
 
-/// Another process writes to the file: try again? SQLite knows no better way to wait for it.
+/// Another process writes to the file: pause, then try again? SQLite offers no better way to wait.
 fn try_again(tries: i32) -> bool {
-    if cut_short() || tries >= TRIES {
+    if is_interrupted() || tries >= TRIES {
         return false;
     }
     let pause = u64::from(tries.unsigned_abs()) + 1;
@@ -42,8 +46,8 @@ fn try_again(tries: i32) -> bool {
 }
 
 impl Sqlite {
-    pub(super) fn open(path: Option<&str>) -> Result<Self, ConnectError> {
-        let failed = |source: rusqlite::Error| ConnectError::Open {
+    pub(super) fn open(path: Option<&str>) -> Result<Self, DatabaseError> {
+        let failed = |source: rusqlite::Error| DatabaseError::Open {
             database: path.unwrap_or(":memory:").to_owned(),
             source: Box::new(source),
         };
@@ -53,44 +57,44 @@ impl Sqlite {
         }
         .map_err(failed)?;
         connection.busy_handler(Some(try_again)).map_err(failed)?;
-        connection.progress_handler(STEPS, Some(cut_short)).map_err(failed)?;
+        connection.progress_handler(STEPS, Some(is_interrupted)).map_err(failed)?;
         Ok(Self { connection })
     }
+}
 
-    pub(super) fn begin(&mut self, cut_by_terminate: bool) -> Result<Transaction<'_>, WorkerError> {
-        CUT_BY_TERMINATE.store(cut_by_terminate, Ordering::Relaxed);
-        self.connection
-            .transaction_with_behavior(TransactionBehavior::Immediate)
-            .map_err(|error| failed("BEGIN IMMEDIATE", error))
+impl Driver for Sqlite {
+    fn begin(&mut self, by_terminate: bool) -> Result<Box<dyn Transaction + '_>, DatabaseError> {
+        BY_TERMINATE.store(by_terminate, Ordering::Relaxed);
+        let begun = self.connection.transaction_with_behavior(TransactionBehavior::Immediate);
+        Ok(Box::new(Running(begun.map_err(|error| failed("BEGIN IMMEDIATE", error))?)))
     }
 }
 
-pub(super) fn commit(tx: Transaction<'_>) -> Result<(), WorkerError> {
-    tx.commit().map_err(|error| failed("COMMIT", error))
-}
+impl Transaction for Running<'_> {
+    fn execute(&mut self, statement: &str, parameters: &[Value]) -> Result<u64, DatabaseError> {
+        let changed = self
+            .0
+            .prepare_cached(statement)
+            .and_then(|mut prepared| prepared.execute(rusqlite::params_from_iter(parameters)))
+            .map_err(|error| failed(statement, error))?;
+        Ok(changed as u64)
+    }
 
-pub(super) fn execute(
-    tx: &Transaction<'_>,
-    statement: &str,
-    parameters: &[Value],
-) -> Result<u64, WorkerError> {
-    let changed = tx
-        .prepare_cached(statement)
-        .and_then(|mut prepared| prepared.execute(rusqlite::params_from_iter(parameters)))
-        .map_err(|error| failed(statement, error))?;
-    Ok(changed as u64)
-}
+    fn query(
+        &mut self,
+        statement: &str,
+        parameters: &[Value],
+    ) -> Result<Vec<Vec<Value>>, DatabaseError> {
+        rows(&self.0, statement, parameters).map_err(|error| failed(statement, error))
+    }
 
-pub(super) fn query(
-    tx: &Transaction<'_>,
-    statement: &str,
-    parameters: &[Value],
-) -> Result<Vec<Vec<Value>>, WorkerError> {
-    rows(tx, statement, parameters).map_err(|error| failed(statement, error))
+    fn commit(self: Box<Self>) -> Result<(), DatabaseError> {
+        self.0.commit().map_err(|error| failed("COMMIT", error))
+    }
 }
 
 fn rows(
-    tx: &Transaction<'_>,
+    tx: &rusqlite::Transaction<'_>,
     statement: &str,
     parameters: &[Value],
 ) -> rusqlite::Result<Vec<Vec<Value>>> {
@@ -105,14 +109,18 @@ fn rows(
     Ok(all)
 }
 
-fn failed(statement: &str, error: rusqlite::Error) -> WorkerError {
-    let error = match error.sqlite_error_code() {
-        Some(ErrorCode::OperationInterrupted) => ConnectError::Interrupted,
-        // The wait for the other writer was cut short.
-        Some(ErrorCode::DatabaseBusy) if cut_short() => ConnectError::Interrupted,
-        _ => ConnectError::Statement { statement: statement.to_owned(), source: Box::new(error) },
-    };
-    error.into()
+fn failed(statement: &str, error: rusqlite::Error) -> DatabaseError {
+    // A busy file is an interrupt only if one ended the wait for the other writer.
+    let may_be_interrupted = matches!(
+        error.sqlite_error_code(),
+        Some(ErrorCode::OperationInterrupted | ErrorCode::DatabaseBusy)
+    );
+    if may_be_interrupted {
+        if let Err(interrupt) = interrupt::check(BY_TERMINATE.load(Ordering::Relaxed)) {
+            return interrupt.into();
+        }
+    }
+    DatabaseError::Statement { statement: statement.to_owned(), source: Box::new(error) }
 }
 
 impl ToSql for Value {

@@ -1,5 +1,6 @@
-//! Everything `unsafe` of this crate lies below this module.
+//! All `unsafe` code of this crate.
 
-pub mod library;
+mod export;
+pub(crate) mod library;
 #[cfg(feature = "postgres")]
 pub(crate) mod poll_wakeups;

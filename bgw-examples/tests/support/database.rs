@@ -1,9 +1,9 @@
 //! Databases for a test, of both kinds, and workers that use them.
 
 use super::{Cluster, PATIENCE, worker};
-use bgw_backend::connection::ConnectError;
 use bgw_backend::{
-    BackgroundWorker, Handle, RestartPolicy, Worker, WorkerError, WorkerFlags, entry,
+    BackgroundWorker, DatabaseError, Handle, Interrupt, RestartPolicy, Worker, WorkerError,
+    WorkerFlags, entry,
 };
 pub use bgw_examples::database::Database;
 use std::error::Error;
@@ -68,7 +68,7 @@ impl Target {
     }
 
     pub fn connect(&self, worker: &mut Worker) -> Result<(), WorkerError> {
-        worker.initialize_connection(Some(&self.name), self.user.as_deref())
+        Ok(worker.initialize_connection(Some(&self.name), self.user.as_deref())?)
     }
 }
 
@@ -101,14 +101,14 @@ pub fn start(cluster: &Cluster, function: &str, restart: RestartPolicy) -> Handl
 }
 
 /// The name of the refusal, for a note.
-pub fn refusal(result: Result<(), WorkerError>) -> String {
-    match result {
+pub fn refusal<E: Into<WorkerError>>(result: Result<(), E>) -> String {
+    match result.map_err(Into::into) {
         Ok(()) => "none".to_owned(),
-        Err(WorkerError::Connection(ConnectError::WithoutFlag { .. })) => "no flag".to_owned(),
-        Err(WorkerError::Connection(ConnectError::Twice)) => "twice".to_owned(),
-        Err(WorkerError::Connection(ConnectError::NotConnected)) => "not connected".to_owned(),
-        Err(WorkerError::Connection(ConnectError::Lost { .. })) => "lost".to_owned(),
-        Err(WorkerError::Canceled) => "canceled".to_owned(),
+        Err(WorkerError::Database(DatabaseError::WithoutFlag { .. })) => "no flag".to_owned(),
+        Err(WorkerError::Database(DatabaseError::Twice)) => "twice".to_owned(),
+        Err(WorkerError::Database(DatabaseError::NotConnected)) => "not connected".to_owned(),
+        Err(WorkerError::Database(DatabaseError::Lost { .. })) => "lost".to_owned(),
+        Err(WorkerError::Interrupted(Interrupt::Canceled)) => "canceled".to_owned(),
         Err(error) => {
             let cause = error.source().map(ToString::to_string).unwrap_or_default();
             format!("{error}: {cause}")

@@ -4,8 +4,8 @@ use super::{
     Cluster, PATIENCE, connect, raw, read_note, simple, started, stopped, worker, write_note,
 };
 use bgw_backend::{
-    BackgroundWorker, BackgroundWorkerBuilder, Error, Handle, Pid, RestartPolicy, WorkerHandle,
-    WorkerStatus,
+    BackgroundWorker, BackgroundWorkerBuilder, Handle, Pid, RegisterError, RestartPolicy,
+    WorkerHandle, WorkerStatus,
 };
 use bgw_postmaster::PostmasterBuilder;
 use process_test::{Child, fork_child, wait_until};
@@ -195,7 +195,7 @@ pub fn nothing_leaked(cluster: &Cluster, before: usize, point: &str) {
     let all: Vec<_> = (0..CAPACITY)
         .map(|_| register().unwrap_or_else(|error| panic!("{point}: a slot is lost: {error}")))
         .collect();
-    assert!(matches!(register(), Err(Error::NoFreeSlot { .. })));
+    assert!(matches!(register(), Err(RegisterError::NoFreeSlot { .. })));
     for handle in &all {
         started(handle);
         handle.terminate().unwrap();

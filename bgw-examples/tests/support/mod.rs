@@ -299,7 +299,7 @@ fn write_and_wait(worker: &mut Worker) -> Done {
     worker.initialize_connection(database.to_str(), None)?;
     worker.transaction(|tx| {
         tx.execute("CREATE TABLE IF NOT EXISTS t (v integer)", &[])?;
-        Ok(())
+        Ok::<(), WorkerError>(())
     })?;
     let worker: &mut Worker = worker;
     worker.transaction(|tx| {

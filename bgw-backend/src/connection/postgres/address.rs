@@ -1,8 +1,8 @@
-//! Where a PostgreSQL server is, as the URL of a database says it.
+//! The address of a PostgreSQL server, out of the URL of a database.
 //!
-//! The driver could connect by itself; here it is done for it, because a cancel has to go to the very
-//! server that the connection is with, and has to be seen through to its end (see [`Peer::cancel`]).
-//! A name of a host is looked up in this thread: a worker has no second one.
+//! The driver could connect by itself. This module connects instead, because a cancel must reach the
+//! very server of the connection and must complete before the next request (see [`Peer::cancel`]).
+//! Host names are resolved in this thread; a worker has no other.
 
 use std::fmt;
 use std::io;
@@ -58,8 +58,9 @@ impl Peer {
         }
     }
 
-    /// Asks the server to cancel what the connection of `token` is doing. Returns when the server has
-    /// done so: it closes the stream then. Whatever is sent to it afterwards is safe from this cancel.
+    /// Asks the server to cancel the running statement of the connection of `token`. Returns when
+    /// the server has processed the request: it closes the stream then. This cancel cannot hit a
+    /// statement that is sent afterwards.
     ///
     /// # Errors
     /// The server cannot be reached, or does not answer within `limit`.
@@ -67,7 +68,7 @@ impl Peer {
         let asking = async {
             let mut stream = self.dial(None).await?;
             token.cancel_query_raw(&mut stream, NoTls).await.map_err(io::Error::other)?;
-            // Nothing is said; the end alone matters, and a reset is one too.
+            // The server sends nothing. Only the end of the stream matters, even by a reset.
             let _ = stream.read_to_end(&mut Vec::new()).await;
             Ok(())
         };
@@ -75,10 +76,10 @@ impl Peer {
     }
 }
 
-/// The parts of a URL.
+/// Parses a URL.
 ///
 /// # Errors
-/// What is wrong with it; the URL itself is not repeated, since a password may stand in it.
+/// What is wrong with the URL. The text does not repeat it, since it may contain a password.
 pub(super) fn parse(
     url: &str,
     username: Option<&str>,
@@ -102,7 +103,7 @@ pub(super) fn parse(
     Ok(config)
 }
 
-/// How the database is called in errors: never with a password.
+/// The database's name for errors, without a password.
 pub(super) fn name(config: &Config) -> String {
     let or_default = |text: Option<&str>| text.unwrap_or("(default)").to_owned();
     let user = or_default(config.get_user());
@@ -115,7 +116,7 @@ pub(super) fn name(config: &Config) -> String {
 /// The servers that the URL names, in its order.
 ///
 /// # Errors
-/// The name of a host cannot be resolved.
+/// A host name cannot be resolved.
 pub(super) fn peers(config: &Config) -> io::Result<Vec<Peer>> {
     let port = |place: usize| {
         let ports = config.get_ports();
@@ -147,7 +148,7 @@ mod tests {
     use std::path::PathBuf;
 
     #[test]
-    fn a_url_says_server_database_and_user() {
+    fn a_url_names_server_database_and_user() {
         let url = "postgres://alice:secret@%2Frun%2Fpg:5433/counts?application_name=mine";
         let config = parse(url, None, "w").unwrap();
         assert_eq!(config.get_application_name(), Some("mine"));
@@ -156,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn the_user_that_is_named_goes_before_the_one_of_the_url() {
+    fn a_user_given_apart_overrides_the_one_in_the_url() {
         let url = "postgres://alice@127.0.0.1,127.0.0.2/counts";
         let config = parse(url, Some("bob"), "w").unwrap();
         assert_eq!(config.get_user(), Some("bob"));
@@ -166,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_done_is_said_without_the_password() {
+    fn an_unusable_url_is_refused_without_showing_the_password() {
         for (url, said) in [
             ("postgres://a:secret@/counts", "no host"),
             ("postgres://a:secret@h/counts?target_session_attrs=read-write", "target_session"),
@@ -174,12 +175,7 @@ mod tests {
             ("postgres://a:secret@h/counts?nonsense=secret", "invalid"),
         ] {
             let error = parse(url, None, "w").unwrap_err();
-            let mut text = error.to_string();
-            let mut source = error.source();
-            while let Some(cause) = source {
-                text = format!("{text}: {cause}");
-                source = cause.source();
-            }
+            let text = bgw_core::chain(error.as_ref()).to_string();
             assert!(text.contains(said) && !text.contains("secret"), "{url}: {text}");
         }
     }

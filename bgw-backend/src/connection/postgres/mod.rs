@@ -1,9 +1,9 @@
-//! A PostgreSQL server: reached after the fork, by this worker alone.
+//! A PostgreSQL server, connected to after the fork.
 //!
-//! The driver is `tokio-postgres`, which the blocking crate `postgres` is a wrapper of, on a runtime
-//! of this thread: no other thread is started. Why not the wrapper: its wait on the server cannot be
-//! ended by a signal without a second thread. Here the wait is on the server's answer and on the
-//! descriptor by which signal handlers wake this process.
+//! The driver is `tokio-postgres` on a runtime of this thread; no other thread is started. Why not
+//! the blocking crate `postgres`, which wraps it: a signal cannot end its wait on the server without
+//! a second thread. Here the wait is on the server's answer and on the descriptor by which signal
+//! handlers wake this process.
 //!
 //! ```text
 //! statement ──▶ wait for {answer, wake-up} ──▶ answer
@@ -14,17 +14,18 @@
 //!                      └────────────────┘
 //! ```
 //!
-//! The server drops a cancel that overtakes its statement: so it is repeated. One that came late would
-//! hit the next statement: so each is seen through to its end before anything else is sent.
+//! The server drops a cancel that overtakes its statement, so the cancel is repeated. A late cancel
+//! would hit the next statement, so each cancel is completed before anything else is sent.
 //!
-//! Crash: the server rolls back what was not committed when the connection ends, whoever ended it.
+//! Crash: when the connection ends, whoever ended it, the server rolls back what was not committed.
 
 mod address;
 mod values;
 
-use super::{ConnectError, Value, must_stop};
+use super::driver::{self, Driver};
+use super::{DatabaseError, Value};
+use crate::interrupt;
 use crate::sys::poll_wakeups::PollWakeUps;
-use crate::worker::WorkerError;
 use address::Peer;
 use std::fmt;
 use std::future::{Future, poll_fn};
@@ -38,9 +39,9 @@ use tokio_postgres::error::{Severity, SqlState};
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, Config, Error, NoTls};
 
-/// How long the server may take to take a cancel before the connection is given up.
+/// How long the server may take to accept a cancel before the connection is closed.
 const CANCEL_LIMIT: Duration = Duration::from_secs(10);
-/// How long an answer to the first cancel may take before it is repeated; twice as long each time.
+/// The pause before the first cancel is repeated; it doubles each time.
 const PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
@@ -48,7 +49,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 pub(super) struct Postgres {
     runtime: Runtime,
     session: Session,
-    /// Moves the bytes while a request waits; its result says why the connection ended.
+    /// Transfers the bytes while a request waits; its result says why the connection ended.
     driver: Option<JoinHandle<Result<(), Error>>>,
 }
 
@@ -67,11 +68,11 @@ struct Session {
 
 /// How a request failed.
 enum Failure {
-    /// It was not sent, or cancelled, because of a signal.
+    /// An interrupt came before it was sent, or cancelled it.
     Interrupted,
-    /// The server or the driver said no.
+    /// The server or the driver refused it.
     Refused(Error),
-    /// It was to be cancelled, and the server could not be reached for that.
+    /// The server could not be reached for the cancel.
     Unreachable(io::Error),
 }
 
@@ -80,19 +81,22 @@ impl Postgres {
         url: &str,
         username: Option<&str>,
         worker: &str,
-    ) -> Result<Self, ConnectError> {
+    ) -> Result<Self, DatabaseError> {
         if Handle::try_current().is_ok() {
-            return Err(ConnectError::InsideRuntime);
+            return Err(DatabaseError::InsideRuntime);
         }
-        // The database as the URL names it may contain a password.
+        // The URL may contain a password, so it is not shown.
         let config = address::parse(url, username, worker).map_err(|source| {
-            ConnectError::Open { database: "of a postgres URL".to_owned(), source }
+            DatabaseError::Open { database: "of a postgres URL".to_owned(), source }
         })?;
-        let failed = |source| ConnectError::Open { database: address::name(&config), source };
-        Self::connect(&config).map_err(failed)?.ok_or(ConnectError::Interrupted)
+        let failed = |source| DatabaseError::Open { database: address::name(&config), source };
+        match Self::connect(&config).map_err(failed)? {
+            Some(connection) => Ok(connection),
+            None => Err(interrupted("CONNECT", true)),
+        }
     }
 
-    /// `None`: a signal came first.
+    /// `None`: an interrupt came first.
     fn connect(config: &Config) -> Result<Option<Self>, Boxed> {
         let runtime = Builder::new_current_thread().enable_io().enable_time().build()?;
         let peers = address::peers(config)?;
@@ -100,13 +104,19 @@ impl Postgres {
             let wake_ups = PollWakeUps::new()?;
             let mut outcome: Result<_, Boxed> = Err("the host has no address".into());
             for peer in peers {
-                match first(connect_to(&peer, config), wake_ups.until(|| must_stop(true))).await {
+                match first(
+                    connect_to(&peer, config),
+                    wake_ups.until(|| interrupt::is_pending(true)),
+                )
+                .await
+                {
                     None => return Ok(None),
                     Some(Ok((client, driver))) => {
                         return Ok(Some((Session { client, peer, wake_ups }, driver)));
                     }
                     Some(Err(error)) => {
-                        outcome = Err(format!("{peer}: {}", with_causes(error.as_ref())).into());
+                        outcome =
+                            Err(format!("{peer}: {}", bgw_core::chain(error.as_ref())).into());
                     }
                 }
             }
@@ -116,47 +126,41 @@ impl Postgres {
         Ok(connected.map(|(session, driver)| Self { runtime, session, driver: Some(driver) }))
     }
 
-    pub(super) fn begin(&mut self, cut_by_terminate: bool) -> Result<Transaction<'_>, WorkerError> {
-        let stop = move || must_stop(cut_by_terminate);
-        self.run("BEGIN", stop, async |client| client.batch_execute("BEGIN").await)?;
-        Ok(Transaction { connection: self, cut_by_terminate, failed: false, over: false })
-    }
-
     /// Runs one request to its end.
     fn run<T>(
         &mut self,
         statement: &str,
-        stop: impl Fn() -> bool,
+        stop_on: StopOn,
         request: impl AsyncFnOnce(&Client) -> Result<T, Error>,
-    ) -> Result<T, WorkerError> {
+    ) -> Result<T, DatabaseError> {
         if Handle::try_current().is_ok() {
-            return Err(ConnectError::InsideRuntime.into());
+            return Err(DatabaseError::InsideRuntime);
         }
         let Self { runtime, session, .. } = self;
         let done = runtime.block_on(async {
-            let done = session.finish(stop, request(&session.client)).await;
-            // What the driver sends of its own after a request (that a statement is no longer
-            // needed) goes out now, not when the worker comes back.
+            let done = session.finish(stop_on, request(&session.client)).await;
+            // The driver may send something of its own after a request (it releases a statement,
+            // say). That goes out now, not at the worker's next request.
             yield_now().await;
             done
         });
-        done.map_err(|failure| self.explain(statement, failure).into())
+        done.map_err(|failure| self.explain(statement, stop_on, failure))
     }
 
-    fn explain(&mut self, statement: &str, failure: Failure) -> ConnectError {
-        let statement = statement.to_owned();
+    fn explain(&mut self, statement: &str, stop_on: StopOn, failure: Failure) -> DatabaseError {
+        let name = statement.to_owned();
         match failure {
-            Failure::Interrupted => ConnectError::Interrupted,
+            Failure::Interrupted => interrupted(statement, stop_on == StopOn::Everything),
             Failure::Unreachable(error) => {
-                self.give_up();
-                ConnectError::Lost { statement, source: Box::new(error) }
+                self.close();
+                DatabaseError::Lost { statement: name, source: Box::new(error) }
             }
             Failure::Refused(error) if self.is_lost(&error) => {
                 let reason = if error.is_closed() { self.why_it_ended() } else { None };
-                ConnectError::Lost { statement, source: Box::new(reason.unwrap_or(error)) }
+                DatabaseError::Lost { statement: name, source: Box::new(reason.unwrap_or(error)) }
             }
             Failure::Refused(error) => {
-                ConnectError::Statement { statement, source: Box::new(error) }
+                DatabaseError::Statement { statement: name, source: Box::new(error) }
             }
         }
     }
@@ -168,35 +172,76 @@ impl Postgres {
             || matches!(severity, Some(Severity::Fatal | Severity::Panic))
     }
 
-    /// What the server said before it went.
+    /// The server's last message before the connection ended.
     fn why_it_ended(&mut self) -> Option<Error> {
         let driver = self.driver.take_if(|driver| driver.is_finished())?;
         self.runtime.block_on(driver).ok()?.err()
     }
 
-    /// Closes the connection, which ends the transaction. Requests fail from now on.
-    fn give_up(&mut self) {
+    /// Closes the connection, which ends the transaction. All later requests fail.
+    fn close(&mut self) {
         if let Some(driver) = self.driver.take() {
             driver.abort();
-            // A task that was aborted says so; there is nothing else to know.
+            // The result of an aborted task holds no information.
             let _ = self.runtime.block_on(driver);
         }
     }
 }
 
+impl Driver for Postgres {
+    fn begin(
+        &mut self,
+        by_terminate: bool,
+    ) -> Result<Box<dyn driver::Transaction + '_>, DatabaseError> {
+        let stop_on = if by_terminate { StopOn::Everything } else { StopOn::NoTerminate };
+        self.run("BEGIN", stop_on, async |client| client.batch_execute("BEGIN").await)?;
+        Ok(Box::new(Transaction { connection: self, stop_on, failed: false, over: false }))
+    }
+}
+
+/// Which interrupts cancel a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum StopOn {
+    /// All.
+    Everything,
+    /// All but SIGTERM, which the worker handles itself.
+    NoTerminate,
+    /// None: a rollback is never cancelled.
+    Nothing,
+}
+
+impl StopOn {
+    fn is_pending(self) -> bool {
+        self != Self::Nothing && interrupt::is_pending(self == Self::Everything)
+    }
+}
+
+/// The error of a request that an interrupt cut short.
+fn interrupted(statement: &str, by_terminate: bool) -> DatabaseError {
+    match interrupt::check(by_terminate) {
+        Err(interrupt) => interrupt.into(),
+        // Another thread of the worker has taken the interrupt in the meantime.
+        Ok(()) => DatabaseError::Statement {
+            statement: statement.to_owned(),
+            source: "an interrupt cancelled it".into(),
+        },
+    }
+}
+
 impl Session {
-    /// Waits for the answer to `request`. Once `stop` says so, the server is asked to cancel it; the
-    /// answer is waited for all the same, so that the connection can be used afterwards.
+    /// Waits for the answer to `request`. An interrupt makes it ask the server to cancel; it still
+    /// waits for the answer, so that the connection stays usable.
     async fn finish<T>(
         &self,
-        stop: impl Fn() -> bool,
+        stop_on: StopOn,
         request: impl Future<Output = Result<T, Error>>,
     ) -> Result<T, Failure> {
+        let stop = || stop_on.is_pending();
         if stop() {
             return Err(Failure::Interrupted);
         }
-        // A look at the socket first: if the server has ended the connection meanwhile, its last words
-        // become the error, not the broken pipe.
+        // Reads the socket first: if the server has ended the connection, its last message becomes
+        // the error, not the broken pipe.
         yield_now().await;
         let mut request = pin!(request);
         if let Some(answer) = first(request.as_mut(), self.wake_ups.until(stop)).await {
@@ -217,31 +262,39 @@ impl Session {
     }
 }
 
-/// A running transaction; dropped without a commit it is rolled back.
+/// A running transaction.
 #[derive(Debug)]
-pub(super) struct Transaction<'a> {
+struct Transaction<'a> {
     connection: &'a mut Postgres,
-    cut_by_terminate: bool,
-    /// A statement failed: the server may answer a commit with a rollback, and call that a success.
+    stop_on: StopOn,
+    /// A statement failed: the server may answer a commit with a rollback and report success.
     failed: bool,
     over: bool,
 }
 
 impl Transaction<'_> {
-    pub(super) fn execute(
+    fn run<T>(
         &mut self,
         statement: &str,
-        parameters: &[Value],
-    ) -> Result<u64, WorkerError> {
+        request: impl AsyncFnOnce(&Client) -> Result<T, Error>,
+    ) -> Result<T, DatabaseError> {
+        let done = self.connection.run(statement, self.stop_on, request);
+        self.failed |= done.is_err();
+        done
+    }
+}
+
+impl driver::Transaction for Transaction<'_> {
+    fn execute(&mut self, statement: &str, parameters: &[Value]) -> Result<u64, DatabaseError> {
         let parameters = borrowed(parameters);
         self.run(statement, async |client| client.execute(statement, &parameters).await)
     }
 
-    pub(super) fn query(
+    fn query(
         &mut self,
         statement: &str,
         parameters: &[Value],
-    ) -> Result<Vec<Vec<Value>>, WorkerError> {
+    ) -> Result<Vec<Vec<Value>>, DatabaseError> {
         let parameters = borrowed(parameters);
         self.run(statement, async |client| {
             let rows = client.query(statement, &parameters).await?;
@@ -251,7 +304,7 @@ impl Transaction<'_> {
         })
     }
 
-    pub(super) fn commit(mut self) -> Result<(), WorkerError> {
+    fn commit(mut self: Box<Self>) -> Result<(), DatabaseError> {
         if self.failed {
             // Fails unless the failed statement was rolled back to a savepoint.
             self.run("COMMIT", async |client| client.batch_execute("SELECT 1").await)?;
@@ -260,17 +313,6 @@ impl Transaction<'_> {
         self.over = true;
         Ok(())
     }
-
-    fn run<T>(
-        &mut self,
-        statement: &str,
-        request: impl AsyncFnOnce(&Client) -> Result<T, Error>,
-    ) -> Result<T, WorkerError> {
-        let cut_by_terminate = self.cut_by_terminate;
-        let done = self.connection.run(statement, move || must_stop(cut_by_terminate), request);
-        self.failed |= done.is_err();
-        done
-    }
 }
 
 impl Drop for Transaction<'_> {
@@ -278,11 +320,10 @@ impl Drop for Transaction<'_> {
         if self.over {
             return;
         }
-        let rolled_back =
-            self.connection.run("ROLLBACK", || false, async |c| c.batch_execute("ROLLBACK").await);
-        if rolled_back.is_err() {
-            // Its state is not known, so nobody is to use it again.
-            self.connection.give_up();
+        let rollback = async |client: &Client| client.batch_execute("ROLLBACK").await;
+        if self.connection.run("ROLLBACK", StopOn::Nothing, rollback).is_err() {
+            // The state of the connection is unknown, so nobody may use it again.
+            self.connection.close();
         }
     }
 }
@@ -300,17 +341,7 @@ async fn connect_to(peer: &Peer, config: &Config) -> Result<Parts, Boxed> {
     Ok((client, tokio::spawn(connection)))
 }
 
-fn with_causes(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text = format!("{text}: {cause}");
-        source = cause.source();
-    }
-    text
-}
-
-/// The result of `wanted`, or `None` when `other` ends first.
+/// The result of `wanted`, or `None` if `other` ends first.
 async fn first<T>(wanted: impl Future<Output = T>, other: impl Future<Output = ()>) -> Option<T> {
     let (mut wanted, mut other) = (pin!(wanted), pin!(other));
     poll_fn(|context| {

@@ -1,7 +1,8 @@
-//! [`Value`]s as PostgreSQL sends and takes them.
+//! Conversion of [`Value`]s to and from PostgreSQL's types.
 //!
-//! The server says what type a parameter or a column has; a value is converted to it when nothing is
-//! lost, else the error says which cast helps. A truth value is the integer 0 or 1, as in SQLite.
+//! The server determines the type of each parameter and column. A value is converted to it if
+//! nothing is lost; otherwise the error names the cast that helps. A boolean is the integer 0 or 1,
+//! as in SQLite.
 
 use crate::connection::Value;
 use std::error::Error;
@@ -99,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_sent_comes_back() {
+    fn a_value_survives_the_round_trip() {
         for ty in [Type::INT2, Type::INT4, Type::INT8] {
             assert_eq!(there_and_back(&Value::Integer(-7), &ty), Value::Integer(-7), "{ty}");
         }
@@ -116,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_fit_is_refused_with_the_cast_that_helps() {
+    fn a_value_that_does_not_fit_is_refused_with_the_cast_that_helps() {
         let mut bytes = BytesMut::new();
         let mut refused = |value: Value, ty| match value.to_sql(&ty, &mut bytes) {
             Ok(_) => String::new(),
@@ -129,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn bytes_of_a_lying_server_are_an_error() {
+    fn malformed_bytes_of_a_server_are_an_error() {
         for ty in [Type::INT8, Type::INT4, Type::BOOL, Type::FLOAT8] {
             assert!(Value::from_sql(&ty, &[1, 2, 3]).is_err(), "{ty}");
         }

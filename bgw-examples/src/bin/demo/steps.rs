@@ -300,7 +300,7 @@ impl Demo {
             }
         };
         say!(self, "{} more sleepers fit, then: {refusal}", fillers.len());
-        if !matches!(refusal, bgw_backend::Error::NoFreeSlot { capacity: 16, in_use: 16 }) {
+        if !matches!(refusal, bgw_backend::RegisterError::NoFreeSlot { capacity: 16, in_use: 16 }) {
             return Err(refusal.into());
         }
         for handle in &fillers {
