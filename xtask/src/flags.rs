@@ -20,6 +20,8 @@ pub(crate) enum Task {
     Test(Test),
     /// Runs the loom models: every interleaving of the shared-memory protocols, within a bound
     Loom(Loom),
+    /// Checks the model of a slot's life: every order of steps and deaths in some small clusters
+    Model,
     /// Proves every behaviour of PostgreSQL's background workers, row by row
     Parity(Parity),
     /// Checks the rules of layout that the compiler does not know

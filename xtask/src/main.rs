@@ -10,6 +10,7 @@ mod ci;
 mod demo;
 mod instructions;
 mod loom;
+mod model;
 mod package;
 mod parity;
 mod test;
@@ -24,6 +25,7 @@ fn main() -> ExitCode {
         Task::Demo(flags) => demo::run(&flags),
         Task::Test(flags) => test::run(&flags),
         Task::Loom(flags) => loom::run(&flags),
+        Task::Model => model::run(),
         Task::Parity(flags) => parity::run(&flags),
         Task::Tidy => tidy::run(),
         Task::Bench(flags) => bench::run(&flags),

@@ -6,7 +6,7 @@ use std::fs;
 
 /// Which crates of the workspace each may depend on. The arrows point down only; postmaster and
 /// backend meet in bgw-core alone, in their tests too.
-const ARROWS: [(&str, &[&str]); 9] = [
+const ARROWS: [(&str, &[&str]); 10] = [
     ("shmem-slots", &[]),
     ("bgw-core", &["shmem-slots"]),
     ("bgw-postmaster", &["shmem-slots", "bgw-core"]),
@@ -20,6 +20,7 @@ const ARROWS: [(&str, &[&str]); 9] = [
         &["shmem-slots", "bgw-core", "bgw-postmaster", "bgw-backend", "throwaway-postgres"],
     ),
     ("process-test", &[]),
+    ("slot-model", &["shmem-slots"]),
     ("throwaway-postgres", &[]),
     ("xtask", &["process-test"]),
 ];

@@ -1,0 +1,324 @@
+//! The steps of the postmaster: take changed slots in, start, report ends, sweep, reset.
+//!
+//! As in `shmem-slots/src/manage.rs` and in bgw-postmaster. It handles one event at a time, in any
+//! order, and takes each step of it in turn while the others go on.
+
+use crate::model::{Broken, Config};
+use crate::registrant::owner;
+use crate::state::{Entry, PostmasterAt as At, Process, RegistrantAt, State, WaiterAt};
+use crate::words::{self, DROPPED, STARTED, TERMINATE};
+use shmem_slots::{Key, Snapshot, State as SlotState};
+
+/// An event that the postmaster may take up, or the next step of the one under way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Step {
+    /// The doorbell rang.
+    Bell,
+    /// The worker in this slot is to be started.
+    Start(usize),
+    /// The worker in this slot is to end and has not been started.
+    NeverStart(usize),
+    /// The process of the worker in this slot has ended.
+    SeeEnd(usize),
+    /// This registrant has gone.
+    SeeGone(u8),
+    /// All workers have ended after a crash.
+    Reset,
+    /// The next step of the event under way.
+    Go,
+}
+
+/// All steps that the postmaster may take now.
+pub(crate) fn steps(state: &State, out: &mut Vec<Step>) {
+    let me = &state.postmaster;
+    if !me.alive {
+        return;
+    }
+    if me.at != At::Idle {
+        return out.push(Step::Go);
+    }
+    if state.bell {
+        out.push(Step::Bell);
+    }
+    for (slot, entry) in me.list.iter().enumerate() {
+        let Some(entry) = entry else { continue };
+        let ended = matches!(state.fate(entry.job).process, Process::Ended { .. });
+        if entry.started && ended {
+            out.push(Step::SeeEnd(slot));
+        } else if !entry.started && entry.terminate {
+            out.push(Step::NeverStart(slot));
+        } else if !entry.started && !me.resetting {
+            out.push(Step::Start(slot));
+        }
+    }
+    for (place, registrant) in state.registrants.iter().enumerate() {
+        if !registrant.alive && me.gone & 1 << place == 0 {
+            out.push(Step::SeeGone(place as u8));
+        }
+    }
+    let running = me.list.iter().flatten().any(|entry| entry.started);
+    if me.resetting && !running {
+        out.push(Step::Reset);
+    }
+}
+
+/// Takes one step.
+pub(crate) fn take(config: &Config, state: &mut State, step: Step) {
+    let next = match step {
+        Step::Bell => {
+            state.bell = false;
+            drained(marks(state))
+        }
+        Step::Start(slot) => {
+            let Some(entry) = &mut state.postmaster.list[slot] else { return };
+            entry.started = true;
+            let job = entry.job;
+            let fate = state.fate_mut(job);
+            fate.process = Process::Running;
+            fate.ghost_starts += 1;
+            At::Started { slot }
+        }
+        Step::NeverStart(slot) | Step::SeeEnd(slot) => At::EndReport { slot },
+        Step::SeeGone(registrant) => {
+            state.postmaster.gone |= 1 << registrant;
+            At::Sweep { registrant, slot: 0 }
+        }
+        Step::Reset => At::ResetBegin,
+        Step::Go => go(config, state),
+    };
+    state.postmaster.at = next;
+}
+
+fn go(config: &Config, state: &mut State) -> At {
+    match state.postmaster.at {
+        At::Idle => At::Idle,
+        At::Drain { marks } => drain(config, state, marks),
+        At::Drained { marks, slot, seen } => {
+            let mut word = state.slots[slot].word;
+            if config.broken == Broken::MarkClearedLast {
+                state.slots[slot].changed = false;
+                word = seen;
+            }
+            take_in(config, state, slot, word);
+            drained(marks)
+        }
+        At::Started { slot } => {
+            publish(state, slot, |key, _| Snapshot::manager(key.generation, 1, STARTED));
+            wake(state, slot);
+            At::Idle
+        }
+        At::EndReport { slot } => {
+            if config.broken != Broken::ReportLast {
+                report(state, slot);
+            }
+            state.slots[slot].changed = false;
+            if config.broken == Broken::WakeFirst {
+                wake(state, slot);
+            }
+            At::EndWord { slot }
+        }
+        At::EndWord { slot } => end_word(state, slot),
+        At::EndFree { slot } => {
+            // Nobody else has a key to this slot but claimers, and they swap.
+            let word = state.slots[slot].word;
+            if words::is_unread(word) {
+                state.slots[slot].word = Snapshot::vacant(word.generation());
+            }
+            At::EndWake { slot }
+        }
+        At::EndWake { slot } => {
+            if config.broken == Broken::ReportLast {
+                report(state, slot);
+            }
+            if config.broken != Broken::WakeFirst {
+                wake(state, slot);
+            }
+            reap(state, slot);
+            At::Idle
+        }
+        At::Sweep { registrant, slot } => {
+            sweep(config, state, registrant, slot);
+            let next = slot + 1;
+            if next < config.slots {
+                return At::Sweep { registrant, slot: next };
+            }
+            // What it had published without ringing is taken in, too.
+            drained(marks(state))
+        }
+        At::ResetBegin => {
+            for slot in &mut state.slots {
+                slot.changed = false;
+            }
+            // What was registered meanwhile is forgotten, too: its slot is freed.
+            state.postmaster.list.fill(None);
+            At::ResetLook { slot: 0 }
+        }
+        At::ResetLook { slot } => {
+            let word = state.slots[slot].word;
+            At::ResetSwap { slot, expected: word, newest: word.generation() }
+        }
+        At::ResetSwap { slot, expected, newest } => vacate(config, state, slot, expected, newest),
+        At::ResetWake { slot } => {
+            state.slots[slot].report = None;
+            wake(state, slot);
+            if slot + 1 < config.slots {
+                return At::ResetLook { slot: slot + 1 };
+            }
+            state.postmaster.resetting = false;
+            At::Idle
+        }
+    }
+}
+
+/// The marks as they are now: a cell of hints is read once.
+fn marks(state: &State) -> u8 {
+    let slots = state.slots.iter().enumerate();
+    slots.filter(|(_, slot)| slot.changed).fold(0, |marks, (place, _)| marks | 1 << place)
+}
+
+fn drained(marks: u8) -> At {
+    if marks == 0 { At::Idle } else { At::Drain { marks } }
+}
+
+/// Takes the next mark, if its slot is published.
+fn drain(config: &Config, state: &mut State, marks: u8) -> At {
+    let slot = marks.trailing_zeros() as usize;
+    let marks = marks & !(1 << slot);
+    let shared = &mut state.slots[slot];
+    if shared.word.state() != SlotState::Published {
+        return drained(marks);
+    }
+    shared.changed = config.broken == Broken::MarkClearedLast;
+    At::Drained { marks, slot, seen: shared.word }
+}
+
+fn report(state: &mut State, slot: usize) {
+    if let Some(entry) = state.postmaster.list[slot] {
+        state.slots[slot].report = Some((entry.key.generation, entry.job));
+    }
+}
+
+fn take_in(config: &Config, state: &mut State, slot: usize, word: Snapshot) {
+    if word.state() != SlotState::Published {
+        return;
+    }
+    let key = Key { index: slot as u32, generation: word.generation() };
+    let terminate = word.flags() & TERMINATE != 0;
+    let forgets = config.broken == Broken::ListNotAsked;
+    if let Some(entry) = state.postmaster.list[slot].as_mut().filter(|_| !forgets) {
+        entry.terminate |= terminate && entry.key == key;
+        return;
+    }
+    if let Some(job) = state.slots[slot].payload {
+        state.postmaster.list[slot] = Some(Entry { key, job, terminate, started: false });
+    }
+}
+
+/// One swap of the word of a listed slot. A flag that came in the meantime stands in the word before.
+fn publish(
+    state: &mut State,
+    slot: usize,
+    new: impl FnOnce(Key, u32) -> Option<Snapshot>,
+) -> Snapshot {
+    let before = state.slots[slot].word;
+    if let Some(entry) = &mut state.postmaster.list[slot] {
+        if let Some(new) = new(entry.key, owner(entry.job.registrant.into())) {
+            state.slots[slot].word = new;
+        }
+        entry.terminate |= before.flags() & TERMINATE != 0;
+    }
+    before
+}
+
+fn end_word(state: &mut State, slot: usize) -> At {
+    let Some(entry) = state.postmaster.list[slot] else { return At::Idle };
+    state.postmaster.ends += 1;
+    state.slots[slot].ended_at = state.postmaster.ends;
+    state.fate_mut(entry.job).ghost_ended = true;
+    let gone = state.postmaster.gone & 1 << entry.job.registrant != 0;
+    let keep = !gone;
+    let before = publish(state, slot, |key, owner| {
+        Some(if keep {
+            words::ended(key.generation, owner)
+        } else {
+            Snapshot::vacant(key.generation)
+        })
+    });
+    if before.flags() & DROPPED != 0 { At::EndFree { slot } } else { At::EndWake { slot } }
+}
+
+fn reap(state: &mut State, slot: usize) {
+    let Some(entry) = state.postmaster.list[slot].take() else { return };
+    let fate = state.fate_mut(entry.job);
+    let crashed = fate.process == Process::Ended { crashed: true };
+    fate.process = Process::Reaped;
+    if crashed && !state.postmaster.resetting {
+        state.postmaster.resetting = true;
+        // SIGQUIT, then SIGKILL: all of them end. Those that have not started never do.
+        let listed: Vec<Entry> = state.postmaster.list.iter().flatten().copied().collect();
+        for other in listed {
+            let fate = state.fate_mut(other.job);
+            if fate.process == Process::Running {
+                fate.process = Process::Ended { crashed: false };
+            }
+        }
+        for entry in &mut state.postmaster.list {
+            if entry.is_some_and(|entry| !entry.started) {
+                *entry = None;
+            }
+        }
+    }
+}
+
+fn sweep(config: &Config, state: &mut State, registrant: u8, slot: usize) {
+    let mine = owner(registrant.into());
+    let shared = &mut state.slots[slot];
+    let word = shared.word;
+    if word.state() == SlotState::Reserved && word.pid() == mine && shared.changed {
+        if let Some(freed) = word.freed() {
+            shared.word = freed;
+            state.ghost_swept = true;
+        }
+    } else if words::is_unread(word)
+        && word.pid() == mine
+        && config.broken != Broken::UnreadKeptForDead
+    {
+        shared.word = Snapshot::vacant(word.generation());
+    }
+}
+
+/// A swap, and another one if somebody changed the word between the look and the swap.
+fn vacate(config: &Config, state: &mut State, slot: usize, expected: Snapshot, newest: u64) -> At {
+    let before = state.slots[slot].word;
+    let vacant = Snapshot::vacant(newest + 1);
+    for fate in state.fates.iter_mut().flatten() {
+        let here = fate.ghost_key.filter(|key| key.index as usize == slot);
+        fate.ghost_reset |= here.is_some_and(|key| key.generation == before.generation());
+    }
+    state.slots[slot].word = vacant;
+    if before == expected || config.broken == Broken::ResetSwapsOnce {
+        // From now on claims count from here: no key may have this generation.
+        state.ghost_reused |= vacant.generation() <= state.slots[slot].ghost_newest;
+        state.slots[slot].ghost_newest = vacant.generation();
+        return At::ResetWake { slot };
+    }
+    let newest = vacant.generation().max(before.generation());
+    At::ResetSwap { slot, expected: vacant, newest }
+}
+
+/// `FUTEX_WAKE` on the word of `slot`: all that sleep on it look again.
+fn wake(state: &mut State, slot: usize) {
+    for registrant in &mut state.registrants {
+        let here = registrant.key.is_some_and(|key| key.index as usize == slot);
+        if registrant.at == RegistrantAt::Asleep && here {
+            registrant.at = RegistrantAt::Look;
+        }
+    }
+    for place in 0..state.waiters.len() {
+        let waiter = &state.waiters[place];
+        let key = state.fate(waiter.job).ghost_key;
+        if waiter.at == WaiterAt::Asleep && key.is_some_and(|key| key.index as usize == slot) {
+            state.waiters[place].at = WaiterAt::Look;
+        }
+    }
+}

@@ -1,0 +1,266 @@
+//! The steps of a registrant: claim, publish, ring, wait, read the end, give the slot up.
+//!
+//! As in `shmem-slots/src/slots.rs` and `bgw-backend/src/backend.rs`. The hints of free slots are left
+//! out: a claim may look at the slots in any order, which is more than any hints can make it do.
+
+use crate::model::{Broken, Config};
+use crate::state::{Job, Registrant, RegistrantAt as At, State};
+use crate::words::{self, DROPPED, TERMINATE};
+use shmem_slots::{Key, State as SlotState};
+
+/// What a registrant may do next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Step {
+    /// The one next step of its program.
+    Go,
+    /// Looks whether this slot is free.
+    LookAt(usize),
+    /// Asks for the end of its worker.
+    Terminate,
+    /// Drops its handle unread.
+    Drop,
+}
+
+/// The owner number of registrant `place`: 0 is nobody.
+pub(crate) fn owner(place: usize) -> u32 {
+    place as u32 + 1
+}
+
+/// All steps that registrant `place` may take now.
+pub(crate) fn steps(config: &Config, state: &State, place: usize, out: &mut Vec<Step>) {
+    let me = &state.registrants[place];
+    if !me.alive {
+        return;
+    }
+    match me.at {
+        At::Done | At::Asleep => {}
+        At::Looking { seen } => {
+            out.extend((0..config.slots).filter(|slot| seen & 1 << slot == 0).map(Step::LookAt))
+        }
+        At::Look => {
+            let asks = config.terminates && !me.terminated;
+            out.push(if asks { Step::Terminate } else { Step::Go });
+            if config.drops {
+                out.push(Step::Drop);
+            }
+        }
+        _ => out.push(Step::Go),
+    }
+}
+
+/// Takes one step.
+pub(crate) fn take(config: &Config, state: &mut State, place: usize, step: Step) {
+    match step {
+        Step::LookAt(slot) => look_at(config, state, place, slot),
+        Step::Terminate => terminate(state, place),
+        Step::Drop => drop_handle(config, state, place),
+        Step::Go => go(config, state, place),
+    }
+}
+
+fn look_at(config: &Config, state: &mut State, place: usize, slot: usize) {
+    let word = state.slots[slot].word;
+    let me = &mut state.registrants[place];
+    let At::Looking { seen } = me.at else { return };
+    let careless = config.broken == Broken::UnreadIsFree && word.state() == SlotState::Free;
+    if words::is_free(word) || careless {
+        me.at = At::Mark { slot, seen: word };
+    } else {
+        let seen = seen | 1 << slot;
+        let all = seen == (1 << config.slots) - 1;
+        me.at = if all { At::Oldest } else { At::Looking { seen } };
+    }
+}
+
+fn go(config: &Config, state: &mut State, place: usize) {
+    let late = config.broken == Broken::MarkAfterSwap;
+    match state.registrants[place].at {
+        At::Oldest => {
+            let unread = (0..config.slots).filter(|&slot| words::is_unread(state.slots[slot].word));
+            match unread.min_by_key(|&slot| state.slots[slot].ended_at) {
+                Some(slot) => at(state, place, At::Mark { slot, seen: state.slots[slot].word }),
+                // `ClaimError::Full`: the program gives this registration up.
+                None => next_job(config, state, place),
+            }
+        }
+        At::Mark { slot, seen } => {
+            state.slots[slot].changed |= !late;
+            at(state, place, At::Swap { slot, seen });
+        }
+        At::Swap { slot, seen } => claim(config, state, place, slot, seen),
+        At::MarkLate { slot, word } => {
+            state.slots[slot].changed = true;
+            at(state, place, At::Publish { slot, word });
+        }
+        At::Publish { slot, word } => {
+            let published = word.published(0).filter(|_| state.slots[slot].word == word);
+            if let Some(published) = published {
+                state.slots[slot].payload = Some(state.registrants[place].job);
+                state.slots[slot].word = published;
+                let key = Key { index: slot as u32, generation: word.generation() };
+                state.registrants[place].key = Some(key);
+                at(state, place, At::Ring);
+            } else {
+                // `ClaimLost`: a reset came in between.
+                next_job(config, state, place);
+            }
+        }
+        At::MarkTerminate => {
+            let key = key(&state.registrants[place]);
+            state.slots[key.index as usize].changed = true;
+            at(state, place, At::Ring);
+        }
+        At::Ring => {
+            state.bell = true;
+            at(state, place, At::Look);
+        }
+        At::Look => {
+            let next = look(state, key(&state.registrants[place]));
+            at(state, place, next.map_or(At::Report, |seen| At::Sleep { seen }));
+        }
+        At::Sleep { seen } => {
+            let now = state.slots[key(&state.registrants[place]).index as usize].word;
+            let dead = !state.postmaster.alive;
+            at(
+                state,
+                place,
+                if dead {
+                    At::Done
+                } else if now == seen {
+                    At::Asleep
+                } else {
+                    At::Look
+                },
+            );
+        }
+        At::Report => {
+            let me = &state.registrants[place];
+            let (key, job) = (key(me), me.job);
+            let report = read_report(config, state, key);
+            let fate = state.fate_mut(job);
+            match report {
+                Some(of) => {
+                    fate.ghost_told = of == job;
+                    state.ghost_wrong_report |= of != job;
+                }
+                None => fate.ghost_lost = !fate.ghost_reset && !fate.ghost_overwritten,
+            }
+            at(state, place, At::Release);
+        }
+        At::Release => {
+            release(state, place);
+            next_job(config, state, place);
+        }
+        At::Looking { .. } | At::Asleep | At::Done => {}
+    }
+}
+
+/// The swap of a claim, and what the properties want to know of it.
+fn claim(
+    config: &Config,
+    state: &mut State,
+    place: usize,
+    slot: usize,
+    seen: shmem_slots::Snapshot,
+) {
+    let reserved = seen.reserved_by(owner(place)).filter(|_| state.slots[slot].word == seen);
+    let Some(word) = reserved else {
+        let me = &mut state.registrants[place];
+        me.tries = me.tries.saturating_sub(1);
+        if me.tries == 0 {
+            return next_job(config, state, place);
+        }
+        me.at = At::Looking { seen: 0 };
+        return;
+    };
+    state.ghost_reused |= word.generation() <= state.slots[slot].ghost_newest;
+    if words::is_unread(seen) {
+        let all = (1 << config.slots) - 1;
+        state.ghost_needless |= state.registrants[place].ghost_taken | 1 << slot != all;
+        let old = Key { index: slot as u32, generation: seen.generation() };
+        if let Some(fate) =
+            state.fates.iter_mut().flatten().find(|fate| fate.ghost_key == Some(old))
+        {
+            fate.ghost_overwritten = true;
+        }
+    }
+    state.slots[slot].word = word;
+    state.slots[slot].ghost_newest = word.generation();
+    let key = Key { index: slot as u32, generation: word.generation() };
+    let job = state.registrants[place].job;
+    state.fate_mut(job).ghost_key = Some(key);
+    let late = config.broken == Broken::MarkAfterSwap;
+    at(state, place, if late { At::MarkLate { slot, word } } else { At::Publish { slot, word } });
+}
+
+fn terminate(state: &mut State, place: usize) {
+    let key = key(&state.registrants[place]);
+    let slot = &mut state.slots[key.index as usize];
+    let flagged =
+        slot.word.with_flags(TERMINATE).filter(|_| slot.word.generation() == key.generation);
+    let me = &mut state.registrants[place];
+    me.terminated = true;
+    if let Some(flagged) = flagged {
+        slot.word = flagged;
+        me.at = At::MarkTerminate;
+    }
+}
+
+/// Dropping a handle before the end says that nobody will look; after the end it gives the slot up.
+fn drop_handle(config: &Config, state: &mut State, place: usize) {
+    let key = key(&state.registrants[place]);
+    let slot = &mut state.slots[key.index as usize];
+    let flagged =
+        slot.word.with_flags(DROPPED).filter(|_| slot.word.generation() == key.generation);
+    match flagged {
+        Some(flagged) => slot.word = flagged,
+        None => release(state, place),
+    }
+    next_job(config, state, place);
+}
+
+fn release(state: &mut State, place: usize) {
+    let key = key(&state.registrants[place]);
+    let slot = &mut state.slots[key.index as usize];
+    if slot.word == words::ended(key.generation, owner(place)) {
+        slot.word = shmem_slots::Snapshot::vacant(key.generation);
+    }
+}
+
+/// The word of a tenancy that has not ended; `None` when it has, or another one has the slot.
+pub(crate) fn look(state: &State, key: Key) -> Option<shmem_slots::Snapshot> {
+    let word = state.slots[key.index as usize].word;
+    let runs = matches!(word.state(), SlotState::Reserved | SlotState::Published);
+    (word.generation() == key.generation && runs).then_some(word)
+}
+
+/// The report on the tenancy of `key`, as `Slots::read_report` gives it.
+pub(crate) fn read_report(config: &Config, state: &State, key: Key) -> Option<Job> {
+    let (generation, job) = state.slots[key.index as usize].report?;
+    (generation == key.generation || config.broken == Broken::AnyReport).then_some(job)
+}
+
+fn key(me: &Registrant) -> Key {
+    // A handle is there from its publication on, and these steps come later.
+    me.key.unwrap_or(Key { index: 0, generation: u64::MAX })
+}
+
+fn at(state: &mut State, place: usize, at: At) {
+    state.registrants[place].at = at;
+}
+
+fn next_job(config: &Config, state: &mut State, place: usize) {
+    let me = &mut state.registrants[place];
+    me.key = None;
+    me.terminated = false;
+    me.tries = config.tries;
+    me.ghost_taken = 0;
+    me.job.number += 1;
+    if me.job.number < config.jobs {
+        me.at = At::Looking { seen: 0 };
+    } else {
+        // One value for all that are done.
+        me.job.number = config.jobs;
+        me.at = At::Done;
+    }
+}

@@ -1,0 +1,40 @@
+//! The sizes that are checked. Each is small enough to be gone through whole, and has what one
+//! promise needs.
+
+use crate::model::{Broken, Config};
+
+/// Two programs, one slot each.
+const BASE: Config = Config {
+    name: "",
+    slots: 2,
+    registrants: 2,
+    jobs: 1,
+    tries: 2,
+    waiters: 0,
+    deaths: 0,
+    crashes: 0,
+    postmaster_deaths: 0,
+    terminates: false,
+    drops: false,
+    broken: Broken::Nothing,
+};
+
+/// All sizes.
+pub(crate) const ALL: &[Config] = &[
+    Config { name: "more registrations than slots", jobs: 2, ..BASE },
+    Config { name: "one slot, two that want it", slots: 1, jobs: 2, deaths: 1, ..BASE },
+    Config { name: "killed at each step", deaths: 2, drops: true, ..BASE },
+    Config { name: "asked to end", slots: 1, terminates: true, deaths: 1, waiters: 1, ..BASE },
+    Config { name: "crash and reset", crashes: 1, deaths: 1, ..BASE },
+    Config {
+        name: "reset and a next tenant",
+        slots: 1,
+        registrants: 1,
+        jobs: 3,
+        crashes: 2,
+        waiters: 2,
+        ..BASE
+    },
+    Config { name: "the postmaster dies", postmaster_deaths: 1, waiters: 1, ..BASE },
+    Config { name: "dropped handles", slots: 1, jobs: 2, drops: true, ..BASE },
+];
