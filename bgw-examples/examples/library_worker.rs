@@ -1,10 +1,10 @@
-//! Workers in a shared library: build with `cargo build -p bgw-examples --examples`, and register with
-//! `.library("…/liblibrary_worker.so", "count_ticks")`.
+//! Workers in a shared library. Build it with `cargo build -p bgw-examples --examples`, and register a
+//! worker with `.library("…/liblibrary_worker.so", "count_ticks")`.
 
 use bgw_backend::{BackgroundWorker, Worker, WorkerError, export_worker};
 use std::time::Duration;
 
-/// Wakes up every so many milliseconds (its main argument) until it is told to end.
+/// Wakes up each `main_arg` milliseconds, until it is asked to stop.
 fn tick(worker: &mut Worker) -> Result<(), WorkerError> {
     worker.handle_terminate();
     worker.unblock_signals()?;
@@ -16,7 +16,7 @@ fn tick(worker: &mut Worker) -> Result<(), WorkerError> {
     Ok(())
 }
 
-/// Registers another worker of this library (whose path is in its extra bytes) and ends it again.
+/// Registers another worker of this library, whose path is in its extra bytes, and terminates it.
 fn start_another(worker: &mut Worker) -> Result<(), WorkerError> {
     worker.unblock_signals()?;
     let path = String::from_utf8_lossy(worker.extra()).trim_end_matches('\0').to_owned();
@@ -41,7 +41,7 @@ fn fail(_: &mut Worker) -> Result<(), WorkerError> {
 }
 
 fn panic(worker: &mut Worker) -> Result<(), WorkerError> {
-    // The example of a defect.
+    // Fails always: an example of a defect.
     assert!(worker.name().is_empty(), "this worker of a library panics");
     Ok(())
 }

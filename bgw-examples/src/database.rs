@@ -1,14 +1,14 @@
-//! A database of its own for a demo or a test: a file, or a throwaway cluster. And a client of it
-//! that belongs to no cluster, as any program that puts rows in.
+//! A database for a demo or a test: an SQLite file, or a throwaway PostgreSQL server. And a client
+//! for it, outside the cluster of workers, as any other program would use.
 
 use std::error::Error;
 use std::path::PathBuf;
 use std::time::Duration;
 use throwaway_postgres::{ClusterError, SUPERUSER, ThrowawayCluster};
 
-/// How long the client waits for a worker that writes to the same file.
+/// How long the client waits while a worker writes to the same file.
 const BUSY: Duration = Duration::from_secs(30);
-/// The database that every cluster has.
+/// The database that every server has.
 const DEFAULT: &str = "postgres";
 
 /// A database.
@@ -21,10 +21,10 @@ pub enum Database {
 }
 
 impl Database {
-    /// On a server that is started for it.
+    /// Starts a PostgreSQL server for it.
     ///
     /// # Errors
-    /// It is not installed, or does not start.
+    /// PostgreSQL is not installed, or does not start.
     pub fn on_postgres() -> Result<Self, ClusterError> {
         Ok(Self::Postgres(ThrowawayCluster::start()?))
     }
@@ -38,7 +38,7 @@ impl Database {
         }
     }
 
-    /// A user for `initialize_connection` who may do everything.
+    /// The superuser, for `initialize_connection`.
     #[must_use]
     pub const fn user(&self) -> Option<&'static str> {
         match self {
@@ -47,10 +47,10 @@ impl Database {
         }
     }
 
-    /// Connects from outside.
+    /// Connects to it.
     ///
     /// # Errors
-    /// The driver's.
+    /// The error of the driver.
     pub fn client(&self) -> Result<Client, Box<dyn Error>> {
         Ok(match self {
             Self::Sqlite(path) => {
@@ -63,7 +63,7 @@ impl Database {
     }
 }
 
-/// A connection from outside.
+/// A connection to the database.
 #[allow(missing_debug_implementations, reason = "one driver's connection has none")]
 pub enum Client {
     /// To a file.
@@ -76,7 +76,7 @@ impl Client {
     /// Runs statements, separated by `;`.
     ///
     /// # Errors
-    /// The database's.
+    /// The error of the database.
     pub fn execute(&mut self, statements: &str) -> Result<(), Box<dyn Error>> {
         match self {
             Self::Sqlite(connection) => connection.execute_batch(statements)?,
@@ -88,7 +88,7 @@ impl Client {
     /// The whole numbers in the first row of a query's result.
     ///
     /// # Errors
-    /// The database's; no row, or something else than numbers.
+    /// The error of the database; no row; a value that is not a whole number.
     pub fn numbers<const N: usize>(&mut self, query: &str) -> Result<[i64; N], Box<dyn Error>> {
         let mut numbers = [0; N];
         match self {
@@ -110,7 +110,7 @@ impl Client {
         Ok(numbers)
     }
 
-    /// The one number that a query answers with.
+    /// The number in the first row of a query's result.
     ///
     /// # Errors
     /// As [`Client::numbers`].

@@ -1,11 +1,12 @@
-//! Where the programs' log lines go: standard error, one `write` a line.
+//! Log lines of the programs go to standard error, with one `write` for each line.
 //!
-//! Set up before the postmaster is forked, it serves all its children too. (A subscriber that
-//! writes from a thread of its own would lose the children's lines: threads do not survive a fork.)
+//! Install the subscriber before the postmaster is forked: then the postmaster and its workers inherit
+//! it. A subscriber that writes from a thread of its own loses their lines, since threads do not
+//! survive a fork.
 
 use tracing_subscriber::EnvFilter;
 
-/// Logs to standard error what `RUST_LOG` asks for, or else what is at least as grave as `default`.
+/// Logs what `RUST_LOG` selects, or the levels from `default` upwards if it is not set.
 pub fn to_stderr(default: &str) {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
     tracing_subscriber::fmt()

@@ -4,15 +4,16 @@
 //!  this program ──queue 0──▶ worker 1 ──queue 1──▶ worker 2 ── … ──queue N──▶ this program
 //! ```
 //!
-//! The queues are made before the postmaster is forked, so it and its workers inherit their mappings;
-//! that is why they are leaked. Each worker takes the receiving end on its left and the sending end on
-//! its right, and says that it is ready. When a worker's left neighbour has detached, it passes on what
-//! is left and ends with exit code 0, and so the end of the messages goes round as they do.
+//! The queues are created before the postmaster is forked, so that the postmaster and its workers
+//! inherit the mappings. They are leaked, because workers use them until the process ends. Each worker
+//! takes the receiving end of the queue on its left and the sending end of the queue on its right, and
+//! reports that it is ready. When its left neighbour has detached, a worker passes on the rest and
+//! exits with 0, so the end of the messages travels round the ring as well.
 //!
-//! A death goes round the same way: whoever waits for the workers closes both queues of one that has
-//! ended, its neighbours see that and end, and so on. All others end with exit code 0 then, so the one
-//! that did not is the one to blame. The workers do without `SHMEM_ACCESS`, since a queue is whole
-//! whoever dies: no crash reset is needed for one of them.
+//! A death travels the same way. The program that waits for the workers closes both queues of a worker
+//! that has ended; its neighbours see that and end, and so on. They all exit with 0, so the worker
+//! that did not is the one to blame. The workers do without `SHMEM_ACCESS`: a queue stays intact
+//! whichever process dies, so no crash reset is needed.
 
 use bgw_backend::{
     Backend, BackgroundWorker, Handle, Worker, WorkerError, WorkerProcess, WorkerResult,
@@ -25,7 +26,7 @@ use std::fmt;
 use std::thread;
 use std::time::Duration;
 
-/// The name under which [`Ring::function`] is to be registered with the postmaster.
+/// The name of [`Ring::function`] among the functions of the postmaster.
 pub const FUNCTION: &str = "pass_on";
 /// How long a worker may take until it is ready.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -36,15 +37,15 @@ pub struct Ring {
     queues: &'static [Queue],
 }
 
-/// Whatever ended a ring; from threads, too.
+/// What ended a ring, in any of its threads.
 pub type Failure = Box<dyn Error + Send + Sync>;
 
-/// What is wrong with one worker of a ring.
+/// A failure of one worker of a ring.
 #[derive(Debug)]
 pub struct Failed {
-    /// Which one, counted from 1.
+    /// The number of the worker, from 1.
     pub number: usize,
-    /// How many there are.
+    /// The number of workers.
     pub workers: usize,
     /// What happened to it.
     pub what: String,
@@ -59,11 +60,11 @@ impl fmt::Display for Failed {
 impl Error for Failed {}
 
 impl Ring {
-    /// Queues for so many workers, with a buffer of so many bytes each. Call it before the postmaster
-    /// is launched.
+    /// Creates the queues for `workers` workers, each with a buffer of `buffer` bytes. Call it before
+    /// the postmaster is launched.
     ///
     /// # Errors
-    /// A buffer of no or too many bytes, or a failing system call.
+    /// A buffer that is empty or too large; a system call that failed.
     pub fn create(workers: usize, buffer: usize) -> Result<Self, CreateError> {
         let options = QueueOptions { buffer, max_message: longest(buffer), tag: 0 };
         let queues: Result<Vec<Queue>, CreateError> =
@@ -71,19 +72,19 @@ impl Ring {
         Ok(Self { queues: Box::leak(queues?.into_boxed_slice()) })
     }
 
-    /// How many workers it is for.
+    /// The number of workers.
     #[must_use]
     pub const fn workers(&self) -> usize {
         self.queues.len() - 1
     }
 
-    /// The queues, from the program to worker 1 first.
+    /// The queues. The first leads from the program to worker 1.
     #[must_use]
     pub const fn queues(&self) -> &'static [Queue] {
         self.queues
     }
 
-    /// What a worker of the ring does.
+    /// The main function of a worker.
     pub fn function(self) -> impl Fn(&'static WorkerProcess) -> WorkerResult + 'static {
         entry(move |worker| pass_on(worker, self.queues))
     }
@@ -95,14 +96,14 @@ impl Ring {
     /// Starts the workers, and waits until each has attached both its queues.
     ///
     /// # Errors
-    /// One that cannot be registered or started, or ends before it is ready: which, and why. The
+    /// A worker cannot be registered or started, or ends before it is ready: which, and why. The
     /// others have ended by then.
     pub fn start(&self, backend: &Backend) -> Result<Vec<Handle>, Failed> {
         let mut handles = Vec::new();
         let started = self.start_each(backend, &mut handles);
         if started.is_err() {
             self.close();
-            // Whatever this finds, the first failure is the one to report.
+            // The first failure is the one to report, whatever this finds.
             let _ = wait_all(&handles, Some(PATIENCE));
         }
         started.map(|()| handles)
@@ -134,11 +135,11 @@ impl Ring {
         Ok(())
     }
 
-    /// Sends `count` messages of every size round the ring, as fast as they go, and checks what comes
-    /// back. Returns how many bytes went round. Afterwards all workers have ended.
+    /// Sends `count` messages of every size round the ring, as fast as possible, and checks each that
+    /// comes back. Returns the number of bytes. All workers have ended when it returns.
     ///
     /// # Errors
-    /// A worker that died: which, and how. A message that came back as another one.
+    /// A worker died: which, and how. A message came back changed.
     pub fn run(&self, handles: &[Handle], count: u64) -> Result<u64, Failure> {
         thread::scope(|scope| {
             let watcher = scope.spawn(|| self.watch(handles));
@@ -148,7 +149,7 @@ impl Ring {
                 self.close();
             }
             let sent = sender.join().map_err(|_| "the sending thread panicked")?;
-            // A death explains whatever else went wrong.
+            // A death explains all other failures.
             watcher.join().map_err(|_| "the watching thread panicked")??;
             sent?;
             Ok(received?)
@@ -156,7 +157,7 @@ impl Ring {
     }
 
     /// Waits until all workers have ended, and closes the queues of each that has. The first that did
-    /// not end by itself is the error.
+    /// not exit with 0 is the error.
     fn watch(&self, handles: &[Handle]) -> Result<(), Failure> {
         let mut left: Vec<Handle> = handles.to_vec();
         let mut numbers: Vec<usize> = (1..=handles.len()).collect();
@@ -183,7 +184,7 @@ impl Ring {
         blamed.map_or(Ok(()), |failed| Err(failed.into()))
     }
 
-    /// Tells both neighbours of a worker that it is gone.
+    /// Lets both neighbours of a worker see that it has ended.
     fn close_those_of(&self, number: usize) {
         if let Some(left) = self.queues.get(number - 1) {
             left.close(Side::Receiver);
@@ -193,7 +194,7 @@ impl Ring {
         }
     }
 
-    /// Ends the ring: each worker finds that its neighbours are gone.
+    /// Ends the ring: each worker sees that its neighbours have ended.
     fn close(&self) {
         for queue in self.queues {
             queue.close(Side::Sender);
@@ -232,7 +233,7 @@ impl Ring {
             if message != expected {
                 let (came, sent) = (message.len(), expected.len());
                 return Err(format!(
-                    "message {number} of {sent} bytes came back as another one, of {came} bytes"
+                    "message {number} of {sent} bytes came back changed, with {came} bytes"
                 ));
             }
             bytes += message.len() as u64;
@@ -241,13 +242,13 @@ impl Ring {
     }
 }
 
-/// No message that [`make`] makes is longer. (The queue rounds its buffer up.)
+/// The longest message that [`make`] makes. (The queue rounds its buffer up.)
 fn longest(buffer: usize) -> usize {
     buffer.saturating_add(7).saturating_mul(5).max(64)
 }
 
-/// Message `number`: the sizes go in turn from 0 bytes to five times the buffer, with some that are
-/// as good as random; no two messages of one size are alike.
+/// Makes message `number`. The sizes cycle from 0 bytes to five times the buffer, with some
+/// pseudo-random ones; no two messages of one size have the same content.
 pub fn make(number: u64, buffer: usize, message: &mut Vec<u8>) {
     let mut noise = (number + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     let random = (noise >> 33) as usize % (2 * buffer);
@@ -282,8 +283,8 @@ fn pass_on(worker: &mut Worker, queues: &'static [Queue]) -> Result<(), WorkerEr
     let mut message = Vec::new();
     loop {
         loop {
-            let also = worker.watches()?; // before the look at what may have come
-            stop_if_told(worker)?;
+            let also = worker.watches()?; // before should_stop: see Worker::watches
+            fail_if_asked_to_stop(worker)?;
             match receiver.receive(&mut message, &also, None) {
                 Ok(()) => break,
                 Err(ReceiveError::Interrupted) => {}
@@ -293,7 +294,7 @@ fn pass_on(worker: &mut Worker, queues: &'static [Queue]) -> Result<(), WorkerEr
         }
         loop {
             let also = worker.watches()?;
-            stop_if_told(worker)?;
+            fail_if_asked_to_stop(worker)?;
             match sender.send(&message, &also, None) {
                 Ok(()) => break,
                 Err(SendError::Interrupted) => {}
@@ -304,10 +305,10 @@ fn pass_on(worker: &mut Worker, queues: &'static [Queue]) -> Result<(), WorkerEr
     }
 }
 
-/// A worker that is told to end breaks the ring: that is a failure, so exit code 1.
-fn stop_if_told(worker: &Worker) -> Result<(), WorkerError> {
+/// A worker that is asked to stop breaks the ring: that is a failure, so exit code 1.
+fn fail_if_asked_to_stop(worker: &Worker) -> Result<(), WorkerError> {
     if worker.should_stop() {
-        return Err("told to end while the ring was at work".into());
+        return Err("asked to stop while messages went round".into());
     }
     Ok(())
 }

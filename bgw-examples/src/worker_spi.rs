@@ -1,10 +1,10 @@
 //! The counterpart of PostgreSQL's example of the same name: workers that keep a running total.
 //!
 //! Each worker has a table of its own, `schemaN.counted`, with rows of type `delta` and one row of
-//! type `total`. On each tick, and whenever its latch is set, it folds the deltas into the total in
-//! one transaction. It reads its settings again on SIGHUP, stops on SIGTERM, and ends with the
-//! postmaster. It does so on a PostgreSQL server and in an SQLite file alike; SQLite has no schemas, so
-//! there the schema is the first half of the table's name.
+//! type `total`. On each tick, and whenever its latch is set, it adds the deltas to the total and
+//! deletes them, in one transaction. It reads its settings again on SIGHUP, stops on SIGTERM, and ends
+//! when the postmaster dies. It works on a PostgreSQL server and in an SQLite file. SQLite has no
+//! schemas, so there the schema is the first half of the table's name.
 
 use bgw_backend::{BackgroundWorker, InvalidWorker, RestartPolicy, StartTime};
 use bgw_backend::{Tx, Value, is_on_a_server};
@@ -13,21 +13,21 @@ use serde::Deserialize;
 use std::path::Path;
 use std::time::Duration;
 
-/// The name under which [`main`] is to be registered with the postmaster.
+/// The name of [`main`] among the functions of the postmaster.
 pub const FUNCTION: &str = "worker_spi_main";
 
-/// What stands in the settings file.
+/// The settings file.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Settings {
-    /// The database: a file, or `postgres://…` (see `Worker::initialize_connection`).
+    /// The database: an SQLite file, or `postgres://…` (see `Worker::initialize_connection`).
     pub database: String,
-    /// The user that the workers are there.
+    /// The database role that the workers use.
     pub role: Option<String>,
     /// How long a worker sleeps between two rounds, in milliseconds.
     #[serde(default = "ten_seconds")]
     pub naptime_ms: u64,
-    /// How many static workers there are; each has a schema.
+    /// The number of static workers. Each has a schema of its own.
     #[serde(default = "two")]
     pub total_workers: u32,
 }
@@ -44,7 +44,7 @@ impl Settings {
     /// Reads the file.
     ///
     /// # Errors
-    /// It cannot be read, or is not what it should be; the text says where.
+    /// The file cannot be read or is not valid; the message says where.
     pub fn read(path: &Path) -> Result<Self, String> {
         let text = std::fs::read_to_string(path)
             .map_err(|error| format!("reading settings {} failed: {error}", path.display()))?;
@@ -56,7 +56,7 @@ impl Settings {
 /// The description of the worker of one schema.
 ///
 /// # Errors
-/// None that a caller could cause; the builder's own.
+/// The error of the builder. No schema causes one.
 pub fn worker(schema: u64, restart: RestartPolicy) -> Result<BackgroundWorker, InvalidWorker> {
     BackgroundWorker::builder(format!("worker_spi worker {schema}"))
         .worker_type("worker_spi")
@@ -68,7 +68,7 @@ pub fn worker(schema: u64, restart: RestartPolicy) -> Result<BackgroundWorker, I
         .build()
 }
 
-/// The table of a schema, as statements name it in this database.
+/// The name of a schema's table, as statements in this database write it.
 #[must_use]
 pub fn table(database: &str, schema: u64) -> String {
     if is_on_a_server(database) {
@@ -78,10 +78,10 @@ pub fn table(database: &str, schema: u64) -> String {
     }
 }
 
-/// What a worker does.
+/// The main function of a worker.
 ///
 /// # Errors
-/// Settings that cannot be read at the start, a database that cannot be used.
+/// The settings cannot be read at the start, or the database fails.
 pub fn main(worker: &mut Worker, settings_path: &Path) -> Result<(), WorkerError> {
     worker.handle_terminate();
     worker.handle_reload()?;
@@ -129,8 +129,8 @@ fn make_table(tx: &mut Tx<'_>, table: &str, schema: u64) -> Result<(), WorkerErr
     Ok(())
 }
 
-/// Folds the deltas into the total; the new total if there were any. Whatever is inserted meanwhile
-/// is left for the next round: only what was deleted is added.
+/// Adds the deltas to the total. Returns the new total if there were any. It adds exactly the rows that
+/// it deletes; rows inserted meanwhile are left for the next round.
 fn fold(tx: &mut Tx<'_>, table: &str) -> Result<Option<i64>, WorkerError> {
     let delete = format!("DELETE FROM {table} WHERE type = 'delta' RETURNING value");
     let deleted = tx.query(&delete, &[])?;

@@ -1,8 +1,8 @@
 //! `prefork`: a TCP server whose postmaster passes one listening socket to N workers.
 //!
-//! The kernel hands each connection to one of the workers that wait for it. One worker is killed
-//! while clients are at work: its connection breaks, the rest go on serving, and the postmaster
-//! starts another one in its place.
+//! The kernel hands each connection to one of the waiting workers. One worker is killed while clients
+//! send requests: at most its connection breaks, the others go on serving, and the postmaster starts
+//! it again.
 
 use bgw_backend::{
     Backend, BackgroundWorker, Handle, RestartPolicy, ShutdownMode, WaitEvents, Worker,
@@ -19,7 +19,7 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-/// A preforking server on loopback, with one worker killed under load.
+/// A preforking server on the loopback interface. One worker is killed under load.
 #[derive(Parser)]
 #[command(version)]
 struct Arguments {
@@ -39,13 +39,13 @@ fn main() -> ExitCode {
     match run(&Arguments::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("prefork: {error}");
+            eprintln!("prefork: {}", shmem_slots::chain(error.as_ref()));
             ExitCode::FAILURE
         }
     }
 }
 
-/// What each worker does: take connections from the socket that all of them share.
+/// The main function of each worker: accepts connections from the socket that all of them share.
 fn serve(worker: &mut Worker) -> Result<(), WorkerError> {
     worker.handle_terminate();
     worker.unblock_signals()?;
@@ -63,7 +63,7 @@ fn serve(worker: &mut Worker) -> Result<(), WorkerError> {
                     tracing::warn!("a connection broke: {error}");
                 }
             }
-            // Another worker was faster, or it was no connection that woke us.
+            // Another worker was faster, or something else ended the wait.
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
             Err(error) => return Err(error.into()),
         }
@@ -115,7 +115,7 @@ fn run(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Makes the requests one after another, and kills a worker half way.
+/// Sends the requests one after another, and kills a worker half way.
 fn load(address: SocketAddr, requests: u32, handles: &[Handle]) -> Result<String, Box<dyn Error>> {
     let victim = handles.first().ok_or("no workers")?;
     let WorkerStatus::Started(pid) = victim.status() else { return Err("worker 1 is gone".into()) };

@@ -1,7 +1,7 @@
 //! `ring`: messages of every size through N workers in a ring, by queues in shared memory.
 //!
-//! Ends with exit code 0 when every message has come back as it was sent, and with 1 and the reason
-//! when not: a worker that cannot start, one that dies (which, and how), a message that was changed.
+//! Exits with 0 when every message has come back unchanged. Otherwise it prints the reason and exits
+//! with 1: a worker that cannot start, one that died (which, and how), a message that was changed.
 
 use bgw_backend::{Backend, ShutdownMode};
 use bgw_examples::{logging, ring};
@@ -15,16 +15,16 @@ use std::time::Instant;
 #[derive(Parser)]
 #[command(version)]
 struct Arguments {
-    /// How many workers form the ring (at most 63, since one wait watches all of them).
+    /// How many workers form the ring, at most 63.
     #[arg(long, default_value = "3", value_parser = clap::value_parser!(u16).range(1..=63))]
     workers: u16,
-    /// How many messages go round, one after the other but not one at a time.
+    /// How many messages go round. Many are under way at a time.
     #[arg(long, default_value_t = 10_000)]
     messages: u64,
-    /// Bytes of each queue's buffer; messages are of 0 bytes to five times that.
+    /// The size of each queue's buffer, in bytes. Messages have from 0 to five times as many bytes.
     #[arg(long, default_value = "4096")]
     buffer: NonZeroU32,
-    /// How many workers the postmaster takes; as many as the ring has, if it is not given.
+    /// How many workers the postmaster accepts. By default as many as the ring has.
     #[arg(long)]
     max_workers: Option<NonZeroU16>,
 }
@@ -34,7 +34,7 @@ fn main() -> ExitCode {
     match run(&Arguments::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("ring: {error}");
+            eprintln!("ring: {}", shmem_slots::chain(error.as_ref()));
             ExitCode::FAILURE
         }
     }
@@ -51,7 +51,7 @@ fn run(arguments: &Arguments) -> Result<(), ring::Failure> {
         .launch()?;
     let backend = Backend::over(launched.take_control().ok_or("no control socket")?)?;
     let passed = pass(&ring, &backend, arguments.messages);
-    // Also after a failure: nothing is to be left.
+    // After a failure, too: the workers that are left must end.
     let ended = launched.shutdown(ShutdownMode::Fast);
     drop(backend);
     let ended = ended.and_then(|()| launched.wait());

@@ -15,7 +15,7 @@ use std::error::Error;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-/// Workers that keep a running total in a database, as PostgreSQL's example of this name.
+/// Workers that keep a running total in a database, as PostgreSQL's example of that name does.
 #[derive(Parser)]
 #[command(version)]
 struct Arguments {
@@ -32,7 +32,7 @@ enum Task {
     Run {
         /// The settings file: TOML with `database`, `role`, `naptime_ms`, `total_workers`.
         settings: PathBuf,
-        /// How many workers there can be.
+        /// The largest number of workers.
         #[arg(long, default_value_t = 64)]
         max_workers: u32,
     },
@@ -55,12 +55,7 @@ fn main() -> ExitCode {
     match run(Arguments::parse()) {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("worker_spi: {error}");
-            let mut source = error.source();
-            while let Some(cause) = source {
-                eprintln!("  because: {cause}");
-                source = cause.source();
-            }
+            eprintln!("worker_spi: {}", shmem_slots::chain(error.as_ref()));
             ExitCode::FAILURE
         }
     }

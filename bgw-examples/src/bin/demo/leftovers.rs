@@ -1,4 +1,4 @@
-//! The proof that nothing is left: no process of the cluster, no shared memory of it.
+//! Looks for what a cluster might leave behind: processes, and its shared memory.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -21,19 +21,19 @@ pub(crate) fn processes() -> Vec<String> {
     found
 }
 
-/// The inode of the region that this process has mapped: other clusters on the machine have others.
+/// The inode of the region that this process maps. Other clusters on the machine have other inodes.
 pub(crate) fn own_region() -> Option<u64> {
     let maps = fs::read_to_string("/proc/self/maps").ok()?;
     maps.lines().find(|line| line.contains("shmem-slots")).and_then(inode)
 }
 
-/// `from-to rights offset device inode name`
+/// A line is `from-to permissions offset device inode name`.
 fn inode(line: &str) -> Option<u64> {
     line.split_ascii_whitespace().nth(4)?.parse().ok()
 }
 
-/// Mappings and descriptors of a region, in any process that we may look into. The region has no name
-/// in any file system: when nobody maps it and nobody holds its descriptor, the kernel has freed it.
+/// Mappings and descriptors of a region, in every process that we may inspect. The region has no name
+/// in a file system: the kernel frees it with its last mapping and descriptor.
 pub(crate) fn shared_memory(region: u64) -> Vec<String> {
     let mut found = Vec::new();
     let Ok(processes) = fs::read_dir("/proc") else { return found };

@@ -1,14 +1,13 @@
 //! `demo`: the main job, end to end, in about ten seconds.
 //!
-//! A postmaster is launched, static workers keep totals in a real database, dynamic workers are
-//! registered, waited for, killed, restarted and terminated; then everything is stopped, and it is
-//! proven that no process and no shared memory is left. Each step checks what it shows.
+//! It launches a postmaster. Static workers keep totals in a database. Dynamic workers are registered,
+//! waited for, killed, restarted and terminated. Then everything stops, and the demo looks for
+//! processes and shared memory that are left. Each step checks what it prints.
 
 mod leftovers;
 mod steps;
 
 use clap::Parser;
-use std::error::Error;
 use std::process::ExitCode;
 
 /// The main job of the background worker crates, end to end.
@@ -34,18 +33,8 @@ fn main() -> ExitCode {
             ExitCode::SUCCESS
         }
         Err(error) => {
-            println!("demo: FAILED: {}", chain(error.as_ref()));
+            println!("demo: FAILED: {}", shmem_slots::chain(error.as_ref()));
             ExitCode::FAILURE
         }
     }
-}
-
-fn chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text = format!("{text}: {cause}");
-        source = cause.source();
-    }
-    text
 }

@@ -1,4 +1,4 @@
-//! The steps of the demo, in order. Each prints what it sees and fails if it is not what it should be.
+//! The steps of the demo, in order. Each prints what it sees, and fails if that is wrong.
 
 use crate::{Arguments, leftovers};
 use bgw_backend::{
@@ -34,10 +34,10 @@ macro_rules! say {
     };
 }
 
-/// Runs all steps; the figures of the last line.
+/// Runs all steps. Returns the figures for the last line.
 pub(crate) fn run(arguments: &Arguments) -> Result<String> {
     let begin = Instant::now();
-    // Orphans of the cluster would become our children, so that we would see them.
+    // Orphans of the cluster become children of this process, so that they are found at the end.
     nix::sys::prctl::set_child_subreaper(true)?;
     let temporary = tempfile::Builder::new().prefix("bgw-demo-").tempdir()?;
     let folder = temporary.path().to_path_buf();
@@ -98,7 +98,7 @@ fn write_settings(folder: &Path, database: &Database) -> Result<PathBuf> {
     Ok(path)
 }
 
-/// A worker that sleeps until it is told to end.
+/// A worker that sleeps until it is asked to stop.
 fn sleeper(worker: &mut Worker) -> std::result::Result<(), WorkerError> {
     worker.handle_terminate();
     worker.unblock_signals()?;
@@ -129,7 +129,7 @@ fn launch(folder: &Path, settings: &Path) -> Result<Launched> {
 fn started(handle: &Handle) -> Result<Pid> {
     match handle.wait_for_startup_timeout(PATIENCE)? {
         WorkerStatus::Started(pid) => Ok(pid),
-        other => Err(format!("worker {handle} should run, and is: {other}").into()),
+        other => Err(format!("worker {handle} should be running, but is {other}").into()),
     }
 }
 
@@ -194,7 +194,7 @@ impl Demo {
         Ok(())
     }
 
-    /// Rows go in as any client of the database would put them; the workers are woken by latch.
+    /// Inserts rows as any client of the database would, and wakes the workers by their latches.
     fn totals_are_folded(&self) -> Result<()> {
         let mut client = self.database.client()?;
         let table = |schema| worker_spi::table(&self.database.name(), schema);
@@ -228,7 +228,7 @@ impl Demo {
                 if Instant::now() > until {
                     return Err(format!("{left} deltas of {table} were not folded").into());
                 }
-                // Another program's database gives no sign when it has changed.
+                // A database does not announce a change to other programs, so look again.
                 std::thread::sleep(Duration::from_millis(5));
             };
             if total != expected(schema)? {
@@ -284,7 +284,9 @@ impl Demo {
                 other => return Err(format!("{function} left no report: {other}").into()),
             };
             if cause != ExitCause::Exited(code) {
-                return Err(format!("{function} should exit {code}, and {cause}").into());
+                return Err(
+                    format!("{function} should exit with code {code}, but it {cause}").into()
+                );
             }
         }
         Ok(())
@@ -324,11 +326,11 @@ impl Demo {
             WorkerStatus::Stopped(Some(report)) if report.requested && report.unregistered => {
                 Ok(())
             }
-            other => Err(format!("a terminated worker should say so: {other:?}").into()),
+            other => Err(format!("a terminated worker should report so, but is {other:?}").into()),
         }
     }
 
-    /// Fills the rest of the time with workers that end at once.
+    /// Starts workers that end at once, for the rest of the time.
     fn workers_come_and_go(&self, whole: Duration) -> Result<String> {
         let worker = self.simple("quick", RestartPolicy::Never)?;
         let until = self.begin + whole.saturating_sub(Duration::from_millis(500));
@@ -340,7 +342,7 @@ impl Demo {
             }
             for status in bgw_backend::wait_all(&some, Some(PATIENCE))? {
                 if !matches!(status, WorkerStatus::Stopped(_)) {
-                    return Err(format!("a worker that ended says: {status}").into());
+                    return Err(format!("a worker that ended is {status}").into());
                 }
                 count += 1;
             }
