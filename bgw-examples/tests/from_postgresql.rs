@@ -7,7 +7,8 @@
 
 use bgw_backend::{
     Backend, BackgroundWorker, BackgroundWorkerBuilder, Handle, RestartPolicy, ShutdownMode,
-    StartTime, WaitEvents, Worker, WorkerFlags, WorkerStatus, entry, set_latch, wait_all, wait_any,
+    StartTime, WaitEvents, Worker, WorkerError, WorkerFlags, WorkerStatus, entry, set_latch,
+    wait_all, wait_any,
 };
 use bgw_postmaster::{Postmaster, PostmasterBuilder};
 use process_test::tests;
@@ -162,7 +163,7 @@ fn items() -> Vec<String> {
         item Worker::unblock_signals;
         item Worker::wait;
         item Worker::worker_type;
-        method Worker::transaction(|_| Ok(()));
+        method Worker::transaction(|_| Ok::<(), WorkerError>(()));
         item WorkerFlags::CLASS_PARALLEL;
         item WorkerFlags::DATABASE_CONNECTION;
         item WorkerFlags::INTERRUPTIBLE;
