@@ -1,13 +1,37 @@
-//! What a decision costs, and that it does not grow with the number of registered workers: a whole
+//! What a decision costs, and that it does not grow with the number of registered workers: the whole
 //! life of one worker (registered, started, ended) through the rules, beside none to 65,536 others.
+//!
+//! The rules are private. They are compiled into this program from their sources.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+#[allow(dead_code, unused_imports, reason = "the benchmark uses a part of them")]
+#[path = "../src/rules/mod.rs"]
+mod rules;
+
+/// The table that the registry is made of.
+#[allow(dead_code, unused_imports, reason = "the rules use a part of it")]
+#[path = "../src/sys"]
+mod sys {
+    mod anon_map;
+    pub(crate) mod private_table;
+}
+
 use bgw_core::{BackgroundWorker, ExitCause, Pid};
-use bgw_postmaster::Policy;
-use bgw_postmaster::rules::{Action, Cluster, Event};
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
+use rules::{Action, Cluster, Event, Policy, ProcessEnd};
 use shmem_slots::Key;
-use std::time::Instant;
+use std::time::{Duration, Instant};
+
+fn clean_end() -> ProcessEnd {
+    ProcessEnd {
+        pid: Pid::this(),
+        cause: ExitCause::Exited(0),
+        ran_for: Duration::ZERO,
+        user_time: Duration::ZERO,
+        system_time: Duration::ZERO,
+        max_rss_kib: 0,
+    }
+}
 
 fn key(index: u32) -> Key {
     Key { index, generation: 1 }
@@ -32,17 +56,17 @@ fn one_life(criterion: &mut Criterion) {
             start(&mut cluster, key(index), &worker, &mut out);
         }
         out.clear();
+        let end = clean_end();
         group.bench_function(BenchmarkId::from_parameter(others), |bench| {
             bench.iter(|| {
                 start(&mut cluster, key(others), &worker, &mut out);
-                let cause = ExitCause::Exited(0);
-                let event = Event::ChildExited { key: key(others), cause, dirty: false };
+                let event = Event::ChildExited { key: key(others), end, dirty: false };
                 cluster.step(event, Instant::now(), &mut out);
                 assert_eq!(out.len(), 5);
                 out.clear();
             });
         });
-        assert_eq!(cluster.registry.running(), others as usize);
+        assert_eq!(cluster.registry().running(), others as usize);
     }
     group.finish();
 }

@@ -5,8 +5,8 @@
 //!
 //! | readable | event | file |
 //! |---|---|---|
-//! | signalfd | `ShutdownAsked`, `ReloadAsked` | this one |
-//! | doorbell | the changed slots: `Registered`, `TerminateAsked` | `intake.rs` |
+//! | signalfd | `ShutdownRequested`, `ReloadRequested` | this one |
+//! | doorbell | the changed slots: `Registered`, `TerminateRequested` | `intake.rs` |
 //! | a child's pidfd | `ChildExited` | `reap.rs` |
 //! | listener, session | `SessionOpened`, `SessionClosed`, what a peer asks | `peers.rs` |
 //! | nothing until the next deadline | `Tick` | this one |
@@ -138,10 +138,10 @@ impl Server {
         while let Ok(Some(info)) = self.signals.read_signal() {
             let signal = i32::try_from(info.ssi_signo).unwrap_or(0);
             let event = match Signal::try_from(signal) {
-                Ok(Signal::SIGTERM) => Event::ShutdownAsked(ShutdownMode::Smart),
-                Ok(Signal::SIGINT) => Event::ShutdownAsked(ShutdownMode::Fast),
-                Ok(Signal::SIGQUIT) => Event::ShutdownAsked(ShutdownMode::Immediate),
-                Ok(Signal::SIGHUP) => Event::ReloadAsked,
+                Ok(Signal::SIGTERM) => Event::ShutdownRequested(ShutdownMode::Smart),
+                Ok(Signal::SIGINT) => Event::ShutdownRequested(ShutdownMode::Fast),
+                Ok(Signal::SIGQUIT) => Event::ShutdownRequested(ShutdownMode::Immediate),
+                Ok(Signal::SIGHUP) => Event::ReloadRequested,
                 _ => continue,
             };
             self.step(event);
@@ -154,9 +154,9 @@ impl Server {
 
     /// One event, and whatever follows from it.
     pub(crate) fn step(&mut self, event: Event) {
-        self.pending.push(event);
+        self.pending.push_back(event);
         let mut actions = std::mem::take(&mut self.actions);
-        while let Some(event) = self.pending.pop() {
+        while let Some(event) = self.pending.pop_front() {
             self.cluster.step(event, Instant::now(), &mut actions);
             for action in actions.drain(..) {
                 self.perform(action);

@@ -4,8 +4,8 @@
 //! resolved to a living child or an attached program; anything else becomes nobody.
 
 use crate::fault;
-use crate::registry::NotifyTarget;
 use crate::rules::Event;
+use crate::rules::NotifyTarget;
 use crate::server::Server;
 use bgw_core::shared::ClusterCells;
 use bgw_core::shared::{CorruptRecord, WorkerSlots, flag};
@@ -82,13 +82,13 @@ impl Server {
             return;
         }
         let key = Key { index, generation: word.generation() };
-        if self.cluster.registry.get(key).is_some() {
+        if self.cluster.registry().get(key).is_some() {
             if word.flags() & flag::TERMINATE != 0 {
-                self.step(Event::TerminateAsked(key));
+                self.step(Event::TerminateRequested(key));
             }
             return;
         }
-        if self.cluster.registry.at(index).is_some() {
+        if self.cluster.registry().at(index).is_some() {
             // Our worker's slot says another generation: somebody scribbled. Our list is the truth.
             self.say_corrupt(index, "the generation of a registered worker was overwritten");
             return;

@@ -32,26 +32,23 @@
 //!
 //! It does not: run workers as threads, poll, restart itself.
 //!
-//! Reading order: [`postmaster`] (build, launch, run), `server` (state), `event_loop`, [`rules`] (what
+//! Reading order: `postmaster` (build, launch, run), `server` (state), `event_loop`, `rules` (what
 //! follows from what), `perform` (actions to system calls), `child` (what runs in a child), `reap`,
-//! [`registry`], `intake`, `peers` and `sessions`, `runtime_dir`, [`timers`].
-
-pub mod error;
-#[cfg(feature = "fault")]
-pub mod fault;
-pub mod postmaster;
-pub mod registry;
-pub mod rules;
-pub mod timers;
+//! `intake`, `peers` and `sessions`, `runtime_dir`.
 
 mod child;
+mod error;
 mod event_loop;
+#[cfg(feature = "fault")]
+pub mod fault;
 #[cfg(not(feature = "fault"))]
 mod fault;
 mod intake;
 mod peers;
 mod perform;
+mod postmaster;
 mod reap;
+mod rules;
 mod runtime_dir;
 mod server;
 mod sessions;
@@ -60,7 +57,6 @@ mod sys;
 
 pub use error::{BuildError, RunError, StaticError};
 pub use postmaster::{Launched, MAX_WORKERS_LIMIT, Postmaster, PostmasterBuilder};
-pub use rules::Policy;
 pub use runtime_dir::CONTROL_SOCKET;
 
 /// The examples of the README, compiled.

@@ -62,16 +62,16 @@ impl Server {
             doorbell: self.doorbell.as_fd(),
             postmaster: self.pid,
             functions: &self.function_names,
-            accepting: self.cluster.takes_sessions(),
+            accepting: self.cluster.accepts_sessions(),
         };
         match self.sessions.hear(number, &gifts) {
             Heard::Nothing => return,
             Heard::Attached => return self.step(Event::SessionOpened),
             Heard::Gone => return self.session_gone(number),
             Heard::Ping => self.look_at_changes(),
-            Heard::Shutdown(mode) => self.step(Event::ShutdownAsked(mode)),
+            Heard::Shutdown(mode) => self.step(Event::ShutdownRequested(mode)),
             Heard::Phase(phase) => self.step(Event::PhaseReached(phase)),
-            Heard::Reload => self.step(Event::ReloadAsked),
+            Heard::Reload => self.step(Event::ReloadRequested),
         }
         // The fact before the answer.
         if !self.sessions.done(number) {
@@ -90,7 +90,7 @@ impl Server {
         }
         if self.launcher == Some(number) {
             self.launcher = None;
-            self.step(Event::ShutdownAsked(ShutdownMode::Fast));
+            self.step(Event::ShutdownRequested(ShutdownMode::Fast));
         }
     }
 }

@@ -7,8 +7,7 @@ use crate::child::{ChildContext, Launch, run_worker};
 use crate::error::RunError;
 use crate::event_loop::Token;
 use crate::fault;
-use crate::registry::{NotifyTarget, Told};
-use crate::rules::{Action, Ending, Event, Note};
+use crate::rules::{Action, Ending, Event, News, Note, NotifyTarget, StopSignal};
 use crate::server::{Child, Server};
 use crate::sys::fork::{Forked, SingleThreaded};
 use bgw_core::shared::ClusterCells;
@@ -58,10 +57,10 @@ impl Server {
                 fault::point("free:after");
                 ClusterCells::new(&self.slots).count_change();
             }
-            Action::Notify(target) => self.notify(target),
-            Action::Tell(key, told) => self.tell(key, told),
-            Action::PassReload => self.signal_all(Signal::HUP),
-            Action::ResetShared => self.reset_shared(),
+            Action::Notify(target, news) => self.notify(target, news),
+            Action::Stop(key, signal) => self.stop(key, signal),
+            Action::ForwardReload => self.signal_all(Signal::HUP),
+            Action::ResetSlots => self.reset_shared(),
             Action::PublishPhase(phase) => ClusterCells::new(&self.slots).set_phase(phase),
             Action::Log(note) => self.say(&note),
         }
@@ -87,7 +86,7 @@ impl Server {
     }
 
     fn fork_worker(&mut self, key: Key) -> io::Result<Forking> {
-        let Some(entry) = self.cluster.registry.get(key) else {
+        let Some(entry) = self.cluster.registry().get(key) else {
             return Err(io::ErrorKind::NotFound.into());
         };
         let incarnation = ClusterCells::new(&self.slots).incarnation();
@@ -162,7 +161,7 @@ impl Server {
         match self.slots.update(key, pid, flags) {
             Ok(before) => {
                 if before.flags() & flag::TERMINATE != 0 {
-                    self.pending.push(Event::TerminateAsked(key));
+                    self.pending.push_back(Event::TerminateRequested(key));
                 }
                 ClusterCells::new(&self.slots).count_change();
                 Some(before)
@@ -175,7 +174,7 @@ impl Server {
     }
 
     fn write_report(&mut self, key: Key, ending: Ending, unregistered: bool) {
-        let process = self.ending.filter(|process| process.key == key);
+        let process = ending.process;
         let report = ExitReport {
             cause: ending.cause,
             pid: process.map(|process| process.pid),
@@ -184,9 +183,9 @@ impl Server {
             unregistered,
             ended_at: SystemTime::now(),
             ran_for: process.map_or(Duration::ZERO, |process| process.ran_for),
-            user_time: process.map_or(Duration::ZERO, |process| process.ended.user_time),
-            system_time: process.map_or(Duration::ZERO, |process| process.ended.system_time),
-            max_rss_kib: process.map_or(0, |process| process.ended.max_rss_kib),
+            user_time: process.map_or(Duration::ZERO, |process| process.user_time),
+            system_time: process.map_or(Duration::ZERO, |process| process.system_time),
+            max_rss_kib: process.map_or(0, |process| process.max_rss_kib),
         };
         let report = self.last_report(key, ending).map_or(report, |last| ExitReport {
             requested: ending.requested,
@@ -210,8 +209,8 @@ impl Server {
         last.decode().ok().filter(|last| last.pid.is_some())
     }
 
-    fn notify(&self, target: NotifyTarget) {
-        let ending = self.ending.is_some();
+    fn notify(&self, target: NotifyTarget, news: News) {
+        let ending = news == News::Ended;
         fault::point(if ending { "exit:before_notify" } else { "report:before_notify" });
         match target {
             NotifyTarget::Session(number) => self.sessions.notify(number),
@@ -225,11 +224,11 @@ impl Server {
         fault::point(if ending { "exit:after_notify" } else { "report:after_notify" });
     }
 
-    fn tell(&self, key: Key, told: Told) {
-        let signal = match told {
-            Told::Terminate => Signal::TERM,
-            Told::Quit => Signal::QUIT,
-            Told::Die => Signal::KILL,
+    fn stop(&self, key: Key, signal: StopSignal) {
+        let signal = match signal {
+            StopSignal::Terminate => Signal::TERM,
+            StopSignal::Quit => Signal::QUIT,
+            StopSignal::Kill => Signal::KILL,
         };
         if let Some(child) = self.child(key) {
             fault::point("tell:before_signal");
@@ -263,7 +262,7 @@ impl Server {
         cells.set_incarnation(cells.incarnation().wrapping_add(2) | 1);
         fault::point("reset:new_life");
         // The slots of workers that come again are never free: nobody else is to get them.
-        let comes_again = |index| self.cluster.registry.at(index).is_some();
+        let comes_again = |index| self.cluster.registry().at(index).is_some();
         // Workers whose end was asked for when this had begun already do not come again.
         let mut ended: HashSet<Key> = HashSet::new();
         let slots = Arc::clone(&self.slots);
@@ -276,10 +275,6 @@ impl Server {
             tracing::error!("resetting the slots failed: {error}");
             Vec::new()
         });
-        ended.extend(self.pending.iter().filter_map(|event| match event {
-            Event::TerminateAsked(key) => Some(*key),
-            _ => None,
-        }));
         fault::point("reset:freed");
         cells.set_general_slots(self.general_slots);
         cells.set_phase(self.cluster.phase());
@@ -287,26 +282,23 @@ impl Server {
         let mut kept: HashMap<u32, _> =
             kept.into_iter().map(|claim| (claim.key().index, claim)).collect();
         let (owner, general) = (self.pid, self.general_slots);
-        let mut actions = Vec::new();
-        self.cluster.rebuild(
-            |entry| {
-                let claim = kept.remove(&entry.key.index);
-                if ended.contains(&entry.key) {
-                    return None;
-                }
-                fault::point("reset:before_place");
-                // Its own slot, unless that one's generations are used up. Workers of the parallel
-                // class never restart, so none is among them.
-                let claim = claim.or_else(|| slots.claim_in(0..general, owner.get()).ok());
-                let mut claim = claim?;
+        let mut new_keys = HashMap::new();
+        for entry in self.cluster.registry().iter() {
+            let claim = kept.remove(&entry.key.index);
+            if ended.contains(&entry.key) {
+                continue;
+            }
+            fault::point("reset:before_place");
+            // Its own slot, unless that one's generations are used up. Workers of the parallel class
+            // never restart, so none is among them.
+            let claim = claim.or_else(|| slots.claim_in(0..general, owner.get()).ok());
+            let placed = claim.and_then(|mut claim| {
                 claim.write(&WorkerRecord::encode(&entry.worker, owner)).ok()?;
                 claim.publish(0).ok()
-            },
-            &mut actions,
-        );
-        for action in actions {
-            self.perform(action);
+            });
+            new_keys.extend(placed.map(|key| (entry.key, key)));
         }
+        self.pending.push_back(Event::SlotsReset { new_keys });
         fault::point("reset:rebuilt");
     }
 
@@ -318,8 +310,7 @@ impl Server {
             Note::Unregistering(name) => {
                 tracing::debug!("unregistering background worker \"{name}\"");
             }
-            Note::Exited(kind, cause) => {
-                let pid = self.ending.map_or(0, |process| process.pid.get());
+            Note::Exited(kind, pid, cause) => {
                 if cause.is_clean() {
                     tracing::debug!("background worker \"{kind}\" (PID {pid}) {cause}");
                 } else {
@@ -335,10 +326,10 @@ impl Server {
                 tracing::error!("could not fork worker process \"{name}\": {error}");
             }
             Note::ShuttingDown(mode) => tracing::info!("received {mode} shutdown request"),
-            Note::KillingStragglers(count) => {
+            Note::KillingAll(count) => {
                 tracing::warn!("killing {count} workers that did not quit in time");
             }
-            Note::KillingStraggler(name) => {
+            Note::Killing(name) => {
                 tracing::warn!("killing background worker \"{name}\": its grace time is over");
             }
         }

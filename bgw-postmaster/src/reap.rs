@@ -5,10 +5,9 @@
 //! taken away last.
 
 use crate::fault;
-use crate::registry::Entry;
-use crate::rules::Event;
-use crate::server::{EndedChild, Server};
-use crate::sys::wait;
+use crate::rules::{Entry, Event, ProcessEnd};
+use crate::server::Server;
+use crate::sys::wait::{self, Ended};
 use bgw_core::shared::ClusterCells;
 use bgw_core::{ExitCause, Pid};
 use shmem_slots::Key;
@@ -16,6 +15,17 @@ use std::time::Instant;
 
 fn was_killed(cause: ExitCause) -> bool {
     matches!(cause, ExitCause::Signaled { signal, .. } if i32::from(signal) == libc::SIGKILL)
+}
+
+fn end_of(pid: Pid, ended: &Ended, started: Instant) -> ProcessEnd {
+    ProcessEnd {
+        pid,
+        cause: ended.cause,
+        ran_for: started.elapsed(),
+        user_time: ended.user_time,
+        system_time: ended.system_time,
+        max_rss_kib: ended.max_rss_kib,
+    }
 }
 
 impl Server {
@@ -27,13 +37,11 @@ impl Server {
         let dirty = ClusterCells::new(&self.slots).cleanup_needed(key.index);
         self.sweep(pid);
         let shares = |entry: &Entry| entry.shares_memory();
-        let crashed = dirty && self.cluster.registry.get(key).is_some_and(shares);
+        let crashed = dirty && self.cluster.registry().get(key).is_some_and(shares);
         match ended {
             Ok(Some(ended)) if crashed || !was_killed(ended.cause) => {
                 self.step(Event::Forked { key, pid });
-                self.ending = Some(EndedChild { key, pid, ended, ran_for: started.elapsed() });
-                self.step(Event::ChildExited { key, cause: ended.cause, dirty });
-                self.ending = None;
+                self.step(Event::ChildExited { key, end: end_of(pid, &ended, started), dirty });
             }
             Ok(_) => self.step(Event::ForkFailed { key, errno }),
             Err(error) => {
@@ -50,7 +58,7 @@ impl Server {
     fn say_why_not_a_program(&mut self, key: Key, pid: Pid) {
         let failure = self.commands.as_mut().and_then(|commands| commands.failure_of(pid));
         let Some(failure) = failure else { return };
-        let entry = self.cluster.registry.get(key);
+        let entry = self.cluster.registry().get(key);
         let kind = entry.map_or("", |entry| entry.worker.worker_type());
         tracing::error!(pid = pid.get(), "background worker \"{kind}\" ends: {failure}");
     }
@@ -69,7 +77,6 @@ impl Server {
         let (key, pid, started) = (child.key, child.pid, child.started);
         let start_lost = child.mailbox.as_ref().is_some_and(|mailbox| !mailbox.was_taken());
         self.say_why_not_a_program(key, pid);
-        self.ending = Some(EndedChild { key, pid, ended, ran_for: started.elapsed() });
         self.by_pid.remove(&pid);
         let dirty = ClusterCells::new(&self.slots).cleanup_needed(index);
         self.sweep(pid);
@@ -77,9 +84,8 @@ impl Server {
         self.step(if start_lost {
             Event::StartLost { key }
         } else {
-            Event::ChildExited { key, cause: ended.cause, dirty }
+            Event::ChildExited { key, end: end_of(pid, &ended, started), dirty }
         });
-        self.ending = None;
         // Only now: while the slot said that this pid runs, the number was not free to be reused.
         if let Some(child) = self.children.take(index as usize) {
             let reaped = fault::step("exit:before_reap").and_then(|()| wait::reap(&child.pidfd));

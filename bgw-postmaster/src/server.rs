@@ -16,7 +16,6 @@ use crate::sys::fork::{Forker, ThreadCounter};
 use crate::sys::private_table::PrivateTable;
 use crate::sys::signals;
 use crate::sys::title::Title;
-use crate::sys::wait::Ended;
 use bgw_core::attachment::Inherited;
 use bgw_core::control::ControlSocket;
 use bgw_core::shared::ClusterCells;
@@ -26,12 +25,12 @@ use bgw_core::{Attachment, BackgroundWorker, Pid};
 use nix::sys::epoll::{Epoll, EpollCreateFlags};
 use nix::sys::signalfd::SignalFd;
 use shmem_slots::Key;
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::ops::Range;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 /// For how many events, and workers, there is room from the start: side by side on few pages, each of
 /// which the kernel copies after each fork.
@@ -46,15 +45,6 @@ pub(crate) struct Child {
     pub(crate) started: Instant,
     /// The mailbox of one that was a spare.
     pub(crate) mailbox: Option<Mailbox>,
-}
-
-/// What is known of the child whose end is being dealt with.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct EndedChild {
-    pub(crate) key: Key,
-    pub(crate) pid: Pid,
-    pub(crate) ended: Ended,
-    pub(crate) ran_for: Duration,
 }
 
 /// The running postmaster.
@@ -86,10 +76,9 @@ pub(crate) struct Server {
     pub(crate) reserve: Option<OwnedFd>,
     pub(crate) title: Title,
     pub(crate) epoll: Epoll,
-    pub(crate) pending: Vec<Event>,
+    pub(crate) pending: VecDeque<Event>,
     /// Room for what follows from an event: allocated once.
     pub(crate) actions: Vec<Action>,
-    pub(crate) ending: Option<EndedChild>,
     pub(crate) signals: SignalFd,
     pub(crate) region_read_only: OwnedFd,
     pub(crate) launcher: Option<u64>,
@@ -163,9 +152,8 @@ impl Server {
             threads,
             title: Title::new(),
             epoll,
-            pending: Vec::with_capacity(ROOM),
+            pending: VecDeque::with_capacity(ROOM),
             actions: Vec::with_capacity(ROOM),
-            ending: None,
             signals,
             region_read_only,
             launcher: None,

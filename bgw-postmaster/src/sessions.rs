@@ -4,7 +4,7 @@
 //! notification for a session that has gone finds nobody, whatever its pid is used for now. The
 //! peer's pidfd is taken when it connects, while the connection proves that it lives.
 
-use crate::registry::NotifyTarget;
+use crate::rules::NotifyTarget;
 use crate::sys::descriptors::DescriptorFloor;
 use bgw_core::Pid;
 use bgw_core::control::codec::MAX_PACKET;

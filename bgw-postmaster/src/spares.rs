@@ -83,7 +83,7 @@ impl Server {
         if self.spares.asleep.is_empty() {
             return None;
         }
-        let entry = self.cluster.registry.get(key)?;
+        let entry = self.cluster.registry().get(key)?;
         if matches!(entry.worker.entry(), EntryPoint::Command { .. }) {
             return None;
         }

@@ -1,41 +1,46 @@
-//! What follows from the end of a worker.
+//! What follows from the end of a worker process.
 
-use super::{Action, Cluster, Ending, Note};
-use crate::registry::{Entry, Progress, Told};
-use bgw_core::{ExitCause, RestartPolicy};
+use super::action::{Action, Ending, Note};
+use super::cluster::{Cluster, report_stopped, unregister};
+use super::event::ProcessEnd;
+use super::registry::{Entry, Progress, StopSignal};
+use bgw_core::{ExitCause, NotStarted, RestartPolicy};
 use shmem_slots::Key;
 use std::time::{Duration, Instant};
 
-/// What is to become of a worker that ended in normal service.
+/// What becomes of a worker that ended in normal service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
+pub(super) enum Verdict {
     /// It goes off the list.
     Unregister,
     /// It is started again after this time.
     RestartAfter(Duration),
-    /// Its end puts shared state in doubt: everybody quits, and the slots are made anew.
+    /// Its end leaves shared state in doubt: all workers quit, and the slots are made anew.
     Reset,
 }
 
 /// The rule, as a table:
 ///
-/// | end | asked for | shares memory | policy | verdict |
+/// | end | requested | shares memory | policy | verdict |
 /// |---|---|---|---|---|
 /// | clean-up mark left | any | yes | any | `Reset` |
 /// | exit 0 | any | any | any | `Unregister` |
 /// | exit 1 | yes | any | any | `Unregister` |
 /// | exit 1 | no | any | never | `Unregister` |
 /// | exit 1 | no | any | after n | `RestartAfter(n)` |
-/// | other code, or signal | by that signal of ours | any | any | as exit 1 |
+/// | other code, or signal | by the stop signal we sent | any | any | as exit 1 |
 /// | other code, or signal | no | yes | any | `Reset` |
 /// | other code, or signal | no | no | | as exit 1 |
 ///
-/// `told` is what we told the worker to do: a death by the very signal that we sent at somebody's
-/// request is no crash.
-#[must_use]
-pub fn judge(entry: &Entry, cause: ExitCause, dirty: bool, told: Option<Told>) -> Verdict {
-    let ours = died_as_told(cause, told);
-    if entry.shares_memory() && !ours && (dirty || cause.is_crash()) {
+/// `sent` is the stop signal that the worker was sent: a death by that very signal is no crash.
+pub(super) fn judge(
+    entry: &Entry,
+    cause: ExitCause,
+    dirty: bool,
+    sent: Option<StopSignal>,
+) -> Verdict {
+    let stopped = died_of(cause, sent);
+    if entry.shares_memory() && !stopped && (dirty || cause.is_crash()) {
         return Verdict::Reset;
     }
     if cause.is_clean() || entry.terminate {
@@ -47,71 +52,85 @@ pub fn judge(entry: &Entry, cause: ExitCause, dirty: bool, told: Option<Told>) -
     }
 }
 
-/// True when the worker died by the signal that we had sent it.
-fn died_as_told(cause: ExitCause, told: Option<Told>) -> bool {
+fn died_of(cause: ExitCause, sent: Option<StopSignal>) -> bool {
     let ExitCause::Signaled { signal, .. } = cause else { return false };
-    match told {
-        Some(Told::Terminate) => i32::from(signal) == libc::SIGTERM,
-        Some(Told::Quit) => i32::from(signal) == libc::SIGQUIT,
-        Some(Told::Die) => i32::from(signal) == libc::SIGKILL,
-        None => false,
-    }
+    let number = match sent {
+        Some(StopSignal::Terminate) => libc::SIGTERM,
+        Some(StopSignal::Quit) => libc::SIGQUIT,
+        Some(StopSignal::Kill) => libc::SIGKILL,
+        None => return false,
+    };
+    i32::from(signal) == number
 }
 
 impl Cluster {
     pub(super) fn child_exited(
         &mut self,
         key: Key,
-        cause: ExitCause,
+        end: ProcessEnd,
         dirty: bool,
         now: Instant,
         out: &mut Vec<Action>,
     ) {
         let Some(entry) = self.registry.get(key) else { return };
-        let told = match entry.progress {
-            Progress::Running { told, .. } => told,
-            Progress::Unstarted | Progress::Resting { .. } => return,
-        };
-        out.push(Action::Log(Note::Exited(entry.worker.worker_type().into(), cause)));
-        let verdict = judge(entry, cause, dirty, told);
+        let Progress::Running { stop_signal, .. } = entry.progress else { return };
+        out.push(Action::Log(Note::Exited(entry.worker.worker_type().into(), end.pid, end.cause)));
+        let verdict = judge(entry, end.cause, dirty, stop_signal);
         if self.crashed {
-            self.ended_during_reset(key, cause, now, out);
+            self.ended_during_reset(key, end, now, out);
         } else if self.is_stopping() {
-            self.unregister(key, cause, out);
+            self.ended_for_good(key, end, out);
         } else {
             match verdict {
-                Verdict::Unregister => self.unregister(key, cause, out),
-                Verdict::RestartAfter(interval) => {
-                    self.restart_after(key, cause, interval, now, out)
-                }
-                Verdict::Reset => self.begin_reset(key, cause, now, out),
+                Verdict::Unregister => self.ended_for_good(key, end, out),
+                Verdict::RestartAfter(interval) => self.restart_after(key, end, interval, now, out),
+                Verdict::Reset => self.begin_reset(key, end, now, out),
             }
         }
-        self.finish_if_all_gone(out);
+        self.finish_if_all_ended(out);
     }
 
-    fn unregister(&mut self, key: Key, cause: ExitCause, out: &mut Vec<Action>) {
+    fn ended_for_good(&mut self, key: Key, end: ProcessEnd, out: &mut Vec<Action>) {
         if let Some(entry) = self.registry.remove(key) {
-            self.told_gone(&entry, cause, out);
+            unregister(&entry, Ending::of_process(&entry, end), out);
         }
     }
 
     fn restart_after(
         &mut self,
         key: Key,
-        cause: ExitCause,
+        end: ProcessEnd,
         interval: Duration,
         now: Instant,
         out: &mut Vec<Action>,
     ) {
         let Some(entry) = self.registry.get(key) else { return };
-        out.push(Action::ReportStopped(key, Ending::of(entry, cause)));
-        out.extend(entry.notify.map(Action::Notify));
+        report_stopped(entry, Ending::of_process(entry, end), out);
         if interval.is_zero() {
             self.registry.set_progress(key, Progress::Unstarted);
             self.enqueue(key);
         } else {
-            self.rest(key, now + interval);
+            self.rest_until(key, now + interval);
         }
+    }
+
+    /// As if the start had not happened: it is tried again, and does not count as a restart.
+    pub(super) fn start_lost(&mut self, key: Key, out: &mut Vec<Action>) {
+        let Some(entry) = self.registry.get_mut(key).filter(|entry| entry.pid().is_some()) else {
+            return;
+        };
+        entry.started_before = entry.restarts > 0;
+        entry.restarts = entry.restarts.saturating_sub(1);
+        let terminate = entry.terminate;
+        self.registry.set_progress(key, Progress::Unstarted);
+        if terminate {
+            self.drop_unstarted(key, NotStarted::Terminated, out);
+        } else if self.is_stopping() {
+            self.drop_unstarted(key, NotStarted::ShuttingDown, out);
+        } else {
+            out.push(Action::ReportUnstarted(key));
+            self.enqueue(key);
+        }
+        self.finish_if_all_ended(out);
     }
 }

@@ -1,23 +1,24 @@
-//! Shutdown: smart, fast, immediate.
+//! Shutdown: smart, fast, immediate; and its end.
 //!
-//! | mode | programs attached | workers | when |
+//! | mode | attached programs | workers | when |
 //! |---|---|---|---|
-//! | smart | may finish, and have workers started | SIGTERM | after the last program has gone |
+//! | smart | may finish, and have workers started | SIGTERM | after the last session has closed |
 //! | fast | | SIGTERM | at once |
-//! | immediate | | SIGQUIT, SIGKILL after [`super::QUIT_GRACE`] | at once |
+//! | immediate | | SIGQUIT, SIGKILL after [`QUIT_GRACE`] | at once |
 //!
 //! A stricter mode overrides a milder one, never the reverse. Workers that have not started go off
-//! the list, and whoever waits for them is told.
+//! the list, and their waiters wake.
 
-use super::{Action, Cluster, Note, QUIT_GRACE, Stage};
-use crate::registry::Told;
-use crate::timers::Due;
+use super::action::{Action, Note};
+use super::cluster::{Cluster, QUIT_GRACE, Stage};
+use super::registry::StopSignal;
+use super::timers::Due;
 use bgw_core::NotStarted;
 use bgw_core::control::ShutdownMode;
 use std::time::Instant;
 
 impl Cluster {
-    pub(super) fn shutdown_asked(
+    pub(super) fn shutdown_requested(
         &mut self,
         mode: ShutdownMode,
         now: Instant,
@@ -29,28 +30,48 @@ impl Cluster {
         self.shutdown = Some(mode);
         out.push(Action::Log(Note::ShuttingDown(mode)));
         if self.crashed {
-            // Everybody is quitting already; the end of the reset finds the request.
-            return self.finish_if_all_gone(out);
+            // All workers are quitting already; the end of the reset sees the request.
+            return self.finish_if_all_ended(out);
         }
         match mode {
             ShutdownMode::Smart if self.sessions > 0 => self.stage = Stage::Draining,
             ShutdownMode::Smart | ShutdownMode::Fast => {
-                self.stop_workers(Told::Terminate, now, out);
+                self.stop_cluster(StopSignal::Terminate, now, out);
             }
-            ShutdownMode::Immediate => self.stop_workers(Told::Quit, now, out),
+            ShutdownMode::Immediate => self.stop_cluster(StopSignal::Quit, now, out),
         }
     }
 
-    /// Enters the stopping stage, or is stricter in it.
-    pub(super) fn stop_workers(&mut self, told: Told, now: Instant, out: &mut Vec<Action>) {
+    pub(super) fn session_closed(&mut self, now: Instant, out: &mut Vec<Action>) {
+        self.sessions = self.sessions.saturating_sub(1);
+        if self.stage == Stage::Draining && self.sessions == 0 {
+            self.stop_cluster(StopSignal::Terminate, now, out);
+        }
+    }
+
+    /// Enters the stopping stage, or makes it stricter.
+    fn stop_cluster(&mut self, signal: StopSignal, now: Instant, out: &mut Vec<Action>) {
         self.stage = Stage::Stopping;
         self.drop_all_unstarted(NotStarted::ShuttingDown, out);
-        for key in self.registry.keys() {
-            self.tell(key, told, out);
-        }
-        if told == Told::Quit {
+        self.stop_all(signal, out);
+        if signal == StopSignal::Quit {
             self.timers.add(now + QUIT_GRACE, Due::KillAll);
         }
-        self.finish_if_all_gone(out);
+        self.finish_if_all_ended(out);
+    }
+
+    /// After the last process: the reset continues, or the postmaster exits.
+    pub(super) fn finish_if_all_ended(&mut self, out: &mut Vec<Action>) {
+        if self.registry.running() > 0 {
+            return;
+        }
+        if self.crashed && (self.shutdown.is_some() || !self.policy.restart_after_crash) {
+            self.drop_all_unstarted(NotStarted::ShuttingDown, out);
+            self.stage = Stage::Over(1);
+        } else if self.crashed {
+            self.reset_slots(out);
+        } else if self.stage == Stage::Stopping {
+            self.stage = Stage::Over(0);
+        }
     }
 }

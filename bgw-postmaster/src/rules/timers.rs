@@ -1,7 +1,7 @@
 //! Deadlines: many of them, one timer.
 //!
-//! A heap of what is due when. An entry that is not wanted any more is not looked for: it is found
-//! stale when it comes up (the worker is gone, or not in the state that the deadline was for).
+//! A heap of what is due when. An entry that is no longer wanted is not searched for. It is found
+//! stale when it is due: the worker is gone, or not in the state that the deadline was for.
 
 use shmem_slots::Key;
 use std::cmp::Reverse;
@@ -10,18 +10,18 @@ use std::time::Instant;
 
 /// What a deadline is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Due {
+pub(crate) enum Due {
     /// Restart this worker.
     Restart(OrdKey),
-    /// This worker was told to terminate and has had its grace time.
+    /// The grace time of this worker is over.
     Kill(OrdKey),
-    /// Everybody was told to quit and has had the grace time.
+    /// The time after SIGQUIT to all workers is over.
     KillAll,
 }
 
-/// A [`Key`] with an order, so that it can lie in a heap.
+/// A [`Key`] with an order, as a heap needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct OrdKey {
+pub(crate) struct OrdKey {
     index: u32,
     generation: u64,
 }
@@ -40,24 +40,23 @@ impl From<OrdKey> for Key {
 
 /// The deadlines of one postmaster. Adding and taking cost O(log n).
 #[derive(Debug, Default)]
-pub struct Timers {
+pub(crate) struct Timers {
     heap: BinaryHeap<Reverse<(Instant, Due)>>,
 }
 
 impl Timers {
     /// Adds a deadline.
-    pub fn add(&mut self, at: Instant, due: Due) {
+    pub(crate) fn add(&mut self, at: Instant, due: Due) {
         self.heap.push(Reverse((at, due)));
     }
 
     /// The earliest deadline.
-    #[must_use]
-    pub fn next(&self) -> Option<Instant> {
+    pub(crate) fn next(&self) -> Option<Instant> {
         self.heap.peek().map(|Reverse((at, _))| *at)
     }
 
     /// Takes one deadline that has passed at `now`.
-    pub fn pop_due(&mut self, now: Instant) -> Option<Due> {
+    pub(crate) fn pop_due(&mut self, now: Instant) -> Option<Due> {
         if self.next()? > now {
             return None;
         }
@@ -65,7 +64,7 @@ impl Timers {
     }
 
     /// Forgets all deadlines.
-    pub fn clear(&mut self) {
+    pub(crate) fn clear(&mut self) {
         self.heap.clear();
     }
 }
@@ -76,7 +75,7 @@ mod tests {
     use std::time::Duration;
 
     #[test]
-    fn deadlines_come_up_in_order_and_not_before_their_time() {
+    fn deadlines_are_due_in_order_and_not_early() {
         let start = Instant::now();
         let at = |seconds| start + Duration::from_secs(seconds);
         let key = |index| OrdKey { index, generation: 1 };

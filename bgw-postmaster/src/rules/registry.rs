@@ -1,18 +1,18 @@
 //! The postmaster's private list of registered workers, by slot.
 //!
-//! Shared memory mirrors facts of this list and is never asked for them: what a backend scribbles
-//! there changes nothing here. Every look-up is by slot index, so its cost does not grow with the
-//! number of workers. Children do not get it (`sys/private_table.rs`).
+//! Shared memory mirrors facts of this list and is never asked for them: what a backend writes there
+//! changes nothing here. Every look-up is by slot index, so its cost does not grow with the number of
+//! workers. Children do not have it (`sys/private_table.rs`).
 
 use crate::sys::private_table::PrivateTable;
 use bgw_core::{BackgroundWorker, Pid, RestartPolicy, WorkerFlags};
 use shmem_slots::Key;
 use std::time::Instant;
 
-/// Who is told by SIGUSR1 about a worker. Names one life of one process, never a bare pid: a child
-/// by its slot's tenancy and pid, a peer by its session's number, which is never used again.
+/// Who gets SIGUSR1 about a worker. It names one life of one process, never a bare pid: a child by its
+/// slot's tenancy and pid, a peer by its session's number, which is never used again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum NotifyTarget {
+pub(crate) enum NotifyTarget {
     /// A worker of this postmaster.
     Child {
         /// Its slot and generation.
@@ -24,17 +24,16 @@ pub enum NotifyTarget {
     Session(u64),
 }
 
-/// Where one registered worker stands.
+/// How far one registered worker is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Progress {
-    /// No process yet: its phase is not reached, or it stands in the start queue.
+pub(crate) enum Progress {
+    /// It has no process: its phase is not reached, or it waits in the start queue.
     Unstarted,
     /// A process runs.
     Running {
-        /// The process.
         pid: Pid,
-        /// The signal that somebody's request, or a shutdown, made us send last.
-        told: Option<Told>,
+        /// The strictest stop signal that it was sent.
+        stop_signal: Option<StopSignal>,
     },
     /// It has ended and waits for its restart.
     Resting {
@@ -43,42 +42,41 @@ pub enum Progress {
     },
 }
 
-/// What a running worker was told to do by us.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Told {
+/// A signal that makes a worker end. A stricter one is greater.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum StopSignal {
     /// SIGTERM: end in order.
     Terminate,
     /// SIGQUIT: end at once, touch nothing.
     Quit,
     /// SIGKILL.
-    Die,
+    Kill,
 }
 
 /// One registered worker.
 #[derive(Clone, Debug)]
-pub struct Entry {
+pub(crate) struct Entry {
     /// Its slot and generation.
-    pub key: Key,
+    pub(crate) key: Key,
     /// The checked copy of its description.
-    pub worker: BackgroundWorker,
-    /// Who is told when it starts or ends.
-    pub notify: Option<NotifyTarget>,
-    /// Where it stands.
-    pub progress: Progress,
-    /// Somebody asked for its end.
-    pub terminate: bool,
+    pub(crate) worker: BackgroundWorker,
+    /// Who gets SIGUSR1 when it starts or ends.
+    pub(crate) notify: Option<NotifyTarget>,
+    /// How far it is.
+    pub(crate) progress: Progress,
+    /// Its end was requested.
+    pub(crate) terminate: bool,
     /// How many times it was started after the first.
-    pub restarts: u32,
+    pub(crate) restarts: u32,
     /// True once a process was started for it.
-    pub started_before: bool,
-    /// True while its key stands in the start queue.
-    pub queued: bool,
+    pub(crate) started_before: bool,
+    /// True while its key is in the start queue.
+    pub(crate) queued: bool,
 }
 
 impl Entry {
-    /// A worker that was just registered.
-    #[must_use]
-    pub fn new(key: Key, worker: BackgroundWorker, notify: Option<NotifyTarget>) -> Self {
+    /// A new worker.
+    pub(crate) fn new(key: Key, worker: BackgroundWorker, notify: Option<NotifyTarget>) -> Self {
         Self {
             key,
             worker,
@@ -91,100 +89,77 @@ impl Entry {
         }
     }
 
-    /// How many times it will have been restarted once it starts again.
-    #[must_use]
-    pub const fn next_restarts(&self) -> u32 {
+    /// The number of restarts once it starts again.
+    pub(crate) const fn next_restarts(&self) -> u32 {
         self.restarts + self.started_before as u32
     }
 
     /// The process, if one runs.
-    #[must_use]
-    pub const fn pid(&self) -> Option<Pid> {
+    pub(crate) const fn pid(&self) -> Option<Pid> {
         match self.progress {
             Progress::Running { pid, .. } => Some(pid),
             Progress::Unstarted | Progress::Resting { .. } => None,
         }
     }
 
-    /// True when its crash puts shared state in doubt.
-    #[must_use]
-    pub fn shares_memory(&self) -> bool {
+    /// True when its crash leaves shared state in doubt.
+    pub(crate) fn shares_memory(&self) -> bool {
         self.worker.flags().contains(WorkerFlags::SHMEM_ACCESS)
     }
 
     /// True when it is never started a second time.
-    #[must_use]
-    pub fn never_restarts(&self) -> bool {
+    pub(crate) fn never_restarts(&self) -> bool {
         self.worker.restart() == RestartPolicy::Never
     }
 }
 
 /// All registered workers.
 #[derive(Debug, Default)]
-pub struct Registry {
+pub(crate) struct Registry {
     by_slot: PrivateTable<Entry>,
     running: usize,
-    len: usize,
 }
 
 impl Registry {
-    /// How many workers are registered.
-    #[must_use]
-    pub const fn len(&self) -> usize {
-        self.len
-    }
-
-    /// True when none is.
-    #[must_use]
-    pub const fn is_empty(&self) -> bool {
-        self.len == 0
-    }
-
     /// How many worker processes run.
-    #[must_use]
-    pub const fn running(&self) -> usize {
+    pub(crate) const fn running(&self) -> usize {
         self.running
     }
 
     /// The worker of `key`, or `None` when that tenancy is over.
-    #[must_use]
-    pub fn get(&self, key: Key) -> Option<&Entry> {
+    pub(crate) fn get(&self, key: Key) -> Option<&Entry> {
         self.at(key.index).filter(|entry| entry.key == key)
     }
 
     /// The worker in slot `index`.
-    #[must_use]
-    pub fn at(&self, index: u32) -> Option<&Entry> {
+    pub(crate) fn at(&self, index: u32) -> Option<&Entry> {
         self.by_slot.get(index as usize)
     }
 
-    /// The worker of `key`, to change anything but whether it runs.
-    pub fn get_mut(&mut self, key: Key) -> Option<&mut Entry> {
+    /// The worker of `key`, mutably. Progress changes through [`Registry::set_progress`].
+    pub(crate) fn get_mut(&mut self, key: Key) -> Option<&mut Entry> {
         let entry = self.by_slot.get_mut(key.index as usize)?;
         (entry.key == key).then_some(entry)
     }
 
     /// Adds a worker; an older tenant of the slot is replaced.
-    pub fn insert(&mut self, entry: Entry) {
+    pub(crate) fn insert(&mut self, entry: Entry) {
         self.running += usize::from(entry.pid().is_some());
-        self.len += 1;
         if let Some(old) = self.by_slot.put(entry.key.index as usize, entry) {
             self.running -= usize::from(old.pid().is_some());
-            self.len -= 1;
         }
     }
 
     /// Takes a worker off the list.
-    pub fn remove(&mut self, key: Key) -> Option<Entry> {
+    pub(crate) fn remove(&mut self, key: Key) -> Option<Entry> {
         self.get(key)?;
         let entry = self.by_slot.take(key.index as usize)?;
         self.running -= usize::from(entry.pid().is_some());
-        self.len -= 1;
         Some(entry)
     }
 
-    /// Moves a worker to another progress.
-    pub fn set_progress(&mut self, key: Key, progress: Progress) {
+    /// Changes how far a worker is, and keeps count of the running ones.
+    pub(crate) fn set_progress(&mut self, key: Key, progress: Progress) {
         let Some(entry) = self.get_mut(key) else { return };
         let before = entry.pid().is_some();
         entry.progress = progress;
@@ -192,22 +167,20 @@ impl Registry {
         self.running = self.running + usize::from(after) - usize::from(before);
     }
 
-    /// All workers, in slot order. Costs a look at every slot that was ever used: for events that
-    /// concern all workers (a phase, a shutdown, a crash), never for those that concern one.
-    pub fn iter(&self) -> impl Iterator<Item = &Entry> {
+    /// All workers, in slot order. Looks at every slot that was ever used: for events that concern all
+    /// workers (a phase, a shutdown, a crash), never for those that concern one.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Entry> {
         self.by_slot.iter()
     }
 
-    /// The keys of all workers, so that each can be looked up and changed.
-    #[must_use]
-    pub fn keys(&self) -> Vec<Key> {
+    /// The keys of all workers, to look each up and change it.
+    pub(crate) fn keys(&self) -> Vec<Key> {
         self.iter().map(|entry| entry.key).collect()
     }
 
     /// Empties the list.
-    pub fn take_all(&mut self) -> Vec<Entry> {
+    pub(crate) fn take_all(&mut self) -> Vec<Entry> {
         self.running = 0;
-        self.len = 0;
         let keys = self.keys();
         keys.into_iter().filter_map(|key| self.by_slot.take(key.index as usize)).collect()
     }

@@ -1,0 +1,153 @@
+//! The private state of the postmaster, and how a worker leaves it.
+
+use super::action::{Action, Ending, News, Note};
+use super::registry::{Entry, Registry};
+use super::timers::Timers;
+use bgw_core::control::ShutdownMode;
+use bgw_core::{ExitCause, NotStarted, StartTime};
+use shmem_slots::Key;
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+/// How long a process may take after SIGQUIT.
+pub(super) const QUIT_GRACE: Duration = Duration::from_secs(5);
+
+/// Where the cluster is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stage {
+    /// Normal service.
+    Accepting,
+    /// Smart shutdown: attached programs may finish, and may still have workers started.
+    Draining,
+    /// No worker starts any more; the last ones end.
+    Stopping,
+    /// Nothing is left; the postmaster exits with this code.
+    Over(u8),
+}
+
+/// Settings of the rules.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Policy {
+    /// After a crash: reset the cluster (`true`) or shut down.
+    pub(crate) restart_after_crash: bool,
+    /// How long a worker may take to end before it is killed; `None`: for ever.
+    pub(crate) terminate_grace: Option<Duration>,
+    /// The phase that the cluster begins in; the program reports later ones.
+    pub(crate) initial_phase: StartTime,
+}
+
+impl Default for Policy {
+    fn default() -> Self {
+        Self {
+            restart_after_crash: true,
+            terminate_grace: None,
+            initial_phase: StartTime::RecoveryFinished,
+        }
+    }
+}
+
+/// The private state of the postmaster.
+#[derive(Debug)]
+pub(crate) struct Cluster {
+    pub(super) policy: Policy,
+    pub(super) stage: Stage,
+    pub(super) phase: StartTime,
+    /// The strictest shutdown that was requested.
+    pub(super) shutdown: Option<ShutdownMode>,
+    /// True from a crash until the slots are made anew.
+    pub(super) crashed: bool,
+    /// How many programs are attached.
+    pub(super) sessions: usize,
+    pub(super) registry: Registry,
+    /// Workers to start, in this order.
+    pub(super) start_queue: VecDeque<Key>,
+    pub(super) timers: Timers,
+}
+
+impl Cluster {
+    /// A cluster without workers.
+    pub(crate) fn new(policy: Policy) -> Self {
+        Self {
+            policy,
+            stage: Stage::Accepting,
+            phase: policy.initial_phase,
+            shutdown: None,
+            crashed: false,
+            sessions: 0,
+            registry: Registry::default(),
+            start_queue: VecDeque::new(),
+            timers: Timers::default(),
+        }
+    }
+
+    /// Where the cluster is.
+    pub(crate) const fn stage(&self) -> Stage {
+        self.stage
+    }
+
+    /// The phase that it has reached.
+    pub(crate) const fn phase(&self) -> StartTime {
+        self.phase
+    }
+
+    /// The registered workers.
+    pub(crate) const fn registry(&self) -> &Registry {
+        &self.registry
+    }
+
+    /// When the next [`super::Event::Tick`] is due.
+    pub(crate) fn next_deadline(&self) -> Option<Instant> {
+        self.timers.next()
+    }
+
+    /// True when programs may attach.
+    pub(crate) const fn accepts_sessions(&self) -> bool {
+        matches!(self.stage, Stage::Accepting)
+    }
+
+    /// True when workers may start.
+    pub(crate) const fn starts_workers(&self) -> bool {
+        matches!(self.stage, Stage::Accepting | Stage::Draining)
+    }
+
+    /// True when a new worker is put on the list.
+    pub(super) const fn accepts_workers(&self) -> bool {
+        self.starts_workers() && !self.crashed
+    }
+
+    /// True when the cluster stops.
+    pub(super) const fn is_stopping(&self) -> bool {
+        matches!(self.stage, Stage::Stopping | Stage::Over(_))
+    }
+
+    /// Takes a worker that has no process off the list.
+    pub(super) fn drop_unstarted(&mut self, key: Key, why: NotStarted, out: &mut Vec<Action>) {
+        if let Some(entry) = self.registry.remove(key) {
+            let ending = Ending::without_process(&entry, ExitCause::NotStarted(why));
+            unregister(&entry, ending, out);
+        }
+    }
+
+    /// Takes all workers that have no process off the list.
+    pub(super) fn drop_all_unstarted(&mut self, why: NotStarted, out: &mut Vec<Action>) {
+        for key in self.registry.keys() {
+            if self.registry.get(key).is_some_and(|entry| entry.pid().is_none()) {
+                self.drop_unstarted(key, why, out);
+            }
+        }
+    }
+}
+
+/// What follows when a worker leaves the list, or never gets on it. The slot is free before the notify
+/// target gets its signal, so it finds the slot free.
+pub(super) fn unregister(entry: &Entry, ending: Ending, out: &mut Vec<Action>) {
+    out.push(Action::Log(Note::Unregistering(entry.worker.name().into())));
+    out.push(Action::Unregister(entry.key, ending));
+    out.extend(entry.notify.map(|target| Action::Notify(target, News::Ended)));
+}
+
+/// What follows when a worker ends that stays on the list to be restarted.
+pub(super) fn report_stopped(entry: &Entry, ending: Ending, out: &mut Vec<Action>) {
+    out.push(Action::ReportStopped(entry.key, ending));
+    out.extend(entry.notify.map(|target| Action::Notify(target, News::Ended)));
+}

@@ -1,0 +1,122 @@
+//! The rules as tables: a cluster, a row of events, the actions that must follow.
+
+mod exit;
+mod reset;
+mod shutdown;
+mod start;
+mod terminate;
+
+use super::action::{Action, Ending};
+use super::cluster::{Cluster, Policy};
+use super::event::{Event, ProcessEnd};
+use super::registry::NotifyTarget;
+use bgw_core::{BackgroundWorker, ExitCause, Pid, RestartPolicy, StartTime, WorkerFlags};
+use shmem_slots::Key;
+use std::time::{Duration, Instant};
+
+const SHARED: WorkerFlags = WorkerFlags::SHMEM_ACCESS;
+const ISOLATED: WorkerFlags = WorkerFlags::empty();
+const CRASH: ExitCause = ExitCause::Signaled { signal: 11, core_dumped: false };
+
+/// A cluster with a clock of its own.
+struct TestCluster {
+    state: Cluster,
+    now: Instant,
+}
+
+fn key(index: u32) -> Key {
+    Key { index, generation: 1 }
+}
+
+fn pid(index: u32) -> Pid {
+    Pid::new(1000 + index).unwrap()
+}
+
+fn worker(flags: WorkerFlags, restart: RestartPolicy) -> Box<BackgroundWorker> {
+    Box::new(
+        BackgroundWorker::builder("w").function("f").flags(flags).restart(restart).build().unwrap(),
+    )
+}
+
+fn process_end(index: u32, cause: ExitCause) -> ProcessEnd {
+    ProcessEnd {
+        pid: pid(index),
+        cause,
+        ran_for: seconds(7),
+        user_time: seconds(2),
+        system_time: seconds(1),
+        max_rss_kib: 64,
+    }
+}
+
+/// The process of worker `index` ended.
+fn ended(index: u32, cause: ExitCause, restarts: u32, requested: bool) -> Ending {
+    Ending { cause, restarts, requested, process: Some(process_end(index, cause)) }
+}
+
+/// A worker ended without a process.
+fn never_ran(cause: ExitCause, restarts: u32, requested: bool) -> Ending {
+    Ending { cause, restarts, requested, process: None }
+}
+
+const fn seconds(n: u64) -> Duration {
+    Duration::from_secs(n)
+}
+
+impl TestCluster {
+    fn with(policy: Policy) -> Self {
+        Self { state: Cluster::new(policy), now: Instant::now() }
+    }
+
+    fn new() -> Self {
+        Self::with(Policy::default())
+    }
+
+    fn is_empty(&self) -> bool {
+        self.state.registry().iter().next().is_none()
+    }
+
+    /// The actions that follow from `event`, without log lines.
+    fn step(&mut self, event: Event) -> Vec<Action> {
+        let mut actions = Vec::new();
+        self.state.step(event, self.now, &mut actions);
+        actions.retain(|action| !matches!(action, Action::Log(_)));
+        actions
+    }
+
+    fn register(&mut self, index: u32, worker: Box<BackgroundWorker>) -> Vec<Action> {
+        let notify = Some(NotifyTarget::Session(u64::from(index)));
+        self.step(Event::Registered { key: key(index), worker, notify, terminate: false })
+    }
+
+    /// Registers and starts a worker.
+    fn running(&mut self, index: u32, flags: WorkerFlags, restart: RestartPolicy) {
+        self.register(index, worker(flags, restart));
+        self.starts(index);
+    }
+
+    /// Registers and starts a worker that may start in the first phase.
+    fn running_at_start(&mut self, index: u32) {
+        let worker = BackgroundWorker::builder("early")
+            .function("f")
+            .start_time(StartTime::PostmasterStart)
+            .build();
+        self.register(index, Box::new(worker.unwrap()));
+        self.starts(index);
+    }
+
+    fn starts(&mut self, index: u32) {
+        assert_eq!(self.state.next_to_start(), Some(key(index)));
+        self.step(Event::Forked { key: key(index), pid: pid(index) });
+    }
+
+    fn exits(&mut self, index: u32, cause: ExitCause) -> Vec<Action> {
+        let end = process_end(index, cause);
+        self.step(Event::ChildExited { key: key(index), end, dirty: false })
+    }
+
+    fn later(&mut self, time: Duration) -> Vec<Action> {
+        self.now += time;
+        self.step(Event::Tick)
+    }
+}

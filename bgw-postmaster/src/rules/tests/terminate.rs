@@ -1,0 +1,57 @@
+//! Terminate requests and grace times.
+
+use super::super::action::Action;
+use super::super::cluster::Policy;
+use super::super::event::Event;
+use super::super::registry::StopSignal;
+use super::{ISOLATED, SHARED, TestCluster, ended, key, never_ran, seconds, worker};
+use bgw_core::ExitCause;
+use bgw_core::NotStarted;
+use bgw_core::RestartPolicy;
+
+#[test]
+fn terminate_stops_a_running_worker_and_drops_any_other() {
+    let mut cluster = TestCluster::new();
+    cluster.running(0, ISOLATED, RestartPolicy::after_secs(5));
+    assert_eq!(
+        cluster.step(Event::TerminateRequested(key(0))),
+        [Action::Stop(key(0), StopSignal::Terminate)]
+    );
+    assert_eq!(cluster.step(Event::TerminateRequested(key(0))), [], "twice is once");
+    let end = cluster.exits(0, ExitCause::Exited(1));
+    assert_eq!(end[0], Action::Unregister(key(0), ended(0, ExitCause::Exited(1), 0, true)));
+    assert_eq!(cluster.step(Event::TerminateRequested(key(0))), [], "after the end: nothing");
+
+    // Waiting for its restart: unregistered at once.
+    cluster.running(1, ISOLATED, RestartPolicy::after_secs(5));
+    cluster.exits(1, ExitCause::Exited(1));
+    let never = ExitCause::NotStarted(NotStarted::Terminated);
+    assert_eq!(
+        cluster.step(Event::TerminateRequested(key(1)))[0],
+        Action::Unregister(key(1), never_ran(never, 0, true))
+    );
+    assert_eq!(cluster.later(seconds(9)), []);
+    assert_eq!(cluster.state.next_to_start(), None);
+
+    // Still in the queue: never started.
+    cluster.register(2, worker(ISOLATED, RestartPolicy::Never));
+    cluster.step(Event::TerminateRequested(key(2)));
+    assert_eq!(cluster.state.next_to_start(), None);
+}
+
+#[test]
+fn a_worker_that_ignores_sigterm_is_killed_after_the_grace_time() {
+    let grace = Some(seconds(3));
+    let mut cluster = TestCluster::with(Policy { terminate_grace: grace, ..Policy::default() });
+    cluster.running(0, SHARED, RestartPolicy::after_secs(5));
+    cluster.step(Event::TerminateRequested(key(0)));
+    assert_eq!(cluster.later(seconds(2)), []);
+    assert_eq!(cluster.later(seconds(1)), [Action::Stop(key(0), StopSignal::Kill)]);
+    let killed = ExitCause::Signaled { signal: 9, core_dumped: false };
+    assert_eq!(
+        cluster.exits(0, killed)[0],
+        Action::Unregister(key(0), ended(0, killed, 0, true)),
+        "no crash: it was ours"
+    );
+    assert!(!cluster.state.crashed);
+}
