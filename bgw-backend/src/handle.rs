@@ -3,7 +3,7 @@
 use crate::error::{LatchError, NotWritable, TerminateError};
 use bgw_core::shared::{ReportRecord, RunState, WorkerRecord, flag, run_state};
 use bgw_core::{Attachment, ExitReport, Wake, WorkerHandle, WorkerStatus};
-use shmem_slots::{FlagError, Key, PinnedSlot};
+use shmem_slots::{FlagError, Key, PinnedSlot, Snapshot};
 use std::fmt;
 use std::sync::Arc;
 
@@ -40,26 +40,35 @@ impl Handle {
     /// The worker's status, by one atomic load: no lock, no retry, no system call.
     ///
     /// Never `PostmasterDied`: only a wait checks that. The answer may be out of date the moment it
-    /// is read. `Stopped` means that no process runs for this registration: it ended (the report
-    /// says how, until the slot is used again), will be restarted, never started, or was registered
-    /// before a crash reset.
+    /// is read. `Stopped` means that no process runs for this registration: it ended, will be
+    /// restarted, never started, or was registered before a crash reset. It carries the same report
+    /// as [`Handle::exit_report`].
     #[inline]
     #[must_use]
     #[doc(alias = "GetBackgroundWorkerPid")]
     pub fn status(&self) -> WorkerStatus {
-        let Some(slot) = &self.slot else { return WorkerStatus::Stopped(None) };
-        let word = slot.snapshot();
-        if word.generation() != self.key.generation {
-            return WorkerStatus::Stopped(None);
-        }
-        match run_state(word) {
+        self.status_of(self.word())
+    }
+
+    /// The slot's word, if it still belongs to this registration.
+    #[inline]
+    pub(crate) fn word(&self) -> Option<Snapshot> {
+        let word = self.slot.as_ref()?.snapshot();
+        (word.generation() == self.key.generation).then_some(word)
+    }
+
+    /// The status that the slot's `word` stands for; `None` if the slot has another tenant.
+    #[inline]
+    pub(crate) fn status_of(&self, word: Option<Snapshot>) -> WorkerStatus {
+        match word.map_or(RunState::Stopped, run_state) {
             RunState::Started(pid) => WorkerStatus::Started(pid),
             RunState::NotYetStarted => WorkerStatus::NotYetStarted,
             RunState::Stopped => WorkerStatus::Stopped(self.exit_report()),
         }
     }
 
-    /// How the worker ended last; `None` before its first end and once the slot is used again.
+    /// How the worker ended last; `None` before its first end, and once the end of a later tenant of
+    /// its slot has overwritten the report.
     #[must_use]
     pub fn exit_report(&self) -> Option<ExitReport> {
         let record: ReportRecord = self.attachment.slots().read_report(self.key)?;
@@ -70,10 +79,7 @@ impl Handle {
     #[must_use]
     pub fn is_ready(&self) -> bool {
         let running_and_ready = flag::STARTED | flag::READY;
-        self.attachment
-            .slots()
-            .look(self.key)
-            .is_some_and(|word| word.flags() & running_and_ready == running_and_ready)
+        self.word().is_some_and(|word| word.flags() & running_and_ready == running_and_ready)
     }
 
     /// Requests the termination of the worker: SIGTERM if it runs. A worker that has not started

@@ -16,7 +16,7 @@
 //!     println!("worker {handle} runs as process {pid}");
 //! }
 //! handle.terminate()?;
-//! println!("{}", handle.wait_for_shutdown()?);
+//! println!("{}", handle.wait_for_end()?);
 //! # Ok(())
 //! # }
 //! ```
@@ -38,7 +38,7 @@
 //! |---|---|
 //! | attaching and registering | [`Backend`] |
 //! | asking and terminating | [`Handle`] |
-//! | waiting | [`Handle::wait_for_startup`], [`wait_any`], [`wait_all`] |
+//! | waiting | [`Handle::wait_for_startup`], [`Handle::wait_for_end`], [`wait_any`], [`wait_all`] |
 //! | a worker's main | [`entry`], [`Worker`], [`export_worker`] |
 //! | its database | [`Worker::initialize_connection`], [`Tx`] |
 //!
@@ -80,7 +80,7 @@ pub use error::{
 };
 pub use handle::Handle;
 pub use interrupt::Interrupt;
-pub use waiting::{wait_all, wait_any};
+pub use waiting::{wait_all, wait_all_ends, wait_any, wait_any_end};
 pub use worker::{Worker, WorkerError, entry};
 pub use workers::{TagRelease, WorkerInfo};
 

@@ -1,4 +1,11 @@
-//! Waiting for a worker: for its start, its readiness, its end.
+//! Waiting for a worker: for its start, its readiness, its shutdown, its end.
+//!
+//! | wait | is over when |
+//! |---|---|
+//! | startup | the postmaster has started the worker, or has given up |
+//! | ready | the worker has reported that it is ready, or has stopped |
+//! | shutdown | no process runs for it; it may be about to be restarted |
+//! | end | it is unregistered: no process runs for it, and none ever will |
 //!
 //! A wait reads the slot's word. If that is no answer yet, it sleeps in one `futex_waitv` on both
 //! halves of the word, the postmaster's liveness word and this process's interrupt counter. The
@@ -19,6 +26,7 @@ use bgw_core::process;
 use bgw_core::shared::{RunState, flag, run_state};
 use bgw_core::{Attachment, WorkerStatus};
 use shmem_slots::futex::{self, MAX_WATCHES, Watch, Woken};
+use shmem_slots::{Snapshot, State};
 use std::time::{Duration, Instant};
 
 /// What a wait waits for.
@@ -27,36 +35,32 @@ enum Until {
     Started,
     Ready,
     Stopped,
+    Ended,
 }
 
 impl Until {
+    /// True if this wait is over when the slot's word is `word`.
+    fn is_over(self, word: Snapshot) -> bool {
+        match (self, run_state(word)) {
+            (Self::Ended, _) => !matches!(word.state(), State::Reserved | State::Published),
+            (Self::Ready, RunState::Started(_)) => word.flags() & flag::READY != 0,
+            (Self::Started, RunState::Started(_)) | (_, RunState::Stopped) => true,
+            (_, RunState::NotYetStarted) | (Self::Stopped, RunState::Started(_)) => false,
+        }
+    }
+
     /// The wait's answer, or the word that holds none yet.
     fn look(self, handle: &Handle) -> Look {
-        let Some(word) = handle.attachment.slots().look(handle.key) else {
-            return Look::Answer(WorkerStatus::Stopped(None));
-        };
-        let state = run_state(word);
-        let wanted = match (self, state) {
-            (Self::Started, RunState::NotYetStarted) => false,
-            (Self::Started, _) => true,
-            (Self::Ready, RunState::Started(_)) => word.flags() & flag::READY != 0,
-            (Self::Ready | Self::Stopped, RunState::Stopped) => true,
-            (Self::Ready, RunState::NotYetStarted) | (Self::Stopped, _) => false,
-        };
-        if !wanted {
-            return Look::NotYet(word);
+        match handle.word() {
+            Some(word) if !self.is_over(word) => Look::NotYet(word),
+            word => Look::Answer(handle.status_of(word)),
         }
-        Look::Answer(match state {
-            RunState::NotYetStarted => WorkerStatus::NotYetStarted,
-            RunState::Started(pid) => WorkerStatus::Started(pid),
-            RunState::Stopped => WorkerStatus::Stopped(handle.exit_report()),
-        })
     }
 }
 
 enum Look {
     Answer(WorkerStatus),
-    NotYet(shmem_slots::Snapshot),
+    NotYet(Snapshot),
 }
 
 fn after(timeout: Duration) -> Option<Instant> {
@@ -117,6 +121,27 @@ impl Handle {
         self.wait(Until::Stopped, after(timeout))
     }
 
+    /// Waits until the registration has ended for good: `Stopped` (with the report of its last end)
+    /// or `PostmasterDied`. No process runs for it then, and none will be started. A worker in its
+    /// restart pause has not ended; one that was terminated there has, as soon as the postmaster has
+    /// unregistered it.
+    ///
+    /// A crash reset ends every registration: workers that are restarted after it get a new handle.
+    ///
+    /// # Errors
+    /// [`WaitError::Interrupted`].
+    pub fn wait_for_end(&self) -> Result<WorkerStatus, WaitError> {
+        self.wait(Until::Ended, None)
+    }
+
+    /// As [`Handle::wait_for_end`], at most for `timeout`.
+    ///
+    /// # Errors
+    /// [`WaitError::Interrupted`]; [`WaitError::TimedOut`].
+    pub fn wait_for_end_timeout(&self, timeout: Duration) -> Result<WorkerStatus, WaitError> {
+        self.wait(Until::Ended, after(timeout))
+    }
+
     fn wait(&self, until: Until, deadline: Option<Instant>) -> Result<WorkerStatus, WaitError> {
         wait_for_one(std::slice::from_ref(self), until, deadline).map(|(_, status)| status)
     }
@@ -137,6 +162,18 @@ pub fn wait_any(
     wait_for_one(handles, Until::Stopped, timeout.and_then(after))
 }
 
+/// As [`wait_any`], until one of the registrations has ended for good
+/// (see [`Handle::wait_for_end`]).
+///
+/// # Errors
+/// As [`wait_any`].
+pub fn wait_any_end(
+    handles: &[Handle],
+    timeout: Option<Duration>,
+) -> Result<(usize, WorkerStatus), WaitError> {
+    wait_for_one(handles, Until::Ended, timeout.and_then(after))
+}
+
 /// Waits until all of the workers have stopped; returns their statuses in the order of `handles`. If
 /// the postmaster dies first, the status of those that had not stopped is `PostmasterDied`. Without
 /// handles it returns at once.
@@ -147,8 +184,28 @@ pub fn wait_all(
     handles: &[Handle],
     timeout: Option<Duration>,
 ) -> Result<Vec<WorkerStatus>, WaitError> {
+    wait_for_each(handles, Until::Stopped, timeout)
+}
+
+/// As [`wait_all`], until all of the registrations have ended for good
+/// (see [`Handle::wait_for_end`]).
+///
+/// # Errors
+/// As [`wait_all`].
+pub fn wait_all_ends(
+    handles: &[Handle],
+    timeout: Option<Duration>,
+) -> Result<Vec<WorkerStatus>, WaitError> {
+    wait_for_each(handles, Until::Ended, timeout)
+}
+
+fn wait_for_each(
+    handles: &[Handle],
+    until: Until,
+    timeout: Option<Duration>,
+) -> Result<Vec<WorkerStatus>, WaitError> {
     let deadline = timeout.and_then(after);
-    handles.iter().map(|handle| handle.wait(Until::Stopped, deadline)).collect()
+    handles.iter().map(|handle| handle.wait(until, deadline)).collect()
 }
 
 fn wait_for_one(

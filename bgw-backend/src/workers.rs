@@ -5,7 +5,7 @@ use crate::error::TerminateError;
 use crate::handle::Handle;
 use bgw_core::shared::{RunState, flag, run_state};
 use bgw_core::{BackgroundWorker, Pid, WorkerFlags, WorkerHandle, WorkerStatus};
-use shmem_slots::{Key, State};
+use shmem_slots::{Key, Snapshot, State};
 use std::time::SystemTime;
 
 /// One entry of [`Backend::workers`].
@@ -40,31 +40,48 @@ pub struct TagRelease {
 impl Backend {
     /// All registered workers in slot order, each as it was when its slot was read. Reads every
     /// slot; omits slots that change meanwhile or hold invalid bytes.
+    ///
+    /// The status of a worker that had not stopped is `PostmasterDied` once the postmaster has died.
     #[doc(alias = "pg_stat_activity")]
     #[must_use]
     pub fn workers(&self) -> Vec<WorkerInfo> {
         let slots = self.attachment.slots();
-        let cells = self.attachment.cells();
         let published = slots.occupied().filter(|(_, word)| word.state() == State::Published);
-        published
-            .filter_map(|(index, word)| {
-                let key = Key { index, generation: word.generation() };
-                let worker = slots.read(key).ok()?.decode().ok()?;
-                // Read after the word, as in `register`.
-                let id = WorkerHandle::new(index, word.generation(), cells.incarnation());
-                let status = self.handle(id).status();
-                let running = matches!(status, WorkerStatus::Started(_));
-                Some(WorkerInfo {
-                    handle: id,
-                    worker,
-                    status,
-                    ready: word.flags() & flag::READY != 0,
-                    terminating: word.flags() & flag::TERMINATE != 0,
-                    started_at: running.then(|| cells.started_at(index)).flatten(),
-                    wait_event: running.then(|| cells.wait_event(index)).flatten(),
-                })
-            })
-            .collect()
+        published.filter_map(|(index, word)| self.info(index, word)).collect()
+    }
+
+    fn info(&self, index: u32, word: Snapshot) -> Option<WorkerInfo> {
+        let cells = self.attachment.cells();
+        let key = Key { index, generation: word.generation() };
+        let worker = self.attachment.slots().read(key).ok()?.decode().ok()?;
+        // Read after the word, as in `register`.
+        let id = WorkerHandle::new(index, word.generation(), cells.incarnation());
+        let status = match self.handle(id).status() {
+            WorkerStatus::Started(_) | WorkerStatus::NotYetStarted
+                if !self.postmaster_is_alive() =>
+            {
+                WorkerStatus::PostmasterDied
+            }
+            status => status,
+        };
+        let running = matches!(status, WorkerStatus::Started(_));
+        Some(WorkerInfo {
+            handle: id,
+            worker,
+            status,
+            ready: running && word.flags() & flag::READY != 0,
+            terminating: word.flags() & flag::TERMINATE != 0,
+            started_at: running.then(|| cells.started_at(index)).flatten(),
+            wait_event: running.then(|| cells.wait_event(index)).flatten(),
+        })
+    }
+
+    /// The handles of all registered workers called `name`, in slot order. Several workers may have
+    /// one name; after a crash reset this finds the successor of a worker. Reads every slot.
+    #[must_use]
+    pub fn find(&self, name: &str) -> Vec<Handle> {
+        let named = self.workers().into_iter().filter(|info| info.worker.name() == name);
+        named.map(|info| self.handle(info.handle)).collect()
     }
 
     /// The type of the running worker with process `pid`, or `None`. Reads every slot.

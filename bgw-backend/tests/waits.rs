@@ -8,7 +8,8 @@
 mod support;
 
 use bgw_backend::{
-    Backend, Handle, Pid, WaitError, WorkerHandle, WorkerStatus, wait_all, wait_any,
+    Backend, ExitReport, Handle, Pid, WaitError, WorkerHandle, WorkerStatus, wait_all,
+    wait_all_ends, wait_any, wait_any_end,
 };
 use bgw_core::shared::flag;
 use std::time::Duration;
@@ -36,9 +37,62 @@ fn every_word_of_a_slot_has_one_status() {
     assert_eq!(handle.status(), WorkerStatus::Stopped(Some(report(3))));
     let next = backend.register(&worker()).unwrap();
     assert_eq!(next.id().slot(), handle.id().slot(), "the lowest free slot is used again");
-    assert_eq!(handle.status(), WorkerStatus::Stopped(None));
+    assert_eq!(handle.status(), WorkerStatus::Stopped(Some(report(3))));
     straw.start(&next, 44);
+    assert_eq!(handle.status(), WorkerStatus::Stopped(Some(report(3))), "its own last one");
+    straw.rest(&next, &report(1));
     assert_eq!(handle.status(), WorkerStatus::Stopped(None), "never the next tenant's");
+}
+
+/// Would fail if the status of a stale handle forgot the report that `exit_report` still returns.
+#[test]
+fn status_report_and_wait_give_one_answer() {
+    let (straw, backend) = cluster(1);
+    let handle = backend.register(&worker()).unwrap();
+    let one_answer = |expected: Option<ExitReport>| {
+        assert_eq!(handle.exit_report(), expected);
+        assert_eq!(handle.status(), WorkerStatus::Stopped(expected));
+        assert_eq!(handle.wait_for_shutdown().unwrap(), WorkerStatus::Stopped(expected));
+        assert_eq!(handle.wait_for_end().unwrap(), WorkerStatus::Stopped(expected));
+    };
+    straw.end(&handle, &report(0));
+    one_answer(Some(report(0)));
+    let next = backend.register(&worker()).unwrap();
+    one_answer(Some(report(0)));
+    straw.start(&next, 42);
+    one_answer(Some(report(0)));
+    straw.end(&next, &report(1));
+    one_answer(None);
+}
+
+/// Would fail if a wait for the end took the restart pause, or the next start, for the end.
+#[test]
+fn a_wait_for_the_end_sleeps_through_the_restart_pause() {
+    let (straw, backend) = cluster(1);
+    let handle = backend.register(&worker()).unwrap();
+    let soon = Duration::from_millis(5);
+    let times_out = || {
+        let one = handle.wait_for_end_timeout(soon);
+        assert!(matches!(one, Err(WaitError::TimedOut)), "{one:?}");
+        let any = wait_any_end(std::slice::from_ref(&handle), Some(soon));
+        assert!(matches!(any, Err(WaitError::TimedOut)), "{any:?}");
+        let all = wait_all_ends(std::slice::from_ref(&handle), Some(soon));
+        assert!(matches!(all, Err(WaitError::TimedOut)), "{all:?}");
+    };
+    times_out();
+    straw.start(&handle, 42);
+    times_out();
+    straw.rest(&handle, &report(1));
+    times_out();
+    handle.terminate().unwrap();
+    times_out();
+    let waiter = handle.clone();
+    let end = || straw.end(&handle, &report(1));
+    let status = wait_while(move || waiter.wait_for_end(), end).unwrap();
+    assert_eq!(status, WorkerStatus::Stopped(Some(report(1))));
+    let handles = [handle];
+    assert_eq!(wait_any_end(&handles, None).unwrap(), (0, status));
+    assert_eq!(wait_all_ends(&handles, None).unwrap(), [status]);
 }
 
 #[test]
@@ -100,6 +154,7 @@ fn each_wait_ends_on_the_postmasters_death_unless_the_word_answers() {
     straw.start(&waiting, 42);
     assert_eq!(waiting.wait_for_startup().unwrap(), running(42));
     assert_eq!(waiting.wait_for_shutdown().unwrap(), WorkerStatus::PostmasterDied);
+    assert_eq!(waiting.wait_for_end().unwrap(), WorkerStatus::PostmasterDied);
 }
 
 #[test]
