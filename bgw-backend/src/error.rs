@@ -38,6 +38,15 @@ impl NotWritable {
     }
 }
 
+impl From<shmem_slots::NotWritable> for NotWritable {
+    fn from(reason: shmem_slots::NotWritable) -> Self {
+        match reason {
+            shmem_slots::NotWritable::ReadOnly => Self::ReadOnly,
+            shmem_slots::NotWritable::Damaged => Self::Damaged,
+        }
+    }
+}
+
 /// Why a worker could not be registered. Nothing is half registered then, except where a variant
 /// says so.
 #[derive(thiserror::Error)]
@@ -122,8 +131,7 @@ impl RegisterError {
                 Self::NoParallelSlot { limit: capacity, in_use }
             }
             ClaimError::Full { capacity, in_use } => Self::NoFreeSlot { capacity, in_use },
-            ClaimError::ReadOnly => NotWritable::ReadOnly.into(),
-            ClaimError::Damaged => NotWritable::Damaged.into(),
+            ClaimError::NotWritable(reason) => NotWritable::from(reason).into(),
             other => Self::Claim(other),
         }
     }
@@ -148,8 +156,7 @@ pub enum TerminateError {
 impl From<FlagError> for TerminateError {
     fn from(error: FlagError) -> Self {
         match error {
-            FlagError::ReadOnly => NotWritable::ReadOnly.into(),
-            FlagError::Damaged => NotWritable::Damaged.into(),
+            FlagError::NotWritable(reason) => NotWritable::from(reason).into(),
             other => Self::Flag(other),
         }
     }

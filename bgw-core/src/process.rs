@@ -16,11 +16,11 @@ use crate::sys::{eventfd, signals};
 use crate::worker::{BackgroundWorker, WorkerFlags};
 use bitflags::bitflags;
 use shmem_slots::futex::{self, Half, Watch};
-use shmem_slots::primitive::{AtomicU64, Ordering};
 use shmem_slots::{Latch, Wake};
 use std::error::Error;
 use std::os::fd::BorrowedFd;
 use std::sync::atomic::AtomicU32;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 /// How a worker's main ends: `Ok` is exit 0, an error is logged and becomes exit 1.
@@ -246,7 +246,7 @@ pub fn interrupts() -> u64 {
 /// A watch that ends a futex wait when a handler has run since `seen` was read.
 #[must_use]
 pub fn watch_interrupts(seen: u64) -> Watch<'static> {
-    Watch { cell: &OWN.interrupts, half: Half::Low, seen: seen as u32 }
+    Watch { cell: (&OWN.interrupts).into(), half: Half::Low, seen: seen as u32 }
 }
 
 /// Records `what` and wakes this process wherever it sleeps. For signal handlers (it does nothing

@@ -20,9 +20,9 @@ use bgw_core::{
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
-use shmem_slots::primitive::Ordering;
 use shmem_slots::{Memory, Slots, Snapshot};
 use std::fmt::Debug;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 const RECORD: usize = size_of::<WorkerRecord>();
@@ -328,13 +328,14 @@ fn any_words_beside_the_slots_give_an_answer_that_can_be_shown() {
     let slots = slots();
     run((vec(word(), 1..100), any::<u32>()), |(words, word)| {
         let mut words = words.iter().cycle();
+        let cells = slots.writable_cells().unwrap();
         for number in 0..CLUSTER_CELLS {
-            slots.shared_cell(number).unwrap().store(*words.next().unwrap(), Ordering::Relaxed);
+            cells.shared_cell(number).unwrap().store(*words.next().unwrap(), Ordering::Relaxed);
         }
         for (index, place) in
             (0..slots.capacity()).flat_map(|at| (0..8).map(move |place| (at, place)))
         {
-            slots.slot_cell(index, place).unwrap().store(*words.next().unwrap(), Ordering::Relaxed);
+            cells.slot_cell(index, place).unwrap().store(*words.next().unwrap(), Ordering::Relaxed);
         }
         ask_everything(&slots, word);
     });

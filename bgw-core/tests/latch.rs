@@ -18,11 +18,11 @@ use bgw_core::{
 use bytemuck::Zeroable;
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
 use process_test::{Child, Pid, fork_child, tests, wait_until};
-use shmem_slots::Key;
 use shmem_slots::futex::Woken;
-use shmem_slots::primitive::{AtomicU64, Ordering};
+use shmem_slots::{Key, WritableCells};
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixDatagram;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use support::{LIMIT, deadline, member, shared_slots, wait_until_asleep};
 
@@ -47,7 +47,12 @@ fn main() -> std::process::ExitCode {
 
 /// A cell of the cluster that no code under test uses: a counter, or a latch, of these tests.
 fn cell(slots: &WorkerSlots, number: u32) -> &AtomicU64 {
-    slots.shared_cell(4 + number).unwrap()
+    slots.writable_cells().unwrap().shared_cell(4 + number).unwrap()
+}
+
+/// The cells of the slots, to store into.
+fn cells_of(slots: &WorkerSlots) -> WritableCells<'_> {
+    slots.writable_cells().unwrap()
 }
 
 fn me() -> u32 {
@@ -163,7 +168,7 @@ fn a_set_and_a_poll_wake_up_wake_an_owner_that_sleeps_in_ppoll() {
         }
     });
     let latch = cluster.cells().latch(key.index).unwrap();
-    let word = slots.slot_cell(key.index, 0).unwrap();
+    let word = cells_of(&slots).slot_cell(key.index, 0).unwrap();
     for _ in 0..20 {
         wait_for_bit(word, POLLING);
         wait_until_asleep(owner.pid());
@@ -208,10 +213,10 @@ fn a_socket_and_a_latch_are_told_apart() {
             wait_set::wait(&worker.attachment, None, alone, &mut writable, deadline(), seen);
         assert_eq!(ready.unwrap(), WaitEvents::SOCKET_WRITABLE);
     });
-    wait_for_bit(slots.slot_cell(key.index, 0).unwrap(), POLLING);
+    wait_for_bit(cells_of(&slots).slot_cell(key.index, 0).unwrap(), POLLING);
     to_two.send(b"x").unwrap();
     wait_until("it was read", LIMIT, || cell(&slots, 0).load(Ordering::Acquire) == 1);
-    wait_for_bit(slots.slot_cell(key.index, 0).unwrap(), POLLING);
+    wait_for_bit(cells_of(&slots).slot_cell(key.index, 0).unwrap(), POLLING);
     set_and_wake(&cluster, key);
     assert_eq!(owner.wait().code(), Some(0));
 }
@@ -241,7 +246,7 @@ fn a_signal_handler_ends_the_sleep_of_its_own_process() {
             let ready = wait_set::wait(cluster, latch.as_ref(), events, sockets, deadline(), seen);
             assert_eq!(ready.unwrap(), WaitEvents::INTERRUPTED);
         });
-        wait_for_bit(slots.slot_cell(key.index, 0).unwrap(), bit);
+        wait_for_bit(cells_of(&slots).slot_cell(key.index, 0).unwrap(), bit);
         wait_until_asleep(owner.pid());
         owner.kill(Signal::SIGTERM);
         assert_eq!(owner.wait().code(), Some(0), "polls: {polls}");
@@ -289,7 +294,7 @@ fn a_killed_owner_leaves_nothing_that_its_successor_or_a_setter_minds() {
             let mut sockets = [SocketInterest::readable(quiet.as_fd())];
             wait(worker, if polls { &mut sockets[..] } else { &mut [] });
         });
-        let word = slots.slot_cell(key.index, 0).unwrap();
+        let word = cells_of(&slots).slot_cell(key.index, 0).unwrap();
         wait_for_bit(word, bit);
         wait_until_asleep(owner.pid());
         let dead = owner.pid().as_raw().unsigned_abs();
@@ -388,13 +393,16 @@ fn no_set_is_lost_between_the_reset_and_the_look() {
     latch.adopt(me());
     let set = |number: u32| {
         for count in 1..=EACH {
-            slots.slot_cell(number, 7).unwrap().store(count, Ordering::Relaxed);
+            cells_of(&slots).slot_cell(number, 7).unwrap().store(count, Ordering::Relaxed);
             let _ = latch.set();
         }
     };
     let mut setters: Vec<Child> = (0..3).map(|number| fork_child(move || set(number))).collect();
-    let seen =
-        || (0..3).map(|at| slots.slot_cell(at, 7).unwrap().load(Ordering::Relaxed)).sum::<u64>();
+    let seen = || {
+        (0..3)
+            .map(|at| cells_of(&slots).slot_cell(at, 7).unwrap().load(Ordering::Relaxed))
+            .sum::<u64>()
+    };
     loop {
         latch.reset();
         let total = seen();

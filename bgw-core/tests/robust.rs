@@ -15,10 +15,10 @@ use bgw_core::{SocketInterest, WaitEvents, process, wait_set};
 use process_test::{Child, Signal, fork_child, tests, wait_until};
 use shmem_slots::Access;
 use shmem_slots::futex::{self, Woken};
-use shmem_slots::primitive::Ordering;
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixDatagram;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use support::{LIMIT, deadline, member, shared_slots, wait_until_asleep};
 
 /// Where the tests keep a word of their own: a cell of the cluster that no code under test uses.
@@ -59,7 +59,7 @@ fn all() -> usize {
 /// A process that holds the words, as the postmaster does, and then does `run`.
 fn owner(slots: &Arc<WorkerSlots>, run: impl FnOnce()) -> Child {
     let held = Arc::clone(slots);
-    slots.shared_cell(STEP).unwrap().store(0, Ordering::Release);
+    slots.writable_cells().unwrap().shared_cell(STEP).unwrap().store(0, Ordering::Release);
     let child = fork_child(move || {
         let held: &'static WorkerSlots = Box::leak(Box::new(held));
         robust::hold(cells(held).liveness_words()).unwrap();
@@ -71,13 +71,11 @@ fn owner(slots: &Arc<WorkerSlots>, run: impl FnOnce()) -> Child {
 }
 
 fn step(slots: &WorkerSlots, step: u64) {
-    slots.shared_cell(STEP).unwrap().store(step, Ordering::Release);
+    slots.writable_cells().unwrap().shared_cell(STEP).unwrap().store(step, Ordering::Release);
 }
 
 fn wait_for_step(slots: &WorkerSlots, step: u64) {
-    wait_until(&format!("step {step}"), LIMIT, || {
-        slots.shared_cell(STEP).unwrap().load(Ordering::Acquire) >= step
-    });
+    wait_until(&format!("step {step}"), LIMIT, || slots.shared_cell(STEP).unwrap().load() >= step);
 }
 
 fn park() {

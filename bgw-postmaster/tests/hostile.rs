@@ -14,8 +14,8 @@ use bgw_core::shared::{LAYOUT_TAG, RunState, WorkerRecord, flag};
 use bytemuck::Zeroable;
 use process_test::{Stranger, Test, alive, fork_child, tests, wait_until};
 use shmem_slots::Memory;
-use shmem_slots::primitive::Ordering;
 use std::process::ExitCode;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 use support::{Cluster, PATIENCE, attach, builder, publish, worker};
 
@@ -109,8 +109,8 @@ fn overwritten_counts_are_said_once_and_service_goes_on() {
     tracing_subscriber::fmt().with_writer(std::sync::Mutex::new(file)).init();
     let cluster = Cluster::new();
     // Cell 3 of the header is the capacity; the general slots stand beside the phase.
-    let cells = cluster.peer.slots().memory().cells();
-    let general = cluster.peer.slots().shared_cell(3).unwrap();
+    let cells = cluster.peer.slots().memory().writable_cells().unwrap();
+    let general = cluster.peer.slots().writable_cells().unwrap().shared_cell(3).unwrap();
     for wrong in [0, 1, u64::MAX, 1 << 40, 17] {
         cells[3].store(wrong, Ordering::Relaxed);
         general.store(wrong, Ordering::Relaxed);
@@ -289,7 +289,7 @@ fn any_bytes() {
     let words = cells.liveness_words();
     let liveness = words.as_ptr_range();
     for round in 0..60 {
-        for cell in cluster.peer.slots().memory().cells() {
+        for cell in cluster.peer.slots().memory().writable_cells().unwrap() {
             let value = noise();
             // All bits, few bits, or none: small numbers reach further than large ones.
             let value = match round % 3 {

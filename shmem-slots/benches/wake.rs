@@ -83,7 +83,8 @@ fn bare(group: &mut BenchmarkGroup<'_, WallTime>, name: &str, core: usize) {
     let options = Options { capacity: 1, tag: 0, shared_cells: 16, first_generation: 0 };
     let slots: Array = Slots::create(&options).unwrap();
     // Two cells in two cache lines.
-    let (there, back) = (half(slots.shared_cell(0).unwrap()), half(slots.shared_cell(8).unwrap()));
+    let cells = slots.writable_cells().unwrap();
+    let (there, back) = (half(cells.shared_cell(0).unwrap()), half(cells.shared_cell(8).unwrap()));
     let wait_for = |word: &AtomicU32| {
         while word.load(Ordering::Acquire) == 0 {
             let _ = wait(word, Flags::empty(), 0, None);
@@ -129,7 +130,7 @@ fn nobody_waits(criterion: &mut Criterion) {
         bench.iter(|| slots.update(key, 1, 0).unwrap());
     });
     let word = slots.look(key).unwrap();
-    let watch = Watch { cell: &cell, half: Half::Low, seen: 1 };
+    let watch = Watch { cell: (&cell).into(), half: Half::Low, seen: 1 };
     group.bench_function("a wait that finds its word changed", |bench| {
         bench.iter(|| futex::wait_any(&[watch], None).unwrap());
     });

@@ -17,12 +17,9 @@ pub enum ClaimError {
         /// How many are taken (the rest are retired).
         in_use: u32,
     },
-    /// The region may only be read.
-    #[error("the region is attached read-only; attach it for writing to claim a slot")]
-    ReadOnly,
-    /// The file of the region was truncated; see [`crate::Memory::check`].
-    #[error("the file of the region was truncated; make a new region")]
-    Damaged,
+    /// The region cannot be written.
+    #[error(transparent)]
+    NotWritable(#[from] NotWritable),
     /// The owner cannot stand in a slot's word.
     #[error("owner {owner} cannot own a slot: it must be 1 to {limit}")]
     BadOwner {
@@ -60,12 +57,9 @@ pub enum FlagError {
     /// That tenancy is over or has not begun.
     #[error("that use of the slot is over; there is nobody to set flags for")]
     Stale,
-    /// The region may only be read.
-    #[error("the region is attached read-only; attach it for writing to set flags")]
-    ReadOnly,
-    /// The file of the region was truncated; see [`crate::Memory::check`].
-    #[error("the file of the region was truncated; make a new region")]
-    Damaged,
+    /// The region cannot be written.
+    #[error(transparent)]
+    NotWritable(#[from] NotWritable),
     /// The word changed at each of 64 tries.
     #[error("the slot changed at each of 64 tries to set its flags; somebody scribbles on it")]
     Contended,
@@ -89,46 +83,20 @@ pub enum ManageError {
         /// Which slot.
         index: u32,
     },
-    /// The region may only be read.
-    #[error("the region is attached read-only; a manager attaches it for writing")]
+    /// The region cannot be written.
+    #[error(transparent)]
+    NotWritable(#[from] NotWritable),
+}
+
+/// Why a region cannot be written.
+#[derive(Clone, Copy, thiserror::Error, PartialEq, Eq)]
+pub enum NotWritable {
+    /// It is attached read-only.
+    #[error("the region is attached read-only; attach it for writing")]
     ReadOnly,
-    /// The file of the region was truncated; see [`crate::Memory::check`].
-    #[error("the file of the region was truncated; make a new region")]
+    /// Its file was truncated; see [`Memory::check`](crate::Memory::check).
+    #[error("the file of the region was truncated; create a new region")]
     Damaged,
-}
-
-/// Why a region must not be written; becomes the error of the operation that asked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum NotWritable {
-    ReadOnly,
-    Damaged,
-}
-
-impl From<NotWritable> for ClaimError {
-    fn from(reason: NotWritable) -> Self {
-        match reason {
-            NotWritable::ReadOnly => Self::ReadOnly,
-            NotWritable::Damaged => Self::Damaged,
-        }
-    }
-}
-
-impl From<NotWritable> for FlagError {
-    fn from(reason: NotWritable) -> Self {
-        match reason {
-            NotWritable::ReadOnly => Self::ReadOnly,
-            NotWritable::Damaged => Self::Damaged,
-        }
-    }
-}
-
-impl From<NotWritable> for ManageError {
-    fn from(reason: NotWritable) -> Self {
-        match reason {
-            NotWritable::ReadOnly => Self::ReadOnly,
-            NotWritable::Damaged => Self::Damaged,
-        }
-    }
 }
 
 /// Why a region could not be made.
@@ -210,6 +178,7 @@ pub enum AttachError {
 crate::debug_as_chain!(
     ClaimError,
     ClaimLost,
+    NotWritable,
     ReadError,
     FlagError,
     ManageError,

@@ -7,7 +7,7 @@
 //! The futexes are shared ones (a private futex does not reach other processes). Waiting uses
 //! `futex_waitv`, which Linux has since 5.16; [`check_kernel`] says so early.
 
-use crate::primitive::AtomicU64;
+use crate::cell::CellRef;
 
 #[cfg(loom)]
 pub(crate) use crate::loom_futex::wait_both;
@@ -34,7 +34,7 @@ pub enum Half {
 #[derive(Clone, Copy, Debug)]
 pub struct Watch<'a> {
     /// The cell.
-    pub cell: &'a AtomicU64,
+    pub cell: CellRef<'a>,
     /// Which half.
     pub half: Half,
     /// What was seen.

@@ -18,6 +18,8 @@
 //! untrusted; what is used afterwards is computed anew from the checked values.
 
 #[cfg(not(loom))]
+use crate::cell::load_acquire;
+#[cfg(not(loom))]
 use crate::error::AttachError;
 use crate::hints::Hints;
 #[cfg(not(loom))]
@@ -110,7 +112,7 @@ pub(crate) fn check(cells: &[AtomicU64], wanted: Shape, tag: u64) -> Result<Layo
         found: cells.len() as u64 * 8,
     };
     let header = cells.get(..HEADER).ok_or_else(|| short(HEADER))?;
-    let found = |at: usize| header.get(at).map_or(0, |cell| cell.load(Ordering::Acquire));
+    let found = |at: usize| header.get(at).map_or(0, load_acquire);
     let expect = |at: usize, field: &'static str, expected: u64| {
         let found = found(at);
         if found == expected {
@@ -144,7 +146,7 @@ pub(crate) fn check(cells: &[AtomicU64], wanted: Shape, tag: u64) -> Result<Layo
     if cells.len() < layout.total {
         return Err(short(layout.total));
     }
-    let found = cells.get(layout.end()).map_or(0, |cell| cell.load(Ordering::Acquire));
+    let found = cells.get(layout.end()).map_or(0, load_acquire);
     if found != END {
         return Err(AttachError::Header { field: "end mark", expected: END, found });
     }

@@ -128,8 +128,11 @@ impl<'a> Latch<'a> {
             self.cell.fetch_and(!SLEEPING, Ordering::AcqRel);
             return Ok(Woken::Changed);
         }
-        let mine =
-            Watch { cell: self.cell, half: Half::Low, seen: ((before | SLEEPING) & LOW) as u32 };
+        let mine = Watch {
+            cell: self.cell.into(),
+            half: Half::Low,
+            seen: ((before | SLEEPING) & LOW) as u32,
+        };
         let woken = futex::wait_both(&[mine], also, deadline);
         self.cell.fetch_and(!SLEEPING, Ordering::AcqRel);
         woken
@@ -195,12 +198,12 @@ mod tests {
         let (cell, other) = (AtomicU64::new(0), AtomicU64::new(0));
         let latch = Latch::new(&cell);
         for count in [1, 7, 8, 20, MAX_WATCHES - 1] {
-            let mut also = vec![Watch { cell: &other, half: Half::Low, seen: 0 }; count];
+            let mut also = vec![Watch { cell: (&other).into(), half: Half::Low, seen: 0 }; count];
             also[count - 1].seen = 1;
             let deadline = Some(Instant::now() + Duration::from_secs(30));
             assert_eq!(latch.wait(&also, deadline).unwrap(), Woken::Changed, "{count} watches");
         }
-        let many = vec![Watch { cell: &other, half: Half::Low, seen: 0 }; MAX_WATCHES];
+        let many = vec![Watch { cell: (&other).into(), half: Half::Low, seen: 0 }; MAX_WATCHES];
         let refused = latch.wait(&many, None);
         assert!(matches!(refused, Err(WaitError::Count { count }) if count == MAX_WATCHES + 1));
         assert_eq!(cell.load(Ordering::Relaxed), 0);

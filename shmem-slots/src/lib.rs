@@ -53,6 +53,7 @@
 //! Feature `fault`: named crash points for tests, see [`fault`].
 #![deny(unsafe_code)]
 
+mod cell;
 mod chain;
 mod error;
 pub mod fault;
@@ -66,11 +67,12 @@ mod loom_futex;
 mod manage;
 mod memory;
 mod payload;
-pub mod primitive;
+mod primitive;
 pub mod queue;
 #[cfg(not(loom))]
 mod region;
 mod report;
+mod side_cells;
 mod slots;
 #[cfg(not(loom))]
 #[allow(unsafe_code)]
@@ -78,15 +80,17 @@ mod sys;
 mod wait;
 mod word;
 
+pub use cell::{CellRef, Cells};
 pub use chain::chain;
 pub use error::{
-    AttachError, ClaimError, ClaimLost, CreateError, FlagError, ManageError, ReadError,
+    AttachError, ClaimError, ClaimLost, CreateError, FlagError, ManageError, NotWritable, ReadError,
 };
 pub use latch::{Latch, Wake};
 pub use layout::MAX_CAPACITY;
 pub use memory::{Access, Heap, Memory};
 #[cfg(not(loom))]
 pub use region::{MEMFD_NAME, Region};
+pub use side_cells::WritableCells;
 pub use slots::{Claim, Options, Slots};
 #[cfg(not(loom))]
 pub use sys::pinned::PinnedSlot;

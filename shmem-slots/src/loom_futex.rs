@@ -5,8 +5,9 @@
 //! the other (a cell is compared as a whole half here; the argument for two halves stands in
 //! `wait.rs`).
 
+use crate::cell::CellRef;
 use crate::futex::{Half, MAX_WATCHES, Unsupported, WaitError, Watch, Woken};
-use crate::primitive::{AtomicU64, Ordering};
+use crate::primitive::Ordering;
 use loom::sync::{Condvar, Mutex};
 use std::time::Instant;
 
@@ -36,7 +37,7 @@ pub(crate) fn wait_both(
     // A thread that panicked has failed the model already.
     let Ok(mut round) = lock.lock() else { return Ok(Woken::Changed) };
     let as_seen = |watch: &Watch<'_>| {
-        let bits = watch.cell.load(Ordering::Relaxed);
+        let bits = watch.cell.0.load(Ordering::Relaxed);
         let half = match watch.half {
             Half::Low => bits as u32,
             Half::High => (bits >> 32) as u32,
@@ -57,7 +58,7 @@ pub(crate) fn wait_both(
 }
 
 /// Wakes all waiters of the model.
-pub fn wake_all(_cell: &AtomicU64) {
+pub fn wake_all<'a>(_cell: impl Into<CellRef<'a>>) {
     let (lock, woken) = &*QUEUE;
     if let Ok(mut round) = lock.lock() {
         *round += 1;

@@ -31,7 +31,7 @@ impl<T: Pod, R: Pod, M: Memory> Slots<T, R, M> {
     /// word given is the one found after the mark was taken; it is as untrusted as all the region.
     /// Does nothing in a region that cannot be written.
     pub fn drain_changes(&self, mut changed: impl FnMut(u32, Snapshot)) {
-        if self.writable().is_err() {
+        if self.memory.writable_cells().is_err() {
             return;
         }
         let hints = self.changed_hints();
@@ -71,7 +71,7 @@ impl<T: Pod, R: Pod, M: Memory> Slots<T, R, M> {
     /// # Errors
     /// As [`Slots::update`].
     pub fn free(&self, key: Key) -> Result<Snapshot, ManageError> {
-        self.writable()?;
+        self.memory.writable_cells()?;
         if key.index < self.capacity() {
             fault::point("free:before_mark");
             self.changed_hints().clear(key.index);
@@ -95,7 +95,7 @@ impl<T: Pod, R: Pod, M: Memory> Slots<T, R, M> {
         new: Snapshot,
     ) -> Result<Result<Snapshot, ManageError>, ManageError> {
         let index = key.index;
-        self.writable()?;
+        self.memory.writable_cells()?;
         if index >= self.capacity() {
             return Err(ManageError::OutOfRange { index });
         }
@@ -110,7 +110,7 @@ impl<T: Pod, R: Pod, M: Memory> Slots<T, R, M> {
     /// # Errors
     /// [`FlagError`]: a tenancy that is over, a read-only region.
     pub fn set_flags(&self, key: Key, flags: u8) -> Result<Snapshot, FlagError> {
-        self.writable()?;
+        self.memory.writable_cells()?;
         let backoff = Backoff::new();
         for _ in 0..FLAG_TRIES {
             let seen = self.look(key).ok_or(FlagError::Stale)?;
@@ -141,7 +141,7 @@ impl<T: Pod, R: Pod, M: Memory> Slots<T, R, M> {
     /// `is_dead` gets the owner's number. Costs as much as there are claims under way.
     pub fn sweep(&self, mut is_dead: impl FnMut(u32) -> bool) -> usize {
         let mut swept = 0;
-        if self.writable().is_err() || self.changed_hints().is_empty() {
+        if self.memory.writable_cells().is_err() || self.changed_hints().is_empty() {
             return swept;
         }
         self.changed_hints().find(|index| {
@@ -188,7 +188,7 @@ impl<T: Pod, R: Pod, M: Memory> Slots<T, R, M> {
         mut keep: impl FnMut(u32) -> bool,
         mut gone: impl FnMut(Key, Snapshot),
     ) -> Result<Vec<Claim<'_, T, R, M>>, ManageError> {
-        self.writable()?;
+        self.memory.writable_cells()?;
         self.changed_hints().clear_all();
         let mut kept = Vec::new();
         for index in 0..self.capacity() {

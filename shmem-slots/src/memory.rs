@@ -1,42 +1,60 @@
-//! Where the cells lie. The protocol sees nothing else of the world.
+//! Where the cells lie. The protocol knows nothing else of the world.
 
+use crate::cell::Cells;
+use crate::error::NotWritable;
 use crate::primitive::AtomicU64;
 use std::io;
 
-/// What a holder of a region may do with it.
+/// What a process may do with a region.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Access {
     /// Everything.
     ReadWrite,
-    /// Look: the pages are mapped read-only, and every writing operation is refused.
+    /// Look and wait: the pages are mapped read-only, and every writing operation is refused.
     ReadOnly,
 }
 
-/// An array of atomic cells, of the same length for as long as it lives.
-pub trait Memory: Send + Sync {
-    /// The cells.
-    ///
-    /// In a region attached [`Access::ReadOnly`] they may be loaded and waited on; a store into one
-    /// faults as any store into read-only memory does. The operations of this crate ask first.
-    fn cells(&self) -> &[AtomicU64];
+/// An array of atomic cells, of the same length for as long as it lives: a [`Region`](crate::Region)
+/// or a [`Heap`].
+pub trait Memory: Sealed + Send + Sync {
+    /// The cells, to load.
+    fn cells(&self) -> Cells<'_>;
 
-    /// Whether they may be written.
+    /// What this process may do with them.
     fn access(&self) -> Access {
         Access::ReadWrite
     }
 
-    /// Fails when the memory has been damaged from outside: a named file that was truncated, or
-    /// that lay on a disk that ran full. From then on this process sees zeros of its own in its
-    /// place, and every operation with an error to give gives `Damaged`; looks find only stale keys.
+    /// Fails when the memory was damaged from outside: a named file that was truncated, or whose
+    /// disk ran full. From then on this process sees zeros of its own in the file's place. Every
+    /// operation that can fail then fails with `Damaged`; looks find stale keys only.
     ///
     /// # Errors
-    /// What has happened to it.
+    /// What happened to the memory.
     fn check(&self) -> io::Result<()> {
         Ok(())
     }
+
+    /// The cells, to load and to store into. The protocol leans on what it has stored: a program
+    /// that stores here gets errors and stale keys from the operations that follow.
+    ///
+    /// # Errors
+    /// A region that is attached read-only, or damaged.
+    fn writable_cells(&self) -> Result<&[AtomicU64], NotWritable> {
+        if self.access() == Access::ReadOnly {
+            return Err(NotWritable::ReadOnly);
+        }
+        if self.check().is_err() {
+            return Err(NotWritable::Damaged);
+        }
+        Ok(self.cells().0)
+    }
 }
 
-/// Cells of one process: for unit tests and for loom.
+/// Only the memories of this crate are `Memory`: [`Memory::access`] must be the truth.
+pub trait Sealed {}
+
+/// Cells of one process, between threads: for unit tests and for loom.
 #[derive(Debug)]
 pub struct Heap {
     cells: Box<[AtomicU64]>,
@@ -48,8 +66,11 @@ impl Heap {
     }
 }
 
+impl Sealed for Heap {}
+
 impl Memory for Heap {
-    fn cells(&self) -> &[AtomicU64] {
-        &self.cells
+    #[inline]
+    fn cells(&self) -> Cells<'_> {
+        Cells(&self.cells)
     }
 }

@@ -4,10 +4,10 @@
 //! checked is the code that runs on mapped memory, not a copy of it.
 
 #[cfg(not(loom))]
-pub use std::sync::atomic::{AtomicU64, Ordering, fence};
+pub(crate) use std::sync::atomic::{AtomicU64, Ordering, fence};
 
 #[cfg(loom)]
-pub use loom::sync::atomic::{AtomicU64, Ordering, fence};
+pub(crate) use loom::sync::atomic::{AtomicU64, Ordering, fence};
 
 /// Atomics of one process, for what lies outside the cells and is no part of any model: tables that a
 /// signal handler reads, counters of crash points.

@@ -5,12 +5,13 @@
 //! by path. It cannot be sealed; that it was truncated is found out by its end mark and, where an
 //! access faults, by `sys/sigbus.rs`, and every operation with an error to give says so.
 
+use crate::cell::Cells;
 use crate::error::{AttachError, CreateError};
 use crate::header;
 use crate::layout::{Layout, MAX_CAPACITY};
-use crate::memory::{Access, Memory};
+use crate::memory::{Access, Memory, Sealed};
 use crate::payload::shape;
-use crate::primitive::{AtomicU64, Ordering};
+use crate::primitive::Ordering;
 use crate::slots::{Options, Slots};
 use crate::sys::map::Mapping;
 use crate::sys::sigbus::Guard;
@@ -38,10 +39,12 @@ pub struct Region {
     access: Access,
 }
 
+impl Sealed for Region {}
+
 impl Memory for Region {
     #[inline]
-    fn cells(&self) -> &[AtomicU64] {
-        self.mapping.cells()
+    fn cells(&self) -> Cells<'_> {
+        Cells(self.mapping.cells())
     }
 
     fn access(&self) -> Access {
@@ -53,7 +56,7 @@ impl Memory for Region {
         // The mark goes with any truncation, also one that ends on the page of the mark, where no
         // access faults, and one that was undone by making the file longer again. This look may
         // be the access that faults, so the guard is asked afterwards.
-        let mark = self.cells().get(self.end).map(|cell| cell.load(Ordering::Relaxed));
+        let mark = self.mapping.cells().get(self.end).map(|cell| cell.load(Ordering::Relaxed));
         if mark != Some(header::END) || guard.damaged() {
             return Err(io::Error::other("the file of the region was truncated"));
         }

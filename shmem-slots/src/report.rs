@@ -10,6 +10,7 @@
 //!
 //! Crash. A manager killed while it fills a buffer leaves the report before it intact.
 
+use crate::cell::load_acquire;
 use crate::error::ManageError;
 use crate::fault;
 use crate::memory::Memory;
@@ -28,7 +29,7 @@ impl<T: Pod, R: Pod, M: Memory> Slots<T, R, M> {
     /// # Errors
     /// No such slot, or a region that cannot be written.
     pub fn write_report(&self, key: Key, report: &R) -> Result<(), ManageError> {
-        self.writable()?;
+        self.memory.writable_cells()?;
         if key.index >= self.capacity() {
             return Err(ManageError::OutOfRange { index: key.index });
         }
@@ -57,7 +58,7 @@ impl<T: Pod, R: Pod, M: Memory> Slots<T, R, M> {
             return None;
         }
         for _ in 0..TRIES {
-            let number = count.load(Ordering::Acquire);
+            let number = load_acquire(count);
             if number == 0 {
                 return None;
             }

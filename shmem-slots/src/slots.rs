@@ -22,10 +22,11 @@
 //! A drain leaves the marks of free and reserved slots alone, so the mark set before the swap is
 //! still there at every later step.
 
+use crate::cell::load_acquire;
 use crate::error::{ClaimError, ClaimLost, NotWritable};
 use crate::hints::Hints;
-use crate::layout::{LINE, Layout, PAYLOAD_LEN, REPORT_COUNT, WORD};
-use crate::memory::{Access, Heap, Memory};
+use crate::layout::{Layout, PAYLOAD_LEN, REPORT_COUNT, WORD};
+use crate::memory::{Heap, Memory};
 use crate::primitive::{AtomicU64, Ordering};
 use crate::word::{Key, MAX_GENERATION, MAX_PID, Snapshot, State};
 use crate::{fault, header, payload};
@@ -63,7 +64,7 @@ impl<T: Pod, R: Pod> Slots<T, R, Heap> {
     pub fn heap(options: &Options) -> Option<Self> {
         let layout = payload::shape::<T, R>(options.capacity, options.shared_cells).layout()?;
         let memory = Heap::zeroed(layout.total);
-        header::write(memory.cells(), &layout, options);
+        header::write(memory.cells().0, &layout, options);
         Some(Self::new(memory, layout))
     }
 }
@@ -86,7 +87,7 @@ impl<T: Pod, R: Pod, M: Memory> Slots<T, R, M> {
     /// somebody writes where he should not, and that nobody can attach any more.
     #[must_use]
     pub fn header_is_intact(&self) -> bool {
-        header::is_intact(self.memory.cells(), &self.layout)
+        header::is_intact(self.memory.cells().0, &self.layout)
     }
 
     /// Where the cells lie.
@@ -100,7 +101,7 @@ impl<T: Pod, R: Pod, M: Memory> Slots<T, R, M> {
     pub(crate) fn cell(&self, number: usize) -> &AtomicU64 {
         // In range: callers compute `number` by the layout from an index below the capacity, and
         // that the memory has all cells of the layout is checked when it is made or attached.
-        &self.memory.cells()[number]
+        &self.memory.cells().0[number]
     }
 
     #[inline]
@@ -117,11 +118,11 @@ impl<T: Pod, R: Pod, M: Memory> Slots<T, R, M> {
     }
 
     pub(crate) fn free_hints(&self) -> Hints<'_> {
-        Hints::new(self.memory.cells(), &self.layout.free)
+        Hints::new(self.memory.cells().0, &self.layout.free)
     }
 
     pub(crate) fn changed_hints(&self) -> Hints<'_> {
-        Hints::new(self.memory.cells(), &self.layout.changed)
+        Hints::new(self.memory.cells().0, &self.layout.changed)
     }
 
     /// For models: a hint that may be wrong.
@@ -129,18 +130,6 @@ impl<T: Pod, R: Pod, M: Memory> Slots<T, R, M> {
     #[doc(hidden)]
     pub fn hint_free(&self, index: u32) {
         self.free_hints().set(index);
-    }
-
-    /// Asked by each operation that writes, before it does.
-    #[inline]
-    pub(crate) fn writable(&self) -> Result<(), NotWritable> {
-        if self.memory.access() == Access::ReadOnly {
-            return Err(NotWritable::ReadOnly);
-        }
-        if self.is_damaged() {
-            return Err(NotWritable::Damaged);
-        }
-        Ok(())
     }
 
     #[inline]
@@ -155,7 +144,7 @@ impl<T: Pod, R: Pod, M: Memory> Slots<T, R, M> {
         if index >= self.capacity() {
             return None;
         }
-        Some(Snapshot::from_bits(self.word(index).load(Ordering::Acquire))) // R1, pairs with W1
+        Some(Snapshot::from_bits(load_acquire(self.word(index)))) // R1, pairs with W1
     }
 
     /// The word of the slot if it still belongs to the tenancy of `key`, whatever its state. One
@@ -164,37 +153,6 @@ impl<T: Pod, R: Pod, M: Memory> Slots<T, R, M> {
     #[must_use]
     pub fn look(&self, key: Key) -> Option<Snapshot> {
         self.snapshot(key.index).filter(|word| word.generation() == key.generation)
-    }
-
-    /// Cell `place` (0 to 7) of the tenant's own line of slot `index`. What lies there outlives the
-    /// tenancy. In a region attached read-only, load it only (see [`Memory::cells`]).
-    #[must_use]
-    pub fn slot_cell(&self, index: u32, place: usize) -> Option<&AtomicU64> {
-        if index >= self.capacity() || place >= LINE {
-            return None;
-        }
-        Some(self.cell(self.layout.slot_cell(index, place)))
-    }
-
-    /// Cell `number` of those beside the slots. In a region attached read-only, load it only (see
-    /// [`Memory::cells`]).
-    #[must_use]
-    pub fn shared_cell(&self, number: u32) -> Option<&AtomicU64> {
-        if number >= self.layout.shape.shared_cells {
-            return None;
-        }
-        Some(self.cell(self.layout.shared + number as usize))
-    }
-
-    /// `count` cells beside the slots from `first` on; fewer where there are no more. As
-    /// [`Slots::user`].
-    #[must_use]
-    pub fn shared_cell_range(&self, first: u32, count: u32) -> &[AtomicU64] {
-        let all = self.layout.shape.shared_cells;
-        let first = first.min(all);
-        let end = first.saturating_add(count).min(all);
-        let start = self.layout.shared;
-        self.memory.cells().get(start + first as usize..start + end as usize).unwrap_or(&[])
     }
 
     /// The slots that are reserved or published, each as it was when it was looked at. Looks at
@@ -233,7 +191,7 @@ impl<T: Pod, R: Pod, M: Memory> Slots<T, R, M> {
         range: Range<u32>,
         owner: u32,
     ) -> Result<Claim<'_, T, R, M>, ClaimError> {
-        self.writable()?;
+        self.memory.writable_cells()?;
         if owner == 0 || owner > MAX_PID {
             return Err(ClaimError::BadOwner { owner, limit: MAX_PID });
         }
@@ -245,7 +203,7 @@ impl<T: Pod, R: Pod, M: Memory> Slots<T, R, M> {
         };
         // A file that was truncated in the meantime: the claim is one of private zeros.
         if self.is_damaged() {
-            return Err(ClaimError::Damaged);
+            return Err(NotWritable::Damaged.into());
         }
         Ok(claim)
     }

@@ -9,6 +9,7 @@
 //! what was seen, then it was so when the low half was compared, too: at that moment the whole word
 //! was the one seen, and every change since then wakes the queue.
 
+use crate::cell::CellRef;
 use crate::futex::{self, Half, WaitError, Watch, Woken};
 use crate::memory::Memory;
 use crate::slots::Slots;
@@ -24,7 +25,7 @@ impl<T: Pod, R: Pod, M: Memory> Slots<T, R, M> {
     }
 
     fn watch_pair(&self, index: u32, seen: Snapshot) -> Option<[Watch<'_>; 2]> {
-        let cell = (index < self.capacity()).then(|| self.word(index))?;
+        let cell = (index < self.capacity()).then(|| CellRef(self.word(index)))?;
         Some([
             Watch { cell, half: Half::Low, seen: seen.low() },
             Watch { cell, half: Half::High, seen: seen.high() },

@@ -11,15 +11,15 @@ use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
 use process_test::{fork_child, tests};
 use shmem_slots::futex::Woken;
-use shmem_slots::primitive::Ordering;
 use shmem_slots::{
-    Access, AttachError, ClaimError, CreateError, FlagError, ManageError, Memory, Options,
-    ReadError, Region, Slots, State,
+    Access, AttachError, CellRef, CreateError, Memory, NotWritable, Options, ReadError, Region,
+    Slots, State,
 };
 use std::fs::{self, File, OpenOptions};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::PathBuf;
+use std::sync::atomic::Ordering;
 use support::{Array, Report, Request, TAG, drained, in_memfd, options, published, request};
 
 fn main() -> std::process::ExitCode {
@@ -62,7 +62,7 @@ fn each_field_of_the_header_is_checked_by_name() {
         (8, "layout hash"),
     ];
     let slots = in_memfd(&options(8));
-    let cells = slots.memory().cells();
+    let cells = slots.memory().writable_cells().unwrap();
     let last = cells.len() - 1;
     for (cell, name) in fields.into_iter().chain([(last, "end mark")]) {
         let cell = &cells[cell];
@@ -115,7 +115,7 @@ fn sizes_out_of_range_are_refused() {
 fn descriptors_that_can_shrink_are_refused() {
     let unsealed = memfd_create("unsealed", MFdFlags::MFD_ALLOW_SEALING).unwrap();
     let slots = in_memfd(&options(8));
-    let bytes: Vec<u8> = (slots.memory().cells().iter())
+    let bytes: Vec<u8> = (slots.memory().writable_cells().unwrap().iter())
         .flat_map(|cell| cell.load(Ordering::Relaxed).to_ne_bytes())
         .collect();
     // The very bytes of a good region, in a file that anybody may shrink.
@@ -132,7 +132,7 @@ fn descriptors_that_can_shrink_are_refused() {
 fn a_memfd_that_is_shorter_than_its_header_is_refused() {
     use nix::fcntl::{FcntlArg, SealFlag, fcntl};
     let slots = in_memfd(&options(8));
-    let cells = slots.memory().cells();
+    let cells = slots.memory().writable_cells().unwrap();
     for keep in [0, 1, 8, 15, 16, cells.len() - 1] {
         let short = memfd_create("short", MFdFlags::MFD_ALLOW_SEALING).unwrap();
         let bytes: Vec<u8> = cells[..keep]
@@ -164,17 +164,17 @@ fn a_read_only_attachment_sees_everything_and_writes_nothing() {
     let view = attach(&slots, Access::ReadOnly).unwrap();
     let maps = fs::read_to_string("/proc/self/maps").unwrap();
     assert!(maps.lines().any(|line| line.contains("shmem-slots") && line.contains(" r--s ")));
-    let cells = || -> Vec<u64> {
-        slots.memory().cells().iter().map(|cell| cell.load(Ordering::Relaxed)).collect()
-    };
+    let cells = || -> Vec<u64> { slots.memory().cells().iter().map(CellRef::load).collect() };
     let before = cells();
-    assert_eq!(view.claim(1).map(|claim| claim.key()), Err(ClaimError::ReadOnly));
-    assert_eq!(view.set_flags(key, 1), Err(FlagError::ReadOnly));
-    assert_eq!(view.set_flags_and_wake(key, 1), Err(FlagError::ReadOnly));
-    assert_eq!(view.update(key, 1, 1), Err(ManageError::ReadOnly));
-    assert_eq!(view.free(key), Err(ManageError::ReadOnly));
-    assert_eq!(view.write_report(key, &[1; 4]), Err(ManageError::ReadOnly));
-    assert_eq!(view.reset_all(), Err(ManageError::ReadOnly));
+    assert_eq!(view.claim(1).map(|claim| claim.key()), Err(NotWritable::ReadOnly.into()));
+    assert_eq!(view.set_flags(key, 1), Err(NotWritable::ReadOnly.into()));
+    assert_eq!(view.set_flags_and_wake(key, 1), Err(NotWritable::ReadOnly.into()));
+    assert_eq!(view.update(key, 1, 1), Err(NotWritable::ReadOnly.into()));
+    assert_eq!(view.free(key), Err(NotWritable::ReadOnly.into()));
+    assert_eq!(view.write_report(key, &[1; 4]), Err(NotWritable::ReadOnly.into()));
+    assert_eq!(view.reset_all(), Err(NotWritable::ReadOnly.into()));
+    assert_eq!(view.writable_cells().err(), Some(NotWritable::ReadOnly));
+    assert_eq!(view.memory().writable_cells().err(), Some(NotWritable::ReadOnly));
     assert_eq!(view.sweep(|_| true), 0);
     assert_eq!(drained(&view), []);
     assert_eq!(cells(), before);
@@ -205,7 +205,7 @@ fn a_file_is_private_and_an_existing_one_is_refused() {
     assert_eq!(other.read(key), Ok(request(5)), "the refused one left the file alone");
     let view: Array = Slots::attach_file(path(), TAG, Access::ReadOnly).unwrap();
     assert_eq!(view.read(key), Ok(request(5)));
-    assert_eq!(view.free(key), Err(ManageError::ReadOnly));
+    assert_eq!(view.free(key), Err(NotWritable::ReadOnly.into()));
     other.free(key).unwrap();
     assert_eq!(slots.look(key).unwrap().state(), State::Free);
 }
@@ -241,14 +241,14 @@ fn a_file_that_is_too_short_is_refused() {
 
 /// Every operation, on a region whose file is gone or not what it was.
 fn all_say_that_it_is_damaged(slots: &Array, key: shmem_slots::Key) {
-    assert_eq!(slots.claim(1).map(|claim| claim.key()), Err(ClaimError::Damaged));
+    assert_eq!(slots.claim(1).map(|claim| claim.key()), Err(NotWritable::Damaged.into()));
     assert_eq!(slots.read(key), Err(ReadError::Damaged));
     assert_eq!(slots.read_report(key), None);
-    assert_eq!(slots.set_flags(key, 1), Err(FlagError::Damaged));
-    assert_eq!(slots.update(key, 1, 1), Err(ManageError::Damaged));
-    assert_eq!(slots.free(key), Err(ManageError::Damaged));
-    assert_eq!(slots.write_report(key, &[1; 4]), Err(ManageError::Damaged));
-    assert_eq!(slots.reset_all(), Err(ManageError::Damaged));
+    assert_eq!(slots.set_flags(key, 1), Err(NotWritable::Damaged.into()));
+    assert_eq!(slots.update(key, 1, 1), Err(NotWritable::Damaged.into()));
+    assert_eq!(slots.free(key), Err(NotWritable::Damaged.into()));
+    assert_eq!(slots.write_report(key, &[1; 4]), Err(NotWritable::Damaged.into()));
+    assert_eq!(slots.reset_all(), Err(NotWritable::Damaged.into()));
     assert_eq!((slots.sweep(|_| true), drained(slots)), (0, Vec::new()));
     assert!(slots.memory().check().is_err());
     let _ = (slots.look(key), slots.in_use(), slots.snapshot(0));

@@ -12,9 +12,9 @@ use process_test::{fork_child, tests};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 use shmem_slots::futex::{Half, Watch};
-use shmem_slots::primitive::Ordering;
 use shmem_slots::{Access, Key, MAX_GENERATION, MAX_PID, Memory, Slots, State};
 use std::os::fd::AsFd;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 use support::{Array, Report, Request, TAG, drained, in_memfd, options, request};
 
@@ -88,7 +88,9 @@ fn any_words_in_the_region_give_a_value_or_an_error() {
     let strategy = (0..2usize, proptest::collection::vec(word(), 1..512), any::<u64>());
     let done = runner.run(&strategy, |(which, words, generation)| {
         let slots = &arrays[which];
-        for (cell, &word) in slots.memory().cells().iter().zip(words.iter().cycle()) {
+        for (cell, &word) in
+            slots.memory().writable_cells().unwrap().iter().zip(words.iter().cycle())
+        {
             cell.store(word, Ordering::Relaxed);
         }
         everything(slots, generation);
@@ -103,12 +105,14 @@ fn any_words_in_the_region_give_a_value_or_an_error() {
 
 fn any_words_in_the_header_are_refused_or_fit() {
     let slots = in_memfd(&options(70));
-    let good: Vec<u64> =
-        slots.memory().cells()[..16].iter().map(|cell| cell.load(Ordering::Relaxed)).collect();
+    let good: Vec<u64> = slots.memory().writable_cells().unwrap()[..16]
+        .iter()
+        .map(|cell| cell.load(Ordering::Relaxed))
+        .collect();
     let mut runner = TestRunner::new(Config { failure_persistence: None, ..Config::default() });
     let strategy = proptest::collection::vec((0..16usize, word()), 1..4);
     let done = runner.run(&strategy, |changes| {
-        let header = &slots.memory().cells()[..16];
+        let header = &slots.memory().writable_cells().unwrap()[..16];
         for (cell, &word) in header.iter().zip(&good) {
             cell.store(word, Ordering::Relaxed);
         }
@@ -134,7 +138,7 @@ fn any_words_in_the_header_are_refused_or_fit() {
 fn scribble(slots: &Array) {
     let mut noise = 0x2545_f491_4f6c_dd1d_u64;
     loop {
-        for cell in slots.memory().cells() {
+        for cell in slots.memory().writable_cells().unwrap() {
             noise ^= noise << 13;
             noise ^= noise >> 7;
             noise ^= noise << 17;
@@ -176,19 +180,15 @@ fn a_reset_after_a_scribbler_gives_every_slot_back() {
 fn a_drain_of_spoilt_hints_visits_each_slot_once() {
     for capacity in [1, 64, 65, 4097] {
         let slots = in_memfd(&options(capacity));
-        let keys: Vec<Key> = (0..capacity).map(|_| support::published(&slots, 1)).collect();
-        let words: Vec<u64> = keys.iter().map(|&key| slots.look(key).unwrap().bits()).collect();
-        for cell in slots.memory().cells() {
-            cell.store(u64::MAX, Ordering::Relaxed);
+        for _ in 0..capacity {
+            support::published(&slots, 1);
         }
-        // All hints stand, also those of slots that there are not. The words are as before.
-        for (index, word) in (0..).zip(words) {
-            slots
-                .watches(index, shmem_slots::Snapshot::from_bits(0))
-                .next()
-                .unwrap()
-                .cell
-                .store(word, Ordering::Relaxed);
+        let word = slots.snapshot(0).unwrap().bits();
+        // All cells but the words: all hints are set, also those of slots that do not exist.
+        for cell in slots.memory().writable_cells().unwrap() {
+            if cell.load(Ordering::Relaxed) != word {
+                cell.store(u64::MAX, Ordering::Relaxed);
+            }
         }
         assert_eq!(drained(&slots), (0..capacity).collect::<Vec<_>>());
     }

@@ -10,13 +10,13 @@ mod support;
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use process_test::{Child, Signal, fork_child, tests};
 use shmem_slots::futex::{self, Half, Watch};
-use shmem_slots::primitive::{AtomicU64, Ordering};
 use shmem_slots::queue::{
     MAX_BYTES, Queue, QueueOptions, ReceiveError, Receiver, SendError, Sender, Side, SideError,
     Standing,
 };
 use shmem_slots::{AttachError, CreateError, Memory, Options, Slots};
 use std::os::fd::AsFd;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 use support::{TAG, wait_for_state};
 
@@ -210,8 +210,8 @@ fn a_watch_of_the_callers_ends_a_wait() {
     let cells: Slots<[u64; 1], [u64; 1]> =
         Slots::create(&Options { capacity: 1, tag: 0, shared_cells: 2, first_generation: 0 })
             .unwrap();
-    let bell: &AtomicU64 = cells.shared_cell(0).unwrap();
-    let also = [Watch { cell: bell, half: Half::Low, seen: 0 }];
+    let bell: &AtomicU64 = cells.writable_cells().unwrap().shared_cell(0).unwrap();
+    let also = [Watch { cell: bell.into(), half: Half::Low, seen: 0 }];
     let queue = queue();
     let mut children = [
         fork_child(|| {
@@ -359,7 +359,7 @@ fn what_does_not_fit_is_refused_at_attach_by_name() {
     for (at, name) in fields.into_iter().enumerate() {
         for value in [0, 1 << 40, u64::MAX] {
             let queue = queue();
-            queue.memory().cells()[at].store(value, Ordering::Relaxed);
+            queue.memory().writable_cells().unwrap()[at].store(value, Ordering::Relaxed);
             match Queue::attach(queue.region().as_fd().try_clone_to_owned().unwrap(), TAG) {
                 Err(AttachError::Header { field, found, .. }) => {
                     // A length of 0 or 1 is possible; then the hash differs.

@@ -13,9 +13,9 @@ use process_test::{fork_child, tests};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 use shmem_slots::Memory;
-use shmem_slots::primitive::{AtomicU64, Ordering};
 use shmem_slots::queue::{Queue, QueueOptions, ReceiveError, Receiver, SendError, Sender, Side};
 use std::os::fd::AsFd;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 use support::TAG;
 
@@ -80,7 +80,8 @@ fn any_words_in_the_cells_give_a_value_or_an_error() {
     let steps = proptest::collection::vec((any::<u8>(), change), 1..40);
     run(&(1..90usize, steps), |(buffer, steps)| {
         let queue = queue(buffer);
-        let cells = &queue.memory().cells()[HEADER..HEADER + 32 + buffer.div_ceil(8)];
+        let cells =
+            &queue.memory().writable_cells().unwrap()[HEADER..HEADER + 32 + buffer.div_ceil(8)];
         let (mut sender, mut receiver) = (queue.sender(1).unwrap(), queue.receiver(2).unwrap());
         let mut got = Vec::new();
         for (what, changes) in steps {
@@ -100,7 +101,7 @@ fn any_words_in_the_cells_give_a_value_or_an_error() {
 fn any_words_in_the_header_are_refused_or_fit() {
     run(&proptest::collection::vec((0..HEADER, word()), 1..4), |changes| {
         let queue = queue(64);
-        let header = &queue.memory().cells()[..HEADER];
+        let header = &queue.memory().writable_cells().unwrap()[..HEADER];
         let read = || header[..7].iter().map(|cell| cell.load(Ordering::Relaxed));
         let good: Vec<u64> = read().collect();
         for (at, word) in changes {
@@ -117,7 +118,7 @@ fn any_words_in_the_header_are_refused_or_fit() {
 fn a_position_or_length_that_cannot_be_is_named() {
     let queue = queue(64);
     let (mut sender, mut receiver) = (queue.sender(1).unwrap(), queue.receiver(2).unwrap());
-    let cell = |at: usize| -> &AtomicU64 { &queue.memory().cells()[at] };
+    let cell = |at: usize| -> &AtomicU64 { &queue.memory().writable_cells().unwrap()[at] };
     let (written, read, buffer) = (cell(16), cell(32), cell(48));
     let mut got = Vec::new();
     for position in [9, u64::MAX] {
@@ -159,7 +160,7 @@ fn a_process_that_scribbles_without_pause_hangs_nobody() {
         let scribbler = fork_child(|| {
             let mut noise = 0x2545_f491_4f6c_dd1d_u64;
             loop {
-                for cell in &queue.memory().cells()[HEADER..HEADER + 40] {
+                for cell in &queue.memory().writable_cells().unwrap()[HEADER..HEADER + 40] {
                     noise ^= noise << 13;
                     noise ^= noise >> 7;
                     noise ^= noise << 17;

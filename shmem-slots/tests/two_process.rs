@@ -9,9 +9,9 @@ mod support;
 
 use process_test::{Child, Signal, alive, fork_child, tests};
 use shmem_slots::futex::{self, Half, Watch};
-use shmem_slots::primitive::Ordering;
 use shmem_slots::{ClaimError, Key, State};
 use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
 use std::time::Instant;
 use support::{Array, LIMIT, drained, free_slots, in_memfd, options, published, request};
 
@@ -28,7 +28,7 @@ fn main() -> std::process::ExitCode {
 
 /// The bell of these tests: a cell beside the slots.
 fn ring(slots: &Array) {
-    let bell = slots.shared_cell(0).unwrap();
+    let bell = support::bell(slots, 0);
     bell.fetch_add(1, Ordering::AcqRel);
     futex::wake_all(bell);
 }
@@ -55,7 +55,7 @@ fn requests_of_four_processes_arrive_once_each_and_whole() {
     let backend = |process: u64| {
         for number in 0..REQUESTS {
             let mut claim = loop {
-                let heard = slots.shared_cell(1).unwrap().load(Ordering::Acquire);
+                let heard = slots.shared_cell(1).unwrap().load();
                 match slots.claim(process as u32 + 1) {
                     Ok(claim) => break claim,
                     Err(ClaimError::Full { .. }) => {
@@ -82,7 +82,7 @@ fn requests_of_four_processes_arrive_once_each_and_whole() {
         (0..PROCESSES).map(|process| fork_child(|| backend(process))).collect();
     let mut arrived: BTreeMap<u64, u32> = BTreeMap::new();
     while arrived.len() < (PROCESSES * REQUESTS) as usize {
-        let heard = slots.shared_cell(0).unwrap().load(Ordering::Acquire);
+        let heard = slots.shared_cell(0).unwrap().load();
         let mut changed = Vec::new();
         slots.drain_changes(|index, word| {
             changed.push(Key { index, generation: word.generation() });
@@ -96,7 +96,7 @@ fn requests_of_four_processes_arrive_once_each_and_whole() {
             *arrived.entry(first).or_default() += 1;
             slots.write_report(key, &[first; 4]).unwrap();
             slots.free(key).unwrap();
-            slots.shared_cell(1).unwrap().fetch_add(1, Ordering::AcqRel);
+            support::bell(&slots, 1).fetch_add(1, Ordering::AcqRel);
             futex::wake_all(slots.shared_cell(1).unwrap());
         }
     }

@@ -12,8 +12,8 @@ use bgw_core::shared::ClusterCells;
 use bgw_core::shared::{ReportRecord, WorkerSlots, flag};
 use bgw_core::sys::{eventfd, pidfd, robust};
 use shmem_slots::Key;
-use shmem_slots::primitive::Ordering;
 use std::os::fd::{AsFd, OwnedFd};
+use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime};
 
 /// How long a test waits for something that must come.

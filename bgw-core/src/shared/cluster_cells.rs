@@ -16,10 +16,10 @@
 use super::WorkerSlots;
 use crate::sys::robust;
 use crate::worker::StartTime;
-use shmem_slots::Latch;
 use shmem_slots::futex::{Half, Watch};
-use shmem_slots::primitive::{AtomicU64, Ordering};
+use shmem_slots::{CellRef, Latch, WritableCells};
 use std::ops::Range;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// How many liveness words there are. Word 0 is the one of the workers (who are told of the
@@ -63,13 +63,22 @@ impl<'a> ClusterCells<'a> {
     }
 
     fn load(&self, cell: u32) -> u64 {
-        self.slots.shared_cell(cell).map_or(0, |cell| cell.load(Ordering::Acquire))
+        self.slots.shared_cell(cell).map_or(0, CellRef::load)
     }
 
+    /// Does nothing in a region that is attached read-only, as every setter here.
     fn store(&self, cell: u32, value: u64) {
-        if let Some(cell) = self.slots.shared_cell(cell) {
+        if let Some(cell) = self.writable_cell(cell) {
             cell.store(value, Ordering::Release);
         }
+    }
+
+    fn writable_cell(&self, cell: u32) -> Option<&'a AtomicU64> {
+        self.slots.writable_cells().ok()?.shared_cell(cell)
+    }
+
+    fn writable_slot_cell(&self, index: u32, place: usize) -> Option<&'a AtomicU64> {
+        self.slots.writable_cells().ok()?.slot_cell(index, place)
     }
 
     /// The number of the current life of the slots: another one after each crash reset and for each
@@ -135,23 +144,24 @@ impl<'a> ClusterCells<'a> {
     #[must_use]
     pub fn watch_changes(&self) -> Option<Watch<'a>> {
         let cell = self.slots.shared_cell(CHANGES)?;
-        let seen = cell.load(Ordering::Acquire) as u32;
+        let seen = cell.load() as u32;
         Some(Watch { cell, half: Half::Low, seen })
     }
 
     /// For the postmaster, after a slot's word has changed: counts the change, and wakes those that
     /// sleep on the count.
     pub fn count_change(&self) {
-        if let Some(cell) = self.slots.shared_cell(CHANGES) {
+        if let Some(cell) = self.writable_cell(CHANGES) {
             cell.fetch_add(1, Ordering::AcqRel);
             shmem_slots::futex::wake_all(cell);
         }
     }
 
-    /// All liveness words, for [`robust::hold`].
+    /// All liveness words, for [`robust::hold`]; none in a region that is attached read-only.
     #[must_use]
     pub fn liveness_words(&self) -> &'a [AtomicU64] {
-        self.slots.shared_cell_range(LIVENESS, LIVENESS_WORDS)
+        let cells = self.slots.writable_cells().map_or(&[][..], WritableCells::shared_cells);
+        cells.get(LIVENESS as usize..(LIVENESS + LIVENESS_WORDS) as usize).unwrap_or(&[])
     }
 
     /// Which liveness word session number `session` waits on.
@@ -164,7 +174,7 @@ impl<'a> ClusterCells<'a> {
     #[must_use]
     pub fn watch_postmaster(&self, word: u32) -> Option<Watch<'a>> {
         let cell = self.slots.shared_cell(LIVENESS + word % LIVENESS_WORDS)?;
-        let seen = cell.load(Ordering::Acquire) as u32;
+        let seen = cell.load() as u32;
         (seen & robust::OWNER_DIED == 0).then_some(Watch { cell, half: Half::Low, seen })
     }
 
@@ -176,10 +186,11 @@ impl<'a> ClusterCells<'a> {
         }
     }
 
-    /// The latch of the worker in slot `index`; `None` outside the array.
+    /// The latch of the worker in slot `index`; `None` outside the array, and in a region that is
+    /// attached read-only.
     #[must_use]
     pub fn latch(&self, index: u32) -> Option<Latch<'a>> {
-        self.slots.slot_cell(index, SLOT_LATCH).map(Latch::new)
+        self.writable_slot_cell(index, SLOT_LATCH).map(Latch::new)
     }
 
     /// For the worker of a slot: says that it is inside shared state (`true`) or has left it in
@@ -187,7 +198,7 @@ impl<'a> ClusterCells<'a> {
     /// code says.
     #[doc(alias = "MarkPostmasterChildActive")]
     pub fn mark_cleanup_needed(&self, index: u32, needed: bool) {
-        if let Some(cell) = self.slots.slot_cell(index, SLOT_CLEANUP_MARK) {
+        if let Some(cell) = self.writable_slot_cell(index, SLOT_CLEANUP_MARK) {
             cell.store(u64::from(needed), Ordering::Release);
         }
     }
@@ -195,15 +206,13 @@ impl<'a> ClusterCells<'a> {
     /// True when the worker of slot `index` has left its clean-up mark behind.
     #[must_use]
     pub fn cleanup_needed(&self, index: u32) -> bool {
-        self.slots
-            .slot_cell(index, SLOT_CLEANUP_MARK)
-            .is_some_and(|cell| cell.load(Ordering::Acquire) != 0)
+        self.slots.slot_cell(index, SLOT_CLEANUP_MARK).is_some_and(|cell| cell.load() != 0)
     }
 
     /// For the postmaster: when the process of slot `index` was started, by the wall clock.
     pub fn set_started_at(&self, index: u32, at: SystemTime) {
         let nanos = at.duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
-        if let Some(cell) = self.slots.slot_cell(index, SLOT_STARTED_AT) {
+        if let Some(cell) = self.writable_slot_cell(index, SLOT_STARTED_AT) {
             cell.store(u64::try_from(nanos).unwrap_or(0), Ordering::Release);
         }
     }
@@ -211,7 +220,7 @@ impl<'a> ClusterCells<'a> {
     /// When the process of slot `index` was started, by the wall clock; for views.
     #[must_use]
     pub fn started_at(&self, index: u32) -> Option<SystemTime> {
-        let nanos = self.slots.slot_cell(index, SLOT_STARTED_AT)?.load(Ordering::Acquire);
+        let nanos = self.slots.slot_cell(index, SLOT_STARTED_AT)?.load();
         UNIX_EPOCH.checked_add(Duration::from_nanos(nanos)).filter(|_| nanos != 0)
     }
 
@@ -227,7 +236,7 @@ impl<'a> ClusterCells<'a> {
             for (to, from) in word.iter_mut().zip(&mut bytes) {
                 *to = from;
             }
-            if let Some(cell) = self.slots.slot_cell(index, place) {
+            if let Some(cell) = self.writable_slot_cell(index, place) {
                 cell.store(u64::from_le_bytes(word), Ordering::Release);
             }
         }
@@ -239,7 +248,7 @@ impl<'a> ClusterCells<'a> {
     pub fn wait_event(&self, index: u32) -> Option<String> {
         let mut bytes = Vec::with_capacity(WAIT_EVENT_LIMIT);
         for place in SLOT_WAIT_EVENT..SLOT_WAIT_EVENT + WAIT_EVENT_CELLS {
-            let word = self.slots.slot_cell(index, place)?.load(Ordering::Acquire);
+            let word = self.slots.slot_cell(index, place)?.load();
             bytes.extend(word.to_le_bytes());
         }
         let end = bytes.iter().position(|&byte| byte == 0).unwrap_or(bytes.len());

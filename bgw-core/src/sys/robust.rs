@@ -14,8 +14,8 @@
 //! The C library has a robust list of its own for each thread, for robust mutexes: it is replaced
 //! for the postmaster's only thread. A forked child starts without one.
 
-use shmem_slots::primitive::{AtomicU64, Ordering};
 use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Set by the kernel in a liveness word when the postmaster has ended.
 pub const OWNER_DIED: u32 = libc::FUTEX_OWNER_DIED;

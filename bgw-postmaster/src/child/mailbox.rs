@@ -15,9 +15,9 @@ use bgw_core::WorkerHandle;
 use bgw_core::shared::{CorruptRecord, WorkerRecord};
 use bytemuck::Zeroable;
 use shmem_slots::futex::{self, Half, Watch};
-use shmem_slots::primitive::{AtomicU64, Ordering};
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 const STATE: usize = 0;
 const SLOT: usize = 8;
@@ -84,7 +84,7 @@ impl Mailbox {
         let cells = self.0.cells();
         let state = &cells[STATE];
         while state.load(Ordering::Acquire) != GIVEN {
-            let watch = Watch { cell: state, half: Half::Low, seen: IDLE as u32 };
+            let watch = Watch { cell: state.into(), half: Half::Low, seen: IDLE as u32 };
             futex::wait_any(&[watch], None).map_err(io::Error::other)?;
         }
         fault::point("waking:woken");

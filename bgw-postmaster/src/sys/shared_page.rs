@@ -4,8 +4,8 @@
 //! afterwards.
 
 use super::anon_map::{AnonMap, Sharing};
-use shmem_slots::primitive::AtomicU64;
 use std::io;
+use std::sync::atomic::AtomicU64;
 
 /// How many cells a page holds.
 pub(crate) const CELLS: usize = LENGTH / size_of::<AtomicU64>();

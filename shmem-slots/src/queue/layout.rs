@@ -14,6 +14,8 @@
 //! them after each piece stays in the looker's cache.
 
 #[cfg(not(loom))]
+use crate::cell::load_acquire;
+#[cfg(not(loom))]
 use crate::error::AttachError;
 use crate::header::hash;
 use crate::primitive::{AtomicU64, Ordering};
@@ -96,7 +98,7 @@ impl Layout {
             found: cells.len() as u64 * 8,
         };
         let header = cells.get(..WRITTEN).ok_or_else(|| short(BUFFER))?;
-        let found = |at: usize| header.get(at).map_or(0, |cell| cell.load(Ordering::Acquire));
+        let found = |at: usize| header.get(at).map_or(0, load_acquire);
         let expect = |at: usize, field: &'static str, expected: u64| {
             let found = found(at);
             if found == expected {

@@ -162,7 +162,7 @@ impl Queue<Heap> {
     pub fn heap(options: &QueueOptions) -> Option<Self> {
         let layout = Layout::new(options.buffer, options.max_message)?;
         let memory = Heap::zeroed(layout.total());
-        layout.write(memory.cells(), options.tag);
+        layout.write(memory.cells().0, options.tag);
         Some(Self { memory, layout })
     }
 }
@@ -266,7 +266,7 @@ impl<M: Memory> Queue<M> {
     fn cell(&self, number: usize) -> &AtomicU64 {
         // In range: the numbers of the layout, and that the memory has all its cells is checked when
         // it is made or attached.
-        &self.memory.cells()[number]
+        &self.memory.cells().0[number]
     }
 
     fn standing_cell(&self, side: Side) -> &AtomicU64 {
@@ -292,7 +292,7 @@ impl<M: Memory> Queue<M> {
 
     fn words(&self) -> &[AtomicU64] {
         // The same range as in `cell`.
-        &self.memory.cells()[layout::BUFFER..layout::BUFFER + self.layout.words]
+        &self.memory.cells().0[layout::BUFFER..layout::BUFFER + self.layout.words]
     }
 
     /// Shows how far `side` has come, and wakes the other one if it waits for that.

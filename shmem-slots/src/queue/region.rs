@@ -19,7 +19,7 @@ impl Queue<Region> {
         let size = CreateError::QueueSize { buffer, max_message, limit: MAX_BYTES };
         let layout = Layout::new(buffer, max_message).ok_or(size)?;
         let memory = Region::create_sealed(layout.total())?;
-        layout.write(memory.cells(), tag);
+        layout.write(memory.cells().0, tag);
         Ok(Self { memory, layout })
     }
 
@@ -32,7 +32,7 @@ impl Queue<Region> {
     #[doc(alias = "shm_mq_attach")]
     pub fn attach(file: OwnedFd, tag: u64) -> Result<Self, AttachError> {
         let memory = Region::attach_sealed(file)?;
-        let layout = Layout::check(memory.cells(), tag)?;
+        let layout = Layout::check(memory.cells().0, tag)?;
         Ok(Self { memory, layout })
     }
 

@@ -74,7 +74,7 @@ impl<M: Memory> Queue<M> {
         let other = side.other();
         let ready = self.position(other).load(Ordering::Relaxed) >= target
             || self.standing(other) == Standing::Detached;
-        let mine = Watch { cell, half: Half::Low, seen: announced as u32 };
+        let mine = Watch { cell: cell.into(), half: Half::Low, seen: announced as u32 };
         let woken =
             if ready { Ok(Woken::Changed) } else { futex::wait_both(&[mine], also, deadline) };
         cell.store(0, Ordering::Relaxed);
@@ -88,7 +88,7 @@ impl<M: Memory> Queue<M> {
 }
 
 fn changed(watch: &Watch<'_>) -> bool {
-    let bits = watch.cell.load(Ordering::Acquire);
+    let bits = watch.cell.load();
     let now = match watch.half {
         Half::Low => bits as u32,
         Half::High => (bits >> 32) as u32,

@@ -1,7 +1,7 @@
 //! `futex_waitv` and `FUTEX_WAKE`, shared between processes.
 
+use crate::cell::CellRef;
 use crate::futex::{Half, MAX_WATCHES, Unsupported, WaitError, Watch, Woken};
-use crate::primitive::AtomicU64;
 use crate::primitive::private::AtomicU32;
 use rustix::io::Errno;
 use rustix::thread::futex::{self, Flags, Wait, WaitFlags, WaitvFlags};
@@ -9,9 +9,9 @@ use rustix::time::{ClockId, Timespec, clock_gettime};
 use std::time::Instant;
 
 /// Where a half of a cell lies.
-fn address(cell: &AtomicU64, half: Half) -> *mut u32 {
+fn address(cell: CellRef<'_>, half: Half) -> *mut u32 {
     let first = matches!(half, Half::Low) == cfg!(target_endian = "little");
-    let base: *mut u32 = cell.as_ptr().cast();
+    let base: *mut u32 = cell.atomic().as_ptr().cast();
     if first { base } else { base.wrapping_add(1) }
 }
 
@@ -93,7 +93,8 @@ fn absolute(deadline: Instant) -> Timespec {
 
 /// Wakes everybody who waits on the low half of `cell`, in any process. One system call; safe in a
 /// signal handler.
-pub fn wake_all(cell: &AtomicU64) {
+pub fn wake_all<'a>(cell: impl Into<CellRef<'a>>) {
+    let cell = cell.into();
     let address = address(cell, Half::Low).cast_const().cast::<AtomicU32>();
     // SAFETY: half of a cell that is borrowed, so it is mapped and aligned (I1), and is only touched
     // atomically (I2). The kernel takes the address as a name; it does not write there.

@@ -67,8 +67,8 @@ impl Mapping {
     pub(crate) fn cells(&self) -> &[AtomicU64] {
         // SAFETY: `cells * 8` bytes from `base` are mapped while `self` lives (I1); a mapping begins
         // on a page, so it is aligned; any bytes are an AtomicU64, and all access to them, by
-        // whatever process, is atomic (I2). A read-only mapping is only ever loaded from: every
-        // storing operation of this crate asks for the access first.
+        // whatever process, is atomic (I2). A read-only mapping is only ever loaded from
+        // (I4).
         unsafe { std::slice::from_raw_parts(self.base, self.cells) }
     }
 }

@@ -6,6 +6,7 @@
 //! | I1 | a mapping stays where it is, at its full length, while its `Mapping` lives | `map.rs`: never remapped, unmapped on drop only |
 //! | I2 | mapped cells are touched by atomic operations only | nobody else gets a pointer; the kernel's futex calls are atomic |
 //! | I3 | reading a mapped page never faults | memfds are sealed against shrinking; files are guarded by `sigbus.rs` |
+//! | I4 | a read-only mapping is only loaded from, relaxed, at most 8 bytes at once | its cells leave the crate as `CellRef`; `Memory::writable_cells` checks the access; readers use `cell::load_acquire` |
 
 pub(crate) mod futex;
 pub(crate) mod map;

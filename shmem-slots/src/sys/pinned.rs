@@ -4,7 +4,8 @@
 //! the question itself. Here the address is kept, together with the array, whose mapping stays where
 //! it is (I1).
 
-use crate::primitive::{AtomicU64, Ordering};
+use crate::cell::load_acquire;
+use crate::primitive::AtomicU64;
 use crate::region::Region;
 use crate::slots::Slots;
 use crate::word::Snapshot;
@@ -40,7 +41,7 @@ impl<T: Pod, R: Pod> PinnedSlot<T, R> {
         // SAFETY: found in `self.slots`, whose mapping does not move while it lives (I1), and
         // touched by atomic operations only (I2).
         let word = unsafe { self.word.as_ref() };
-        Snapshot::from_bits(word.load(Ordering::Acquire)) // R1, pairs with W1
+        Snapshot::from_bits(load_acquire(word)) // R1, pairs with W1
     }
 
     /// The array.

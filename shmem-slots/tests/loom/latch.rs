@@ -2,8 +2,8 @@
 //! deadlock, which loom reports.
 
 use loom::sync::Arc;
+use loom::sync::atomic::{AtomicU64, Ordering};
 use loom::thread;
-use shmem_slots::primitive::{AtomicU64, Ordering};
 use shmem_slots::{Latch, Wake};
 
 struct Shared {

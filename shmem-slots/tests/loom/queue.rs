@@ -6,10 +6,10 @@
 //! release (Q5) shows nowhere either: the fence of the message before it (Q4) orders as much.
 
 use loom::sync::Arc;
+use loom::sync::atomic::{AtomicU64, Ordering};
 use loom::thread;
 use shmem_slots::Heap;
 use shmem_slots::futex::{self, Half, Watch};
-use shmem_slots::primitive::{AtomicU64, Ordering};
 use shmem_slots::queue::{
     Queue, QueueOptions, ReceiveError, Receiver, SendError, Sender, Side, Standing,
 };
@@ -220,10 +220,10 @@ fn a_watch_of_the_callers_ends_the_wait() {
         let ringer = Arc::clone(&bell);
         let thread = thread::spawn(move || {
             ringer.store(1, Ordering::Release);
-            futex::wake_all(&ringer);
+            futex::wake_all(&*ringer);
         });
         let mut receiver = receiver(&queue);
-        let also = [Watch { cell: &bell, half: Half::Low, seen: 0 }];
+        let also = [Watch { cell: (&*bell).into(), half: Half::Low, seen: 0 }];
         let end = receiver.receive(&mut Vec::new(), &also, None);
         assert!(matches!(end, Err(ReceiveError::Interrupted)), "{end:?}");
         thread.join().unwrap();

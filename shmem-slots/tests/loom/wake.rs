@@ -2,9 +2,9 @@
 
 use crate::{Small, published, slots};
 use loom::sync::Arc;
+use loom::sync::atomic::Ordering;
 use loom::thread;
 use shmem_slots::futex::{Half, Watch};
-use shmem_slots::primitive::Ordering;
 use shmem_slots::{Key, State};
 
 fn wait_until_gone(slots: &Small, key: Key) {
@@ -52,7 +52,7 @@ fn a_wait_ends_by_the_other_cell_too() {
         let thread = thread::spawn(move || {
             let cell = waiter.shared_cell(0).unwrap();
             loop {
-                let seen = cell.load(Ordering::Acquire);
+                let seen = cell.load();
                 if seen != 0 {
                     return;
                 }
@@ -61,7 +61,7 @@ fn a_wait_ends_by_the_other_cell_too() {
                 waiter.wait(key.index, word, &also, None).unwrap();
             }
         });
-        let cell = slots.shared_cell(0).unwrap();
+        let cell = slots.writable_cells().unwrap().shared_cell(0).unwrap();
         cell.store(1, Ordering::Release);
         shmem_slots::futex::wake_all(cell);
         thread.join().unwrap();

@@ -1,9 +1,11 @@
 //! What the tests of the slots share: small arrays over each backing, and looks into `/proc`.
 #![allow(dead_code, reason = "each test program uses its part")]
 
+use bytemuck::Pod;
 use nix::unistd::Pid;
 use process_test::wait_until;
 use shmem_slots::{Heap, Key, Memory, Options, Region, Slots};
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 /// A request long enough to have a tail (more than 512 bytes), and a report of four words.
@@ -36,6 +38,11 @@ pub(crate) fn in_file(options: &Options) -> Array {
     let slots = Slots::create_file(&path, options).unwrap();
     std::fs::remove_file(path).unwrap();
     slots
+}
+
+/// A shared cell, to store into: a bell of the tests.
+pub(crate) fn bell<T: Pod, R: Pod, M: Memory>(slots: &Slots<T, R, M>, number: u32) -> &AtomicU64 {
+    slots.writable_cells().unwrap().shared_cell(number).unwrap()
 }
 
 /// A request whose words all tell whose it is.

@@ -28,7 +28,7 @@ pub(crate) struct Bare {
 
 fn wait_while(cell: &'static AtomicU64, seen: u64) {
     while cell.load(Ordering::Acquire) == seen {
-        let watch = Watch { cell, half: Half::Low, seen: seen as u32 };
+        let watch = Watch { cell: cell.into(), half: Half::Low, seen: seen as u32 };
         // A failing wait is tried again: the loop is a slower wait.
         let _ = shmem_slots::futex::wait_any(&[watch], None);
     }
