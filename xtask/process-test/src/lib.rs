@@ -59,7 +59,7 @@ pub use body::skip;
 pub use child::{Child, Ended, fork_child};
 pub use nix::sys::signal::Signal;
 pub use nix::unistd::Pid;
-pub use registry::Test;
+pub use registry::{Test, watchdog};
 pub use runner::main;
 pub use stranger::Stranger;
 pub use tree::{alive, descendants, zombies_of};
@@ -68,13 +68,16 @@ pub use verdict::Outcome;
 
 /// Makes the list of tests for [`main`] from the names of functions.
 ///
-/// An entry may name what it [proves](Test::proves), and may carry attributes:
+/// Inside a module the module's path stands before the name: `waits::each_wait_ends`. An entry may name what it [proves](Test::proves), and may carry attributes:
 /// `tests![one, two => [B05, B10], #[cfg(feature = "fault")] three]`.
 #[macro_export]
 macro_rules! tests {
     ($($(#[$attribute:meta])* $name:path $(=> [$($id:ident),* $(,)?])?),* $(,)?) => {
         <[$crate::Test]>::into_vec(::std::boxed::Box::new([
-            $($(#[$attribute])* $crate::Test::new(::core::stringify!($name), $name)
+            $($(#[$attribute])* $crate::Test::at(
+                ::core::concat!(::core::module_path!(), "::", ::core::stringify!($name)),
+                $name,
+            )
                 $(.proves(&[$(::core::stringify!($id)),*]))?),*
         ]))
     };

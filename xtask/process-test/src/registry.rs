@@ -28,6 +28,13 @@ impl Test {
         }
     }
 
+    /// As [`new`](Self::new), named by the path of its function without the crate.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn at(path: &'static str, run: fn()) -> Self {
+        Self::new(path.split_once("::").map_or(path, |(_, name)| name), run)
+    }
+
     /// Names what the test proves: ids of promises, listed in brackets before its name.
     #[must_use]
     pub const fn proves(mut self, ids: &'static [&'static str]) -> Self {
@@ -61,4 +68,10 @@ impl Test {
     pub const fn name(&self) -> &'static str {
         self.name
     }
+}
+
+/// The same tests, each with this [watchdog](Test::watchdog).
+#[must_use]
+pub fn watchdog(limit: Duration, tests: Vec<Test>) -> Vec<Test> {
+    tests.into_iter().map(|test| test.watchdog(limit)).collect()
 }

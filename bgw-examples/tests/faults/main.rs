@@ -1,0 +1,15 @@
+//! The same promises at every named point: a process of the cluster dies, stops or fails there.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod postmaster;
+mod reset;
+mod spares;
+mod start;
+
+#[path = "../support/mod.rs"]
+mod support;
+
+fn main() -> std::process::ExitCode {
+    let tests = [postmaster::tests(), reset::tests(), spares::tests(), start::tests()];
+    process_test::main(process_test::watchdog(std::time::Duration::from_secs(240), tests.concat()))
+}

@@ -1,0 +1,128 @@
+//! The promise: a crash reset loses nothing, whatever comes while the slots are made anew: another
+//! crash, a terminate, a registration, a program that takes any free slot.
+//!
+//! Would catch: a second reset, a forgotten request, a slot given to the wrong worker.
+
+use crate::support::fault::{AT_ONCE, CAPACITY, cluster, wait_for_state};
+use crate::support::{
+    Log, PATIENCE, connect, kill, read_note, ready, shared, simple, started, write_note,
+};
+use bgw_backend::{Handle, Pid, RegisterError, WorkerInfo, WorkerStatus};
+use process_test::{Signal, Test, fork_child, tests, wait_until};
+
+pub(crate) fn tests() -> Vec<Test> {
+    tests![
+        a_crash_during_the_reset_is_part_of_the_same_reset => [B38, R14],
+        terminate_in_a_crash_reset_is_not_lost => [B26],
+        a_reset_keeps_the_slots_of_workers_that_restart => [B35],
+        a_registration_across_a_reset_gets_a_new_handle => [B36],
+    ]
+}
+
+/// The postmaster is stopped when it has told one worker to quit and not yet the other. Would fail if
+/// the crash in between began a second reset, or were forgotten.
+fn a_crash_during_the_reset_is_part_of_the_same_reset() {
+    let log = Log::start();
+    let cluster = cluster("tell:before_signal=stop@2");
+    let sharing = || -> Handle { cluster.backend.register(&shared("sleep", AT_ONCE)).unwrap() };
+    let handles = [sharing(), sharing(), sharing()];
+    let pids = handles.each_ref().map(ready);
+    let life = handles[0].id().incarnation();
+    kill(pids[0], Signal::SIGABRT);
+    wait_for_state(cluster.launched.pid(), 'T', "before the second one is told to quit");
+    kill(pids[2], Signal::SIGABRT);
+    kill(cluster.launched.pid(), Signal::SIGCONT);
+    wait_until("all run, anew", PATIENCE, || {
+        let workers = cluster.backend.workers();
+        let runs = |status| matches!(status, WorkerStatus::Started(pid) if !pids.contains(&pid));
+        workers.len() == 3 && workers.iter().all(|info| runs(info.status))
+    });
+    for info in cluster.backend.workers() {
+        assert_eq!(info.handle.incarnation(), life.wrapping_add(2) | 1, "one reset, no more");
+    }
+    assert_eq!(log.count("terminating all other workers"), 1, "{}", log.text());
+    assert_eq!(log.count("making the slots anew"), 1, "{}", log.text());
+    assert_eq!(log.count("was terminated by signal 6"), 2, "{}", log.text());
+    cluster.end();
+}
+
+/// The worker has ended in a crash reset and is to come again when its end is asked for. Would fail if
+/// a request were lost that comes when the slots are about to be made anew.
+fn terminate_in_a_crash_reset_is_not_lost() {
+    // The last one: before the word of the second end, which is the last, when the request is found in
+    // the word that is replaced.
+    for (point, times) in [("reset:before", 1), ("reset:new_life", 1), ("exit:before_word", 2)] {
+        let cluster = cluster(&format!("{point}=stop@{times}"));
+        let sharing = || -> Handle { cluster.backend.register(&shared("sleep", AT_ONCE)).unwrap() };
+        let (crashing, ends) = (sharing(), sharing());
+        let (pid, _) = (ready(&crashing), ready(&ends));
+        kill(pid, Signal::SIGABRT);
+        wait_for_state(cluster.launched.pid(), 'T', point);
+        ends.terminate().unwrap();
+        kill(cluster.launched.pid(), Signal::SIGCONT);
+        wait_until(&format!("{point}: the other one runs"), PATIENCE, || {
+            let runs = |info: &WorkerInfo| {
+                info.ready && info.handle.incarnation() != ends.id().incarnation()
+            };
+            cluster.backend.workers().iter().any(runs)
+        });
+        cluster.backend.ping().unwrap();
+        assert_eq!(cluster.backend.workers().len(), 1, "{point}: it came again");
+        assert!(matches!(ends.wait_for_shutdown().unwrap(), WorkerStatus::Stopped(_)), "{point}");
+        cluster.end();
+    }
+}
+
+/// A program takes whatever slot is free while the slots are made anew. Would fail if it got that of a
+/// worker that is to come again.
+fn a_reset_keeps_the_slots_of_workers_that_restart() {
+    for point in ["reset:freed", "reset:before_place"] {
+        let cluster = cluster(&format!("{point}=stop"));
+        let workers: Vec<_> = (0..CAPACITY - 1)
+            .map(|_| cluster.backend.register(&shared("sleep", AT_ONCE)).unwrap())
+            .collect();
+        let pids: Vec<_> = workers.iter().map(ready).collect();
+        kill(pids[0], Signal::SIGABRT);
+        wait_for_state(cluster.launched.pid(), 'T', point);
+        let register = || cluster.backend.register(&simple("socket"));
+        let new = register().unwrap();
+        let refused = register().unwrap_err();
+        assert!(matches!(refused, RegisterError::NoFreeSlot { .. }), "{point}: {refused}");
+        kill(cluster.launched.pid(), Signal::SIGCONT);
+        ready(&new);
+        wait_until(&format!("{point}: all run"), PATIENCE, || {
+            let workers = cluster.backend.workers();
+            workers.len() == CAPACITY as usize && workers.iter().all(|info| info.ready)
+        });
+        cluster.end();
+    }
+}
+
+/// A registration is under way when the slots are made anew: stopped before it claims one. Would fail if
+/// its handle were of the life before, and told of a running worker that it has ended.
+fn a_registration_across_a_reset_gets_a_new_handle() {
+    let cluster = cluster("");
+    let folder = cluster.folder.clone();
+    // Forked before this process has met a point of the slots: they are read once.
+    let mut registering = fork_child(move || {
+        let backend = connect(&folder);
+        write_note("attached", "").unwrap();
+        read_note("go");
+        // SAFETY: the child has one thread.
+        unsafe { std::env::set_var("SHMEM_SLOTS_FAULT", "claim:before_mark=stop") };
+        started(&backend.register(&simple("sleep")).unwrap());
+    });
+    read_note("attached");
+    let crashing = cluster.backend.register(&shared("sleep", AT_ONCE)).unwrap();
+    let pid = ready(&crashing);
+    write_note("go", "").unwrap();
+    wait_for_state(Pid::new(registering.pid().as_raw().unsigned_abs()).unwrap(), 'T', "to claim");
+    kill(pid, Signal::SIGABRT);
+    wait_until("the slots are made anew", PATIENCE, || {
+        let runs = |info: &WorkerInfo| info.handle.incarnation() != crashing.id().incarnation();
+        cluster.backend.workers().iter().any(runs)
+    });
+    registering.kill(Signal::SIGCONT);
+    assert_eq!(registering.wait().code(), Some(0));
+    cluster.end();
+}

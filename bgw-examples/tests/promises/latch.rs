@@ -1,0 +1,160 @@
+//! The promise: whoever sets a worker's latch wakes the worker, however it sleeps; a wait for several
+//! things names the one that came.
+//!
+//! Would catch: a set that reaches a futex but not `ppoll`, a signal that a helper thread swallows.
+
+use crate::support::{
+    Cluster, PATIENCE, alive, kill, raw, read_note, ready, simple, started, stopped, worker,
+    write_note,
+};
+use bgw_backend::{ExitCause, SocketInterest, WaitEvents, Worker, WorkerError, entry};
+use nix::sys::signal::{SigSet, SigmaskHow, pthread_sigmask};
+use process_test::{Signal, Test, tests, wait_until};
+use std::io::Write;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::time::Duration;
+
+pub(crate) fn tests() -> Vec<Test> {
+    tests![
+        a_latch_is_set_from_another_process_and_from_a_handler => [B63],
+        one_wait_covers_latch_timeout_socket_and_postmaster_death => [B64],
+        a_signal_on_a_helper_thread_wakes_the_main_thread => [R20],
+    ]
+}
+
+extern "C" fn on_usr2(_: libc::c_int) {
+    bgw_backend::set_latch();
+}
+
+/// Says what ended each of its waits, and how many sets it has seen.
+fn counts_latch(worker: &mut Worker) -> Result<(), WorkerError> {
+    // SAFETY: the handler does what is safe in one.
+    unsafe { libc::signal(libc::SIGUSR2, on_usr2 as *const () as libc::sighandler_t) };
+    worker.unblock_signals()?;
+    let (ours, _theirs) = UnixStream::pair()?;
+    worker.ready();
+    for number in 0.. {
+        let death = WaitEvents::EXIT_ON_POSTMASTER_DEATH;
+        // By turns in a futex wait and in `ppoll`.
+        let mut sockets = [SocketInterest::readable(ours.as_fd())];
+        let sockets = if number % 2 == 0 { &mut sockets[..0] } else { &mut sockets[..] };
+        let mut woken;
+        loop {
+            woken = worker.wait(WaitEvents::LATCH_SET | death, sockets, None)?;
+            if woken.contains(WaitEvents::LATCH_SET) {
+                break;
+            }
+        }
+        write_note(&format!("set-{number}"), "")?;
+    }
+    Ok(())
+}
+
+/// Would hang if a set did not reach a sleeper in a futex or in `ppoll`, from outside or from a handler.
+fn a_latch_is_set_from_another_process_and_from_a_handler() {
+    let cluster = Cluster::with(|builder| builder.function("counts", entry(counts_latch)));
+    let handle = cluster.backend.register(&simple("counts")).unwrap();
+    let pid = ready(&handle);
+    for number in 0..8 {
+        match number / 2 % 2 {
+            0 => assert!(handle.set_latch().unwrap()),
+            _ => kill(pid, Signal::SIGUSR2),
+        }
+        read_note(&format!("set-{number}"));
+    }
+    cluster.end();
+}
+
+/// One wait after the other, each for everything; says what it was.
+fn waits_for_everything(worker: &mut Worker) -> Result<(), WorkerError> {
+    worker.unblock_signals()?;
+    let socket = worker.descriptor("socket").ok_or("no socket")?;
+    let mut socket_bytes = UnixStream::from(socket.try_clone_to_owned()?);
+    worker.ready();
+    for number in 0..4 {
+        let all = WaitEvents::LATCH_SET
+            | WaitEvents::TIMEOUT
+            | WaitEvents::SOCKET_READABLE
+            | WaitEvents::POSTMASTER_DEATH;
+        let timeout = if number == 0 { Duration::from_millis(5) } else { PATIENCE };
+        let interest = SocketInterest::readable(socket);
+        let woken = worker.wait(all, &mut [interest], Some(timeout))?;
+        if woken.contains(WaitEvents::SOCKET_READABLE) {
+            std::io::Read::read_exact(&mut socket_bytes, &mut [0])?;
+        }
+        let woken = woken.difference(WaitEvents::INTERRUPTED);
+        write_note(&format!("woken-{number}"), &format!("{woken:?}"))?;
+    }
+    Ok(())
+}
+
+/// Would fail if one of the four were not in the wait, or another one were told.
+fn one_wait_covers_latch_timeout_socket_and_postmaster_death() {
+    let (mut ours, theirs) = UnixStream::pair().unwrap();
+    let cluster = Cluster::with(|builder| {
+        builder
+            .function("everything", entry(waits_for_everything))
+            .descriptor("socket", OwnedFd::from(theirs))
+    });
+    let handle = cluster.backend.register(&simple("everything")).unwrap();
+    let pid = ready(&handle);
+    assert_eq!(read_note("woken-0"), "WaitEvents(TIMEOUT)");
+    assert!(handle.set_latch().unwrap());
+    assert_eq!(read_note("woken-1"), "WaitEvents(LATCH_SET)");
+    ours.write_all(b"x").unwrap();
+    assert_eq!(read_note("woken-2"), "WaitEvents(SOCKET_READABLE)");
+    kill(cluster.launched.pid(), Signal::SIGKILL);
+    // The signal that tells a worker of it sets its latch besides.
+    let last = read_note("woken-3");
+    assert!(last.contains("POSTMASTER_DEATH") && !last.contains("TIMEOUT"), "{last}");
+    cluster.launched.wait().unwrap();
+    wait_until("the worker has ended", PATIENCE, || !alive(pid));
+}
+
+/// Its main thread blocks every signal; its helpers get them.
+fn threaded(worker: &mut Worker) -> Result<(), WorkerError> {
+    worker.handle_terminate();
+    worker.unblock_signals()?;
+    for _ in 0..3 {
+        std::thread::spawn(|| {
+            loop {
+                std::thread::park();
+            }
+        });
+    }
+    worker.block_signals()?;
+    worker.ready();
+    while !worker.should_stop() {
+        worker.sleep(None)?;
+    }
+    Ok(())
+}
+
+/// Would hang if a handler woke only the thread in which it ran.
+fn a_signal_on_a_helper_thread_wakes_the_main_thread() {
+    let cluster = Cluster::with(|builder| builder.function("threaded", entry(threaded)));
+    let (handle, pid) = cluster.start(&simple("threaded"));
+    ready(&handle);
+    assert!(handle.set_latch().unwrap());
+    handle.terminate().unwrap();
+    assert_eq!(stopped(&handle).cause, ExitCause::Exited(0));
+    assert!(!alive(pid));
+    // The same for a program's notification.
+    cluster.backend.enable_notifications().unwrap();
+    let helper = std::thread::spawn(|| {
+        loop {
+            std::thread::park();
+        }
+    });
+    let mut usr1 = SigSet::empty();
+    usr1.add(Signal::SIGUSR1);
+    pthread_sigmask(SigmaskHow::SIG_BLOCK, Some(&usr1), None).unwrap();
+    let description = worker("sleep").notify(cluster.backend.pid()).build().unwrap();
+    let handle = cluster.backend.register(&description).unwrap();
+    assert!(cluster.backend.wait_for_notification(Some(PATIENCE)).unwrap());
+    started(&handle);
+    assert!(!helper.is_finished());
+    assert!(process_test::alive(raw(cluster.launched.pid())));
+    cluster.end();
+}

@@ -1,0 +1,135 @@
+//! The promise: a worker's main may lie in a shared library, in Rust or C. The child loads it, and the
+//! worker can do there what any worker can.
+//!
+//! Would catch: a library loaded before the fork, signal flags set in the wrong copy of the crate, an
+//! error or a panic that is lost at the border.
+
+use crate::support::{Cluster, Log, PATIENCE, ready, stopped};
+use bgw_backend::{BackgroundWorker, BackgroundWorkerBuilder, ExitCause, RestartPolicy};
+use process_test::{Test, tests, wait_until};
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::Duration;
+
+pub(crate) fn tests() -> Vec<Test> {
+    tests![
+        a_rust_library_is_loaded_in_the_child => [B51],
+        a_c_library_gets_its_description_and_ends_in_order => [B51],
+        an_unloadable_library_is_logged_and_exits_1 => [B52],
+        an_error_or_a_panic_in_a_library_is_logged_and_exits_1,
+    ]
+}
+
+/// Built by `cargo test` beside the tests; here, when only these tests were asked for.
+fn rust_library() -> PathBuf {
+    let tests = std::env::current_exe().unwrap();
+    let profile = tests.ancestors().nth(2).unwrap();
+    let path = profile.join("examples/liblibrary_worker.so");
+    if !path.exists() {
+        let mut cargo = Command::new(env!("CARGO"));
+        cargo.args(["build", "--quiet", "-p", "bgw-examples", "--example", "library_worker"]);
+        cargo.args(profile.ends_with("release").then_some("--release"));
+        cargo.arg("--target-dir").arg(profile.parent().unwrap());
+        assert!(cargo.status().unwrap().success(), "{cargo:?}");
+    }
+    path
+}
+
+fn c_library() -> PathBuf {
+    let source = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/library/worker.c");
+    let path = std::env::temp_dir().join("libworker.so");
+    let built = Command::new("cc")
+        .args(["-shared", "-fPIC", "-Wall", "-Werror", "-o"])
+        .args([&path, &source])
+        .status()
+        .expect("a C compiler is needed");
+    assert!(built.success());
+    path
+}
+
+fn of(library: &std::path::Path, function: &str) -> BackgroundWorkerBuilder {
+    BackgroundWorker::builder(function).library(library.to_str().unwrap(), function)
+}
+
+fn maps(pid: impl std::fmt::Display) -> String {
+    std::fs::read_to_string(format!("/proc/{pid}/maps")).unwrap()
+}
+
+/// Would fail if the library's copy of the crate did not become the worker (its signals, its latch, its
+/// cluster), or if the postmaster itself loaded the library.
+fn a_rust_library_is_loaded_in_the_child() {
+    let cluster = Cluster::new();
+    let library = rust_library();
+    let ticking = of(&library, "count_ticks").main_arg(3_600_000).build().unwrap();
+    let (handle, pid) = cluster.start(&ticking);
+    ready(&handle);
+    assert!(maps(pid).contains("liblibrary_worker.so"));
+    assert!(!maps(cluster.launched.pid()).contains("liblibrary_worker.so"), "in the child alone");
+    assert!(handle.set_latch().unwrap());
+    handle.terminate().unwrap();
+    assert_eq!(stopped(&handle).cause, ExitCause::Exited(0));
+    let path = library.to_str().unwrap().as_bytes();
+    // The extra bytes hold 128; a longer path comes by a link.
+    let link = std::env::temp_dir().join("w.so");
+    let path = if path.len() > 128 {
+        std::os::unix::fs::symlink(&library, &link).unwrap();
+        link.to_str().unwrap().as_bytes()
+    } else {
+        path
+    };
+    let registering = of(&library, "register_another").extra(path).build().unwrap();
+    let handle = cluster.backend.register(&registering).unwrap();
+    assert_eq!(stopped(&handle).cause, ExitCause::Exited(0));
+    cluster.end();
+}
+
+/// Would fail if a field of the context stood elsewhere, or SIGTERM did not reach `should_stop`.
+fn a_c_library_gets_its_description_and_ends_in_order() {
+    let log = Log::start();
+    let cluster = Cluster::new();
+    let mut extra = [0; 128];
+    extra[127] = 77;
+    let worker = of(&c_library(), "c_worker").worker_type("kind").main_arg(u64::MAX).extra(&extra);
+    let handle = cluster.backend.register(&worker.build().unwrap()).unwrap();
+    ready(&handle);
+    log.wait_for("C worker c_worker/kind: 18446744073709551615, 77, ");
+    handle.terminate().unwrap();
+    assert_eq!(stopped(&handle).cause, ExitCause::Exited(0));
+    cluster.end();
+}
+
+/// Would fail if the start hung, the reason were not said, or the policy not followed.
+fn an_unloadable_library_is_logged_and_exits_1() {
+    let log = Log::start();
+    let cluster = Cluster::new();
+    let no_function = of(&rust_library(), "no_such_function");
+    let no_library = of(std::path::Path::new("/no/such/library.so"), "main");
+    for (worker, reason) in [(no_function, "no_such_function"), (no_library, "/no/such/library.so")]
+    {
+        let handle = cluster.backend.register(&worker.clone().build().unwrap()).unwrap();
+        let report = stopped(&handle);
+        assert!(report.cause == ExitCause::Exited(1) && report.unregistered, "{report:?}");
+        log.wait_for(reason);
+        let again = worker.restart(RestartPolicy::After(Duration::from_millis(1))).build().unwrap();
+        let handle = cluster.backend.register(&again).unwrap();
+        wait_until("it is tried again", PATIENCE, || {
+            handle.exit_report().is_some_and(|report| report.restarts >= 2)
+        });
+        handle.terminate().unwrap();
+    }
+    cluster.end();
+}
+
+/// Would fail if the border swallowed the text, or a panic went through it.
+fn an_error_or_a_panic_in_a_library_is_logged_and_exits_1() {
+    let log = Log::start();
+    let cluster = Cluster::new();
+    let cases = [("fails", "of a library fails on purpose"), ("panics", "of a library panics")];
+    for (function, text) in cases {
+        let worker = of(&rust_library(), function).build().unwrap();
+        let handle = cluster.backend.register(&worker).unwrap();
+        assert_eq!(stopped(&handle).cause, ExitCause::Exited(1), "{function}");
+        log.wait_for(text);
+    }
+    cluster.end();
+}

@@ -1,0 +1,96 @@
+//! The promise: the log says what happened to whom, once, and nobody can flood it.
+//!
+//! Would catch: an end without its code or signal, an error of a worker that is lost, a line for each
+//! refusal.
+
+use crate::support::{Cluster, Log, kill, ready, restarting, shared, simple, stopped, worker};
+use bgw_backend::{
+    ExitCause, RegisterError, RestartPolicy, SignalsError, Worker, WorkerError, entry,
+};
+use process_test::{Signal, Test, tests};
+
+pub(crate) fn tests() -> Vec<Test> {
+    tests![
+        sigterm_is_logged_as_an_administrator_command => [B54],
+        an_error_or_a_panic_is_logged_and_exits_1 => [B57],
+        exits_and_crashes_are_logged_with_type_pid_and_cause => [B80],
+        refused_registrations_do_not_fill_the_log => [R19],
+    ]
+}
+
+/// Would fail if the worker died by the signal itself, or its words were lost.
+fn sigterm_is_logged_as_an_administrator_command() {
+    let log = Log::start();
+    let cluster = Cluster::new();
+    let handle = cluster.backend.register(&simple("default")).unwrap();
+    ready(&handle);
+    handle.terminate().unwrap();
+    assert_eq!(stopped(&handle).cause, ExitCause::Exited(1));
+    log.wait_for("terminating background worker \"default\" due to administrator command");
+    cluster.end();
+}
+
+fn chain(_: &mut Worker) -> Result<(), WorkerError> {
+    let source = std::io::Error::new(std::io::ErrorKind::NotFound, "the inner reason");
+    Err(SignalsError { what: "the outer step", source }.into())
+}
+
+/// Would fail if a panic ended the process by a signal, or a cause in the chain were left out.
+fn an_error_or_a_panic_is_logged_and_exits_1() {
+    let log = Log::start();
+    let cluster = Cluster::with(|builder| builder.function("chain", entry(chain)));
+    let cases = [
+        ("fail", "background worker \"fail\" ends: this worker fails on purpose"),
+        ("panic", "this worker panics on purpose"),
+        ("chain", "the outer step failed: the inner reason"),
+    ];
+    for (function, text) in cases {
+        let handle = cluster.backend.register(&simple(function)).unwrap();
+        let report = stopped(&handle);
+        assert_eq!(report.cause, ExitCause::Exited(1), "{function}");
+        log.wait_for(text);
+        assert_eq!(log.count(text), 1, "{function}: once");
+    }
+    cluster.end();
+}
+
+/// Would fail if an end were logged without its type, its pid or its cause, or as another process's.
+fn exits_and_crashes_are_logged_with_type_pid_and_cause() {
+    let log = Log::start();
+    let cluster = Cluster::new();
+    let line = |kind: &str, pid, cause: &str| {
+        log.wait_for(&format!("background worker \"{kind}\" (PID {pid}) {cause}"));
+    };
+    let code = worker("exit").worker_type("leaver").main_arg(7).build().unwrap();
+    let handle = cluster.backend.register(&code).unwrap();
+    line("leaver", stopped(&handle).pid.unwrap(), "exited with exit code 7");
+    let handle = cluster.backend.register(&simple("quick")).unwrap();
+    line("quick", stopped(&handle).pid.unwrap(), "exited with exit code 0");
+    let (handle, pid) = cluster.start(&restarting("sleep", std::time::Duration::from_secs(60)));
+    ready(&handle);
+    kill(pid, Signal::SIGABRT);
+    line("sleep", pid, "was terminated by signal 6: SIGABRT");
+    let (_, pid) = cluster.start(&shared("sleep", RestartPolicy::Never));
+    kill(pid, Signal::SIGKILL);
+    line("sleep", pid, "was terminated by signal 9: SIGKILL");
+    log.wait_for("terminating all other workers because background worker \"sleep\" crashed");
+    log.wait_for("all workers have ended; making the slots anew");
+    cluster.backend.ping().unwrap();
+    cluster.end();
+}
+
+/// Would fail if the postmaster or the library wrote a line for each of them.
+fn refused_registrations_do_not_fill_the_log() {
+    let log = Log::start();
+    let cluster = Cluster::with(|builder| builder.max_workers(1));
+    cluster.start(&simple("sleep"));
+    let before = log.text().lines().count();
+    for _ in 0..10_000 {
+        let refused = cluster.backend.register(&simple("sleep"));
+        assert!(matches!(refused, Err(RegisterError::NoFreeSlot { .. })));
+    }
+    cluster.backend.ping().unwrap();
+    let lines = log.text().lines().count() - before;
+    assert!(lines <= 20, "{lines} lines for 10,000 refusals");
+    cluster.end();
+}

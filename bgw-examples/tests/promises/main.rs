@@ -1,0 +1,67 @@
+//! What postmaster, backends and workers promise together: one module a promise.
+//!
+//! One program, so that the crates are linked once; each test runs in a process of its own all the
+//! same. `cargo test -p bgw-examples --test promises waits::` runs one module.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod cancel;
+mod child;
+mod churn;
+mod commands;
+mod database;
+mod examples;
+mod handles;
+mod latch;
+mod leader;
+mod libraries;
+mod log;
+mod notify;
+mod parallel;
+mod postmaster_death;
+mod register;
+mod reports;
+mod reset;
+mod restart;
+mod ring;
+mod shutdown;
+mod spares;
+mod start_failures;
+mod terminate;
+mod views;
+mod waits;
+mod worker_spi;
+
+#[path = "../support/mod.rs"]
+mod support;
+
+fn main() -> std::process::ExitCode {
+    let tests = [
+        cancel::tests(),
+        child::tests(),
+        churn::tests(),
+        commands::tests(),
+        database::tests(),
+        examples::tests(),
+        handles::tests(),
+        latch::tests(),
+        leader::tests(),
+        libraries::tests(),
+        log::tests(),
+        notify::tests(),
+        parallel::tests(),
+        postmaster_death::tests(),
+        register::tests(),
+        reports::tests(),
+        reset::tests(),
+        restart::tests(),
+        ring::tests(),
+        shutdown::tests(),
+        spares::tests(),
+        start_failures::tests(),
+        terminate::tests(),
+        views::tests(),
+        waits::tests(),
+        worker_spi::tests(),
+    ];
+    process_test::main(tests.concat())
+}

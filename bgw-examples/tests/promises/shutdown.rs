@@ -1,0 +1,243 @@
+//! The promise: each shutdown mode does what it says, whatever the workers do and however many there
+//! are.
+//!
+//! Would catch: a worker that outlives its postmaster, a milder request that replaces a stricter one, a
+//! registration that is lost during a shutdown, a loop that starts workers and ignores its signals.
+
+use crate::support::{
+    Cluster, PATIENCE, alive, connect, functions, kill, read_note, ready, simple, started, stopped,
+    worker, write_note,
+};
+use bgw_backend::{
+    ExitCause, Handle, NotStarted, ShutdownMode, StartTime, Worker, WorkerError, WorkerStatus,
+    entry,
+};
+use bgw_postmaster::Postmaster;
+use process_test::{Signal, Test, fork_child, tests, wait_until};
+
+pub(crate) fn tests() -> Vec<Test> {
+    tests![
+        fast_shutdown_ends_every_worker_and_exits_0 => [B72],
+        smart_shutdown_waits_for_attached_programs => [B71, R15],
+        immediate_shutdown_kills_what_does_not_quit => [B73, R16],
+        a_stricter_shutdown_overrides_a_milder_one_and_not_the_reverse => [B74],
+        every_mode_ends_idle_busy_and_unstarted_workers => [S10],
+        shutdown_releases_the_waiter_of_an_unstarted_worker => [B76, R01],
+        a_registration_during_a_shutdown_reads_stopped => [B75],
+        thousands_of_registrations_do_not_starve_a_shutdown => [B77, R08],
+        a_launched_postmaster_ends_with_its_launcher,
+        run_gives_the_program_its_signals_back,
+    ]
+}
+
+/// Would fail if a kind of worker did not hear SIGTERM, or the folder kept the socket.
+fn fast_shutdown_ends_every_worker_and_exits_0() {
+    let cluster = Cluster::new();
+    let mut pids = Vec::new();
+    for function in ["sleep", "default", "socket", "busy"] {
+        let handle = cluster.backend.register(&simple(function)).unwrap();
+        pids.push(ready(&handle));
+    }
+    cluster.launched.shutdown(ShutdownMode::Fast).unwrap();
+    assert_eq!(cluster.launched.wait().unwrap(), ExitCause::Exited(0));
+    for pid in pids {
+        assert!(!alive(pid));
+    }
+    assert!(!cluster.folder.join("control.sock").exists());
+}
+
+/// Would fail if the late worker were refused, or workers ended before the programs left.
+fn smart_shutdown_waits_for_attached_programs() {
+    // Not the launcher's end is to end it, but that of the last program.
+    let cluster = Cluster::with(|builder| builder.stop_with_launcher(false));
+    let (first, _) = cluster.start(&simple("sleep"));
+    let second_program = connect(&cluster.folder);
+    cluster.backend.shutdown(ShutdownMode::Smart).unwrap();
+    let late = cluster.backend.register(&simple("sleep")).unwrap();
+    started(&late);
+    assert!(bgw_backend::Backend::connect(&cluster.folder).is_err(), "nobody new is let in");
+    assert!(matches!(first.status(), WorkerStatus::Started(_)));
+    drop(second_program);
+    cluster.backend.ping().unwrap();
+    assert!(matches!(first.status(), WorkerStatus::Started(_)), "one program is still there");
+    let Cluster { launched, backend, .. } = cluster;
+    drop((first, late, backend));
+    assert_eq!(launched.wait().unwrap(), ExitCause::Exited(0));
+}
+
+/// Would fail without the kill after the grace time, or if SIGQUIT were blocked in workers.
+fn immediate_shutdown_kills_what_does_not_quit() {
+    let cluster = Cluster::new();
+    let (quits, _) = cluster.start(&simple("sleep"));
+    ready(&quits);
+    // A stopped process does not act on SIGQUIT; SIGKILL ends it all the same.
+    let (stuck, pid) = cluster.start(&simple("sleep"));
+    ready(&stuck);
+    kill(pid, Signal::SIGSTOP);
+    cluster.launched.shutdown(ShutdownMode::Immediate).unwrap();
+    assert_eq!(stopped(&quits).cause, ExitCause::Exited(2));
+    assert_eq!(stopped(&stuck).cause, ExitCause::Signaled { signal: 9, core_dumped: false });
+    assert_eq!(cluster.launched.wait().unwrap(), ExitCause::Exited(0));
+}
+
+fn ended(cluster: Cluster) {
+    assert_eq!(cluster.launched.wait().unwrap(), ExitCause::Exited(0));
+}
+
+/// Would hang if the fast shutdown did not end the smart one, or took the immediate one's kill away.
+fn a_stricter_shutdown_overrides_a_milder_one_and_not_the_reverse() {
+    let cluster = Cluster::new();
+    let (handle, _) = cluster.start(&simple("sleep"));
+    ready(&handle);
+    // The attached test holds up a smart shutdown for ever.
+    cluster.backend.shutdown(ShutdownMode::Smart).unwrap();
+    cluster.backend.ping().unwrap();
+    assert!(matches!(handle.status(), WorkerStatus::Started(_)));
+    cluster.backend.shutdown(ShutdownMode::Fast).unwrap();
+    assert_eq!(stopped(&handle).cause, ExitCause::Exited(0));
+    ended(cluster);
+    std::fs::remove_dir_all(std::env::temp_dir().join("cluster")).unwrap();
+    // A stopped worker ends by the immediate shutdown's kill alone, five seconds later.
+    let cluster = Cluster::new();
+    let (stuck, pid) = cluster.start(&simple("sleep"));
+    ready(&stuck);
+    kill(pid, Signal::SIGSTOP);
+    for mode in [ShutdownMode::Immediate, ShutdownMode::Fast, ShutdownMode::Smart] {
+        cluster.backend.shutdown(mode).unwrap();
+    }
+    assert_eq!(stopped(&stuck).cause, ExitCause::Signaled { signal: 9, core_dumped: false });
+    ended(cluster);
+}
+
+/// Would hang if a mode did not reach one of the three, or left an unstarted one on its list.
+fn every_mode_ends_idle_busy_and_unstarted_workers() {
+    for mode in [ShutdownMode::Smart, ShutdownMode::Fast, ShutdownMode::Immediate] {
+        let cluster = Cluster::with(|builder| builder.initial_phase(StartTime::ConsistentState));
+        let early = |function: &str| {
+            worker(function).start_time(StartTime::ConsistentState).build().unwrap()
+        };
+        let idle = cluster.backend.register(&early("sleep")).unwrap();
+        let busy = cluster.backend.register(&early("busy")).unwrap();
+        let unstarted = cluster.backend.register(&simple("sleep")).unwrap();
+        ready(&idle);
+        ready(&busy);
+        assert_eq!(unstarted.status(), WorkerStatus::NotYetStarted);
+        cluster.launched.shutdown(mode).unwrap();
+        let Cluster { launched, backend, .. } = cluster;
+        if mode == ShutdownMode::Smart {
+            // It waits for the attached program.
+            drop((idle, busy, unstarted, backend));
+        } else {
+            let cause = |handle: &Handle| stopped(handle).cause;
+            let quits = mode == ShutdownMode::Immediate;
+            assert_eq!(cause(&idle), ExitCause::Exited(if quits { 2 } else { 0 }), "{mode}");
+            assert_eq!(cause(&busy), ExitCause::Exited(if quits { 2 } else { 1 }), "{mode}");
+            assert_eq!(cause(&unstarted), ExitCause::NotStarted(NotStarted::ShuttingDown));
+        }
+        assert_eq!(launched.wait().unwrap(), ExitCause::Exited(0), "{mode}");
+        std::fs::remove_dir_all(std::env::temp_dir().join("cluster")).unwrap();
+    }
+}
+
+/// Would hang if unstarted workers were forgotten at the shutdown.
+fn shutdown_releases_the_waiter_of_an_unstarted_worker() {
+    let cluster = Cluster::with(|builder| builder.initial_phase(StartTime::PostmasterStart));
+    let handle = cluster.backend.register(&simple("sleep")).unwrap();
+    let (id, folder) = (handle.id(), cluster.folder.clone());
+    let mut waiter = fork_child(move || {
+        let handle = connect(&folder).handle(id);
+        write_note("waiting", "").unwrap();
+        match handle.wait_for_startup().unwrap() {
+            WorkerStatus::Stopped(Some(report)) => {
+                assert_eq!(report.cause, ExitCause::NotStarted(NotStarted::ShuttingDown));
+            }
+            other => panic!("{other:?}"),
+        }
+    });
+    read_note("waiting");
+    cluster.launched.shutdown(ShutdownMode::Fast).unwrap();
+    assert_eq!(waiter.wait().code(), Some(0));
+    assert_eq!(cluster.launched.wait().unwrap(), ExitCause::Exited(0));
+}
+
+/// Would hang if a registration were left lying in its slot, and fail if it were started.
+fn a_registration_during_a_shutdown_reads_stopped() {
+    let cluster = Cluster::new();
+    let (stubborn, pid) = cluster.start(&simple("stubborn"));
+    ready(&stubborn);
+    cluster.backend.shutdown(ShutdownMode::Fast).unwrap();
+    let late = cluster.backend.register(&simple("sleep")).unwrap();
+    assert_eq!(stopped(&late).cause, ExitCause::NotStarted(NotStarted::ShuttingDown));
+    assert_eq!(cluster.backend.workers().len(), 1, "on no list");
+    kill(pid, Signal::SIGKILL);
+    ended(cluster);
+}
+
+/// Asks its postmaster for a shutdown, as its first act.
+fn shuts_down(_: &mut Worker) -> Result<(), WorkerError> {
+    nix::sys::signal::kill(nix::unistd::getppid(), Signal::SIGINT).map_err(std::io::Error::from)?;
+    Ok(())
+}
+
+/// Stopped, the postmaster finds five thousand registrations at once, and the first worker asks for a
+/// shutdown. Would fail if all were started before the postmaster looked at its signals again.
+fn thousands_of_registrations_do_not_starve_a_shutdown() {
+    const COUNT: u32 = 5000;
+    let cluster = Cluster::with(|builder| {
+        builder.max_workers(COUNT).function("shuts_down", entry(shuts_down))
+    });
+    kill(cluster.launched.pid(), Signal::SIGSTOP);
+    let first = cluster.backend.register(&simple("shuts_down")).unwrap();
+    let handles: Vec<Handle> =
+        (1..COUNT).map(|_| cluster.backend.register(&simple("sleep")).unwrap()).collect();
+    kill(cluster.launched.pid(), Signal::SIGCONT);
+    let mut was_started = 0;
+    for handle in &handles {
+        match handle.wait_for_shutdown_timeout(PATIENCE).unwrap() {
+            WorkerStatus::Stopped(Some(report)) => was_started += u32::from(report.pid.is_some()),
+            other => panic!("{other:?}"),
+        }
+    }
+    stopped(&first);
+    // How many is the machine's to say; all of them would be one batch.
+    assert!(was_started < COUNT / 2, "{was_started} were started before the shutdown was heard");
+    ended(cluster);
+}
+
+fn a_launched_postmaster_ends_with_its_launcher() {
+    let mut launcher = fork_child(|| {
+        let cluster = Cluster::new();
+        let (handle, pid) = cluster.start(&simple("sleep"));
+        ready(&handle);
+        write_note("pids", &format!("{} {pid}", cluster.launched.pid())).unwrap();
+        std::process::abort();
+    });
+    let pids = read_note("pids");
+    launcher.wait();
+    for pid in pids.split(' ') {
+        let pid: bgw_backend::Pid = pid.parse().unwrap();
+        wait_until(&format!("process {pid} has ended"), PATIENCE, || !alive(pid));
+    }
+}
+
+/// Would fail if a handler that the postmaster sets for its workers, or its mask, were left behind.
+fn run_gives_the_program_its_signals_back() {
+    let folder = std::env::temp_dir().join("cluster");
+    let path = folder.clone();
+    let mut program = fork_child(move || {
+        let postmaster = functions(Postmaster::builder().runtime_dir(path)).build().unwrap();
+        let sets = || {
+            let status = std::fs::read_to_string("/proc/self/status").unwrap();
+            let is_set = |line: &&str| {
+                ["SigBlk", "SigIgn", "SigCgt"].iter().any(|set| line.starts_with(set))
+            };
+            status.lines().filter(is_set).map(str::to_owned).collect::<Vec<_>>()
+        };
+        let before = sets();
+        assert_eq!(postmaster.run().unwrap(), 0);
+        assert_eq!(sets(), before);
+    });
+    wait_until("the postmaster listens", PATIENCE, || folder.join("postmaster.pid").exists());
+    connect(&folder).shutdown(ShutdownMode::Fast).unwrap();
+    assert_eq!(program.wait().code(), Some(0));
+}
