@@ -81,7 +81,7 @@ pub use error::{
 pub use handle::Handle;
 pub use interrupt::Interrupt;
 pub use waiting::{wait_all, wait_all_ends, wait_any, wait_any_end};
-pub use worker::{Worker, WorkerError, entry};
+pub use worker::{PrivilegeError, Worker, WorkerError, entry};
 pub use workers::{TagRelease, WorkerInfo};
 
 /// For [`export_worker`] alone.

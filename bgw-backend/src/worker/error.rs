@@ -3,7 +3,7 @@
 use crate::connection::DatabaseError;
 use crate::error::{AskError, LatchError, RegisterError, SignalsError, TerminateError, WaitError};
 use crate::interrupt::Interrupt;
-use bgw_core::{AttachError, InvalidWorker};
+use bgw_core::{AttachError, InvalidWorker, Pid};
 use shmem_slots::queue::{ReceiveError, SendError, SideError};
 use std::error::Error;
 use std::io;
@@ -26,6 +26,9 @@ pub enum WorkerError {
     /// A signal handler or the signal mask could not be set.
     #[error(transparent)]
     Signals(#[from] SignalsError),
+    /// The worker could not drop its privileges.
+    #[error(transparent)]
+    Privileges(#[from] PrivilegeError),
     /// A worker could not be described.
     #[error(transparent)]
     Invalid(#[from] InvalidWorker),
@@ -84,3 +87,38 @@ macro_rules! from_others {
 }
 
 from_others!(io::Error, SideError, SendError, ReceiveError, String, &str);
+
+/// Why a worker could not drop its privileges. It may have dropped some of them: end it.
+#[derive(thiserror::Error)]
+#[non_exhaustive]
+pub enum PrivilegeError {
+    /// There is no such user.
+    #[error("there is no user \"{name}\"; name one by its name or its number")]
+    NoUser {
+        /// The name.
+        name: String,
+    },
+    /// There is no such group.
+    #[error("there is no group \"{name}\"; name one by its name or its number")]
+    NoGroup {
+        /// The name.
+        name: String,
+    },
+    /// A system call failed. `EPERM`: the worker has no privilege to drop.
+    #[error("{call} failed while dropping privileges")]
+    System {
+        /// The call.
+        call: &'static str,
+        /// The system's error.
+        #[source]
+        source: io::Error,
+    },
+    /// The postmaster has died.
+    #[error("postmaster {pid} died while its worker dropped privileges")]
+    PostmasterDied {
+        /// Its pid.
+        pid: Pid,
+    },
+}
+
+bgw_core::debug_as_chain!(PrivilegeError);

@@ -28,8 +28,9 @@
 
 mod database;
 mod error;
+mod privileges;
 
-pub use error::WorkerError;
+pub use error::{PrivilegeError, WorkerError};
 
 use crate::backend::Backend;
 use crate::connection::Connection;
