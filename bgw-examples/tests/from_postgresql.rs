@@ -106,6 +106,7 @@ fn items() -> Vec<String> {
         item Handle::set_latch;
         item Handle::status;
         item Handle::terminate;
+        item Handle::wait_for_end;
         item Handle::wait_for_ready;
         item Handle::wait_for_shutdown;
         item Handle::wait_for_startup;

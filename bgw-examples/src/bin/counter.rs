@@ -38,6 +38,6 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 
     thread::sleep(Duration::from_secs(2));
     handle.terminate()?;
-    println!("{handle}: {}", handle.wait_for_shutdown()?);
+    println!("{handle}: {}", handle.wait_for_end()?);
     Ok(())
 }

@@ -93,7 +93,7 @@ fn run(arguments: Arguments) -> Result<ExitCode, Box<dyn Error>> {
         Task::Stop { handle } => {
             let handle = Backend::connect(folder)?.handle(handle);
             handle.terminate()?;
-            println!("{}", handle.wait_for_shutdown()?);
+            println!("{}", handle.wait_for_end()?);
         }
     }
     Ok(ExitCode::SUCCESS)

@@ -145,12 +145,8 @@ impl Demo {
     fn static_workers_run(&self) -> Result<()> {
         for schema in 1..=STATIC_WORKERS {
             let name = format!("worker_spi worker {schema}");
-            let workers = self.backend.workers();
-            let info = workers
-                .iter()
-                .find(|info| info.worker.name() == name)
-                .ok_or_else(|| format!("static {name} is not registered"))?;
-            let handle = self.backend.handle(info.handle);
+            let found = self.backend.find(&name);
+            let handle = found.first().ok_or_else(|| format!("{name} is not registered"))?;
             handle.wait_for_ready_timeout(PATIENCE)?;
             say!(self, "{handle} {name}, static: {}", handle.status());
         }
@@ -185,7 +181,7 @@ impl Demo {
         let start = begin.elapsed().as_micros();
         let begin = Instant::now();
         handle.terminate()?;
-        handle.wait_for_shutdown_timeout(PATIENCE)?;
+        handle.wait_for_end_timeout(PATIENCE)?;
         let stop = begin.elapsed().as_micros();
         say!(
             self,
@@ -268,7 +264,7 @@ impl Demo {
             return Err("the restarted worker has the old pid".into());
         }
         handle.terminate()?;
-        let ended = handle.wait_for_shutdown_timeout(PATIENCE)?;
+        let ended = handle.wait_for_end_timeout(PATIENCE)?;
         say!(self, "{handle} terminated; {ended}");
         Ok(())
     }
@@ -277,7 +273,7 @@ impl Demo {
         for (function, code) in [("quick", 0), ("failing", 1)] {
             let worker = self.simple(function, RestartPolicy::Never)?;
             let handle = self.backend.register(&worker)?;
-            let status = handle.wait_for_shutdown_timeout(PATIENCE)?;
+            let status = handle.wait_for_end_timeout(PATIENCE)?;
             say!(self, "{handle} {function}: {status}");
             let cause = match status {
                 WorkerStatus::Stopped(Some(report)) => report.cause,
@@ -320,7 +316,7 @@ impl Demo {
         let handle = dynamic.last().ok_or("no dynamic worker")?;
         let begin = Instant::now();
         handle.terminate()?;
-        let status = handle.wait_for_shutdown_timeout(PATIENCE)?;
+        let status = handle.wait_for_end_timeout(PATIENCE)?;
         say!(self, "{handle} terminated; {status}, after {} µs", begin.elapsed().as_micros());
         match status {
             WorkerStatus::Stopped(Some(report)) if report.requested && report.unregistered => {

@@ -19,7 +19,7 @@ fn run(task: &str, argument: &str, runtime_dir: &str) -> Result<(), Box<dyn Erro
         "stop" => {
             let handle = backend.handle(argument.parse::<WorkerHandle>()?);
             handle.terminate()?;
-            println!("{handle}  {}", handle.wait_for_shutdown()?);
+            println!("{handle}  {}", handle.wait_for_end()?);
         }
         "reload" => backend.reload()?,
         _ => return Err("usage: control list | add NAME | stop HANDLE | reload".into()),

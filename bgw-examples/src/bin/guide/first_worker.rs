@@ -19,6 +19,6 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 
     let worker = BackgroundWorker::builder("square 7").function("square").main_arg(7).build()?;
     let handle = backend.register(&worker)?;
-    println!("{}: {}", worker.name(), handle.wait_for_shutdown()?);
+    println!("{}: {}", worker.name(), handle.wait_for_end()?);
     Ok(())
 }
