@@ -9,6 +9,7 @@
 use crate::attachment::Attachment;
 use crate::process;
 use crate::sys::eventfd;
+use crate::sys::exit::exit_now;
 use bitflags::bitflags;
 use nix::poll::{PollFd, PollFlags, ppoll};
 use nix::sys::time::TimeSpec;
@@ -144,13 +145,24 @@ pub fn wait(
         if ready.contains(WaitEvents::POSTMASTER_DEATH) {
             attachment.pass_on_postmaster_death();
             if events.contains(WaitEvents::EXIT_ON_POSTMASTER_DEATH) {
-                std::process::exit(1);
+                leave_orphaned();
             }
         }
         if !ready.is_empty() {
             return Ok(ready);
         }
     }
+}
+
+/// Ends a process whose postmaster has died. A worker leaves without the program's exit handlers;
+/// an attached program runs them.
+fn leave_orphaned() -> ! {
+    if process::current().is_none() {
+        std::process::exit(1);
+    }
+    // If the reader of the worker's output is gone, nothing else can be done.
+    let _ = std::io::Write::flush(&mut std::io::stdout());
+    exit_now(1)
 }
 
 /// A socket of which nothing is wanted is left out: the kernel would tell of its end all the same, again

@@ -7,6 +7,14 @@ use std::path::PathBuf;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum BuildError {
+    /// The calling process is a worker.
+    #[error(
+        "this process is background worker \"{name}\", and a worker cannot become a postmaster; launch the postmaster from the program itself, or run a command that launches it"
+    )]
+    InsideWorker {
+        /// The worker.
+        name: String,
+    },
     /// The number of slots is out of range.
     #[error(
         "max_workers and max_parallel_workers are {found} together; max_workers must be at least 1, both together at most {limit}"

@@ -39,6 +39,7 @@
 mod child;
 mod error;
 mod event_loop;
+mod failure_log;
 #[cfg(feature = "fault")]
 pub mod fault;
 #[cfg(not(feature = "fault"))]

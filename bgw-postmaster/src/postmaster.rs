@@ -6,22 +6,24 @@
 
 use crate::child::Functions;
 use crate::error::{BuildError, RunError, StaticError};
+use crate::failure_log::log_failure;
 use crate::rules::Policy;
 use crate::runtime_dir::RuntimeDir;
 use crate::server::Server;
-use crate::sys::fork::{Forked, ThreadCounter, exit_now, fork};
+use crate::sys::fork::{Forked, ThreadCounter, fork};
 use crate::sys::wait;
 use bgw_core::control::{ControlSocket, ShutdownMode};
 use bgw_core::process;
 use bgw_core::shared::ClusterCells;
 use bgw_core::shared::WorkerSlots;
+use bgw_core::sys::exit::{UnwindBarrier, exit_now};
 use bgw_core::sys::{eventfd, pidfd, signals};
 use bgw_core::worker::limits::FUNCTION_LIMIT;
 use bgw_core::{
     Attachment, BackgroundWorker, EntryPoint, ExitCause, Pid, StartTime, WorkerProcess,
     WorkerResult,
 };
-use std::io;
+use std::io::{self, Write};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -175,6 +177,9 @@ impl PostmasterBuilder {
     /// A setting out of range; a folder that another postmaster, or a worker that outlived one,
     /// still holds; a failing system call; a kernel that is too old.
     pub fn build(self) -> Result<Postmaster, BuildError> {
+        if let Some(me) = process::current() {
+            return Err(BuildError::InsideWorker { name: me.worker.name().to_owned() });
+        }
         shmem_slots::futex::check_kernel()?;
         let all = self.max_workers.saturating_add(self.max_parallel_workers);
         if self.max_workers == 0 || all > MAX_WORKERS_LIMIT {
@@ -292,6 +297,7 @@ impl Postmaster {
     }
 
     fn serve(self, launcher: Option<ControlSocket>) -> Result<u8, RunError> {
+        flush_output();
         let before = signals::block_all().map_err(RunError::system("blocking signals"))?;
         process::become_postmaster();
         let replaced =
@@ -322,20 +328,15 @@ impl Postmaster {
         drop(threads);
         let (ours, theirs) =
             ControlSocket::pair().map_err(RunError::system("making the control socket"))?;
+        flush_output();
         // Blocked over the fork, so that no handler of the program runs in the postmaster.
         let before = signals::block_all().map_err(RunError::system("blocking signals"))?;
         let forked = fork(&proof);
         let pid = match forked {
             Ok(Forked::Child) => {
+                let _barrier = UnwindBarrier;
                 drop(ours);
-                let code = match self.serve(Some(theirs)) {
-                    Ok(code) => code,
-                    Err(error) => {
-                        tracing::error!("the postmaster ends: {error}");
-                        1
-                    }
-                };
-                exit_now(i32::from(code));
+                exit_now(i32::from(self.serve_launcher(theirs)))
             }
             Ok(Forked::Parent(pid)) => Ok(pid),
             Err(error) => Err(error),
@@ -346,11 +347,31 @@ impl Postmaster {
         Ok(Launched { pid, pidfd, control: Some(ours) })
     }
 
+    /// In the forked postmaster. The program goes on in its own process group: Ctrl-C on its terminal
+    /// reaches the program alone, which stops its postmaster as it likes.
+    fn serve_launcher(self, launcher: ControlSocket) -> u8 {
+        let session =
+            nix::unistd::setsid().map_err(|errno| RunError::system("setsid")(errno.into()));
+        match session.and_then(|_| self.serve(Some(launcher))) {
+            Ok(code) => code,
+            Err(error) => {
+                log_failure(&format!("the postmaster ends: {error}"));
+                1
+            }
+        }
+    }
+
     /// The folder of the control socket, if there is one.
     #[must_use]
     pub fn runtime_dir(&self) -> Option<&Path> {
         self.folder.as_ref().map(RuntimeDir::path)
     }
+}
+
+/// Writes out what the program has printed so far: a child would print what is still buffered again.
+fn flush_output() {
+    // If the reader is gone, there is nobody to print it for.
+    let _ = io::stdout().flush();
 }
 
 /// A postmaster that this program launched: its child.

@@ -4,12 +4,14 @@
 //! is read without reaping (`WNOWAIT`), the slot is written, whoever waits is told, and the zombie is
 //! taken away last.
 
+use crate::child::worker_label;
+use crate::failure_log::log_failure;
 use crate::fault;
 use crate::rules::{Entry, Event, ProcessEnd};
 use crate::server::Server;
 use crate::sys::wait::{self, Ended};
 use bgw_core::shared::ClusterCells;
-use bgw_core::{ExitCause, Pid};
+use bgw_core::{ExitCause, Pid, WorkerHandle};
 use shmem_slots::Key;
 use std::time::Instant;
 
@@ -58,9 +60,11 @@ impl Server {
     fn say_why_not_a_program(&mut self, key: Key, pid: Pid) {
         let failure = self.commands.as_mut().and_then(|commands| commands.failure_of(pid));
         let Some(failure) = failure else { return };
-        let entry = self.cluster.registry().get(key);
-        let kind = entry.map_or("", |entry| entry.worker.worker_type());
-        tracing::error!(pid = pid.get(), "background worker \"{kind}\" ends: {failure}");
+        let Some(entry) = self.cluster.registry().get(key) else { return };
+        let incarnation = ClusterCells::new(&self.slots).incarnation();
+        let handle = WorkerHandle::new(key.index, key.generation, incarnation);
+        let label = worker_label(&entry.worker, handle, pid.get());
+        log_failure(&format!("{label} ends: {failure}"));
     }
 
     pub(crate) fn child_ended(&mut self, index: u32) {

@@ -160,6 +160,9 @@ impl Server {
             corrupt_slots_seen: 0,
             said_that_counts_differ: false,
         };
+        if launcher.is_some() {
+            server.show_title();
+        }
         fault::point("begin:before_publish");
         server.publish_ourselves();
         fault::point("begin:before_listen");
@@ -183,6 +186,15 @@ impl Server {
             self.general_slots..self.slots.capacity()
         } else {
             0..self.general_slots
+        }
+    }
+
+    /// A forked postmaster shows what it is. One that a program became keeps the program's title.
+    fn show_title(&mut self) {
+        let folder = self.folder.as_ref().map(|folder| folder.path().to_string_lossy());
+        match folder {
+            Some(folder) => self.title.show(&["bgw postmaster ", &folder]),
+            None => self.title.show(&["bgw postmaster"]),
         }
     }
 

@@ -3,6 +3,7 @@
 //! Everything `unsafe` of this crate lies below this module.
 
 pub mod eventfd;
+pub mod exit;
 pub mod library;
 pub mod pidfd;
 pub mod robust;

@@ -120,8 +120,8 @@ fn a_program_that_cannot_run_exits_1_and_is_logged() {
         assert_eq!(run(&cluster, &closed, &[]), ExitCause::Exited(1));
         cluster.end();
     }
-    log.wait_for("background worker \"c\" ends: running \"/no/such/program\" failed: No such file");
-    log.wait_for("background worker \"c\" ends: running \"no-such-program\" failed: No such file");
+    log.wait_for(") ends: running \"/no/such/program\" failed: No such file");
+    log.wait_for(") ends: running \"no-such-program\" failed: No such file");
     log.wait_for(&format!("running \"{closed}\" failed: Permission denied"));
 }
 

@@ -178,7 +178,7 @@ fn hears_of_an_error(database: &Database) {
     assert_eq!(stopped(&leader).cause, ExitCause::Exited(1));
     assert_eq!(number(database, "SELECT count(*) FROM answer"), 0);
     log.wait_for("part 1 cannot be added up");
-    log.wait_for("background worker \"lead\" ends: helper ");
+    log.wait_for(") ends: helper ");
     wait_until("the helper that hung is gone", PATIENCE, || cluster.backend.workers().is_empty());
     class_is_free(&cluster, 2);
     cluster.end();

@@ -40,7 +40,7 @@ fn an_error_or_a_panic_is_logged_and_exits_1() {
     let log = Log::start();
     let cluster = Cluster::with(|builder| builder.function("chain", entry(chain)));
     let cases = [
-        ("fail", "background worker \"fail\" ends: this worker fails on purpose"),
+        ("fail", ") ends: this worker fails on purpose"),
         ("panic", "this worker panics on purpose"),
         ("chain", "the outer step failed: the inner reason"),
     ];

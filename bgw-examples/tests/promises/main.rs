@@ -6,6 +6,7 @@
 
 mod cancel;
 mod child;
+mod child_barrier;
 mod churn;
 mod commands;
 mod database;
@@ -38,6 +39,7 @@ fn main() -> std::process::ExitCode {
     let tests = [
         cancel::tests(),
         child::tests(),
+        child_barrier::tests(),
         churn::tests(),
         commands::tests(),
         database::tests(),

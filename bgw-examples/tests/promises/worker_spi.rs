@@ -258,7 +258,7 @@ fn a_refused_connection_is_logged_and_exits_1() {
         assert_eq!(stopped(&handle).cause, ExitCause::Exited(1), "{url} {user}");
         log.wait_for(said);
     }
-    assert_eq!(log.count("background worker \"sign\" ends: opening database "), 6);
+    assert_eq!(log.count(") ends: opening database "), 6);
     wait_for_nobody(&cluster);
     cluster.end();
 }

@@ -9,9 +9,9 @@ use super::panics::log_error;
 use super::settle::{end_with_postmaster, rehearse, settle};
 use super::work::work;
 use crate::fault;
-use crate::sys::fork::exit_now;
+use bgw_core::sys::exit::{UnwindBarrier, exit_now};
 use bgw_core::sys::signals::POSTMASTER_DEATH;
-use bgw_core::{BackgroundWorker, WorkerResult};
+use bgw_core::{BackgroundWorker, WorkerHandle, WorkerResult};
 use nix::sys::signal::Signal;
 use std::error::Error;
 use std::io::{self, Write};
@@ -23,9 +23,10 @@ use std::sync::Arc;
 /// Out of line, as is all code that only a child runs: it keeps the postmaster's frame small.
 #[inline(never)]
 pub(crate) fn run_worker(context: ChildContext<'_>, launch: Launch) -> ! {
-    let worker = Arc::clone(&launch.worker);
+    let _barrier = UnwindBarrier;
+    let (worker, handle) = (Arc::clone(&launch.worker), launch.handle);
     fault::this_is(worker.name());
-    exit(exit_code(&worker, || {
+    exit(exit_code(&worker, handle, || {
         fault::step("child:forked")?;
         settle(&context, POSTMASTER_DEATH)?;
         work(context, launch)
@@ -35,18 +36,18 @@ pub(crate) fn run_worker(context: ChildContext<'_>, launch: Launch) -> ! {
 /// The life of a spare: it sleeps until it is given a worker. Called in the child, never returns.
 #[inline(never)]
 pub(crate) fn run_spare(mut context: ChildContext<'_>, mailbox: Mailbox) -> ! {
-    let launch = match catch_unwind(AssertUnwindSafe(|| sleep_as_spare(&mut context, &mailbox))) {
-        Ok(Ok(launch)) => launch,
+    let _barrier = UnwindBarrier;
+    let launch = match sleep_as_spare(&mut context, &mailbox) {
+        Ok(launch) => launch,
         // It is no worker yet: the postmaster forks another spare.
-        Ok(Err(error)) => {
+        Err(error) => {
             tracing::error!(pid = std::process::id(), "a spare ends: {error}");
             exit_now(1)
         }
-        Err(_) => exit_now(1),
     };
-    let worker = Arc::clone(&launch.worker);
+    let (worker, handle) = (Arc::clone(&launch.worker), launch.handle);
     fault::this_is(worker.name());
-    exit(exit_code(&worker, || {
+    exit(exit_code(&worker, handle, || {
         fault::step("waking:before_death_signal")?;
         // From here on the postmaster treats this process as the worker.
         end_with_postmaster(&context, POSTMASTER_DEATH)?;
@@ -67,16 +68,20 @@ fn sleep_as_spare(
     Ok(mailbox.sleep()?)
 }
 
-fn exit_code(worker: &BackgroundWorker, life: impl FnOnce() -> WorkerResult) -> i32 {
-    match catch_unwind(AssertUnwindSafe(life)) {
-        Ok(Ok(())) => 0,
-        Ok(Err(error)) => {
-            log_error(worker, error.as_ref());
+fn exit_code(
+    worker: &BackgroundWorker,
+    handle: WorkerHandle,
+    life: impl FnOnce() -> WorkerResult,
+) -> i32 {
+    let code = catch_unwind(AssertUnwindSafe(|| match life() {
+        Ok(()) => 0,
+        Err(error) => {
+            log_error(worker, handle, error.as_ref());
             1
         }
-        // The panic hook has logged it.
-        Err(_) => 1,
-    }
+    }));
+    // The panic hook has logged a panic.
+    code.unwrap_or(1)
 }
 
 fn exit(code: i32) -> ! {

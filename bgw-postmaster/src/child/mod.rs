@@ -30,4 +30,4 @@ pub(crate) use entry::{run_spare, run_worker};
 pub(crate) use functions::Functions;
 pub(crate) use launch::{ChildContext, Launch};
 pub(crate) use mailbox::Mailbox;
-pub(crate) use panics::log_panics_of_workers;
+pub(crate) use panics::{log_panics_of_workers, worker_label};

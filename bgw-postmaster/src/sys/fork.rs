@@ -177,12 +177,6 @@ fn robust_list() -> Option<(usize, usize)> {
     (done == 0 && len != 0).then_some((head, len))
 }
 
-/// Ends this process at once: no exit handlers of the embedding program, no destructors.
-pub(crate) fn exit_now(code: i32) -> ! {
-    // SAFETY: `_exit` is always allowed and does not return.
-    unsafe { libc::_exit(code) }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
