@@ -91,6 +91,7 @@ impl Handle {
     /// # Errors
     /// [`TerminateError`]: this process may not change the cluster, or the doorbell cannot be rung.
     #[doc(alias = "TerminateBackgroundWorker")]
+    #[doc(alias = "pg_terminate_backend")]
     pub fn terminate(&self) -> Result<(), TerminateError> {
         NotWritable::check(&self.attachment)?;
         match self.attachment.slots().set_flags(self.key, flag::TERMINATE) {

@@ -27,6 +27,7 @@ impl Backend {
     ///
     /// # Errors
     /// [`AskError`].
+    #[doc(alias = "pg_reload_conf")]
     pub fn reload(&self) -> Result<(), AskError> {
         self.ask(&Request::Reload)
     }

@@ -14,6 +14,8 @@ use bgw_postmaster::{Postmaster, PostmasterBuilder};
 use process_test::tests;
 use shmem_slots::queue::{Queue, QueueOptions, Receiver, Sender};
 use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -183,6 +185,7 @@ fn items() -> Vec<String> {
 
 fn main() -> ExitCode {
     process_test::main(tests![
+        the_search_of_the_reference_finds_every_name_that_stands_for_an_item,
         every_name_of_postgresql_is_on_the_page,
         every_item_on_the_page_exists_and_every_item_here_is_on_the_page,
         the_queue_sends_and_receives_as_the_page_says,
@@ -205,6 +208,31 @@ fn every_name_of_postgresql_is_on_the_page() {
     let known: BTreeSet<&str> = prose.flat_map(spans).collect();
     for name in C_NAMES {
         assert!(known.contains(name), "{name}");
+    }
+}
+
+/// The page says so. Would fail if an alias were lost with a line of code.
+fn the_search_of_the_reference_finds_every_name_that_stands_for_an_item() {
+    let mut sources = String::new();
+    for name in ["shmem-slots", "bgw-core", "bgw-postmaster", "bgw-backend"] {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(name).join("src");
+        let mut folders = vec![root];
+        while let Some(folder) = folders.pop() {
+            for entry in fs::read_dir(folder).unwrap() {
+                let path = entry.unwrap().path();
+                if path.is_dir() {
+                    folders.push(path);
+                } else {
+                    sources += &fs::read_to_string(path).unwrap();
+                }
+            }
+        }
+    }
+    for name in rows().flat_map(|row| spans(row.first().unwrap())) {
+        let command = name.contains(' ');
+        let found = sources.contains(&format!("#[doc(alias = \"{name}\")]"))
+            || sources.contains(&format!("fn {name}("));
+        assert!(found || command, "no item has the alias {name}");
     }
 }
 

@@ -85,6 +85,7 @@ impl PostmasterBuilder {
     }
 
     /// How many other programs may be attached at a time (default 256).
+    #[doc(alias = "max_connections")]
     pub const fn max_sessions(mut self, max_sessions: usize) -> Self {
         self.max_sessions = max_sessions;
         self
@@ -92,6 +93,7 @@ impl PostmasterBuilder {
 
     /// The folder of the control socket, so that other programs can attach by path. It is made
     /// (mode 0700) if it is missing. Without one, only the launching program attaches.
+    #[doc(alias = "unix_socket_directories")]
     pub fn runtime_dir(mut self, path: impl Into<PathBuf>) -> Self {
         self.folder = Some(path.into());
         self
@@ -258,6 +260,7 @@ impl Postmaster {
     /// A worker with a notify target, one whose function does not exist, or one more than there are
     /// slots.
     #[doc(alias = "RegisterBackgroundWorker")]
+    #[doc(alias = "shared_preload_libraries")]
     pub fn register(&mut self, worker: BackgroundWorker) -> Result<(), StaticError> {
         let name = || worker.name().to_owned();
         if worker.notify().is_some() {

@@ -54,6 +54,8 @@ impl Worker {
     /// # Errors
     /// The error of `work`; a failing begin or commit; [`DatabaseError::Interrupted`];
     /// [`DatabaseError::Lost`].
+    #[doc(alias = "StartTransactionCommand")]
+    #[doc(alias = "SPI_execute")]
     pub fn transaction<T, E: From<DatabaseError>>(
         &mut self,
         work: impl FnOnce(&mut Tx<'_>) -> Result<T, E>,

@@ -50,6 +50,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// Makes a worker's main out of a function over [`Worker`], for the postmaster's `function`.
+#[doc(alias = "proc_exit")]
 pub fn entry<F, E>(main: F) -> impl Fn(&'static WorkerProcess) -> WorkerResult + 'static
 where
     F: Fn(&mut Worker) -> Result<(), E> + 'static,

@@ -67,6 +67,7 @@ pub enum RestartPolicy {
 impl RestartPolicy {
     /// After so many seconds; 0: at once.
     #[must_use]
+    #[doc(alias = "BGW_DEFAULT_RESTART_INTERVAL")]
     pub const fn after_secs(seconds: u32) -> Self {
         Self::After(Duration::from_secs(seconds as u64))
     }
