@@ -1,26 +1,35 @@
-//! How a worker ended: PostgreSQL forgets it, this does not.
+//! How a worker ended. PostgreSQL forgets it; a slot keeps it.
 
 use crate::pid::Pid;
 use std::fmt;
 use std::time::{Duration, SystemTime};
 
-/// Why a registration never got a process, or not this time.
+/// Why a worker did not run, or not this time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum NotStarted {
-    /// Its end was asked for before its start.
+    /// Its termination was requested before its start.
     Terminated,
     /// The fork failed with this error number.
     ForkFailed {
         /// The error number.
         errno: i32,
     },
+    /// Its program could not be executed: `execve` failed with this error number.
+    ExecFailed {
+        /// The error number.
+        errno: i32,
+    },
+    /// The postmaster refused the registration, and logged why: it allows no worker of this kind, or
+    /// the description was invalid.
+    Refused,
     /// The postmaster was shutting down.
     ShuttingDown,
     /// The cluster was being reset after a crash.
     ClusterReset,
 }
 
-/// How a worker's last process ended, or why there was none.
+/// How a worker's last process ended, or why it did not run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ExitCause {
     /// It exited with this code.
@@ -32,18 +41,18 @@ pub enum ExitCause {
         /// It left a core dump.
         core_dumped: bool,
     },
-    /// It never ran.
+    /// It did not run.
     NotStarted(NotStarted),
 }
 
 impl ExitCause {
-    /// Exit 0: done, never restarted.
+    /// Exit code 0: done, never restarted.
     #[must_use]
     pub const fn is_clean(self) -> bool {
         matches!(self, Self::Exited(0))
     }
 
-    /// Exit 1: failed, restarted by its policy.
+    /// Exit code 1: failed, restarted by its policy.
     #[must_use]
     pub const fn is_failure(self) -> bool {
         matches!(self, Self::Exited(1))
@@ -73,6 +82,13 @@ impl fmt::Display for ExitCause {
                 let error = std::io::Error::from_raw_os_error(*errno);
                 write!(f, "could not be started: fork failed: {error}")
             }
+            Self::NotStarted(NotStarted::ExecFailed { errno }) => {
+                let error = std::io::Error::from_raw_os_error(*errno);
+                write!(f, "could not be started: executing its program failed: {error}")
+            }
+            Self::NotStarted(NotStarted::Refused) => {
+                f.write_str("was never started: the postmaster refused it; see its log")
+            }
             Self::NotStarted(NotStarted::ShuttingDown) => {
                 f.write_str("was never started: the postmaster was shutting down")
             }
@@ -88,19 +104,19 @@ impl fmt::Display for ExitCause {
 pub struct ExitReport {
     /// How it ended.
     pub cause: ExitCause,
-    /// The process that ended; `None` when there was none.
+    /// The process that ended; `None` if there was none.
     pub pid: Option<Pid>,
     /// How many times it had been started after the first.
     pub restarts: u32,
-    /// Somebody asked for this end: by terminate, or by a shutdown or reset.
+    /// This end was requested: by terminate, by a shutdown, or by a crash reset.
     pub requested: bool,
-    /// The registration ended with it; else the worker will be started again.
+    /// The registration ended with it. Otherwise the worker will be restarted.
     pub unregistered: bool,
-    /// When it ended, by the wall clock: to be shown, not to be reckoned with.
+    /// When it ended, by the wall clock. For display: the clock may be set.
     pub ended_at: SystemTime,
     /// How long the process ran.
     pub ran_for: Duration,
-    /// CPU time in user mode, that of its reaped children included.
+    /// CPU time in user mode, including that of its reaped children.
     pub user_time: Duration,
     /// CPU time in the kernel, likewise.
     pub system_time: Duration,

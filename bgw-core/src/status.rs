@@ -1,10 +1,10 @@
-//! How a worker is.
+//! The status of a worker.
 
 use crate::exit::ExitReport;
 use crate::pid::Pid;
 use std::fmt;
 
-/// The answer to "how is the worker of this handle?". May be out of date the moment it is read.
+/// The status of a handle's worker. May be out of date the moment it is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[doc(alias = "BgwHandleStatus")]
 pub enum WorkerStatus {
@@ -14,11 +14,15 @@ pub enum WorkerStatus {
     /// A process runs for it. Its main may not have been reached.
     #[doc(alias = "BGWH_STARTED")]
     Started(Pid),
-    /// No process runs for it: it ended, will be restarted, or never ran. With the report of its
-    /// last end, as long as its slot was not used again.
+    /// No process runs for it: it ended, will be restarted, or never ran. Carries the report of its
+    /// last end.
+    ///
+    /// `None` means that there is no report: the slot's later tenants have overwritten it, or the
+    /// handle belongs to another postmaster. It says nothing about how the worker ended; a clean exit
+    /// is `Some` of a report whose cause [is clean](crate::ExitCause::is_clean).
     #[doc(alias = "BGWH_STOPPED")]
     Stopped(Option<ExitReport>),
-    /// The postmaster is gone; only a wait says so.
+    /// The postmaster has died. Only waits and views return this.
     #[doc(alias = "BGWH_POSTMASTER_DIED")]
     PostmasterDied,
 }
@@ -28,7 +32,7 @@ impl fmt::Display for WorkerStatus {
         match self {
             Self::NotYetStarted => f.write_str("not yet started"),
             Self::Started(pid) => write!(f, "started (pid {pid})"),
-            Self::Stopped(None) => f.write_str("stopped"),
+            Self::Stopped(None) => f.write_str("stopped; its report is gone"),
             Self::Stopped(Some(report)) => write!(f, "stopped: {report}"),
             Self::PostmasterDied => f.write_str("the postmaster died"),
         }

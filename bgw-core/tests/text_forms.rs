@@ -69,6 +69,8 @@ fn cause() -> impl Strategy<Value = ExitCause> {
         any::<(u8, bool)>()
             .prop_map(|(signal, core_dumped)| ExitCause::Signaled { signal, core_dumped }),
         any::<i32>().prop_map(|errno| ExitCause::NotStarted(NotStarted::ForkFailed { errno })),
+        any::<i32>().prop_map(|errno| ExitCause::NotStarted(NotStarted::ExecFailed { errno })),
+        Just(ExitCause::NotStarted(NotStarted::Refused)),
         Just(ExitCause::NotStarted(NotStarted::Terminated)),
         Just(ExitCause::NotStarted(NotStarted::ShuttingDown)),
         Just(ExitCause::NotStarted(NotStarted::ClusterReset)),
@@ -182,6 +184,10 @@ fn a_cause_names_its_number_and_the_signal() {
         (
             ExitCause::NotStarted(NotStarted::ForkFailed { errno: 11 }),
             "could not be started: fork failed: Resource temporarily unavailable (os error 11)",
+        ),
+        (
+            ExitCause::NotStarted(NotStarted::ExecFailed { errno: 2 }),
+            "could not be started: executing its program failed: No such file or directory (os error 2)",
         ),
     ];
     for (cause, text) in table {

@@ -13,6 +13,8 @@ const TERMINATED: u32 = 4;
 const FORK_FAILED: u32 = 5;
 const SHUTTING_DOWN: u32 = 6;
 const CLUSTER_RESET: u32 = 7;
+const EXEC_FAILED: u32 = 8;
+const REFUSED: u32 = 9;
 
 const REQUESTED: u32 = 1;
 const UNREGISTERED: u32 = 2;
@@ -48,6 +50,8 @@ impl ReportRecord {
             ExitCause::Signaled { signal, core_dumped: true } => (CORE_DUMPED, i32::from(signal)),
             ExitCause::NotStarted(NotStarted::Terminated) => (TERMINATED, 0),
             ExitCause::NotStarted(NotStarted::ForkFailed { errno }) => (FORK_FAILED, errno),
+            ExitCause::NotStarted(NotStarted::ExecFailed { errno }) => (EXEC_FAILED, errno),
+            ExitCause::NotStarted(NotStarted::Refused) => (REFUSED, 0),
             ExitCause::NotStarted(NotStarted::ShuttingDown) => (SHUTTING_DOWN, 0),
             ExitCause::NotStarted(NotStarted::ClusterReset) => (CLUSTER_RESET, 0),
         };
@@ -81,6 +85,8 @@ impl ReportRecord {
             CORE_DUMPED => ExitCause::Signaled { signal: byte?, core_dumped: true },
             TERMINATED => ExitCause::NotStarted(NotStarted::Terminated),
             FORK_FAILED => ExitCause::NotStarted(NotStarted::ForkFailed { errno: self.value }),
+            EXEC_FAILED => ExitCause::NotStarted(NotStarted::ExecFailed { errno: self.value }),
+            REFUSED => ExitCause::NotStarted(NotStarted::Refused),
             SHUTTING_DOWN => ExitCause::NotStarted(NotStarted::ShuttingDown),
             CLUSTER_RESET => ExitCause::NotStarted(NotStarted::ClusterReset),
             other => {
@@ -116,6 +122,8 @@ mod tests {
             ExitCause::Signaled { signal: 11, core_dumped: true },
             ExitCause::NotStarted(NotStarted::Terminated),
             ExitCause::NotStarted(NotStarted::ForkFailed { errno: 11 }),
+            ExitCause::NotStarted(NotStarted::ExecFailed { errno: 2 }),
+            ExitCause::NotStarted(NotStarted::Refused),
             ExitCause::NotStarted(NotStarted::ShuttingDown),
             ExitCause::NotStarted(NotStarted::ClusterReset),
         ];
