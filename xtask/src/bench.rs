@@ -3,42 +3,43 @@
 //! figure beside the kernel's own limit in the same run (and, with `--against`, beside other programs).
 //! `--instructions` runs `instructions.rs`.
 
-use crate::sh::{self, Result};
-use crate::workspace::{Package, Target, Workspace};
-use crate::{flags, instructions};
+use crate::workspace::{PackageExt, Workspace};
+use crate::{Result, flags, instructions, program, watched};
+use cargo_metadata::{Package, Target, TargetKind};
+use std::ffi::OsString;
 use std::process::ExitCode;
+use xshell::cmd;
 
 pub(crate) fn run(flags: &flags::Bench) -> Result<ExitCode> {
     if flags.instructions {
         return instructions::run(flags);
     }
-    let workspace = Workspace::load()?;
     if flags.report || flags.scaling {
-        return report(&workspace, flags);
+        let task = if flags.report { "report" } else { "scaling" };
+        return program::run(task, "measure", "measure", &measure_flags(flags));
     }
+    let workspace = Workspace::load()?;
     let packages = workspace.select(&flags.crates)?;
     let benches: Vec<(&Package, &Target)> = packages
         .iter()
-        .flat_map(|package| package.targets("bench").map(|bench| (*package, bench)))
+        .flat_map(|package| package.targets_of(TargetKind::Bench).map(|bench| (*package, bench)))
         .filter(|(_, bench)| bench.name != instructions::BENCH)
         .collect();
 
     let mut failed = Vec::new();
     for (index, (package, bench)) in benches.iter().enumerate() {
-        println!("\n[{}/{}] {}, bench {}", index + 1, benches.len(), package.name, bench.name);
-        let mut command = sh::cargo();
-        command
-            .args(["bench", "-p", &package.name, "--bench", &bench.name])
-            .current_dir(&workspace.root);
+        let (package, name) = (package.name.as_str(), &bench.name);
+        println!("\n[{}/{}] {package}, bench {name}", index + 1, benches.len());
+        let mut command = cmd!(workspace.shell, "cargo bench -p {package} --bench {name}");
         if !bench.required_features.is_empty() {
-            command.args(["--features", &bench.required_features.join(",")]);
+            command = command.args(["--features", &bench.required_features.join(",")]);
         }
-        command.arg("--").args(flags.filter.iter());
+        command = command.arg("--").args(&flags.filter);
         if flags.quick {
-            command.arg("--quick");
+            command = command.arg("--quick");
         }
-        if !sh::run_and_keep(command)?.success() {
-            failed.push(format!("{}/{}", package.name, bench.name));
+        if !watched::run(command)?.success() {
+            failed.push(format!("{package}/{name}"));
         }
     }
 
@@ -51,40 +52,31 @@ pub(crate) fn run(flags: &flags::Bench) -> Result<ExitCode> {
         return Ok(ExitCode::FAILURE);
     }
     let folder = workspace.target.join("criterion");
-    println!("\nbench: ok, {} programs ran; figures in {}", benches.len(), folder.display());
+    println!("\nbench: ok, {} programs ran; figures in {folder}", benches.len());
     Ok(ExitCode::SUCCESS)
 }
 
-/// The program prints its progress, the table, and `report: ok …` as its last line.
-fn report(workspace: &Workspace, flags: &flags::Bench) -> Result<ExitCode> {
-    let mut command = sh::cargo();
-    command
-        .args(["run", "--quiet", "--release", "-p", "measure"])
-        // Not by changing the folder: the files that it writes are named from the caller's.
-        .arg("--manifest-path")
-        .arg(workspace.root.join("Cargo.toml"))
-        .arg("--");
+/// The flags of the measuring program.
+fn measure_flags(flags: &flags::Bench) -> Vec<OsString> {
+    let mut arguments: Vec<OsString> = Vec::new();
     if flags.quick {
-        command.arg("--quick");
+        arguments.push("--quick".into());
     }
     if flags.scaling {
-        command.arg("--scaling");
+        arguments.push("--scaling".into());
     }
     let files =
         [("--json", &flags.json), ("--markdown", &flags.markdown), ("--plots", &flags.plots)];
     for (name, file) in files {
         if let Some(file) = file {
-            command.arg(name).arg(file);
+            arguments.extend([name.into(), file.into()]);
         }
     }
     for peer in &flags.against {
-        command.args(["--against", peer.name()]);
+        arguments.extend(["--against".into(), peer.name().into()]);
     }
     if let Some(filter) = &flags.filter {
-        command.args(["--filter", filter]);
+        arguments.extend(["--filter".into(), filter.into()]);
     }
-    println!("building the measuring program; the first time takes some minutes");
-    let status = command.status().map_err(|error| format!("starting cargo failed: {error}"))?;
-    let code = status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(1);
-    Ok(ExitCode::from(code))
+    arguments
 }

@@ -1,38 +1,35 @@
 //! `cargo xtask ci`: all that must hold before a change is taken in. Every step runs, even after
 //! one has failed, so that one run shows all there is to do. Nothing is judged by its duration.
 
-use crate::flags;
-use crate::sh::{self, Result};
 use crate::workspace::Workspace;
-use crate::{package, test, tidy};
-use std::process::{Command, ExitCode};
+use crate::{Result, flags, package, test, tidy};
+use std::process::ExitCode;
 use std::time::Instant;
+use xshell::{Cmd, cmd};
 
 pub(crate) fn run(flags: &flags::Ci) -> Result<ExitCode> {
+    let shell = Workspace::load()?.shell;
     let mut steps = Steps::default();
     if !flags.no_test {
         let all = flags::Test { no_loom: false, preemptions: 3, crates: Vec::new() };
         steps.run("test", || test::run(&all));
     }
-    steps.run("format", || cargo(&["fmt", "--all", "--check"], None));
+    steps.run("format", || cargo(cmd!(shell, "cargo fmt --all --check")));
     steps.run("clippy", || {
-        let lints = ["--", "-D", "warnings"];
-        let what = ["clippy", "--workspace", "--all-targets", "--all-features"];
-        cargo(&[&what[..], &lints].concat(), None)
+        let lints = ["-D", "warnings"];
+        cargo(cmd!(shell, "cargo clippy --workspace --all-targets --all-features -- {lints...}"))
     });
     steps.run("docs", || {
-        let what = ["doc", "--workspace", "--no-deps", "--all-features"];
-        cargo(&what, Some(("RUSTDOCFLAGS", "-D warnings")))
+        let docs = cmd!(shell, "cargo doc --workspace --no-deps --all-features");
+        cargo(docs.env("RUSTDOCFLAGS", "-D warnings"))
     });
     steps.run("tidy", tidy::run);
     steps.run("package", package::run);
     Ok(steps.conclude())
 }
 
-fn cargo(arguments: &[&str], env: Option<(&str, &str)>) -> Result<ExitCode> {
-    let mut command: Command = sh::cargo();
-    command.args(arguments).current_dir(Workspace::load()?.root).envs(env);
-    sh::run(command)?;
+fn cargo(command: Cmd<'_>) -> Result<ExitCode> {
+    command.run()?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -1,8 +1,10 @@
 //! `cargo xtask TASK`: the tasks of this workspace. Start at `flags.rs`, the whole command line;
 //! each task is one module with a `run` that prints what it found in its last line.
 
+mod artifacts;
 mod flags;
-mod sh;
+mod program;
+mod watched;
 mod workspace;
 
 mod bench;
@@ -19,6 +21,9 @@ mod tidy;
 use clap::Parser;
 use flags::{Flags, Task};
 use std::process::ExitCode;
+
+/// Any failure of a task, with a text for the user.
+type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
 fn main() -> ExitCode {
     let outcome = match Flags::parse().task {

@@ -1,9 +1,11 @@
 //! `cargo xtask package`: what each crate would publish, looked at offline. Builds nothing and
 //! uploads nothing.
 
-use crate::sh::{self, Result};
-use crate::workspace::{Package, Workspace};
+use crate::Result;
+use crate::workspace::{PackageExt, Workspace};
+use cargo_metadata::Package;
 use std::process::ExitCode;
+use xshell::cmd;
 
 const WANTED: [&str; 4] = ["Cargo.toml", "README.md", "CHANGELOG.md", "src/lib.rs"];
 
@@ -11,19 +13,13 @@ pub(crate) fn run() -> Result<ExitCode> {
     let workspace = Workspace::load()?;
     let mut findings = Vec::new();
     let mut count = 0;
-    for package in workspace.packages.iter().filter(|package| package.published) {
+    for package in workspace.packages.iter().filter(|package| package.is_published()) {
         count += 1;
-        let mut command = sh::cargo();
-        command
-            .args(["package", "--list", "--allow-dirty", "--offline", "-p", &package.name])
-            .current_dir(&workspace.root);
-        let files = sh::output(command)?;
-        println!(
-            "{} {}: {} files",
-            package.name,
-            package.about.get("version").map_or("", String::as_str),
-            files.lines().count()
-        );
+        let (name, version) = (package.name.as_str(), &package.version);
+        let command =
+            cmd!(workspace.shell, "cargo package --list --allow-dirty --offline -p {name}");
+        let files = command.quiet().read()?;
+        println!("{name} {version}: {} files", files.lines().count());
         findings.extend(about(package));
         findings.extend(contents(package, &files));
     }
@@ -40,10 +36,16 @@ pub(crate) fn run() -> Result<ExitCode> {
 
 /// The fields of the manifest that are missing.
 fn about(package: &Package) -> Vec<String> {
-    let missing = package.about.iter().filter(|(_, value)| value.is_empty());
+    let fields = [
+        ("description", package.description.is_some()),
+        ("license", package.license.is_some()),
+        ("readme", package.readme.is_some()),
+        ("repository", package.repository.is_some()),
+        ("rust-version", package.rust_version.is_some()),
+    ];
+    let missing = fields.iter().filter(|(_, there)| !there);
     missing
         .map(|(field, _)| {
-            let field = field.replace('_', "-");
             format!("{}: the manifest lacks `{field}`; add it to [package]", package.name)
         })
         .collect()
@@ -69,18 +71,21 @@ fn contents(package: &Package, files: &str) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::{about, contents};
-    use crate::workspace::Package;
+    use crate::workspace::example;
+    use serde_json::json;
 
     #[test]
     fn a_missing_field_is_named_as_the_manifest_spells_it() {
-        let mut package = Package { name: "x".into(), ..Package::default() };
-        package.about = [("license", "MIT".to_owned()), ("rust_version", String::new())].into();
+        let fields = json!({
+            "description": "d", "license": "MIT", "readme": "README.md", "repository": "r",
+        });
+        let package = example("x", fields);
         assert_eq!(about(&package), ["x: the manifest lacks `rust-version`; add it to [package]"]);
     }
 
     #[test]
     fn missing_and_stray_files_are_named() {
-        let package = Package { name: "x".into(), ..Package::default() };
+        let package = example("x", json!({}));
         let good = "CHANGELOG.md\nCargo.toml\nREADME.md\nsrc/lib.rs";
         assert!(contents(&package, good).is_empty());
         let bad = "Cargo.toml\nREADME.md\nsrc/lib.rs\nfuzz/corpus/1";

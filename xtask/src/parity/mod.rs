@@ -10,10 +10,9 @@ mod programs;
 mod rows;
 mod verdict;
 
-use crate::flags;
-use crate::sh::{self, Result};
 use crate::test::Report;
 use crate::workspace::Workspace;
+use crate::{Result, flags, watched};
 use programs::Test;
 use rows::{ROWS, Row};
 use std::process::ExitCode;
@@ -79,7 +78,7 @@ fn select(names: &[String]) -> Result<Vec<&'static Row>> {
 }
 
 fn one(test: &Test) -> Result<Ran> {
-    let ended = sh::run_silently(test.command())?;
+    let ended = watched::run_quietly(test.command())?;
     let report = Report::parse(&ended.text);
     let outcome = if ended.success() && report.passed == 1 && report.failed == 0 {
         Outcome::Passed

@@ -1,12 +1,14 @@
 //! Builds all test programs, and lists the tests in them that prove a row.
 
 use super::claims;
-use crate::sh::{self, Result};
-use crate::workspace::{Package, Workspace};
-use serde_json::Value;
+use crate::Result;
+use crate::artifacts::executables;
+use crate::workspace::{PackageExt, Workspace};
+use cargo_metadata::camino::Utf8PathBuf;
+use cargo_metadata::{Package, TargetKind};
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::process::Command;
+use xshell::cmd;
 
 /// A test that claims to prove rows.
 #[derive(Debug)]
@@ -16,8 +18,8 @@ pub(crate) struct Test {
     pub(crate) program: String,
     pub(crate) name: String,
     pub(crate) ids: Vec<String>,
-    executable: PathBuf,
-    folder: PathBuf,
+    executable: Utf8PathBuf,
+    folder: Utf8PathBuf,
     /// How often a loom model may switch threads; `None` for other tests.
     preemptions: Option<u32>,
 }
@@ -58,7 +60,7 @@ fn builds(workspace: &Workspace) -> Vec<Build<'_>> {
     let plain = Build { packages: all.clone(), features: Vec::new(), only: None, loom: false };
     let mut builds = vec![plain];
     for package in &workspace.packages {
-        for target in package.targets("test") {
+        for target in package.targets_of(TargetKind::Test) {
             let features = target.required_features.clone();
             if !features.is_empty() {
                 let only = Some(target.name.clone());
@@ -74,61 +76,49 @@ fn builds(workspace: &Workspace) -> Vec<Build<'_>> {
 }
 
 fn list(workspace: &Workspace, build: &Build<'_>) -> Result<Vec<Test>> {
-    let mut command = sh::cargo();
-    command.args(["test", "--no-run", "--message-format", "json-render-diagnostics"]);
+    let shell = &workspace.shell;
+    let mut command = match build.loom {
+        false => cmd!(shell, "cargo test"),
+        true => {
+            let (flags, target) = ("--cfg loom", workspace.target.join("loom"));
+            cmd!(shell, "env RUSTFLAGS={flags} cargo test --release --target-dir {target}")
+        }
+    };
+    command = command.args(["--no-run", "--message-format", "json-render-diagnostics"]);
     for package in &build.packages {
-        command.args(["-p", &package.name]);
+        command = command.args(["-p", package.name.as_str()]);
     }
     if !build.features.is_empty() {
-        command.args(["--features", &build.features.join(",")]);
+        command = command.args(["--features", &build.features.join(",")]);
     }
     if let Some(only) = &build.only {
-        command.args(["--test", only]);
+        command = command.args(["--test", only]);
     }
-    if build.loom {
-        command.arg("--release").arg("--target-dir").arg(workspace.target.join("loom"));
-        command.env("RUSTFLAGS", "--cfg loom");
-    }
-    command.current_dir(&workspace.root);
-    println!("$ {}", sh::shown(&command));
-    let built = sh::output(command)?;
+    println!("$ {command}");
+    let built = command.quiet().read()?;
 
     let mut tests = Vec::new();
-    for (manifest, program, executable) in built.lines().filter_map(executable) {
-        let package = build.packages.iter().find(|package| manifest.starts_with(&package.folder));
-        let Some(package) = package else { continue };
-        let mut command = Command::new(&executable);
-        command.arg("--list").current_dir(&package.folder);
-        for (name, mut ids) in listed(&sh::output(command)?) {
+    for artifact in executables(&built)?.into_iter().filter(|artifact| artifact.profile.test) {
+        let package = build.packages.iter().find(|package| package.id == artifact.package_id);
+        let (Some(package), Some(executable)) = (package, artifact.executable) else { continue };
+        let program = artifact.target.name;
+        let _folder = shell.push_dir(package.folder());
+        for (name, mut ids) in listed(&cmd!(shell, "{executable} --list").quiet().read()?) {
             ids.extend(claims::of(&package.name, &program, &name));
             if !ids.is_empty() {
                 tests.push(Test {
-                    package: package.name.clone(),
+                    package: package.name.to_string(),
                     program: program.clone(),
                     name,
                     ids,
                     executable: executable.clone(),
-                    folder: package.folder.clone(),
+                    folder: package.folder().to_owned(),
                     preemptions: build.loom.then_some(3),
                 });
             }
         }
     }
     Ok(tests)
-}
-
-/// Manifest, name and file of a test program, from one line of cargo's.
-fn executable(line: &str) -> Option<(PathBuf, String, PathBuf)> {
-    let value: Value = serde_json::from_str(line).ok()?;
-    if value["reason"] != "compiler-artifact" || value["profile"]["test"] != true {
-        return None;
-    }
-    let text = |value: &Value| value.as_str().map(str::to_owned);
-    Some((
-        text(&value["manifest_path"])?.into(),
-        text(&value["target"]["name"])?,
-        text(&value["executable"])?.into(),
-    ))
 }
 
 /// The tests in a listing, each once, with the ids in brackets before its name:
@@ -145,7 +135,7 @@ fn listed(listing: &str) -> BTreeMap<String, Vec<String>> {
 
 #[cfg(test)]
 mod tests {
-    use super::{executable, listed};
+    use super::listed;
 
     #[test]
     fn a_listing_gives_the_tests_and_not_the_benches() {
@@ -153,18 +143,5 @@ mod tests {
         let listed: Vec<_> = listed(listing).into_iter().collect();
         let expected = [("a::x", vec![]), ("d::y", vec!["B01".to_owned(), "R27".to_owned()])];
         assert_eq!(listed, expected.map(|(name, ids)| (name.to_owned(), ids)));
-    }
-
-    #[test]
-    fn only_test_programs_are_taken_from_what_cargo_says() {
-        let line = |test: bool, file: &str| {
-            format!(
-                r#"{{"reason":"compiler-artifact","manifest_path":"/w/x/Cargo.toml","target":{{"name":"x"}},"profile":{{"test":{test}}},"executable":{file}}}"#
-            )
-        };
-        assert!(executable(&line(true, "\"/w/t/x-1\"")).is_some());
-        assert!(executable(&line(false, "\"/w/t/x\"")).is_none());
-        assert!(executable(&line(true, "null")).is_none());
-        assert!(executable("warning: no JSON").is_none());
     }
 }

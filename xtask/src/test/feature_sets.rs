@@ -1,6 +1,6 @@
 //! Which sets of features a crate is tested with: default, none, each alone, all; each set once.
 
-use crate::workspace::Package;
+use cargo_metadata::Package;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// A choice of features.
@@ -52,17 +52,13 @@ fn closure<'a>(
 #[cfg(test)]
 mod tests {
     use super::of;
-    use crate::workspace::Package;
+    use crate::workspace::example;
+    use serde_json::{Map, json};
 
     fn labels(features: &[(&str, &[&str])]) -> Vec<String> {
-        let features = features
-            .iter()
-            .map(|(name, enables)| {
-                ((*name).to_owned(), enables.iter().map(|e| (*e).to_owned()).collect())
-            })
-            .collect();
-        let package = Package { features, ..Package::default() };
-        of(&package).into_iter().map(|set| set.label).collect()
+        let features: Map<_, _> =
+            features.iter().map(|(name, enables)| ((*name).to_owned(), json!(enables))).collect();
+        of(&example("x", json!({"features": features}))).into_iter().map(|set| set.label).collect()
     }
 
     #[test]

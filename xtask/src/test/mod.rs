@@ -11,12 +11,12 @@ mod table;
 pub(crate) use report::Report;
 pub(crate) use table::{Row, Table};
 
-use crate::flags;
-use crate::loom;
-use crate::sh::{self, Result};
-use crate::workspace::{Package, Workspace};
+use crate::workspace::Workspace;
+use crate::{Result, flags, loom, watched};
+use cargo_metadata::Package;
 use feature_sets::FeatureSet;
 use std::process::ExitCode;
+use xshell::cmd;
 
 pub(crate) fn run(flags: &flags::Test) -> Result<ExitCode> {
     let workspace = Workspace::load()?;
@@ -41,11 +41,7 @@ pub(crate) fn run(flags: &flags::Test) -> Result<ExitCode> {
 }
 
 fn test(workspace: &Workspace, package: &Package, set: &FeatureSet) -> Result<Row> {
-    let mut command = sh::cargo();
-    command
-        .args(["test", "--no-fail-fast", "-p", &package.name])
-        .args(&set.arguments)
-        .current_dir(&workspace.root);
-    let ran = sh::run_and_keep(command)?;
-    Ok(Row::new(&package.name, &set.label, &ran))
+    let (name, features) = (package.name.as_str(), &set.arguments);
+    let command = cmd!(workspace.shell, "cargo test --no-fail-fast -p {name} {features...}");
+    Ok(Row::new(name, &set.label, &watched::run(command)?))
 }

@@ -1,7 +1,7 @@
 //! The table at the end of `test` and `loom`, and the verdict.
 
 use super::Report;
-use crate::sh::Ran;
+use crate::watched::Ran;
 use std::fmt::Write;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -100,7 +100,7 @@ impl std::fmt::Display for Table {
 #[cfg(test)]
 mod tests {
     use super::{Row, Table};
-    use crate::sh::Ran;
+    use crate::watched::Ran;
     use std::os::unix::process::ExitStatusExt;
     use std::process::ExitStatus;
     use std::time::Duration;

@@ -1,7 +1,8 @@
 //! Rules on the manifests: which crate may lean on which, and what each crate has.
 
 use super::Finding;
-use crate::workspace::{Package, Workspace};
+use crate::workspace::{PackageExt, Workspace};
+use cargo_metadata::{DependencyKind, Package};
 use std::fs;
 
 /// Which crates of the workspace each may depend on. The arrows point down only; postmaster and
@@ -32,11 +33,11 @@ const FILES: [&str; 3] = ["README.md", "CHANGELOG.md", "benches/"];
 pub(crate) fn check(workspace: &Workspace, files: &[String]) -> Vec<Finding> {
     let mut findings = Vec::new();
     for package in &workspace.packages {
-        let folder = package.folder.strip_prefix(&workspace.root).unwrap_or(&package.folder);
-        let folder = folder.to_string_lossy().into_owned();
+        let folder = package.folder();
+        let folder = folder.strip_prefix(&workspace.root).unwrap_or(folder).to_string();
         let file = format!("{folder}/Cargo.toml");
         let manifest = fs::read_to_string(workspace.root.join(&file)).unwrap_or_default();
-        findings.extend(dependencies(&file, package, workspace));
+        findings.extend(dependencies(&file, package, &workspace.packages));
         findings.extend(literal_version(&file, &manifest));
         findings.extend(wanted_files(&folder, package, files));
     }
@@ -47,16 +48,17 @@ fn finding(file: &str, line: usize, rule: &'static str, text: String) -> Finding
     Finding { file: file.to_owned(), line, rule, text }
 }
 
-fn dependencies(file: &str, package: &Package, workspace: &Workspace) -> Vec<Finding> {
+fn dependencies(file: &str, package: &Package, packages: &[Package]) -> Vec<Finding> {
     let mut findings = Vec::new();
     let name = &package.name;
-    let Some((_, allowed)) = ARROWS.iter().find(|(from, _)| from == name) else {
+    let Some((_, allowed)) = ARROWS.iter().find(|(from, _)| name == from) else {
         let text = format!("`{name}` is not in the table of arrows; add it to xtask's tidy");
         return vec![finding(file, 0, "arrows", text)];
     };
-    for dependency in package.dependencies.iter().filter(|dependency| dependency.local) {
+    for dependency in package.dependencies.iter().filter(|dependency| dependency.path.is_some()) {
         let other = dependency.name.as_str();
-        let harness = dependency.dev && other == HARNESS;
+        let dev = dependency.kind == DependencyKind::Development;
+        let harness = dev && other == HARNESS;
         if !allowed.contains(&other) && !harness {
             let text =
                 format!("`{name}` must not depend on `{other}`; share through a lower crate");
@@ -64,12 +66,12 @@ fn dependencies(file: &str, package: &Package, workspace: &Workspace) -> Vec<Fin
         }
         // Cargo drops a dev-dependency without a version when it packages; one with a version it
         // would look for at crates.io.
-        let published = workspace.packages.iter().any(|p| p.name == other && p.published);
-        let versioned = dependency.version != "*";
-        if !versioned && (published || !dependency.dev) {
+        let published = packages.iter().any(|p| p.name == other && p.is_published());
+        let versioned = dependency.req.to_string() != "*";
+        if !versioned && (published || !dev) {
             let text = format!("`{other}` has a path and no version; add `version = \"…\"`");
             findings.push(finding(file, 0, "path-version", text));
-        } else if versioned && dependency.dev && !published && package.published {
+        } else if versioned && dev && !published && package.is_published() {
             let text = format!("`{other}` is never published; take its version away");
             findings.push(finding(file, 0, "path-version", text));
         }
@@ -92,7 +94,7 @@ fn literal_version(file: &str, manifest: &str) -> Option<Finding> {
 }
 
 fn wanted_files(folder: &str, package: &Package, files: &[String]) -> Vec<Finding> {
-    let wanted = if package.published { &FILES[..] } else { &FILES[..1] };
+    let wanted = if package.is_published() { &FILES[..] } else { &FILES[..1] };
     wanted
         .iter()
         .filter(|name| {
@@ -111,11 +113,12 @@ fn wanted_files(folder: &str, package: &Package, files: &[String]) -> Vec<Findin
 #[cfg(test)]
 mod tests {
     use super::{dependencies, literal_version, wanted_files};
-    use crate::workspace::{Dependency, Package, Workspace};
-    use std::path::PathBuf;
+    use crate::workspace::{example, example_dependency};
+    use cargo_metadata::Package;
+    use serde_json::json;
 
     fn package(name: &str, published: bool) -> Package {
-        Package { name: name.into(), published, ..Package::default() }
+        if published { example(name, json!({})) } else { example(name, json!({"publish": []})) }
     }
 
     /// The rules that a dependency of `from` on `to` breaks.
@@ -124,11 +127,15 @@ mod tests {
         let mut packages: Vec<Package> = names.iter().map(|name| package(name, true)).collect();
         packages.push(package("process-test", false));
         packages.push(package("xtask", false));
-        let workspace = Workspace { root: PathBuf::new(), target: PathBuf::new(), packages };
-        let mut package = package(from, from != "xtask");
-        let (name, version) = (to.to_owned(), version.to_owned());
-        package.dependencies.push(Dependency { name, version, dev, local: true });
-        dependencies("x", &package, &workspace).into_iter().map(|finding| finding.rule).collect()
+        let dependency = example_dependency(to, version, dev.then_some("dev"));
+        let mut fields = json!({"dependencies": [dependency]});
+        if from == "xtask" {
+            fields["publish"] = json!([]);
+        }
+        dependencies("x", &example(from, fields), &packages)
+            .into_iter()
+            .map(|finding| finding.rule)
+            .collect()
     }
 
     #[test]

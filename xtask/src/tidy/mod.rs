@@ -16,7 +16,7 @@ mod named_path;
 mod source;
 mod words;
 
-use crate::sh::Result;
+use crate::Result;
 use crate::workspace::Workspace;
 use std::fs;
 use std::path::Path;
@@ -47,7 +47,7 @@ impl std::fmt::Display for Finding {
 pub(crate) fn run() -> Result<ExitCode> {
     let workspace = Workspace::load()?;
     let mut files = Vec::new();
-    list(&workspace.root, "", &mut files)?;
+    list(workspace.root.as_std_path(), "", &mut files)?;
     files.sort();
 
     let mut findings = Vec::new();
