@@ -10,6 +10,7 @@ mod child_barrier;
 mod churn;
 mod commands;
 mod database;
+mod ends;
 mod examples;
 mod handles;
 mod latch;
@@ -19,6 +20,7 @@ mod log;
 mod notify;
 mod parallel;
 mod postmaster_death;
+mod privileges;
 mod register;
 mod reports;
 mod reset;
@@ -43,6 +45,7 @@ fn main() -> std::process::ExitCode {
         churn::tests(),
         commands::tests(),
         database::tests(),
+        ends::tests(),
         examples::tests(),
         handles::tests(),
         latch::tests(),
@@ -52,6 +55,7 @@ fn main() -> std::process::ExitCode {
         notify::tests(),
         parallel::tests(),
         postmaster_death::tests(),
+        privileges::tests(),
         register::tests(),
         reports::tests(),
         reset::tests(),

@@ -1,21 +1,17 @@
 //! The promise: each end of a worker is reported, once and truly, to whoever asks for it.
 //!
 //! Would catch: a restart pause that passes for the end, a cause that is not the true one.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-mod support;
-
+use crate::support::{Cluster, PATIENCE, alive, ready, restarting, simple, stopped};
 use bgw_backend::{ExitCause, ExitReport, Handle, WaitError, WorkerStatus, wait_any_end};
-use process_test::tests;
-use std::process::ExitCode;
+use process_test::{Test, tests};
 use std::time::Duration;
-use support::{Cluster, PATIENCE, alive, ready, restarting, simple, stopped};
 
-fn main() -> ExitCode {
-    process_test::main(tests![
+pub(crate) fn tests() -> Vec<Test> {
+    tests![
         a_wait_for_the_end_outlasts_the_restart_pause => [D02],
         at_the_end_no_process_of_the_worker_is_left => [D02],
-    ])
+    ]
 }
 
 /// Waits for the end; there must be a report.

@@ -3,24 +3,20 @@
 //!
 //! Would catch: an id or a group that is left, a parent-death signal that the change of the user
 //! disarms. Needs root; skipped without.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-mod support;
-
+use crate::support::{Cluster, PATIENCE, alive, kill, ready, simple, stopped};
 use bgw_backend::{ExitCause, Pid, Worker, WorkerError, entry};
-use process_test::{Signal, tests, wait_until};
-use std::process::ExitCode;
-use support::{Cluster, PATIENCE, alive, kill, ready, simple, stopped};
+use process_test::{Signal, Test, tests, wait_until};
 
 /// The user and group "nobody" of every system, by number.
 const NOBODY: &str = "65534";
 
-fn main() -> ExitCode {
-    process_test::main(tests![
+pub(crate) fn tests() -> Vec<Test> {
+    tests![
         a_worker_that_dropped_its_privileges_has_none_left => [D16],
         a_worker_that_dropped_its_privileges_dies_with_its_postmaster => [D05, D16],
         an_unknown_user_or_group_is_named => [D16],
-    ])
+    ]
 }
 
 fn root_only() {
