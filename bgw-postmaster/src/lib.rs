@@ -32,32 +32,35 @@
 //!
 //! It does not: run workers as threads, poll, restart itself.
 //!
-//! Reading order: `postmaster` (build, launch, run), `server` (state), `event_loop`, `rules` (what
-//! follows from what), `perform` (actions to system calls), `child` (what runs in a child), `reap`,
-//! `intake`, `peers` and `sessions`, `runtime_dir`.
+//! Reading order: `postmaster` (launch, run), `server` (the loop, and what it calls), `rules` (what
+//! follows from what), then the owners: `slot_table`, `children`, `sessions`; `child` (what runs in a
+//! child).
+
+mod builder;
+mod error;
+mod postmaster;
+mod settings;
+
+mod server;
+
+mod children;
+mod sessions;
+mod slot_table;
 
 mod child;
-mod error;
-mod event_loop;
+mod rules;
+
 mod failure_log;
-#[cfg(feature = "fault")]
-pub mod fault;
 #[cfg(not(feature = "fault"))]
 mod fault;
-mod intake;
-mod peers;
-mod perform;
-mod postmaster;
-mod reap;
-mod rules;
+#[cfg(feature = "fault")]
+pub mod fault;
 mod runtime_dir;
-mod server;
-mod sessions;
-mod spares;
 mod sys;
 
+pub use builder::{MAX_WORKERS_LIMIT, PostmasterBuilder};
 pub use error::{BuildError, RunError, StaticError};
-pub use postmaster::{Launched, MAX_WORKERS_LIMIT, Postmaster, PostmasterBuilder};
+pub use postmaster::{Launched, Postmaster};
 pub use runtime_dir::CONTROL_SOCKET;
 
 /// The examples of the README, compiled.

@@ -5,7 +5,6 @@
 //! for that long. No pid is compared, and nothing stale has to be recognised.
 
 use crate::error::BuildError;
-use crate::sys::descriptors::DescriptorFloor;
 use bgw_core::control::ControlSocket;
 use rustix::fs::{FlockOperation, Mode, OFlags};
 use std::fs;
@@ -23,9 +22,8 @@ const PID: &str = "postmaster.pid";
 #[derive(Debug)]
 pub(crate) struct RuntimeDir {
     path: PathBuf,
-    /// Never read: holding it open holds the lock.
+    /// Never read: holding it open holds the lock. Children inherit it.
     _lock: OwnedFd,
-    pub(crate) listener: ControlSocket,
 }
 
 fn system(what: impl Into<String>) -> impl FnOnce(io::Error) -> BuildError {
@@ -34,8 +32,8 @@ fn system(what: impl Into<String>) -> impl FnOnce(io::Error) -> BuildError {
 }
 
 impl RuntimeDir {
-    /// Creates the folder if it is missing (0700), takes its lock, listens on its socket (0600).
-    pub(crate) fn take(path: &Path) -> Result<Self, BuildError> {
+    /// Creates the folder if it is missing (0700), takes its lock, and listens on its socket (0600).
+    pub(crate) fn take(path: &Path) -> Result<(Self, ControlSocket), BuildError> {
         fs::DirBuilder::new()
             .recursive(true)
             .mode(0o700)
@@ -64,12 +62,7 @@ impl RuntimeDir {
         }
         let listener = ControlSocket::listen(&socket_path)
             .map_err(system(format!("listening on {}", socket_path.display())))?;
-        Ok(Self { path: path.to_owned(), _lock: lock, listener })
-    }
-
-    /// The same, with its listening socket above the floor. The lock stays below: children hold it.
-    pub(crate) fn moved_above(self, floor: DescriptorFloor) -> io::Result<Self> {
-        Ok(Self { listener: floor.move_above(self.listener)?.into(), ..self })
+        Ok((Self { path: path.to_owned(), _lock: lock }, listener))
     }
 
     /// The folder's path.

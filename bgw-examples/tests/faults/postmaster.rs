@@ -76,7 +76,7 @@ fn the_death_in_a_start_is_noticed() {
 
 /// Would fail as the one before; and if an end were told before its report is there.
 fn the_death_in_an_end_is_noticed() {
-    for point in in_postmaster(&["tell:", "exit:", "free:"]) {
+    for point in in_postmaster(&["stop:", "exit:", "free:"]) {
         // By a terminate the slot is freed; by an exit 1 it stays for the next start.
         let ways: &[bool] = match point {
             "exit:before_word" => &[false],
@@ -287,7 +287,7 @@ fn a_worker_at_any_step_of_its_start_ends_with_its_postmaster() {
 fn every_point_of_the_postmaster_is_met() {
     // Those of spares are met in fault_spares.rs.
     let prefixes = [
-        "begin:", "intake:", "start:", "spare:", "report:", "tell:", "exit:", "free:", "reset:",
+        "begin:", "intake:", "start:", "spare:", "report:", "stop:", "exit:", "free:", "reset:",
         "end:",
     ];
     let met = in_postmaster(&prefixes);

@@ -23,7 +23,7 @@ pub(crate) fn tests() -> Vec<Test> {
 /// the crash in between began a second reset, or were forgotten.
 fn a_crash_during_the_reset_is_part_of_the_same_reset() {
     let log = Log::start();
-    let cluster = cluster("tell:before_signal=stop@2");
+    let cluster = cluster("stop:before_signal=stop@2");
     let sharing = || -> Handle { cluster.backend.register(&shared("sleep", AT_ONCE)).unwrap() };
     let handles = [sharing(), sharing(), sharing()];
     let pids = handles.each_ref().map(ready);

@@ -45,4 +45,4 @@ mod timers;
 pub(crate) use action::{Action, Ending, News, Note};
 pub(crate) use cluster::{Cluster, Policy, Stage};
 pub(crate) use event::{Event, ProcessEnd};
-pub(crate) use registry::{Entry, NotifyTarget, StopSignal};
+pub(crate) use registry::{Entry, NotifyTarget, Registry, StopSignal};

@@ -1,0 +1,227 @@
+//! Configures and builds a postmaster.
+//!
+//! Everything that can fail for the user's sake (the folder is taken, a name is used twice) fails in
+//! [`PostmasterBuilder::build`], before any fork.
+
+use crate::child::Functions;
+use crate::error::BuildError;
+use crate::postmaster::Postmaster;
+use crate::rules::Policy;
+use crate::runtime_dir::RuntimeDir;
+use crate::settings::Settings;
+use bgw_core::shared::{ClusterCells, WorkerSlots};
+use bgw_core::sys::eventfd;
+use bgw_core::worker::limits::FUNCTION_LIMIT;
+use bgw_core::{Attachment, StartTime, WorkerProcess, WorkerResult, process};
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// The most slots that a postmaster can have.
+pub const MAX_WORKERS_LIMIT: u32 = 1 << 20;
+
+/// Configures a postmaster. Every setting has a default.
+#[derive(Debug)]
+#[must_use]
+pub struct PostmasterBuilder {
+    max_workers: u32,
+    max_parallel_workers: u32,
+    max_sessions: usize,
+    runtime_dir: Option<PathBuf>,
+    functions: Functions,
+    duplicate_function: Option<String>,
+    descriptors: Vec<(String, OwnedFd)>,
+    policy: Policy,
+    stop_with_launcher: bool,
+    run_atfork_handlers: bool,
+    warm_spares: usize,
+}
+
+impl Default for PostmasterBuilder {
+    fn default() -> Self {
+        Self {
+            max_workers: 8,
+            max_parallel_workers: 8,
+            max_sessions: 256,
+            runtime_dir: None,
+            functions: Functions::default(),
+            duplicate_function: None,
+            descriptors: Vec::new(),
+            policy: Policy::default(),
+            stop_with_launcher: true,
+            run_atfork_handlers: false,
+            warm_spares: 0,
+        }
+    }
+}
+
+impl Postmaster {
+    /// A builder with the default settings.
+    pub fn builder() -> PostmasterBuilder {
+        PostmasterBuilder::default()
+    }
+}
+
+impl PostmasterBuilder {
+    /// How many workers can be registered at a time (default 8, at most [`MAX_WORKERS_LIMIT`]).
+    /// A slot costs about 0.8 KiB of shared memory, once it is used.
+    #[doc(alias = "max_worker_processes")]
+    pub const fn max_workers(mut self, max_workers: u32) -> Self {
+        self.max_workers = max_workers;
+        self
+    }
+
+    /// How many workers of the parallel class can be registered at a time (default 8; 0 for none). Their
+    /// slots come on top of [`PostmasterBuilder::max_workers`]: neither class takes slots from the
+    /// other. Both together are at most [`MAX_WORKERS_LIMIT`].
+    pub const fn max_parallel_workers(mut self, max_parallel_workers: u32) -> Self {
+        self.max_parallel_workers = max_parallel_workers;
+        self
+    }
+
+    /// How many other programs may be attached at a time (default 256).
+    #[doc(alias = "max_connections")]
+    pub const fn max_sessions(mut self, max_sessions: usize) -> Self {
+        self.max_sessions = max_sessions;
+        self
+    }
+
+    /// The folder of the control socket, so that other programs can attach by path. It is created
+    /// (mode 0700) if it is missing. Without one, only the launching program attaches.
+    #[doc(alias = "unix_socket_directories")]
+    pub fn runtime_dir(mut self, path: impl Into<PathBuf>) -> Self {
+        self.runtime_dir = Some(path.into());
+        self
+    }
+
+    /// Adds a function that workers may name as their entry point.
+    #[doc(alias = "InternalBGWorkers")]
+    pub fn function(
+        mut self,
+        name: impl Into<String>,
+        function: impl Fn(&'static WorkerProcess) -> WorkerResult + 'static,
+    ) -> Self {
+        let name = name.into();
+        if !self.functions.insert(name.clone(), Box::new(function)) {
+            self.duplicate_function.get_or_insert(name);
+        }
+        self
+    }
+
+    /// Passes an open descriptor to every worker under `name`: a listening socket, say.
+    ///
+    /// Workers do not get the descriptors that the postmaster opens for itself. A worker that is a
+    /// function also inherits every descriptor that the program had open when the postmaster
+    /// started, since it is a fork of it. A command gets those without close-on-exec.
+    pub fn descriptor(mut self, name: impl Into<String>, descriptor: impl Into<OwnedFd>) -> Self {
+        self.descriptors.push((name.into(), descriptor.into()));
+        self
+    }
+
+    /// After a crash of a worker with shared state: reset the cluster (`true`, the default), or shut
+    /// down.
+    pub const fn restart_after_crash(mut self, restart: bool) -> Self {
+        self.policy.restart_after_crash = restart;
+        self
+    }
+
+    /// Kills a worker that has not ended `grace` after its end was requested. Without it (the default) a
+    /// worker may take for ever, as in PostgreSQL.
+    pub const fn terminate_grace(mut self, grace: Duration) -> Self {
+        self.policy.terminate_grace = Some(grace);
+        self
+    }
+
+    /// The phase that the cluster begins in, also after a crash reset (default
+    /// [`StartTime::RecoveryFinished`]: everything may start). A program with a start-up of its own
+    /// begins earlier, and reports each phase that it reaches (`Backend::advance`).
+    pub const fn initial_phase(mut self, phase: StartTime) -> Self {
+        self.policy.initial_phase = phase;
+        self
+    }
+
+    /// Whether a launched postmaster shuts down (fast) when the program that launched it ends
+    /// (default `true`).
+    pub const fn stop_with_launcher(mut self, stop: bool) -> Self {
+        self.stop_with_launcher = stop;
+        self
+    }
+
+    /// How many children are forked ahead, asleep until there is a worker for them (default 0). While
+    /// one is left, a start costs a wake-up in place of a fork; afterwards workers are forked as
+    /// without. For functions and libraries, not for commands.
+    ///
+    /// Each costs about 90 KiB of private memory. Like any worker, it does not see what the program
+    /// changes after the launch.
+    pub const fn warm_spares(mut self, count: usize) -> Self {
+        self.warm_spares = count;
+        self
+    }
+
+    /// Whether `pthread_atfork` handlers run when a worker is forked (default `false`). They always run
+    /// when the postmaster itself is launched.
+    ///
+    /// For programs whose libraries hold state before the launch that such a handler renews in the
+    /// child: a random generator, say. With it a start costs more the more workers live, because the
+    /// C library's fork copies a descriptor for each. Commands are then forked, too.
+    pub const fn run_atfork_handlers(mut self, run: bool) -> Self {
+        self.run_atfork_handlers = run;
+        self
+    }
+
+    /// Creates the shared region and takes the runtime folder.
+    ///
+    /// # Errors
+    /// A setting is out of range; another postmaster, or a worker that outlived one, holds the runtime
+    /// folder; a system call fails; the kernel is too old.
+    pub fn build(self) -> Result<Postmaster, BuildError> {
+        if let Some(me) = process::current() {
+            return Err(BuildError::InsideWorker { name: me.worker.name().to_owned() });
+        }
+        shmem_slots::futex::check_kernel()?;
+        let all = self.max_workers.saturating_add(self.max_parallel_workers);
+        if self.max_workers == 0 || all > MAX_WORKERS_LIMIT {
+            return Err(BuildError::MaxWorkers { found: all, limit: MAX_WORKERS_LIMIT });
+        }
+        if let Some(name) = self.duplicate_function {
+            return Err(BuildError::DuplicateFunction { name });
+        }
+        let unusable = |name: &&str| {
+            name.is_empty()
+                || name.len() > FUNCTION_LIMIT
+                || name.bytes().any(|b| b.is_ascii_control())
+        };
+        if let Some(name) = self.functions.names().into_iter().find(unusable) {
+            let name = name.escape_debug().to_string();
+            return Err(BuildError::FunctionName { name, limit: FUNCTION_LIMIT });
+        }
+        for (at, (name, _)) in self.descriptors.iter().enumerate() {
+            if self.descriptors.iter().take(at).any(|(other, _)| other == name) {
+                return Err(BuildError::DuplicateDescriptor { name: name.clone() });
+            }
+        }
+        let taken = self.runtime_dir.as_deref().map(RuntimeDir::take).transpose()?;
+        let (runtime_dir, listener) = taken.unzip();
+        let slots =
+            WorkerSlots::create(&Attachment::region_options(all)).map_err(BuildError::Region)?;
+        ClusterCells::new(&slots).set_general_slots(self.max_workers);
+        let doorbell = eventfd::new_doorbell()
+            .map_err(|source| BuildError::System { what: "eventfd".to_owned(), source })?;
+        Ok(Postmaster::new(Settings {
+            slots: Arc::new(slots),
+            general_slots: self.max_workers,
+            doorbell: Arc::new(doorbell),
+            runtime_dir,
+            listener,
+            functions: self.functions,
+            descriptors: self.descriptors,
+            policy: self.policy,
+            max_sessions: self.max_sessions,
+            stop_with_launcher: self.stop_with_launcher,
+            run_atfork_handlers: self.run_atfork_handlers,
+            warm_spares: self.warm_spares,
+            static_workers: Vec::new(),
+        }))
+    }
+}

@@ -1,0 +1,18 @@
+//! Child processes of the postmaster.
+//!
+//! | file | does |
+//! |---|---|
+//! | `table` | the owner: workers that run, by slot and by pid; signals to them |
+//! | `reap` | how a child ended, and when its pid is released |
+//! | `spares` | children forked ahead, asleep until there is a worker for them |
+//! | `spawner` | forks and starts programs: threads, descriptors, title |
+
+mod reap;
+mod spares;
+mod spawner;
+mod table;
+
+pub(crate) use reap::process_end;
+pub(crate) use spares::{DEATH_DELAY, Spare, Spares};
+pub(crate) use spawner::{Spawner, SpawnerSettings};
+pub(crate) use table::{Child, Children};

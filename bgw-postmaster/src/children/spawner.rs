@@ -1,0 +1,125 @@
+//! Starts processes: forks of the postmaster, and programs.
+//!
+//! It has everything that a new child needs, ready before the fork: the attachment, the table of
+//! functions, the descriptor floor, the title. It refuses to fork while the postmaster has a second
+//! thread.
+
+use crate::child::{ChildContext, Functions, Launch, Mailbox, run_spare, run_worker};
+use crate::fault;
+use crate::rules::Entry;
+use crate::sys::descriptors::DescriptorFloor;
+use crate::sys::exec::Commands;
+use crate::sys::fork::{Forked, Forker, SingleThreaded, ThreadCounter};
+use crate::sys::title::Title;
+use bgw_core::sys::pidfd;
+use bgw_core::{Attachment, EntryPoint, Pid, WorkerHandle};
+use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+/// What a spawner is made of.
+#[derive(Debug)]
+pub(crate) struct SpawnerSettings {
+    pub(crate) attachment: Attachment,
+    pub(crate) functions: Functions,
+    pub(crate) threads: ThreadCounter,
+    pub(crate) floor: DescriptorFloor,
+    pub(crate) forker: Forker,
+    /// `None`: programs are forked as functions are.
+    pub(crate) commands: Option<Commands>,
+}
+
+/// Starts processes.
+#[derive(Debug)]
+pub(crate) struct Spawner {
+    /// What each child inherits.
+    attachment: Arc<Attachment>,
+    functions: Functions,
+    threads: ThreadCounter,
+    floor: DescriptorFloor,
+    forker: Forker,
+    commands: Option<Commands>,
+    title: Title,
+}
+
+impl Spawner {
+    pub(crate) fn new(settings: SpawnerSettings) -> Self {
+        let SpawnerSettings { attachment, functions, threads, floor, forker, commands } = settings;
+        let (attachment, title) = (Arc::new(attachment), Title::new());
+        Self { attachment, functions, threads, floor, forker, commands, title }
+    }
+
+    /// Shows the concatenated parts as this process's title.
+    pub(crate) fn show_title(&mut self, parts: &[&str]) {
+        self.title.show(parts);
+    }
+
+    /// The index of a worker's function, for a spare.
+    pub(crate) fn main_of(&self, entry: &Entry) -> Option<usize> {
+        self.functions.index_of(&entry.worker)
+    }
+
+    /// Starts a process for a worker. In the child it does not return.
+    pub(crate) fn start(&mut self, entry: &Entry, handle: WorkerHandle) -> io::Result<Pid> {
+        let main = self.main_of(entry);
+        // A copy: the child does not have the registry.
+        let (worker, restarts) = (Arc::new(entry.worker.clone()), entry.next_restarts());
+        let proof = self.prove_single_threaded()?;
+        fault::step("start:before_fork")?;
+        if let (EntryPoint::Command { program, args }, Some(commands)) =
+            (entry.worker.entry(), &mut self.commands)
+        {
+            return commands.start(&proof, self.floor, entry.worker.name(), (program, args));
+        }
+        match self.forker.fork(&proof)? {
+            Forked::Child => run_worker(self.context(), Launch { worker, main, handle, restarts }),
+            Forked::Parent(pid) => Ok(pid),
+        }
+    }
+
+    /// Forks a spare. In the child it does not return.
+    pub(crate) fn start_spare(&mut self) -> io::Result<(Pid, Mailbox)> {
+        let mailbox = Mailbox::new()?;
+        let proof = self.prove_single_threaded()?;
+        let pid = match self.forker.fork(&proof)? {
+            Forked::Child => run_spare(self.context(), mailbox),
+            Forked::Parent(pid) => pid,
+        };
+        touch_stack();
+        Ok((pid, mailbox))
+    }
+
+    /// A pidfd of a new child, above the descriptor floor.
+    pub(crate) fn open_pidfd(&self, pid: Pid) -> io::Result<OwnedFd> {
+        self.floor.move_above(pidfd::open(pid)?)
+    }
+
+    /// Why the child `pid`, which has ended, did not become its program, if so.
+    pub(crate) fn exec_failure(&mut self, pid: Pid) -> Option<String> {
+        self.commands.as_mut()?.failure_of(pid)
+    }
+
+    fn prove_single_threaded(&self) -> io::Result<SingleThreaded> {
+        self.threads.prove()?.map_err(|threads| {
+            tracing::error!("the postmaster has {threads} threads and does not fork");
+            io::Error::from_raw_os_error(libc::EBUSY)
+        })
+    }
+
+    const fn context(&mut self) -> ChildContext<'_> {
+        ChildContext {
+            attachment: &self.attachment,
+            floor: self.floor,
+            functions: &self.functions,
+            title: &mut self.title,
+        }
+    }
+}
+
+/// Makes the kernel copy, now that no start waits, the stack pages that the fork has left shared with
+/// the child and that the next start will write to. Out of line, to keep its frame out of the others.
+#[inline(never)]
+fn touch_stack() {
+    let mut stack = [0u8; 16 << 10];
+    std::hint::black_box(&mut stack).fill(1);
+}

@@ -1,0 +1,173 @@
+//! From settings to a running server.
+//!
+//! The order matters. Descriptors that children keep are opened before the descriptor floor is set, the
+//! postmaster's own after it. The forker is created before the robust list is replaced. Whatever a
+//! backend may see is published before the first connection is accepted.
+
+use super::poller::{Poller, Token};
+use super::state::Server;
+use crate::child::log_panics_of_workers;
+use crate::children::{Children, Spares, Spawner, SpawnerSettings};
+use crate::error::RunError;
+use crate::fault;
+use crate::rules::Cluster;
+use crate::sessions::{Listener, Sessions, Welcome};
+use crate::settings::Settings;
+use crate::slot_table::SlotTable;
+use crate::sys::descriptors::DescriptorFloor;
+use crate::sys::exec::Commands;
+use crate::sys::fork::{Forker, ThreadCounter};
+use crate::sys::signals;
+use bgw_core::attachment::Inherited;
+use bgw_core::control::ControlSocket;
+use bgw_core::shared::{ClusterCells, WorkerSlots};
+use bgw_core::sys::{pidfd, robust};
+use bgw_core::{Attachment, BackgroundWorker, Pid};
+use std::collections::VecDeque;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::sync::Arc;
+
+/// Initial capacity for events and actions; compact, so that few pages are copied after a fork.
+const CAPACITY: usize = 8;
+
+impl Server {
+    /// Makes this process the postmaster. All signals are blocked.
+    pub(crate) fn begin(
+        settings: Settings,
+        launcher: Option<ControlSocket>,
+    ) -> Result<Self, RunError> {
+        fault::arm();
+        let threads = ThreadCounter::new().map_err(RunError::system("opening /proc/self/task"))?;
+        threads
+            .prove()
+            .map_err(RunError::system("counting the threads"))?
+            .map_err(|threads| RunError::Threads { threads })?;
+        signals::keep_ended_children().map_err(RunError::system("resetting SIGCHLD"))?;
+        let pid = Pid::this();
+        // Children keep it: it stays below the floor.
+        let pidfd = Arc::new(pidfd::open(pid).map_err(RunError::system("pidfd_open"))?);
+        let floor =
+            DescriptorFloor::above_all_open().map_err(RunError::system("reading /proc/self/fd"))?;
+        let moving = || RunError::system("moving a descriptor");
+        let threads = threads.moved_above(floor).map_err(moving())?;
+        let listener = settings.listener.map(|socket| floor.move_above(socket)).transpose();
+        let listener = listener.map_err(moving())?;
+        let poller = Poller::new(settings.doorbell, floor);
+        let poller = poller.map_err(RunError::system("creating the signalfd and the epoll"))?;
+        let region_read_only = reopen_read_only(&settings.slots, floor)
+            .map_err(RunError::system("opening the region read-only"))?;
+        // If its number was below the floor, that is a gap from here on.
+        let launcher = launcher.map(|socket| floor.move_above(socket).map(ControlSocket::from));
+        let launcher = launcher.transpose().map_err(moving())?;
+        let floor = floor.fill_gaps().map_err(RunError::system("opening /dev/null"))?;
+        let listener = listener.map(|socket| Listener::new(socket.into(), floor));
+        let forker = Forker::new(settings.run_atfork_handlers);
+        let commands = (!settings.run_atfork_handlers).then(Commands::new).flatten();
+        fault::point("begin:before_liveness");
+        hold_liveness(&settings.slots).map_err(RunError::system("set_robust_list"))?;
+        log_panics_of_workers();
+        let names = settings.functions.names().into_iter();
+        let functions: Arc<[String]> = names.map(str::to_owned).collect();
+        let attachment = Attachment::inherit(Inherited {
+            slots: Arc::clone(&settings.slots),
+            doorbell: Arc::clone(poller.doorbell()),
+            postmaster: pid,
+            postmaster_pidfd: Arc::clone(&pidfd),
+            functions: Arc::clone(&functions),
+            descriptors: settings.descriptors,
+        });
+        let welcome = Welcome {
+            slots: Arc::clone(&settings.slots),
+            region_read_only,
+            postmaster_pidfd: pidfd,
+            doorbell: Arc::clone(poller.doorbell()),
+            postmaster: pid,
+            functions,
+        };
+        let mut server = Self {
+            cluster: Cluster::new(settings.policy),
+            slot_table: SlotTable::new(settings.slots, pid, settings.general_slots),
+            children: Children::new(),
+            spares: Spares::new(settings.warm_spares),
+            spawner: Spawner::new(SpawnerSettings {
+                attachment,
+                functions: settings.functions,
+                threads,
+                floor,
+                forker,
+                commands,
+            }),
+            sessions: Sessions::new(settings.max_sessions, floor, listener, welcome),
+            poller,
+            runtime_dir: settings.runtime_dir,
+            queue: VecDeque::with_capacity(CAPACITY),
+            actions: Vec::with_capacity(CAPACITY),
+        };
+        if launcher.is_some() {
+            server.show_title();
+        }
+        server.publish();
+        fault::point("begin:before_listen");
+        server.watch_all().map_err(RunError::system("epoll_ctl"))?;
+        for worker in settings.static_workers {
+            fault::point("begin:before_static");
+            server.register_static(worker);
+        }
+        if let Some(socket) = launcher {
+            let session = server.open_session(socket);
+            let session =
+                session.map_err(RunError::system("accepting the launcher's connection"))?;
+            server.sessions.shut_down_with(session.filter(|_| settings.stop_with_launcher));
+        }
+        fault::point("begin:done");
+        Ok(server)
+    }
+
+    /// A forked postmaster shows what it is. A program that became one keeps its own title.
+    fn show_title(&mut self) {
+        let runtime_dir = self.runtime_dir.as_ref().map(|dir| dir.path().to_string_lossy());
+        match runtime_dir {
+            Some(path) => self.spawner.show_title(&["bgw postmaster ", &path]),
+            None => self.spawner.show_title(&["bgw postmaster"]),
+        }
+    }
+
+    fn publish(&self) {
+        fault::point("begin:before_publish");
+        self.slot_table.publish_cluster(self.cluster.phase());
+        if let Some(runtime_dir) = &self.runtime_dir {
+            if let Err(error) = runtime_dir.write_pid() {
+                tracing::warn!("writing the pid file failed: {error}");
+            }
+        }
+    }
+
+    fn watch_all(&self) -> io::Result<()> {
+        self.poller.watch_signals_and_doorbell()?;
+        match self.sessions.listener() {
+            Some(listener) => self.poller.watch(listener, Token::Listener),
+            None => Ok(()),
+        }
+    }
+
+    fn register_static(&mut self, worker: BackgroundWorker) {
+        let name = worker.name().to_owned();
+        match self.slot_table.register_static(worker) {
+            Ok(event) => self.step(event),
+            Err(error) => tracing::error!("registering static worker \"{name}\" failed: {error}"),
+        }
+    }
+}
+
+fn reopen_read_only(slots: &WorkerSlots, floor: DescriptorFloor) -> io::Result<OwnedFd> {
+    let path = format!("/proc/self/fd/{}", slots.region().as_fd().as_raw_fd());
+    floor.move_above(std::fs::File::open(path)?)
+}
+
+/// Marks the liveness words when this process ends.
+fn hold_liveness(slots: &Arc<WorkerSlots>) -> io::Result<()> {
+    // The kernel reads the words when this process ends: the region stays mapped until then.
+    let slots: &'static Arc<WorkerSlots> = Box::leak(Box::new(Arc::clone(slots)));
+    robust::hold(ClusterCells::new(slots).liveness_words())
+}

@@ -1,0 +1,135 @@
+//! What each token means.
+//!
+//! | token | owner | events |
+//! |---|---|---|
+//! | signals | poller | `ShutdownRequested`, `ReloadRequested` |
+//! | doorbell | slot table (`slot_table/intake.rs`) | `Registered`, `TerminateRequested` |
+//! | child | children (`children/reap.rs`) | `ChildExited`, `StartLost` |
+//! | spare | spares | none |
+//! | listener, session | sessions | `SessionOpened`, `SessionClosed`, what a peer requests |
+
+use super::log;
+use super::poller::Token;
+use super::state::Server;
+use crate::fault;
+use crate::rules::Event;
+use crate::sessions::PeerRequest;
+use bgw_core::Pid;
+use bgw_core::control::{ControlSocket, ShutdownMode};
+use nix::sys::signal::Signal;
+use std::io;
+
+impl Server {
+    pub(super) fn ready(&mut self, token: Token) {
+        match token {
+            Token::Signals => self.signals_arrived(),
+            Token::Doorbell => {
+                if let Err(error) = self.poller.take_rings() {
+                    tracing::error!("reading the doorbell failed: {error}");
+                }
+                self.take_in_changes();
+            }
+            Token::Listener => self.connections_arrived(),
+            Token::Session(number) => self.peer_wrote(number),
+            Token::Child(index) => self.child_ended(index),
+            Token::Spare(number) => self.spares.died(number),
+        }
+    }
+
+    fn signals_arrived(&mut self) {
+        while let Some(signal) = self.poller.next_signal() {
+            let event = match signal {
+                Signal::SIGTERM => Event::ShutdownRequested(ShutdownMode::Smart),
+                Signal::SIGINT => Event::ShutdownRequested(ShutdownMode::Fast),
+                Signal::SIGQUIT => Event::ShutdownRequested(ShutdownMode::Immediate),
+                Signal::SIGHUP => Event::ReloadRequested,
+                _ => continue,
+            };
+            self.step(event);
+        }
+    }
+
+    /// A child has ended. Its end is published before it is reaped, because until then the slot says
+    /// that its pid runs.
+    fn child_ended(&mut self, index: u32) {
+        let Some(ended) = self.children.ended(index) else { return };
+        fault::point("exit:seen");
+        let (key, end) = (ended.key, ended.end);
+        self.log_exec_failure(key, end.pid);
+        let dirty = self.slot_table.cleanup_needed(index);
+        self.process_gone(end.pid);
+        fault::point("exit:swept");
+        self.step(if ended.start_lost {
+            Event::StartLost { key }
+        } else {
+            Event::ChildExited { key, end, dirty }
+        });
+        self.children.reap(index);
+    }
+
+    /// A process that may have claimed slots has ended, or has closed its last session.
+    pub(super) fn process_gone(&mut self, pid: Pid) {
+        self.slot_table.sweep(pid);
+        // What it had published without ringing.
+        self.take_in_changes();
+    }
+
+    /// A child that ended before it became its program cannot log that itself.
+    pub(super) fn log_exec_failure(&mut self, key: shmem_slots::Key, pid: Pid) {
+        let Some(failure) = self.spawner.exec_failure(pid) else { return };
+        if let Some(entry) = self.cluster.registry().get(key) {
+            log::exec_failure(&entry.worker, self.slot_table.handle(key), pid, &failure);
+        }
+    }
+
+    fn connections_arrived(&mut self) {
+        while let Some(socket) = self.sessions.accept() {
+            if let Err(error) = self.open_session(socket) {
+                tracing::warn!("a connection could not be accepted: {error}");
+            }
+        }
+    }
+
+    /// Returns the session's number, or `None` if the peer was refused.
+    pub(super) fn open_session(&mut self, socket: ControlSocket) -> io::Result<Option<u64>> {
+        let Some(number) = self.sessions.open(socket)? else { return Ok(None) };
+        let watched = match self.sessions.descriptor(number) {
+            Some(fd) => self.poller.watch(fd, Token::Session(number)),
+            None => Ok(()),
+        };
+        if let Err(error) = watched {
+            self.sessions.close(number);
+            return Err(error);
+        }
+        Ok(Some(number))
+    }
+
+    fn peer_wrote(&mut self, number: u64) {
+        match self.sessions.read(number, self.cluster.accepts_sessions()) {
+            PeerRequest::Nothing => return,
+            PeerRequest::Attached => return self.step(Event::SessionOpened),
+            PeerRequest::Closed => return self.close_session(number),
+            PeerRequest::Ping => self.take_in_changes(),
+            PeerRequest::Shutdown(mode) => self.step(Event::ShutdownRequested(mode)),
+            PeerRequest::Phase(phase) => self.step(Event::PhaseReached(phase)),
+            PeerRequest::Reload => self.step(Event::ReloadRequested),
+        }
+        // The fact before the reply.
+        if !self.sessions.acknowledge(number) {
+            self.close_session(number);
+        }
+    }
+
+    fn close_session(&mut self, number: u64) {
+        let closed = self.sessions.close(number);
+        if let Some(pid) = closed.last_of {
+            self.process_gone(pid);
+        }
+        if closed.attached {
+            self.step(Event::SessionClosed);
+        }
+        if closed.launcher {
+            self.step(Event::ShutdownRequested(ShutdownMode::Fast));
+        }
+    }
+}

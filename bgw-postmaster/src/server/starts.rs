@@ -1,0 +1,164 @@
+//! Starts the workers that are due, in a spare or by a fork, and refills the spares.
+
+use super::poller::Token;
+use super::state::Server;
+use crate::children::{Child, DEATH_DELAY, Spare, process_end};
+use crate::fault;
+use crate::rules::{Entry, Event};
+use crate::sys::wait;
+use bgw_core::shared::WorkerRecord;
+use bgw_core::{EntryPoint, ExitCause, Pid};
+use shmem_slots::Key;
+use std::io;
+use std::time::Instant;
+
+/// How many workers are started before other events are handled.
+const STARTS_IN_A_ROW: usize = 100;
+
+/// What came of a start.
+enum Started {
+    /// A child whose end the poller reports.
+    Watched(Pid),
+    /// A child that the poller does not report: it has no descriptor, say.
+    Unwatched { pid: Pid, started: Instant, errno: i32 },
+}
+
+impl Server {
+    /// Starts the workers that are due, a bounded number of them.
+    pub(super) fn start_workers(&mut self) {
+        for _ in 0..STARTS_IN_A_ROW {
+            let Some(key) = self.cluster.next_to_start() else { return };
+            let started = match self.start_in_spare(key) {
+                Some(pid) => Ok(Started::Watched(pid)),
+                None => self.start_by_fork(key),
+            };
+            match started {
+                Ok(Started::Watched(pid)) => self.step(Event::Forked { key, pid }),
+                Ok(Started::Unwatched { pid, started, errno }) => {
+                    self.end_unwatched(key, pid, started, errno);
+                }
+                Err(error) => self.step(Event::ForkFailed { key, errno: errno_of(&error) }),
+            }
+        }
+    }
+
+    fn start_by_fork(&mut self, key: Key) -> io::Result<Started> {
+        let Some(entry) = self.cluster.registry().get(key) else {
+            return Err(io::ErrorKind::NotFound.into());
+        };
+        let handle = self.slot_table.begin_life(key);
+        let started = Instant::now();
+        let pid = self.spawner.start(entry, handle)?;
+        let watched = fault::step("start:forked").and_then(|()| {
+            let pidfd = self.spawner.open_pidfd(pid)?;
+            self.poller.watch(&pidfd, Token::Child(key.index))?;
+            Ok(pidfd)
+        });
+        match watched {
+            Ok(pidfd) => {
+                self.children.insert(Child { key, pid, pidfd, started, mailbox: None });
+                fault::point("start:watched");
+                Ok(Started::Watched(pid))
+            }
+            Err(error) => Ok(Started::Unwatched { pid, started, errno: errno_of(&error) }),
+        }
+    }
+
+    /// `None`: there is no spare, or the worker is a command.
+    fn start_in_spare(&mut self, key: Key) -> Option<Pid> {
+        if self.spares.is_empty() {
+            return None;
+        }
+        let entry = self.cluster.registry().get(key)?;
+        if matches!(entry.worker.entry(), EntryPoint::Command { .. }) {
+            return None;
+        }
+        let record = WorkerRecord::encode(&entry.worker, self.slot_table.postmaster());
+        let (main, restarts) = (self.spawner.main_of(entry), entry.next_restarts());
+        let Spare { pid, pidfd, mailbox, .. } = self.take_spare(key)?;
+        let handle = self.slot_table.begin_life(key);
+        let started = Instant::now();
+        fault::point("spare:before_give");
+        mailbox.give(&record, main, handle, restarts);
+        fault::point("spare:given");
+        self.children.insert(Child { key, pid, pidfd, started, mailbox: Some(mailbox) });
+        fault::point("spare:kept");
+        Some(pid)
+    }
+
+    /// A living spare, whose end the poller reports as that of slot `key.index` from now on.
+    fn take_spare(&mut self, key: Key) -> Option<Spare> {
+        loop {
+            let spare = self.spares.take_living()?;
+            if self.poller.rename(&spare.pidfd, Token::Child(key.index)).is_ok() {
+                return Some(spare);
+            }
+            spare.end();
+        }
+    }
+
+    /// Kills a child that cannot be watched. Its start counts as a failed fork, unless it has ended by
+    /// itself meanwhile or holds shared state.
+    fn end_unwatched(&mut self, key: Key, pid: Pid, started: Instant, errno: i32) {
+        let ended = wait::kill_and_peek(pid);
+        self.log_exec_failure(key, pid);
+        let dirty = self.slot_table.cleanup_needed(key.index);
+        self.process_gone(pid);
+        let crashed = dirty && self.cluster.registry().get(key).is_some_and(Entry::shares_memory);
+        match ended {
+            Ok(Some(ended)) if crashed || !was_killed(ended.cause) => {
+                self.step(Event::Forked { key, pid });
+                let end = process_end(pid, &ended, started);
+                self.step(Event::ChildExited { key, end, dirty });
+            }
+            Ok(_) => self.step(Event::ForkFailed { key, errno }),
+            Err(error) => {
+                tracing::error!("waitid for worker process {pid} failed: {error}");
+                self.step(Event::ForkFailed { key, errno });
+            }
+        }
+        if let Err(error) = wait::reap_by_pid(pid) {
+            tracing::error!("reaping worker process {pid} failed: {error}");
+        }
+    }
+
+    /// Forks one spare, if one is due and nothing else is to be started.
+    pub(super) fn refill_spares(&mut self) {
+        let in_service = self.cluster.starts_workers() && !self.cluster.has_more_to_start();
+        if !in_service || !self.spares.is_due() {
+            return;
+        }
+        match self.fork_spare() {
+            Ok(spare) => self.spares.add(spare),
+            Err(error) => {
+                tracing::warn!("forking a spare failed: {error}");
+                self.spares.retry_after(DEATH_DELAY);
+            }
+        }
+    }
+
+    fn fork_spare(&mut self) -> io::Result<Spare> {
+        let (pid, mailbox) = self.spawner.start_spare()?;
+        let number = self.spares.next_number();
+        let watched = mailbox.hide_from_later_children().and_then(|()| {
+            let pidfd = self.spawner.open_pidfd(pid)?;
+            self.poller.watch(&pidfd, Token::Spare(number))?;
+            Ok(pidfd)
+        });
+        match watched {
+            Ok(pidfd) => Ok(Spare { number, pid, pidfd, mailbox }),
+            Err(error) => {
+                let _ = wait::kill_and_peek(pid).and_then(|_| wait::reap_by_pid(pid));
+                Err(error)
+            }
+        }
+    }
+}
+
+fn errno_of(error: &io::Error) -> i32 {
+    error.raw_os_error().unwrap_or(libc::EIO)
+}
+
+fn was_killed(cause: ExitCause) -> bool {
+    matches!(cause, ExitCause::Signaled { signal, .. } if i32::from(signal) == libc::SIGKILL)
+}

@@ -1,0 +1,173 @@
+//! One connection: credentials, requests, replies.
+//!
+//! A peer is trusted with nothing but its own attachment: a message that cannot be read, or a reply that
+//! it does not take, ends the connection.
+
+use super::protocol::{PeerRequest, Welcome};
+use crate::sys::descriptors::DescriptorFloor;
+use bgw_core::Pid;
+use bgw_core::control::codec::MAX_PACKET;
+use bgw_core::control::{ControlSocket, PROTOCOL, Received, Refusal, Reply, Request};
+use bgw_core::shared::{ClusterCells, LAYOUT_TAG};
+use std::io;
+use std::os::fd::OwnedFd;
+
+/// One connection. The peer's pidfd is taken when it connects, while the connection proves that it
+/// lives.
+#[derive(Debug)]
+pub(super) struct Session {
+    pub(super) socket: ControlSocket,
+    pub(super) pidfd: OwnedFd,
+    pub(super) pid: Pid,
+    pub(super) attached: bool,
+    pub(super) read_only: bool,
+}
+
+impl Session {
+    /// Takes a connection. `None`: it was refused, because of its user or because `full` programs are
+    /// attached already.
+    pub(super) fn accept(
+        socket: ControlSocket,
+        floor: DescriptorFloor,
+        full: Option<usize>,
+    ) -> io::Result<Option<Self>> {
+        let mut socket = ControlSocket::from(floor.move_above(socket)?);
+        socket.set_nonblocking(true)?;
+        let (pid, uid, _) = socket.peer_credentials()?;
+        let ours = nix::unistd::geteuid().as_raw();
+        let refusal = if uid != ours && uid != 0 {
+            Some((Refusal::NotAllowed, format!("this postmaster runs for user {ours}, not {uid}")))
+        } else {
+            full.map(|limit| (Refusal::TooManyPeers, format!("{limit} programs are attached")))
+        };
+        if let Some((reason, detail)) = refusal {
+            // A peer that does not read its refusal sees the closed connection.
+            let _ = socket.send_reply(&Reply::Refused { reason, detail }, &[]);
+            return Ok(None);
+        }
+        let pidfd = floor.move_above(socket.peer_pidfd()?)?;
+        Ok(Some(Self { socket, pidfd, pid, attached: false, read_only: true }))
+    }
+
+    /// True when it may be a notify target.
+    pub(super) const fn may_be_notified(&self) -> bool {
+        self.attached && !self.read_only
+    }
+
+    /// Reads one message. Answers it at once if the server has nothing to do for it.
+    pub(super) fn read(
+        &mut self,
+        number: u64,
+        welcome: &Welcome,
+        accepts_sessions: bool,
+    ) -> PeerRequest {
+        let request = match self.socket.recv_request() {
+            Ok(Received::Message { message, .. }) => message,
+            Ok(Received::WouldBlock) => return PeerRequest::Nothing,
+            Ok(Received::Closed) => return PeerRequest::Closed,
+            Err(error) => {
+                tracing::warn!("a message of process {} cannot be read: {error}", self.pid);
+                let _ = self.refuse(Refusal::Malformed, error.to_string());
+                return PeerRequest::Closed;
+            }
+        };
+        // An error: the peer does not take its reply. It is gone, or it does not read.
+        self.handle(number, &request, welcome, accepts_sessions).unwrap_or(PeerRequest::Closed)
+    }
+
+    /// False when the peer does not take the reply.
+    pub(super) fn acknowledge(&mut self) -> bool {
+        self.socket.send_reply(&Reply::Done, &[]).is_ok()
+    }
+
+    fn handle(
+        &mut self,
+        number: u64,
+        request: &Request,
+        welcome: &Welcome,
+        accepts_sessions: bool,
+    ) -> io::Result<PeerRequest> {
+        if let Request::Hello { protocol, layout_tag, read_only } = *request {
+            if let Some((reason, detail)) = self.objection(protocol, layout_tag, accepts_sessions) {
+                return self.refuse(reason, detail);
+            }
+            return self.attach(number, read_only, welcome);
+        }
+        if !self.attached {
+            return self.refuse(Refusal::NotAttached, "say hello first".to_owned());
+        }
+        let not_allowed = |session: &mut Self| {
+            let detail = "this attachment is read-only".to_owned();
+            session.refuse(Refusal::NotAllowed, detail)
+        };
+        match *request {
+            Request::Ping | Request::Hello { .. } => Ok(PeerRequest::Ping),
+            Request::Functions { from } => self.list_functions(from, &welcome.functions),
+            _ if self.read_only => not_allowed(self),
+            Request::Shutdown(mode) => Ok(PeerRequest::Shutdown(mode)),
+            Request::Advance(phase) => Ok(PeerRequest::Phase(phase)),
+            Request::Reload => Ok(PeerRequest::Reload),
+        }
+    }
+
+    fn objection(
+        &self,
+        protocol: u32,
+        layout_tag: u64,
+        accepts_sessions: bool,
+    ) -> Option<(Refusal, String)> {
+        if self.attached {
+            return Some((Refusal::Malformed, "attached already".to_owned()));
+        }
+        if protocol != PROTOCOL {
+            let detail = format!("this postmaster speaks protocol {PROTOCOL}, not {protocol}");
+            return Some((Refusal::Protocol, detail));
+        }
+        if layout_tag != LAYOUT_TAG {
+            let detail = format!("slot layout {LAYOUT_TAG:016x}, not {layout_tag:016x}");
+            return Some((Refusal::Layout, detail));
+        }
+        let detail = "this postmaster shuts down".to_owned();
+        (!accepts_sessions).then_some((Refusal::ShuttingDown, detail))
+    }
+
+    fn attach(
+        &mut self,
+        number: u64,
+        read_only: bool,
+        welcome: &Welcome,
+    ) -> io::Result<PeerRequest> {
+        let reply = Reply::Welcome {
+            protocol: PROTOCOL,
+            postmaster: welcome.postmaster,
+            owner: self.pid,
+            liveness: ClusterCells::liveness_of_session(number),
+            read_only,
+        };
+        self.reply(&reply, &welcome.descriptors(read_only))?;
+        self.attached = true;
+        self.read_only = read_only;
+        Ok(PeerRequest::Attached)
+    }
+
+    fn list_functions(&mut self, from: u32, all: &[String]) -> io::Result<PeerRequest> {
+        let rest = usize::try_from(from).ok().and_then(|from| all.get(from..)).unwrap_or(&[]);
+        // No more than fit into a packet: the rest would be copied in vain.
+        let some = rest.iter().take(MAX_PACKET / 2).cloned().collect();
+        self.reply(&Reply::Functions(some), &[])?;
+        Ok(PeerRequest::Nothing)
+    }
+
+    fn refuse(&mut self, reason: Refusal, detail: String) -> io::Result<PeerRequest> {
+        self.reply(&Reply::Refused { reason, detail }, &[])?;
+        Ok(PeerRequest::Nothing)
+    }
+
+    fn reply(
+        &mut self,
+        reply: &Reply,
+        descriptors: &[std::os::fd::BorrowedFd<'_>],
+    ) -> io::Result<()> {
+        self.socket.send_reply(reply, descriptors).map_err(io::Error::other)
+    }
+}
