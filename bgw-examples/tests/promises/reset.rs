@@ -68,7 +68,8 @@ fn a_crash_with_shared_state_resets_the_cluster() {
 /// Would fail if the pid of the crashed run stayed on record: the postmaster would take the worker for a
 /// running one.
 fn the_worker_that_caused_a_reset_runs_again_after_it() {
-    let crashes: [(&str, fn(Pid)); 4] = [
+    type Crash = fn(Pid);
+    let crashes: [(&str, Crash); 4] = [
         ("SIGKILL", |pid| kill(pid, Signal::SIGKILL)),
         ("SIGABRT", |pid| kill(pid, Signal::SIGABRT)),
         ("exit code 7", |_| write_note("leave", "7").unwrap()),

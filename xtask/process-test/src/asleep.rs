@@ -33,7 +33,7 @@ const LIMIT: Duration = Duration::from_secs(30);
 #[must_use]
 #[allow(clippy::panic, reason = "a panic is how a test fails")]
 pub fn asleep(thread: Pid) -> bool {
-    if !Process::read(thread.as_raw()).is_some_and(|process| process.state == 'S') {
+    if Process::read(thread.as_raw()).is_none_or(|process| process.state != 'S') {
         return false;
     }
     match fs::read_to_string(format!("/proc/{thread}/syscall")) {
