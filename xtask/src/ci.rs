@@ -2,7 +2,7 @@
 //! one has failed, so that one run shows all there is to do. Nothing is judged by its duration.
 
 use crate::workspace::Workspace;
-use crate::{Result, flags, package, test, tidy};
+use crate::{Result, flags, model, package, test, tidy};
 use std::process::ExitCode;
 use std::time::Instant;
 use xshell::{Cmd, cmd};
@@ -24,6 +24,7 @@ pub(crate) fn run(flags: &flags::Ci) -> Result<ExitCode> {
         cargo(docs.env("RUSTDOCFLAGS", "-D warnings"))
     });
     steps.run("tidy", tidy::run);
+    steps.run("model", model::run);
     steps.run("package", package::run);
     Ok(steps.conclude())
 }

@@ -24,6 +24,8 @@ pub(crate) enum Task {
     Model,
     /// Proves every behaviour of PostgreSQL's background workers, row by row
     Parity(Parity),
+    /// Uses a cluster at random, kills its processes, and checks what everybody saw
+    Chaos(Chaos),
     /// Checks the rules of layout that the compiler does not know
     Tidy,
     /// Runs the criterion benches, or counts instructions
@@ -82,6 +84,23 @@ pub(crate) struct Parity {
     /// Rows to prove, such as B76; all when none is named
     #[arg(value_name = "ROW")]
     pub(crate) rows: Vec<String>,
+}
+
+/// Flags of `chaos`.
+#[derive(Debug, Args)]
+pub(crate) struct Chaos {
+    /// How long; ten seconds when left out
+    #[arg(long, value_name = "N")]
+    pub(crate) seconds: Option<u64>,
+    /// Where the random numbers begin; another place each time when left out
+    #[arg(long, value_name = "S")]
+    pub(crate) seed: Option<u64>,
+    /// Some programs write into shared memory and onto the socket what they should not
+    #[arg(long)]
+    pub(crate) hostile: bool,
+    /// Register N workers instead, and see that the postmaster's memory and descriptors stay flat
+    #[arg(long, value_name = "N", conflicts_with_all = ["hostile", "seed", "seconds"])]
+    pub(crate) soak: Option<u64>,
 }
 
 /// Flags of `bench`.

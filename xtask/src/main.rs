@@ -8,6 +8,7 @@ mod watched;
 mod workspace;
 
 mod bench;
+mod chaos;
 mod ci;
 mod demo;
 mod instructions;
@@ -32,6 +33,7 @@ fn main() -> ExitCode {
         Task::Loom(flags) => loom::run(&flags),
         Task::Model => model::run(),
         Task::Parity(flags) => parity::run(&flags),
+        Task::Chaos(flags) => chaos::run(&flags),
         Task::Tidy => tidy::run(),
         Task::Bench(flags) => bench::run(&flags),
         Task::Package => package::run(),

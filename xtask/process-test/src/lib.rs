@@ -48,7 +48,6 @@ pub(crate) mod body;
 pub(crate) mod guard;
 pub(crate) mod verdict;
 
-mod asleep;
 mod child;
 mod stranger;
 mod tree;
@@ -56,7 +55,6 @@ mod until;
 
 mod sys;
 
-pub use asleep::{asleep, wait_until_all_asleep, wait_until_asleep};
 pub use body::skip;
 pub use child::{Child, Ended, fork_child};
 pub use nix::sys::signal::Signal;

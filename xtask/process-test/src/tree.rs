@@ -34,7 +34,7 @@ impl Process {
         })
     }
 
-    pub(crate) fn read(pid: i32) -> Option<Self> {
+    fn read(pid: i32) -> Option<Self> {
         let bytes = fs::read(format!("/proc/{pid}/stat")).ok()?;
         Self::parse(&String::from_utf8_lossy(&bytes))
     }

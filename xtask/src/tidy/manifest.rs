@@ -7,7 +7,7 @@ use std::fs;
 
 /// Which crates of the workspace each may depend on. The arrows point down only; postmaster and
 /// backend meet in bgw-core alone, in their tests too.
-const ARROWS: [(&str, &[&str]); 10] = [
+const ARROWS: [(&str, &[&str]); 11] = [
     ("shmem-slots", &[]),
     ("bgw-core", &["shmem-slots"]),
     ("bgw-postmaster", &["shmem-slots", "bgw-core"]),
@@ -16,6 +16,7 @@ const ARROWS: [(&str, &[&str]); 10] = [
         "bgw-examples",
         &["shmem-slots", "bgw-core", "bgw-postmaster", "bgw-backend", "throwaway-postgres"],
     ),
+    ("chaos", &["bgw-postmaster", "bgw-backend", "process-test"]),
     (
         "measure",
         &["shmem-slots", "bgw-core", "bgw-postmaster", "bgw-backend", "throwaway-postgres"],

@@ -1,0 +1,159 @@
+//! What must hold when all is quiet, and after the end of a cluster.
+
+use crate::actor::{HUNG, with_sources};
+use crate::job::UNTIL_TOLD;
+use crate::journal::{Journal, Kind};
+use crate::seen::Seen;
+use crate::{job::Job, processes, report};
+use bgw_backend::{Backend, ExitCause, RegisterError};
+use bgw_postmaster::Launched;
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use std::time::{Duration, Instant};
+
+/// What the postmaster had before anything happened.
+pub(crate) struct Baseline {
+    postmaster: u32,
+    spares: usize,
+    descriptors: usize,
+}
+
+impl Baseline {
+    /// Of a postmaster that has just begun: waits until its spares are there.
+    pub(crate) fn take(postmaster: u32, spares: usize) -> Result<Self, String> {
+        until("the spares are forked", || {
+            let found = processes::children(postmaster).len();
+            if found == spares { Ok(()) } else { Err(format!("{found} of {spares}")) }
+        })?;
+        Ok(Self { postmaster, spares, descriptors: processes::descriptors(postmaster) })
+    }
+
+    /// No process but the spares, no zombie, no descriptor more than in the beginning.
+    pub(crate) fn holds(&self) -> Result<(), String> {
+        until("the postmaster has its spares and no other child", || {
+            let children = processes::children(self.postmaster);
+            let zombies = children.iter().filter(|child| child.state == 'Z').count();
+            if children.len() == self.spares && zombies == 0 {
+                return Ok(());
+            }
+            Err(format!("{} children, {zombies} zombies: {children:?}", children.len()))
+        })?;
+        self.descriptors_hold(0)
+    }
+
+    /// No descriptor more than in the beginning, but for `workers` that may run.
+    pub(crate) fn descriptors_hold(&self, workers: usize) -> Result<(), String> {
+        until("the postmaster has closed what it opened", || {
+            let now = processes::descriptors(self.postmaster);
+            let children = processes::children(self.postmaster).len();
+            let most = self.descriptors + children.saturating_sub(self.spares);
+            if now == self.descriptors || workers > 0 && now <= most {
+                return Ok(());
+            }
+            let then = self.descriptors;
+            Err(format!("{now} descriptors, {then} in the beginning, {workers} workers"))
+        })
+    }
+}
+
+/// Waits for a condition; says at last why it does not hold.
+pub(crate) fn until(
+    what: &str,
+    mut condition: impl FnMut() -> Result<(), String>,
+) -> Result<(), String> {
+    let limit = Instant::now() + HUNG / 2;
+    loop {
+        let Err(why) = condition() else { return Ok(()) };
+        if Instant::now() > limit {
+            return Err(format!("never: {what}: {why}"));
+        }
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+/// Each slot of a class takes a worker, and there is not one more.
+pub(crate) fn every_slot_is_free(
+    backend: &Backend,
+    journal: Journal,
+    who: u32,
+    slots: u32,
+    parallel: bool,
+) -> Result<(), String> {
+    let job = Job { parallel, ..UNTIL_TOLD };
+    let worker = job.describe(None).map_err(|error| error.to_string())?;
+    let mut handles = Vec::new();
+    for place in 0..slots {
+        let begin = journal.ticket();
+        let handle = backend.register(&worker).map_err(|error| {
+            format!("slot {place} of {slots} is lost: {}", with_sources(&error))
+        })?;
+        journal.note(begin, who, Kind::Registered, handle.id(), [job.encode(), 0, 0]);
+        handles.push(handle);
+    }
+    match backend.register(&worker) {
+        Err(RegisterError::NoFreeSlot { .. } | RegisterError::NoParallelSlot { .. }) => {}
+        other => return Err(format!("slot {slots} of {slots}: {other:?}")),
+    }
+    for handle in &handles {
+        let status = handle.wait_for_startup_timeout(HUNG).map_err(|error| error.to_string())?;
+        if !matches!(Seen::of(&status), Seen::Started { .. }) {
+            return Err(format!("{handle} should run and is {status:?}"));
+        }
+    }
+    for handle in &handles {
+        let begin = journal.ticket();
+        handle.terminate().map_err(|error| with_sources(&error))?;
+        journal.note(begin, who, Kind::Terminated, handle.id(), [0; 3]);
+    }
+    for handle in &handles {
+        let status = handle.wait_for_shutdown_timeout(HUNG).map_err(|error| error.to_string())?;
+        if !Seen::of(&status).is_final() {
+            return Err(format!("{handle} should have ended and is {status:?}"));
+        }
+    }
+    Ok(())
+}
+
+/// The postmaster has ended as it should.
+pub(crate) fn ends(launched: &Launched, way: &str, killed: bool) -> Result<(), String> {
+    let began = Instant::now();
+    while processes::read(launched.pid().get()).is_some_and(|process| process.state != 'Z') {
+        if began.elapsed() > HUNG {
+            let tree = report::hang(launched.pid().get());
+            return Err(format!("{way}: the postmaster does not end\n{tree}"));
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    let cause = launched.wait().map_err(|error| error.to_string())?;
+    match cause {
+        ExitCause::Signaled { signal: 9, .. } if killed => Ok(()),
+        ExitCause::Exited(0) if !killed => Ok(()),
+        // A crash reset was under way.
+        ExitCause::Exited(1) if !killed => Ok(()),
+        cause => Err(format!("{way}: the postmaster {cause}")),
+    }
+}
+
+/// Every process of the cluster is gone: those that outlived their parent are ours now.
+pub(crate) fn nothing_is_left(way: &str) -> Result<(), String> {
+    let began = Instant::now();
+    loop {
+        while let Ok(ended) = waitpid(None, Some(WaitPidFlag::WNOHANG)) {
+            if ended == WaitStatus::StillAlive {
+                break;
+            }
+        }
+        let left = processes::children(std::process::id());
+        if left.is_empty() {
+            return Ok(());
+        }
+        // D05 says 6 s.
+        if began.elapsed() > Duration::from_secs(15) {
+            return Err(format!(
+                "{way}: {} processes are left\n{}",
+                left.len(),
+                report::hang(std::process::id())
+            ));
+        }
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
