@@ -18,7 +18,7 @@ use bgw_backend::{
     BackgroundWorker, ExitCause, ExitReport, NotStarted, Pid, RestartPolicy, WorkerFlags,
     WorkerStatus,
 };
-use process_test::{Signal, Test, tests, wait_until, zombies_of};
+use process_test::{Signal, Test, descendants, tests, wait_until, zombies_of};
 use std::time::Duration;
 
 pub(crate) fn tests() -> Vec<Test> {
@@ -268,9 +268,11 @@ fn an_unwatched_child_with_shared_state_has_crashed() {
     let bystander = cluster.backend.register(&sharing("sleep")).unwrap();
     let first = ready(&bystander);
     let life = bystander.id().incarnation();
-    let handle = cluster.backend.register(&sharing("sleep")).unwrap();
+    cluster.backend.register(&sharing("sleep")).unwrap();
     wait_for_state(postmaster, 'T', "start:forked");
-    wait_until("the child is in its main", PATIENCE, || handle_is_ready(&cluster, &handle));
+    wait_until("the child sleeps in its main", PATIENCE, || {
+        descendants(raw(postmaster)).into_iter().any(|pid| pid != raw(first) && sleeps(pid))
+    });
     kill(postmaster, Signal::SIGCONT);
     wait_until("both run, anew", PATIENCE, || {
         let workers = cluster.backend.workers();
@@ -328,8 +330,10 @@ fn claims(worker: &mut bgw_backend::Worker) -> Result<(), bgw_backend::WorkerErr
 }
 
 /// The worker says so in its slot, though the postmaster has not said yet that it runs.
-fn handle_is_ready(cluster: &Cluster, handle: &bgw_backend::Handle) -> bool {
-    cluster.backend.workers().iter().any(|info| info.handle == handle.id() && info.ready)
+/// Nothing before a worker's main makes a child sleep.
+fn sleeps(pid: process_test::Pid) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit(") ").next().is_some_and(|rest| rest.starts_with('S'))
 }
 
 /// Would fail if an error in looking at an ended child lost it: nothing would come in its place.
