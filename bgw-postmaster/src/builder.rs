@@ -203,11 +203,11 @@ impl PostmasterBuilder {
         }
         let taken = self.runtime_dir.as_deref().map(RuntimeDir::take).transpose()?;
         let (runtime_dir, listener) = taken.unzip();
-        let slots =
-            WorkerSlots::create(&Attachment::region_options(all)).map_err(BuildError::Region)?;
+        let slots = WorkerSlots::create(&Attachment::region_options(all))
+            .map_err(|source| BuildError::Region { slots: all, source })?;
         ClusterCells::new(&slots).set_general_slots(self.max_workers);
         let doorbell = eventfd::new_doorbell()
-            .map_err(|source| BuildError::System { what: "eventfd".to_owned(), source })?;
+            .map_err(|source| BuildError::System { call: "eventfd", source })?;
         Ok(Postmaster::new(Settings {
             slots: Arc::new(slots),
             general_slots: self.max_workers,

@@ -1,10 +1,11 @@
-//! Errors of building, starting and running a postmaster.
+//! Errors of building, starting and running a postmaster. Each says what failed, where, and what to do.
 
+use bgw_core::debug_as_chain;
 use std::io;
 use std::path::PathBuf;
 
 /// Why a postmaster could not be built.
-#[derive(Debug, thiserror::Error)]
+#[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum BuildError {
     /// The calling process is a worker.
@@ -20,9 +21,9 @@ pub enum BuildError {
         "max_workers and max_parallel_workers are {found} together; max_workers must be at least 1, both together at most {limit}"
     )]
     MaxWorkers {
-        /// What was asked for.
+        /// Both settings together.
         found: u32,
-        /// The most there can be.
+        /// The upper limit.
         limit: u32,
     },
     /// Two functions have one name.
@@ -47,9 +48,17 @@ pub enum BuildError {
         /// The name.
         name: String,
     },
-    /// The shared region could not be made.
-    #[error("creating the shared region failed")]
-    Region(#[source] shmem_slots::CreateError),
+    /// The shared region could not be created.
+    #[error(
+        "creating the shared region for {slots} slots failed; lower max_workers if memory is short"
+    )]
+    Region {
+        /// How many slots it was to have.
+        slots: u32,
+        /// What failed.
+        #[source]
+        source: shmem_slots::CreateError,
+    },
     /// Another postmaster, or a worker of it, holds the folder.
     #[error(
         "{path} is in use: a postmaster, or a worker that outlived one, still holds it; end it first, or choose another folder"
@@ -58,25 +67,36 @@ pub enum BuildError {
         /// The runtime folder.
         path: PathBuf,
     },
+    /// The runtime folder cannot be used.
+    #[error("{step} {path} failed; choose a runtime folder that this user may write to")]
+    RuntimeDir {
+        /// What was tried: "creating", say.
+        step: &'static str,
+        /// The folder, or the file in it.
+        path: PathBuf,
+        /// The system's error.
+        #[source]
+        source: io::Error,
+    },
     /// A system call failed.
-    #[error("{what} failed")]
+    #[error("{call} failed while building a postmaster")]
     System {
-        /// What was tried.
-        what: String,
-        /// What the system said.
+        /// The call.
+        call: &'static str,
+        /// The system's error.
         #[source]
         source: io::Error,
     },
     /// The kernel is too old.
-    #[error("this kernel will not do")]
+    #[error("unsupported kernel")]
     Kernel(#[from] shmem_slots::futex::Unsupported),
 }
 
 /// Why a static worker was not registered.
-#[derive(Debug, thiserror::Error)]
+#[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum StaticError {
-    /// A static worker has nobody to notify.
+    /// A static worker has a notify target, and there is no backend that could be one.
     #[error(
         "static worker \"{name}\" names a notify target; only workers registered by a backend can"
     )]
@@ -94,9 +114,9 @@ pub enum StaticError {
         /// The function.
         function: String,
     },
-    /// All slots are spoken for.
+    /// Static workers take all slots of its class already.
     #[error(
-        "static worker \"{name}\" is one too many: all {capacity} slots are taken; raise max_workers"
+        "static worker \"{name}\" is one too many: all {capacity} slots of its class are taken; raise max_workers or max_parallel_workers"
     )]
     NoFreeSlot {
         /// The worker.
@@ -106,8 +126,8 @@ pub enum StaticError {
     },
 }
 
-/// Why a postmaster could not run, or ended in disorder.
-#[derive(Debug, thiserror::Error)]
+/// Why a postmaster could not run, or could not go on.
+#[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum RunError {
     /// The process has more than one thread.
@@ -123,7 +143,7 @@ pub enum RunError {
     System {
         /// What was tried.
         what: &'static str,
-        /// What the system said.
+        /// The system's error.
         #[source]
         source: io::Error,
     },
@@ -132,5 +152,45 @@ pub enum RunError {
 impl RunError {
     pub(crate) fn system(what: &'static str) -> impl FnOnce(io::Error) -> Self {
         move |source| Self::System { what, source }
+    }
+}
+
+debug_as_chain!(BuildError, StaticError, RunError);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Breaks if a program whose `main` returns one of these prints field names, or drops the source.
+    #[test]
+    fn an_error_that_main_returns_reads_as_a_sentence() {
+        let full = || io::Error::from_raw_os_error(libc::EMFILE);
+        let cases: [(Box<dyn std::error::Error>, &str); 4] = [
+            (
+                Box::new(BuildError::RuntimeDir {
+                    step: "locking",
+                    path: "/run/x/postmaster.lock".into(),
+                    source: full(),
+                }),
+                "locking /run/x/postmaster.lock failed; choose a runtime folder that this user may \
+                 write to: Too many open files (os error 24)",
+            ),
+            (
+                Box::new(RunError::System { what: "set_robust_list", source: full() }),
+                "set_robust_list failed: Too many open files (os error 24)",
+            ),
+            (
+                Box::new(RunError::Threads { threads: 3 }),
+                "the process has 3 threads; a postmaster forks from a process with one thread only: \
+                 call launch() early in main, before threads or an async runtime start",
+            ),
+            (
+                Box::new(StaticError::NotifyTarget { name: "w".into() }),
+                "static worker \"w\" names a notify target; only workers registered by a backend can",
+            ),
+        ];
+        for (error, text) in cases {
+            assert_eq!(format!("{error:?}"), text);
+        }
     }
 }

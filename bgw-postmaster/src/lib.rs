@@ -1,8 +1,8 @@
 //! The postmaster: forks, reaps, restarts and reports worker processes.
 //!
-//! A program builds a [`Postmaster`], names the functions that workers may run, and launches it
-//! early in `main`. From then on the program is a backend like any other: it registers workers at
-//! run time and asks how they are, by the `bgw-backend` crate.
+//! A program builds a [`Postmaster`], names the functions that workers may run, and launches it early in
+//! `main`. From then on the program is a backend like any other: it registers workers at run time and
+//! asks how they are, through the crate `bgw-backend`.
 //!
 //! ```no_run
 //! use bgw_postmaster::Postmaster;
@@ -16,25 +16,33 @@
 //!     })
 //!     .build()?
 //!     .launch()?;
-//! let control = launched.take_control(); // hand this to a backend
+//! let control = launched.take_control(); // pass this to a backend
 //! # let _ = control;
 //! # Ok(())
 //! # }
 //! ```
 //!
+//! [`PostmasterBuilder`] has the settings. [`Postmaster`] runs in a process of its own
+//! ([`Postmaster::launch`], which returns a [`Launched`]) or in the calling one ([`Postmaster::run`]).
+//!
 //! | guarantee | how |
 //! |---|---|
-//! | never forks with a second thread about | counted before each fork, refused with a reason |
-//! | no pid is ever mistaken for another | pidfds; the fact is published before the process is reaped |
-//! | nothing in shared memory harms it | one checked copy; its own list is the truth |
-//! | idle means asleep | no timer runs but the earliest deadline |
-//! | the fact comes before the news | report, free, then wake and signal |
+//! | it never forks while a second thread runs | threads are counted before each fork |
+//! | it never mistakes one process for another | pidfds; an end is published before the process is reaped |
+//! | nothing in shared memory harms it | it copies once and checks; its own list is the truth |
+//! | idle, it sleeps | no timer runs but the earliest deadline |
+//! | the fact comes before the news | report, word, free; then wake-ups and SIGUSR1 |
 //!
-//! It does not: run workers as threads, poll, restart itself.
+//! It does not run workers as threads, poll, or restart itself.
+//!
+//! | feature | adds |
+//! |---|---|
+//! | `dylib` | workers whose main is in a shared library, loaded in the child |
+//! | `fault` | named points at which tests make a process die, stop or fail |
 //!
 //! Reading order: `postmaster` (launch, run), `server` (the loop, and what it calls), `rules` (what
-//! follows from what), then the owners: `slot_table`, `children`, `sessions`; `child` (what runs in a
-//! child).
+//! follows from what), then the owners `slot_table`, `children` and `sessions`, and `child` (what runs in
+//! a child).
 
 mod builder;
 mod error;

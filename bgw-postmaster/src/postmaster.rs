@@ -14,7 +14,7 @@ use bgw_core::control::{ControlSocket, ShutdownMode};
 use bgw_core::process;
 use bgw_core::sys::exit::{UnwindBarrier, exit_now};
 use bgw_core::sys::{pidfd, signals};
-use bgw_core::{BackgroundWorker, EntryPoint, ExitCause, Pid};
+use bgw_core::{BackgroundWorker, EntryPoint, ExitCause, Pid, chain};
 use std::io::{self, Write};
 use std::os::fd::OwnedFd;
 use std::path::Path;
@@ -137,7 +137,7 @@ impl Postmaster {
         match session.and_then(|_| self.serve(Some(launcher))) {
             Ok(code) => code,
             Err(error) => {
-                log_failure(&format!("the postmaster ends: {error}"));
+                log_failure(&format!("the postmaster ends: {}", chain(&error)));
                 1
             }
         }

@@ -26,9 +26,8 @@ pub(crate) struct RuntimeDir {
     _lock: OwnedFd,
 }
 
-fn system(what: impl Into<String>) -> impl FnOnce(io::Error) -> BuildError {
-    let what = what.into();
-    move |source| BuildError::System { what, source }
+fn failed(step: &'static str, path: &Path) -> impl FnOnce(io::Error) -> BuildError {
+    move |source| BuildError::RuntimeDir { step, path: path.to_owned(), source }
 }
 
 impl RuntimeDir {
@@ -38,30 +37,30 @@ impl RuntimeDir {
             .recursive(true)
             .mode(0o700)
             .create(path)
-            .map_err(system(format!("creating folder {}", path.display())))?;
+            .map_err(failed("creating", path))?;
         let lock_path = path.join(LOCK);
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NOFOLLOW;
         let lock = rustix::fs::open(&lock_path, flags, Mode::RUSR | Mode::WUSR)
-            .map_err(|errno| system(format!("opening {}", lock_path.display()))(errno.into()))?;
+            .map_err(|errno| failed("opening", &lock_path)(errno.into()))?;
         match rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => {}
             Err(rustix::io::Errno::WOULDBLOCK) => {
                 return Err(BuildError::InUse { path: path.to_owned() });
             }
             Err(errno) => {
-                return Err(system(format!("locking {}", lock_path.display()))(errno.into()));
+                return Err(failed("locking", &lock_path)(errno.into()));
             }
         }
         // We hold the lock, so a socket in it belonged to a postmaster that is gone.
         let socket_path = path.join(CONTROL_SOCKET);
         match fs::remove_file(&socket_path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                return Err(system(format!("removing {}", socket_path.display()))(error));
+                return Err(failed("removing", &socket_path)(error));
             }
             _ => {}
         }
-        let listener = ControlSocket::listen(&socket_path)
-            .map_err(system(format!("listening on {}", socket_path.display())))?;
+        let listener =
+            ControlSocket::listen(&socket_path).map_err(failed("listening on", &socket_path))?;
         Ok((Self { path: path.to_owned(), _lock: lock }, listener))
     }
 
