@@ -1,9 +1,8 @@
-//! The promise: whatever a peer writes into shared memory or onto the socket, the postmaster neither
-//! ends nor hangs, starts nothing that fails validation, signals nobody else's process, and goes on
-//! serving.
+//! The promise: whatever a peer writes into shared memory or sends on the socket, the postmaster does
+//! not end or hang, starts nothing that fails validation, signals no stranger, and continues to serve.
 //!
-//! Would catch: a panic or endless loop over scribbled bytes, a slot that corrupt bytes keep for ever,
-//! a pid taken from shared memory.
+//! Would catch: a panic or endless loop over overwritten bytes, a slot that corrupt bytes keep for
+//! ever, a pid taken from shared memory.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod support;
@@ -22,15 +21,15 @@ use support::{Cluster, PATIENCE, attach, builder, publish, worker};
 fn main() -> ExitCode {
     let mut tests = tests![
         a_record_that_is_no_worker_is_freed_and_the_next_one_is_started,
-        a_function_that_the_child_does_not_find_is_exit_1_and_the_waiter_is_told => [B52],
-        a_pid_scribbled_into_a_slot_is_never_signalled,
+        a_function_that_does_not_exist_is_exit_1_and_reported => [B52],
+        a_pid_written_into_a_slot_is_never_signalled,
         a_notify_target_that_is_no_child_or_peer_is_never_signalled => [B24],
-        overwritten_counts_are_said_once_and_service_goes_on => [R21],
-        a_claim_that_its_owner_left_behind_is_swept_when_it_goes,
-        a_publication_without_a_ring_is_taken_in_when_its_owner_goes,
-        the_socket_refuses_what_does_not_fit_and_says_why,
+        overwritten_counts_are_logged_once_and_service_continues => [R21],
+        a_claim_is_swept_when_its_owner_ends,
+        a_publication_without_a_ring_is_taken_in_when_its_owner_ends,
+        the_socket_refuses_what_does_not_fit_with_a_reason,
         nonsense_on_the_socket_closes_that_connection_only,
-        connections_beyond_the_descriptors_are_closed_and_service_goes_on,
+        connections_beyond_the_descriptors_are_closed_and_service_continues,
     ];
     tests.push(
         Test::new("any_bytes_in_the_region_leave_the_postmaster_serving", any_bytes)
@@ -58,7 +57,7 @@ fn a_record_that_is_no_worker_is_freed_and_the_next_one_is_started() {
 /// A backend refuses such a worker; a peer that does not still gets an answer.
 ///
 /// Would fail if the start hung or the policy were not followed.
-fn a_function_that_the_child_does_not_find_is_exit_1_and_the_waiter_is_told() {
+fn a_function_that_does_not_exist_is_exit_1_and_reported() {
     let cluster = Cluster::new();
     let key = cluster.register(&worker("no such function"));
     let report = cluster.stopped(key).unwrap();
@@ -67,7 +66,7 @@ fn a_function_that_the_child_does_not_find_is_exit_1_and_the_waiter_is_told() {
     cluster.end();
 }
 
-fn a_pid_scribbled_into_a_slot_is_never_signalled() {
+fn a_pid_written_into_a_slot_is_never_signalled() {
     let cluster = Cluster::new();
     let mut stranger = Stranger::new();
     let key = cluster.register(&worker("sleep"));
@@ -75,11 +74,11 @@ fn a_pid_scribbled_into_a_slot_is_never_signalled() {
     let pid = stranger.pid().as_raw().unsigned_abs();
     cluster.peer.slots().update(key, pid, flag::STARTED | flag::TERMINATE).unwrap();
     cluster.terminate(key);
-    wait_until("the worker itself is told", PATIENCE, || {
+    wait_until("the worker itself is signalled", PATIENCE, || {
         !alive(process_test::Pid::from_raw(own.as_raw()))
     });
     cluster.peer.ask(&Request::Ping, Some(Instant::now() + PATIENCE)).unwrap();
-    assert!(stranger.answers(), "and nobody else");
+    assert!(stranger.answers(), "and no other process");
     drop(stranger);
     cluster.end();
 }
@@ -97,18 +96,18 @@ fn a_notify_target_that_is_no_child_or_peer_is_never_signalled() {
         cluster.stopped(key);
     }
     cluster.peer.ask(&Request::Ping, Some(Instant::now() + PATIENCE)).unwrap();
-    assert!(stranger.answers(), "nobody was told");
+    assert!(stranger.answers(), "no signal was sent");
     drop(stranger);
     cluster.end();
 }
 
-/// Would fail if a count from shared memory were used, or each ring said it again.
-fn overwritten_counts_are_said_once_and_service_goes_on() {
+/// Would fail if a count from shared memory were used, or each ring logged it again.
+fn overwritten_counts_are_logged_once_and_service_continues() {
     let path = std::env::temp_dir().join("log");
     let file = std::fs::OpenOptions::new().create_new(true).append(true).open(&path).unwrap();
     tracing_subscriber::fmt().with_writer(std::sync::Mutex::new(file)).init();
     let cluster = Cluster::new();
-    // Cell 3 of the header is the capacity; the general slots stand beside the phase.
+    // Cell 3 of the header is the capacity; the number of general slots is shared cell 3.
     let cells = cluster.peer.slots().memory().writable_cells().unwrap();
     let general = cluster.peer.slots().writable_cells().unwrap().shared_cell(3).unwrap();
     for wrong in [0, 1, u64::MAX, 1 << 40, 17] {
@@ -122,7 +121,7 @@ fn overwritten_counts_are_said_once_and_service_goes_on() {
             cluster.terminate(key);
             cluster.stopped(key);
         }
-        assert_eq!(general.load(Ordering::Relaxed), 16, "put right for those who register");
+        assert_eq!(general.load(Ordering::Relaxed), 16, "corrected for those who register");
     }
     let log = std::fs::read_to_string(path).unwrap();
     assert_eq!(log.matches("inconsistent slot counts").count(), 1, "{log}");
@@ -133,7 +132,7 @@ fn second_peer(folder: &std::path::Path) -> bgw_core::Attachment {
     attach(ControlSocket::connect(&folder.join("control.sock")).unwrap())
 }
 
-fn a_claim_that_its_owner_left_behind_is_swept_when_it_goes() {
+fn a_claim_is_swept_when_its_owner_ends() {
     let folder = std::env::temp_dir().join("run");
     let cluster = Cluster::with(builder().max_workers(1).runtime_dir(&folder));
     let mut child = fork_child(move || {
@@ -147,7 +146,7 @@ fn a_claim_that_its_owner_left_behind_is_swept_when_it_goes() {
     cluster.end();
 }
 
-fn a_publication_without_a_ring_is_taken_in_when_its_owner_goes() {
+fn a_publication_without_a_ring_is_taken_in_when_its_owner_ends() {
     let folder = std::env::temp_dir().join("run");
     let cluster = Cluster::with(builder().max_workers(1).runtime_dir(&folder));
     let mut child = fork_child(move || {
@@ -167,7 +166,7 @@ fn ask(socket: &mut ControlSocket, request: &Request) -> Reply {
     }
 }
 
-fn the_socket_refuses_what_does_not_fit_and_says_why() {
+fn the_socket_refuses_what_does_not_fit_with_a_reason() {
     let folder = std::env::temp_dir().join("run");
     let cluster = Cluster::with(builder().runtime_dir(&folder));
     let connect = || ControlSocket::connect(&folder.join("control.sock")).unwrap();
@@ -184,12 +183,12 @@ fn the_socket_refuses_what_does_not_fit_and_says_why() {
             other => panic!("{request:?}: {other:?}"),
         }
     }
-    let mut looker = connect();
+    let mut reader = connect();
     let hello = Request::Hello { protocol: 1, layout_tag: LAYOUT_TAG, read_only: true };
-    assert!(matches!(ask(&mut looker, &hello), Reply::Welcome { read_only: true, .. }));
-    let refused = ask(&mut looker, &Request::Reload);
+    assert!(matches!(ask(&mut reader, &hello), Reply::Welcome { read_only: true, .. }));
+    let refused = ask(&mut reader, &Request::Reload);
     assert!(matches!(refused, Reply::Refused { reason: Refusal::NotAllowed, .. }));
-    assert_eq!(ask(&mut looker, &Request::Ping), Reply::Done);
+    assert_eq!(ask(&mut reader, &Request::Ping), Reply::Done);
     cluster.end();
 }
 
@@ -198,7 +197,7 @@ fn nonsense_on_the_socket_closes_that_connection_only() {
     let cluster = Cluster::with(builder().runtime_dir(&folder));
     for bytes in [vec![0u8], vec![255; 512], vec![1; 300], vec![7; 100_000]] {
         let socket = ControlSocket::connect(&folder.join("control.sock")).unwrap();
-        // A packet larger than any message is cut by the receiver.
+        // The receiver cuts a packet that is larger than any message.
         let _ = nix::unistd::write(&socket, &bytes);
         let mut socket = socket;
         let mut gone = false;
@@ -215,15 +214,15 @@ fn nonsense_on_the_socket_closes_that_connection_only() {
 }
 
 /// Would catch: a connection that stays in the queue, so that its program waits and the loop spins.
-fn connections_beyond_the_descriptors_are_closed_and_service_goes_on() {
+fn connections_beyond_the_descriptors_are_closed_and_service_continues() {
     let folder = std::env::temp_dir().join("run");
     let cluster = Cluster::with(builder().runtime_dir(&folder));
     let postmaster = cluster.launched.pid();
     let open = std::fs::read_dir(format!("/proc/{postmaster}/fd")).unwrap();
     let highest: u64 =
         open.map(|fd| fd.unwrap().file_name().to_str().unwrap().parse().unwrap()).max().unwrap();
-    // An even and an odd number of free ones: it is the session's that is missing, or the
-    // connection's.
+    // An even and an odd number: the descriptor that is missing is the session's pidfd, or the
+    // connection itself.
     for free in [8, 9] {
         set_descriptor_limit(postmaster, highest + free);
         crowd(&folder);
@@ -241,7 +240,7 @@ fn connections_beyond_the_descriptors_are_closed_and_service_goes_on() {
     cluster.end();
 }
 
-/// More programs than there are descriptors for: each is heard or closed.
+/// More programs than there are descriptors for: each is answered or closed.
 fn crowd(folder: &std::path::Path) {
     let mut sockets: Vec<_> =
         (0..20).map(|_| ControlSocket::connect(&folder.join("control.sock")).unwrap()).collect();
@@ -272,8 +271,8 @@ fn set_descriptor_limit(pid: Pid, limit: u64) {
     assert_eq!(done, 0, "prlimit: {}", std::io::Error::last_os_error());
 }
 
-/// Fills everything but the liveness words with noise, again and again, while workers are registered;
-/// then a crash reset makes the region whole, and service is normal.
+/// Fills everything but the liveness words with noise, again and again, while a worker runs. Would fail
+/// if any pattern stopped the postmaster, or reached its worker.
 fn any_bytes() {
     let cluster = Cluster::new();
     let survivor = cluster.register(&worker("sleep"));
@@ -291,7 +290,7 @@ fn any_bytes() {
     for round in 0..60 {
         for cell in cluster.peer.slots().memory().writable_cells().unwrap() {
             let value = noise();
-            // All bits, few bits, or none: small numbers reach further than large ones.
+            // All bits, few bits, or a small number: those pass more checks than large ones.
             let value = match round % 3 {
                 0 => value,
                 1 => value & noise() & noise() & noise(),
@@ -305,6 +304,9 @@ fn any_bytes() {
         let pong = cluster.peer.ask(&Request::Ping, Some(Instant::now() + PATIENCE)).unwrap();
         assert_eq!(pong, Reply::Done, "round {round}");
     }
-    assert!(alive(process_test::Pid::from_raw(pid.as_raw())), "its own list is the truth");
+    assert!(
+        alive(process_test::Pid::from_raw(pid.as_raw())),
+        "the worker is on the postmaster's own list"
+    );
     cluster.end();
 }

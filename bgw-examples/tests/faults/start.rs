@@ -11,8 +11,7 @@ use crate::support::fault::{
     wait_for_state, wait_until_pending,
 };
 use crate::support::{
-    Cluster, PATIENCE, kill, raw, read_note, ready, restarting, simple, started, stopped, worker,
-    write_note,
+    PATIENCE, kill, raw, read_note, ready, restarting, simple, started, stopped, worker, write_note,
 };
 use bgw_backend::{
     BackgroundWorker, ExitCause, ExitReport, NotStarted, Pid, RestartPolicy, WorkerFlags,

@@ -1,7 +1,7 @@
-//! A launched postmaster, and a peer that speaks to it by `bgw-core` alone.
+//! A launched postmaster, and a peer that uses `bgw-core` alone.
 //!
-//! The postmaster crate does not know the backend crate. What both do together is tested in
-//! `bgw-examples`; here a peer may also do what no backend would.
+//! The postmaster crate does not depend on the backend crate; `bgw-examples` tests both together. Here a
+//! peer may also do what no backend would.
 #![allow(dead_code, reason = "each test file uses its own part")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, unreachable_pub)]
 
