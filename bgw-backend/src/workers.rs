@@ -69,7 +69,7 @@ impl Backend {
             handle: id,
             worker,
             status,
-            ready: running && word.flags() & flag::READY != 0,
+            ready: word.flags() & flag::READY != 0,
             terminating: word.flags() & flag::TERMINATE != 0,
             started_at: running.then(|| cells.started_at(index)).flatten(),
             wait_event: running.then(|| cells.wait_event(index)).flatten(),

@@ -5,18 +5,20 @@
 //! Would catch: a signal that stays blocked or ignored over `execve`, a leaked descriptor, a stack that
 //! two children use at once.
 
-use crate::support::{Cluster, Log, stopped};
-use bgw_backend::{BackgroundWorker, ExitCause};
+use crate::support::{Cluster, Log, PATIENCE, stopped};
+use bgw_backend::{BackgroundWorker, ExitCause, NotStarted, RestartPolicy, WorkerStatus};
 use process_test::{Test, tests};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::time::Duration;
 
 pub(crate) fn tests() -> Vec<Test> {
     tests![
         a_command_starts_clean,
         a_command_gets_the_environment_and_is_found_in_path,
         a_script_without_a_shebang_runs_in_the_shell,
-        a_program_that_cannot_run_exits_1_and_is_logged,
+        a_program_that_cannot_run_is_reported_and_logged,
+        a_program_that_cannot_run_is_restarted_by_its_policy,
         a_burst_of_commands_runs_completely,
         a_command_reports_its_exit_code_and_ends_on_terminate,
     ]
@@ -110,19 +112,42 @@ fn a_script_without_a_shebang_runs_in_the_shell() {
     }
 }
 
-/// Would fail if the reason were lost, or if the child went on in the postmaster's code.
-fn a_program_that_cannot_run_exits_1_and_is_logged() {
+/// Would fail if the reason were lost, or passed for an exit code of the program, or if the child went
+/// on in the postmaster's code.
+fn a_program_that_cannot_run_is_reported_and_logged() {
     let log = Log::start();
     let closed = script(&std::env::temp_dir(), "closed", "exit 0\n", 0o644);
     for cluster in clusters() {
-        assert_eq!(run(&cluster, "/no/such/program", &["x"]), ExitCause::Exited(1));
-        assert_eq!(run(&cluster, "no-such-program", &[]), ExitCause::Exited(1));
-        assert_eq!(run(&cluster, &closed, &[]), ExitCause::Exited(1));
+        let failed = |errno| ExitCause::NotStarted(NotStarted::ExecFailed { errno });
+        assert_eq!(run(&cluster, "/no/such/program", &["x"]), failed(libc::ENOENT));
+        assert_eq!(run(&cluster, "no-such-program", &[]), failed(libc::ENOENT));
+        assert_eq!(run(&cluster, &closed, &[]), failed(libc::EACCES));
+        let worker = BackgroundWorker::builder("c").command("/no/such/program", ["x"]);
+        let report = stopped(&cluster.backend.register(&worker.build().unwrap()).unwrap());
+        assert_eq!((report.pid, report.user_time), (None, Duration::ZERO), "it did not run");
+        assert!(report.unregistered);
         cluster.end();
     }
     log.wait_for(") ends: running \"/no/such/program\" failed: No such file");
     log.wait_for(") ends: running \"no-such-program\" failed: No such file");
     log.wait_for(&format!("running \"{closed}\" failed: Permission denied"));
+}
+
+/// Would fail if a start that failed at the program were given up for good.
+fn a_program_that_cannot_run_is_restarted_by_its_policy() {
+    for cluster in clusters() {
+        let late = std::env::temp_dir().join("late");
+        let worker = BackgroundWorker::builder("c").command(late.to_str().unwrap(), [""; 0]);
+        let worker = worker.restart(RestartPolicy::After(Duration::from_millis(20)));
+        let handle = cluster.backend.register(&worker.build().unwrap()).unwrap();
+        assert!(!stopped(&handle).unregistered);
+        script(&std::env::temp_dir(), "late", "#!/bin/sh\nexit 0\n", 0o755);
+        let status = handle.wait_for_end_timeout(PATIENCE).unwrap();
+        let WorkerStatus::Stopped(Some(report)) = status else { panic!("{status}") };
+        assert_eq!(report.cause, ExitCause::Exited(0));
+        std::fs::remove_file(late).unwrap();
+        cluster.end();
+    }
 }
 
 /// Would fail if a stack or the orders of a child that still uses them were given to another. None ends

@@ -2,6 +2,7 @@
 
 use super::functions::Functions;
 use crate::sys::descriptors::DescriptorFloor;
+use crate::sys::shared_page::SharedPage;
 use crate::sys::title::Title;
 use bgw_core::{Attachment, BackgroundWorker, WorkerHandle};
 use std::sync::Arc;
@@ -23,4 +24,6 @@ pub(crate) struct Launch {
     pub(crate) main: Option<usize>,
     pub(crate) handle: WorkerHandle,
     pub(crate) restarts: u32,
+    /// For a command that is forked: where the child leaves the `errno` of its `execve`.
+    pub(crate) exec_errno: Option<SharedPage>,
 }

@@ -101,6 +101,7 @@ impl Mailbox {
         let handle =
             WorkerHandle::new(word(SLOT) as u32, word(GENERATION), word(INCARNATION) as u32);
         let main = usize::try_from(word(MAIN)).ok();
-        Ok(Launch { worker: Arc::new(worker), main, handle, restarts: word(RESTARTS) as u32 })
+        let restarts = word(RESTARTS) as u32;
+        Ok(Launch { worker: Arc::new(worker), main, handle, restarts, exec_errno: None })
     }
 }

@@ -19,8 +19,8 @@ pub(super) fn work(context: ChildContext<'_>, launch: Launch) -> WorkerResult {
     context.title.show(&["bgworker: ", launch.worker.name()]);
 
     if let EntryPoint::Command { program, args } = launch.worker.entry() {
-        return become_command(program, args, context.attachment.postmaster())
-            .map(|never| match never {});
+        let (postmaster, errno) = (context.attachment.postmaster(), launch.exec_errno.as_ref());
+        return become_command(program, args, postmaster, errno).map(|never| match never {});
     }
     let shared = launch.worker.flags().contains(WorkerFlags::SHMEM_ACCESS);
     let slot = launch.handle.slot();

@@ -8,14 +8,17 @@ use crate::child::{ChildContext, Functions, Launch, Mailbox, run_spare, run_work
 use crate::fault;
 use crate::rules::Entry;
 use crate::sys::descriptors::DescriptorFloor;
-use crate::sys::exec::Commands;
+use crate::sys::exec::{Commands, ExecFailure};
 use crate::sys::fork::{Forked, Forker, SingleThreaded, ThreadCounter};
+use crate::sys::shared_page::SharedPage;
 use crate::sys::title::Title;
 use bgw_core::sys::pidfd;
 use bgw_core::{Attachment, EntryPoint, Pid, WorkerHandle};
+use std::collections::HashMap;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 /// What a spawner is made of.
 #[derive(Debug)]
@@ -39,6 +42,8 @@ pub(crate) struct Spawner {
     floor: DescriptorFloor,
     forker: Forker,
     commands: Option<Commands>,
+    /// Programs that were forked as functions are: where each leaves the `errno` of its `execve`.
+    forked_commands: HashMap<Pid, SharedPage>,
     title: Title,
 }
 
@@ -46,7 +51,8 @@ impl Spawner {
     pub(crate) fn new(settings: SpawnerSettings) -> Self {
         let SpawnerSettings { attachment, functions, threads, floor, forker, commands } = settings;
         let (attachment, title) = (Arc::new(attachment), Title::new());
-        Self { attachment, functions, threads, floor, forker, commands, title }
+        let forked_commands = HashMap::new();
+        Self { attachment, functions, threads, floor, forker, commands, forked_commands, title }
     }
 
     /// Shows the concatenated parts as this process's title.
@@ -71,9 +77,19 @@ impl Spawner {
         {
             return commands.start(&proof, self.floor, entry.worker.name(), (program, args));
         }
+        let is_command = matches!(entry.worker.entry(), EntryPoint::Command { .. });
+        let exec_errno = is_command.then(SharedPage::new).transpose()?;
         match self.forker.fork(&proof)? {
-            Forked::Child => run_worker(self.context(), Launch { worker, main, handle, restarts }),
-            Forked::Parent(pid) => Ok(pid),
+            Forked::Child => {
+                run_worker(self.context(), Launch { worker, main, handle, restarts, exec_errno })
+            }
+            Forked::Parent(pid) => {
+                if let Some(page) = exec_errno {
+                    page.hide_from_later_children()?;
+                    self.forked_commands.insert(pid, page);
+                }
+                Ok(pid)
+            }
         }
     }
 
@@ -95,8 +111,15 @@ impl Spawner {
     }
 
     /// Why the child `pid`, which has ended, did not become its program, if so.
-    pub(crate) fn exec_failure(&mut self, pid: Pid) -> Option<String> {
-        self.commands.as_mut()?.failure_of(pid)
+    pub(crate) fn exec_failure(&mut self, pid: Pid) -> Option<ExecFailure> {
+        match &mut self.commands {
+            Some(commands) => commands.failure_of(pid),
+            None => {
+                let errno = self.forked_commands.remove(&pid)?.cells()[0].load(Ordering::Acquire);
+                let errno = i32::try_from(errno).ok().filter(|&errno| errno != 0)?;
+                Some(ExecFailure { text: None, errno })
+            }
+        }
     }
 
     fn prove_single_threaded(&self) -> io::Result<SingleThreaded> {

@@ -47,14 +47,15 @@ pub(crate) struct Ending {
     pub(crate) restarts: u32,
     /// Its end was requested.
     pub(crate) requested: bool,
-    /// The process, if there was one.
+    /// The process, if the worker ran in one.
     pub(crate) process: Option<ProcessEnd>,
 }
 
 impl Ending {
-    /// A process of `entry` ended.
+    /// A process of `entry` ended. If it never became the worker's program, the worker did not run.
     pub(super) fn of_process(entry: &Entry, end: ProcessEnd) -> Self {
-        Self { process: Some(end), ..Self::without_process(entry, end.cause) }
+        let ran = !matches!(end.cause, ExitCause::NotStarted(_));
+        Self { process: ran.then_some(end), ..Self::without_process(entry, end.cause) }
     }
 
     /// `entry` ended without a process.

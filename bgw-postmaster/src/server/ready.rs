@@ -12,11 +12,12 @@ use super::log;
 use super::poller::Token;
 use super::state::Server;
 use crate::fault;
-use crate::rules::Event;
+use crate::rules::{Event, ProcessEnd};
 use crate::sessions::PeerRequest;
-use bgw_core::Pid;
 use bgw_core::control::{ControlSocket, ShutdownMode};
+use bgw_core::{ExitCause, NotStarted, Pid};
 use nix::sys::signal::Signal;
+use shmem_slots::Key;
 use std::io;
 
 impl Server {
@@ -54,8 +55,8 @@ impl Server {
     fn child_ended(&mut self, index: u32) {
         let Some(ended) = self.children.ended(index) else { return };
         fault::point("exit:seen");
-        let (key, end) = (ended.key, ended.end);
-        self.log_exec_failure(key, end.pid);
+        let key = ended.key;
+        let end = self.with_exec_failure(key, ended.end);
         let dirty = self.slot_table.cleanup_needed(index);
         self.process_gone(end.pid);
         fault::point("exit:swept");
@@ -74,12 +75,19 @@ impl Server {
         self.take_in_changes();
     }
 
-    /// A child that ended before it became its program cannot log that itself.
-    pub(super) fn log_exec_failure(&mut self, key: shmem_slots::Key, pid: Pid) {
-        let Some(failure) = self.spawner.exec_failure(pid) else { return };
-        if let Some(entry) = self.cluster.registry().get(key) {
-            log::exec_failure(&entry.worker, self.slot_table.handle(key), pid, &failure);
+    /// The end of a child, which is another one if it never became its program. Such a child cannot log
+    /// that itself.
+    pub(super) fn with_exec_failure(&mut self, key: Key, end: ProcessEnd) -> ProcessEnd {
+        let Some(failure) = self.spawner.exec_failure(end.pid) else { return end };
+        let entry = self.cluster.registry().get(key);
+        if let (Some(entry), Some(text)) = (entry, &failure.text) {
+            log::exec_failure(&entry.worker, self.slot_table.handle(key), end.pid, text);
         }
+        if failure.errno == 0 {
+            return end;
+        }
+        let cause = ExitCause::NotStarted(NotStarted::ExecFailed { errno: failure.errno });
+        ProcessEnd { cause, ..end }
     }
 
     fn connections_arrived(&mut self) {

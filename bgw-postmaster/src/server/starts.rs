@@ -100,15 +100,16 @@ impl Server {
     /// Kills a child that cannot be watched. Its start counts as a failed fork, unless it has ended by
     /// itself meanwhile or holds shared state.
     fn end_unwatched(&mut self, key: Key, pid: Pid, started: Instant, errno: i32) {
-        let ended = wait::kill_and_peek(pid);
-        self.log_exec_failure(key, pid);
+        let ended = wait::kill_and_peek(pid).map(|ended| {
+            let end = process_end(pid, &ended?, started);
+            Some(self.with_exec_failure(key, end))
+        });
         let dirty = self.slot_table.cleanup_needed(key.index);
         self.process_gone(pid);
         let crashed = dirty && self.cluster.registry().get(key).is_some_and(Entry::shares_memory);
         match ended {
-            Ok(Some(ended)) if crashed || !was_killed(ended.cause) => {
+            Ok(Some(end)) if crashed || !was_killed(end.cause) => {
                 self.step(Event::Forked { key, pid });
-                let end = process_end(pid, &ended, started);
                 self.step(Event::ChildExited { key, end, dirty });
             }
             Ok(_) => self.step(Event::ForkFailed { key, errno }),

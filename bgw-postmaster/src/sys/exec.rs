@@ -16,6 +16,7 @@
 //! is set, not even when the postmaster's state is dropped.
 
 use super::descriptors::DescriptorFloor;
+pub(crate) use super::exec_plan::ExecFailure;
 use super::exec_plan::{ExecPlan, run_plan};
 use super::fork::{Forked, SingleThreaded, parent};
 use super::raw_syscall;
@@ -99,7 +100,7 @@ impl Commands {
     }
 
     /// Why the child `pid`, which has ended, did not become its program, if so.
-    pub(crate) fn failure_of(&mut self, pid: Pid) -> Option<String> {
+    pub(crate) fn failure_of(&mut self, pid: Pid) -> Option<ExecFailure> {
         let place = self.leaving.iter().position(|leaving| leaving.pid == pid)?;
         // It has ended, so it no longer uses the plan.
         let plan = self.leaving.swap_remove(place).plan.take_back();

@@ -25,6 +25,14 @@ const SETTLE: u64 = 1;
 const ORPHANED: u64 = 2;
 const RUN: u64 = 3;
 
+/// Why a child did not become its program.
+#[derive(Debug)]
+pub(crate) struct ExecFailure {
+    /// For the log. `None` if the child has logged it itself.
+    pub(crate) text: Option<String>,
+    pub(crate) errno: i32,
+}
+
 /// What one child does.
 #[derive(Debug)]
 pub(crate) struct ExecPlan {
@@ -111,16 +119,18 @@ impl ExecPlan {
     }
 
     /// Why the child did not become its program, if so.
-    pub(crate) fn failure(&self) -> Option<String> {
+    pub(crate) fn failure(&self) -> Option<ExecFailure> {
         let failure = self.failure.load(Ordering::Acquire);
-        let error = io::Error::from_raw_os_error(failure as u32 as i32);
+        let errno = failure as u32 as i32;
+        let error = io::Error::from_raw_os_error(errno);
         let program = self.texts.first().map(|text| text.to_string_lossy()).unwrap_or_default();
-        match failure >> 32 {
-            0 => None,
-            ORPHANED => Some("the postmaster died during the start".to_owned()),
-            RUN => Some(format!("running \"{program}\" failed: {error}")),
-            _ => Some(format!("preparing the process of \"{program}\" failed: {error}")),
-        }
+        let text = match failure >> 32 {
+            0 => return None,
+            ORPHANED => "the postmaster died during the start".to_owned(),
+            RUN => format!("running \"{program}\" failed: {error}"),
+            _ => format!("preparing the process of \"{program}\" failed: {error}"),
+        };
+        Some(ExecFailure { text: Some(text), errno })
     }
 
     /// Returns only on failure.
