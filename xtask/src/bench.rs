@@ -1,7 +1,7 @@
 //! `cargo xtask bench`: the criterion benches of each crate, one program at a time, since two would
 //! disturb each other. `--report` and `--scaling` run `xtask/measure` instead, which measures each
-//! figure beside the kernel's own limit in the same run (and, with `--against`, beside other programs).
-//! `--instructions` runs `instructions.rs`.
+//! figure beside the kernel's own limit in the same run (and, with `--against`, beside other
+//! programs). `--instructions` runs `instructions.rs`.
 
 use crate::workspace::{PackageExt, Workspace};
 use crate::{Result, flags, instructions, program, watched};

@@ -27,7 +27,7 @@ pub(crate) enum Task {
     /// Uses a cluster at random, kills its processes, and checks what everybody saw
     Chaos(Chaos),
     /// Checks the rules of layout that the compiler does not know
-    Tidy,
+    Tidy(Tidy),
     /// Runs the criterion benches, or counts instructions
     Bench(Bench),
     /// Looks at what each crate would publish, offline
@@ -101,6 +101,14 @@ pub(crate) struct Chaos {
     /// Register N workers instead, and see that the postmaster's memory and descriptors stay flat
     #[arg(long, value_name = "N", conflicts_with_all = ["hostile", "seed", "seconds"])]
     pub(crate) soak: Option<u64>,
+}
+
+/// Flags of `tidy`.
+#[derive(Debug, Args)]
+pub(crate) struct Tidy {
+    /// Print what is found where a rule is not kept yet, too, and fail for it
+    #[arg(long)]
+    pub(crate) all: bool,
 }
 
 /// Flags of `bench`.

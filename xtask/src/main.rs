@@ -2,6 +2,7 @@
 //! each task is one module with a `run` that prints what it found in its last line.
 
 mod artifacts;
+mod error;
 mod flags;
 mod program;
 mod watched;
@@ -20,11 +21,9 @@ mod test;
 mod tidy;
 
 use clap::Parser;
+pub(crate) use error::Result;
 use flags::{Flags, Task};
 use std::process::ExitCode;
-
-/// Any failure of a task, with a text for the user.
-type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
 fn main() -> ExitCode {
     let outcome = match Flags::parse().task {
@@ -34,7 +33,7 @@ fn main() -> ExitCode {
         Task::Model => model::run(),
         Task::Parity(flags) => parity::run(&flags),
         Task::Chaos(flags) => chaos::run(&flags),
-        Task::Tidy => tidy::run(),
+        Task::Tidy(flags) => tidy::run(&flags),
         Task::Bench(flags) => bench::run(&flags),
         Task::Package => package::run(),
         Task::Ci(flags) => ci::run(&flags),

@@ -1,6 +1,6 @@
 //! Asking how a live worker is: alone, beside another process that asks, beside one that registers.
 
-use crate::Arguments;
+use crate::arguments::Arguments;
 use crate::clock::{cell, now, pin};
 use crate::cluster::{Cluster, Result, quick, sleeping, started, stop};
 use crate::report::{Figure, Goal, Report, Row, Unit};

@@ -30,7 +30,8 @@ pub(crate) enum Placement {
     Free,
     /// All on core 0.
     SameCore,
-    /// The postmaster and its workers (or the forked child's parent) on core 1, the backend on core 0.
+    /// The postmaster and its workers (or the forked child's parent) on core 1, the backend on core
+    /// 0.
     TwoCores,
 }
 

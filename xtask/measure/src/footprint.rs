@@ -1,6 +1,6 @@
 //! What idle workers cost: memory, and the postmaster's sleep.
 
-use crate::Arguments;
+use crate::arguments::Arguments;
 use crate::clock::cell;
 use crate::cluster::{Cluster, Result, held, sleeping};
 use crate::report::{Figure, Goal, Report, Row, Unit};

@@ -1,7 +1,7 @@
 //! The report and the scaling axes as JSON, for programs.
 
-use crate::against::Peer;
 use crate::cluster::Result;
+use crate::peer::Peer;
 use crate::report::{Figure, Report, Row, machine};
 use crate::scaling::{Axis, Point, Series};
 use serde::Serialize;

@@ -1,5 +1,5 @@
-//! What the kernel itself allows, measured in this very run: bare forks and futex wake-ups by a process
-//! that was forked from this program as the postmaster was, and so has the same memory.
+//! What the kernel itself allows, measured in this very run: bare forks and futex wake-ups by a
+//! process that was forked from this program as the postmaster was, and so has the same memory.
 //!
 //! The process does one thing at a time, as it is told through shared cells.
 

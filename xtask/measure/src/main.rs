@@ -1,11 +1,13 @@
 //! Measures what the facility is for (asking, starting, stopping, many at once), each figure beside
-//! the kernel's own limit, taken in the same run by the same means; with `--against` what others take, too.
+//! the kernel's own limit, taken in the same run by the same means; with `--against` what others
+//! take, too.
 //!
-//! Samples of ours and of the limit alternate, so that a machine that becomes slower becomes slower for
-//! both. Ratios matter; absolute figures are the machine's. Nothing here is asserted: it is a report.
-//! Started by `cargo xtask bench --report`.
+//! Samples of ours and of the limit alternate, so that a machine that becomes slower becomes slower
+//! for both. Ratios matter; absolute figures are the machine's. Nothing here is asserted: it is a
+//! report. Started by `cargo xtask bench --report`.
 
 mod against;
+mod arguments;
 mod asking;
 mod clock;
 mod cluster;
@@ -13,51 +15,19 @@ mod footprint;
 mod json;
 mod limits;
 mod many;
+mod peer;
 mod plot;
 mod report;
 mod scaling;
 mod starting;
 mod sys;
 
-use against::{Peer, Peers};
+use against::Peers;
+use arguments::Arguments;
 use clap::Parser;
 use cluster::Result;
 use report::Report;
-use std::path::PathBuf;
 use std::process::ExitCode;
-
-/// Measures starts, stops, status and memory beside the kernel's own limits.
-#[derive(Debug, Parser)]
-pub(crate) struct Arguments {
-    /// Fewer samples: rough figures in a fraction of the time
-    #[arg(long)]
-    quick: bool,
-    /// Write the report as Markdown, too
-    #[arg(long, value_name = "FILE")]
-    markdown: Option<PathBuf>,
-    /// Write the report as JSON, too
-    #[arg(long, value_name = "FILE")]
-    json: Option<PathBuf>,
-    /// Only rows whose name contains this
-    #[arg(long, value_name = "TEXT")]
-    filter: Option<String>,
-    /// How the cost of each event grows with slots and live workers, in place of the report
-    #[arg(long, conflicts_with = "filter")]
-    scaling: bool,
-    /// With --scaling: draw it, as SVG files in this folder
-    #[arg(long, value_name = "FOLDER", requires = "scaling")]
-    plots: Option<PathBuf>,
-    /// Measure these, too, where they can do the same: a column each
-    #[arg(long, value_name = "PEER", value_enum, value_delimiter = ',')]
-    against: Vec<Peer>,
-}
-
-impl Arguments {
-    /// How many samples, out of how many there would be.
-    pub(crate) const fn samples(&self, full: usize) -> usize {
-        if self.quick { full.div_ceil(10) } else { full }
-    }
-}
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();

@@ -1,6 +1,6 @@
 //! Many workers: how many a second, beside how many others, out of how many slots.
 
-use crate::Arguments;
+use crate::arguments::Arguments;
 use crate::clock::{cell, now};
 use crate::cluster::{Cluster, Result, STAMP, quick, sleeping, started, stop};
 use crate::report::{Figure, Goal, Report, Row, Unit, nanos};

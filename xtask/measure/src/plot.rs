@@ -1,5 +1,5 @@
-//! The scaling axes as drawings: cost against size, both on logarithmic scales, ours and PostgreSQL's on
-//! one sheet.
+//! The scaling axes as drawings: cost against size, both on logarithmic scales, ours and
+//! PostgreSQL's on one sheet.
 
 use crate::cluster::Result;
 use crate::scaling::{Axis, Event, Series};
@@ -33,7 +33,8 @@ pub(crate) fn write(axes: &[Axis], folder: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Medians in microseconds, by size. A size of 0 has no place on a logarithmic scale and stands at 1.
+/// Medians in microseconds, by size. A size of 0 has no place on a logarithmic scale and stands at
+/// 1.
 fn points(series: &Series) -> Vec<(f64, f64)> {
     let point = |point: &crate::scaling::Point| {
         (f64::from(point.size.max(1)), point.figure.median.max(1.0) / 1e3)

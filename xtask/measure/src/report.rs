@@ -1,6 +1,6 @@
 //! Samples become rows, and rows become Markdown.
 
-use crate::against::Peer;
+use crate::peer::Peer;
 use serde::Serialize;
 use std::fmt::Write;
 use std::time::Duration;
@@ -232,8 +232,8 @@ pub(crate) fn nanos(time: Duration) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::{Figure, Goal, Report, Row, Unit};
-    use crate::against::Peer;
     use crate::json;
+    use crate::peer::Peer;
 
     fn row(ours: f64, limit: f64, goal: Goal) -> Row {
         let limit = Some((Figure::one(limit), "bare"));

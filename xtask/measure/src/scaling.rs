@@ -1,11 +1,12 @@
 //! How the cost of each event grows: with the number of slots, and with the number of live workers.
 //!
-//! Every size is measured in the same minutes as the smallest one, sample by sample in turn, so that a
-//! machine that becomes slower becomes slower for all; what counts is the ratio to the smallest. The
-//! postmaster's own CPU time stands beside the times that somebody waited, since no wake-up blurs it.
+//! Every size is measured in the same minutes as the smallest one, sample by sample in turn, so
+//! that a machine that becomes slower becomes slower for all; what counts is the ratio to the
+//! smallest. The postmaster's own CPU time stands beside the times that somebody waited, since no
+//! wake-up blurs it.
 
-use crate::Arguments;
 use crate::against;
+use crate::arguments::Arguments;
 use crate::clock::{cell, now};
 use crate::cluster::{Cluster, Result, STAMP, sleeping, started, stop};
 use crate::limits::Bare;

@@ -1,7 +1,7 @@
-//! One worker at a time: from the registration to its first line, to the word that it runs, and from
-//! the request to end to its end. Forked, and in a warm spare; in three placements.
+//! One worker at a time: from the registration to its first line, to the word that it runs, and
+//! from the request to end to its end. Forked, and in a warm spare; in three placements.
 
-use crate::Arguments;
+use crate::arguments::Arguments;
 use crate::clock::{Placement, cell, now, pin};
 use crate::cluster::{Cluster, Result, STAMP, sleeping, started, stop};
 use crate::limits::Bare;

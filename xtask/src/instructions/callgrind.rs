@@ -61,8 +61,8 @@ pub(super) fn count(workspace: &Workspace, program: &Utf8Path) -> Result<Counts>
     paired(&ran.text, &fs::read_to_string(&profile)?)
 }
 
-/// The names that the program printed, each with the count that callgrind wrote for its call. The part
-/// that callgrind writes at the program's end belongs to no call.
+/// The names that the program printed, each with the count that callgrind wrote for its call. The
+/// part that callgrind writes at the program's end belongs to no call.
 fn paired(output: &str, profile: &str) -> Result<Counts> {
     let names: Vec<&str> =
         output.lines().filter_map(|line| line.strip_prefix("counted ")).collect();

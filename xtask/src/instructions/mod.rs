@@ -1,6 +1,6 @@
-//! `cargo xtask bench --instructions`: how many instructions each fast path executes, beside a budget
-//! that is checked in. A count more than 5 % above its budget fails. Times differ from run to run,
-//! these counts do not: the program runs twice, and two different counts fail, too.
+//! `cargo xtask bench --instructions`: how many instructions each fast path executes, beside a
+//! budget that is checked in. A count more than 5 % above its budget fails. Times differ from run
+//! to run, these counts do not: the program runs twice, and two different counts fail, too.
 //!
 //! The counts depend on the compiler, the C library and the kind of processor (`memcpy` has a
 //! version for each). The file names compiler and architecture: another architecture fails, another

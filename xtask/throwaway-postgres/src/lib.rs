@@ -1,10 +1,10 @@
-//! A PostgreSQL server for as long as a value lives: made from the installed programs in a temporary
-//! folder, stopped and removed when it is dropped.
+//! A PostgreSQL server for as long as a value lives: made from the installed programs in a
+//! temporary folder, stopped and removed when it is dropped.
 //!
 //! It listens on a Unix socket in that folder alone, writes nothing to disk that it would wait for,
-//! and lets everybody in who can reach the socket. The server refuses to run as root: then it runs as
-//! `postgres` or `nobody`. When the process that started it dies, the kernel tells it to quit; its
-//! folder stays then.
+//! and lets everybody in who can reach the socket. The server refuses to run as root: then it runs
+//! as `postgres` or `nobody`. When the process that started it dies, the kernel tells it to quit;
+//! its folder stays then.
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, User, chown, geteuid};

@@ -1,47 +1,15 @@
-//! Others that do the same, measured in the same run for the rows that they have, too. Ours is over by
-//! then: nothing of it runs beside them.
+//! Others that do the same, measured in the same run for the rows that they have, too. Ours is over
+//! by then: nothing of it runs beside them.
 
 mod postgres;
 mod scripts;
 
-use crate::Arguments;
+use crate::arguments::Arguments;
 use crate::cluster::Result;
+use crate::peer::Peer;
 use crate::report::Report;
 pub(crate) use postgres::Bench;
 use scripts::Script;
-
-/// Whom to compare with.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub(crate) enum Peer {
-    /// PostgreSQL's own background workers; its server and its headers must be installed
-    Postgres,
-    /// The forkserver of Python's multiprocessing; python3 must be installed
-    Python,
-    /// supervisord, asked by XML-RPC; it must be installed, and python3
-    Supervisord,
-}
-
-impl Peer {
-    pub(crate) const ALL: [Self; 3] = [Self::Postgres, Self::Python, Self::Supervisord];
-
-    /// As the report calls it, in JSON and on the command line.
-    pub(crate) const fn key(self) -> &'static str {
-        match self {
-            Self::Postgres => "postgres",
-            Self::Python => "python",
-            Self::Supervisord => "supervisord",
-        }
-    }
-
-    /// As a reader calls it.
-    pub(crate) const fn title(self) -> &'static str {
-        match self {
-            Self::Postgres => "PostgreSQL",
-            Self::Python => "Python forkserver",
-            Self::Supervisord => "supervisord",
-        }
-    }
-}
 
 /// Those that were asked for, ready to be measured.
 pub(crate) struct Peers {

@@ -1,13 +1,14 @@
 //! PostgreSQL's own background workers, measured in the same run, for the rows that it has, too.
 //!
-//! The extension in `peers/postgres` is built in a temporary folder and loaded from there by a throwaway
-//! cluster; nothing is installed. It measures from inside a backend by the same steps as ours, with the
-//! same numbers of samples, of workers and of slots. Ours is over by then: no server runs beside it.
+//! The extension in `peers/postgres` is built in a temporary folder and loaded from there by a
+//! throwaway cluster; nothing is installed. It measures from inside a backend by the same steps as
+//! ours, with the same numbers of samples, of workers and of slots. Ours is over by then: no server
+//! runs beside it.
 
-use super::Peer;
-use crate::Arguments;
+use crate::arguments::Arguments;
 use crate::clock::{Placement, pin};
 use crate::cluster::Result;
+use crate::peer::Peer;
 use crate::report::{Figure, Report};
 use crate::{asking, many, starting};
 use postgres::Client;

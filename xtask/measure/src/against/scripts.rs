@@ -1,10 +1,10 @@
-//! Peers that a small Python script of ours measures: it prints a line for each thing, a name and its
-//! samples.
+//! Peers that a small Python script of ours measures: it prints a line for each thing, a name and
+//! its samples.
 
-use super::Peer;
-use crate::Arguments;
+use crate::arguments::Arguments;
 use crate::clock::Placement;
 use crate::cluster::Result;
+use crate::peer::Peer;
 use crate::report::{Figure, Report};
 use crate::{many, starting};
 use std::path::Path;

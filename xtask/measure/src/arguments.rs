@@ -1,0 +1,38 @@
+//! The command line.
+
+use crate::peer::Peer;
+use clap::Parser;
+use std::path::PathBuf;
+
+/// Measures starts, stops, status and memory beside the kernel's own limits.
+#[derive(Debug, Parser)]
+pub(crate) struct Arguments {
+    /// Fewer samples: rough figures in a fraction of the time
+    #[arg(long)]
+    pub(crate) quick: bool,
+    /// Write the report as Markdown, too
+    #[arg(long, value_name = "FILE")]
+    pub(crate) markdown: Option<PathBuf>,
+    /// Write the report as JSON, too
+    #[arg(long, value_name = "FILE")]
+    pub(crate) json: Option<PathBuf>,
+    /// Only rows whose name contains this
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) filter: Option<String>,
+    /// How the cost of each event grows with slots and live workers, in place of the report
+    #[arg(long, conflicts_with = "filter")]
+    pub(crate) scaling: bool,
+    /// With --scaling: draw it, as SVG files in this folder
+    #[arg(long, value_name = "FOLDER", requires = "scaling")]
+    pub(crate) plots: Option<PathBuf>,
+    /// Measure these, too, where they can do the same: a column each
+    #[arg(long, value_name = "PEER", value_enum, value_delimiter = ',')]
+    pub(crate) against: Vec<Peer>,
+}
+
+impl Arguments {
+    /// How many samples, out of how many there would be.
+    pub(crate) const fn samples(&self, full: usize) -> usize {
+        if self.quick { full.div_ceil(10) } else { full }
+    }
+}

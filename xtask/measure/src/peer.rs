@@ -1,0 +1,34 @@
+//! The programs that the report can compare with.
+
+/// Whom to compare with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Peer {
+    /// PostgreSQL's own background workers; its server and its headers must be installed
+    Postgres,
+    /// The forkserver of Python's multiprocessing; python3 must be installed
+    Python,
+    /// supervisord, asked by XML-RPC; it must be installed, and python3
+    Supervisord,
+}
+
+impl Peer {
+    pub(crate) const ALL: [Self; 3] = [Self::Postgres, Self::Python, Self::Supervisord];
+
+    /// As the report calls it, in JSON and on the command line.
+    pub(crate) const fn key(self) -> &'static str {
+        match self {
+            Self::Postgres => "postgres",
+            Self::Python => "python",
+            Self::Supervisord => "supervisord",
+        }
+    }
+
+    /// As a reader calls it.
+    pub(crate) const fn title(self) -> &'static str {
+        match self {
+            Self::Postgres => "PostgreSQL",
+            Self::Python => "Python forkserver",
+            Self::Supervisord => "supervisord",
+        }
+    }
+}
