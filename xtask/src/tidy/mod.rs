@@ -10,7 +10,7 @@
 //! | sys-names-above, sys-is-private | `sys/` of every crate |
 //! | unfinished, machine-path | every Rust, Markdown, TOML and shell file |
 //! | named-path | ARCHITECTURE.md, and the links of every Markdown file |
-//! | arrows, path-version, version, crate-files | every manifest |
+//! | arrows, path-version, version, crate-files, unused-dependency | every manifest |
 
 mod finding;
 mod manifest;
@@ -19,6 +19,7 @@ mod named_path;
 mod pending;
 mod source;
 mod syntax;
+mod unused;
 mod words;
 
 use crate::workspace::Workspace;
@@ -64,6 +65,7 @@ pub(crate) fn run(flags: &flags::Tidy) -> Result<ExitCode> {
         }
     }
     findings.extend(modules::check(&workspace, &sources));
+    findings.extend(unused::check(&workspace, &sources));
     if !files.iter().any(|file| file == "ARCHITECTURE.md") {
         let text = "is missing; write the map of the workspace".to_owned();
         findings.push(Finding {

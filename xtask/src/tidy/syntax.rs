@@ -59,6 +59,8 @@ pub(super) struct Import {
 pub(super) struct Named {
     pub(super) segments: Vec<String>,
     pub(super) line: usize,
+    /// By a `use`.
+    pub(super) imported: bool,
     /// Only compiled for tests.
     pub(super) test: bool,
 }
@@ -121,7 +123,7 @@ impl Reader {
 
     fn name(&mut self, segments: Vec<String>, line: usize) {
         let test = self.test;
-        self.module().paths.push(Named { segments, line, test });
+        self.module().paths.push(Named { segments, line, imported: false, test });
     }
 
     fn import(&mut self, before: &[String], tree: &syn::UseTree, reexport: bool) {
@@ -145,7 +147,7 @@ impl Reader {
         let alias = if itself && alias == last { before.last().cloned() } else { alias };
         let last = if itself { None } else { last };
         let segments = before.iter().cloned().chain(last).collect();
-        let named = Named { segments, line: span.start().line, test: self.test };
+        let named = Named { segments, line: span.start().line, imported: true, test: self.test };
         self.module().imports.push(Import { named, alias, reexport });
     }
 
