@@ -9,10 +9,13 @@ use crate::postmaster::Postmaster;
 use crate::rules::Policy;
 use crate::runtime_dir::RuntimeDir;
 use crate::settings::Settings;
+use crate::sys::descriptor_limit;
+use crate::sys::descriptors::DescriptorFloor;
 use bgw_core::shared::{ClusterCells, WorkerSlots};
 use bgw_core::sys::eventfd;
 use bgw_core::worker::limits::FUNCTION_LIMIT;
 use bgw_core::{Attachment, StartTime, WorkerProcess, WorkerResult, process};
+use shmem_slots::StandardStreams;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -179,6 +182,8 @@ impl PostmasterBuilder {
         if let Some(me) = process::current() {
             return Err(BuildError::InsideWorker { name: me.worker.name().to_owned() });
         }
+        let system = |call: &'static str| move |source| BuildError::System { call, source };
+        let _standard = StandardStreams::occupy().map_err(system("opening /dev/null"))?;
         shmem_slots::futex::check_kernel()?;
         let all = self.max_workers.saturating_add(self.max_parallel_workers);
         if self.max_workers == 0 || all > MAX_WORKERS_LIMIT {
@@ -201,13 +206,19 @@ impl PostmasterBuilder {
                 return Err(BuildError::DuplicateDescriptor { name: name.clone() });
             }
         }
+        let most = descriptor_limit::highest_limit().map_err(system("reading RLIMIT_NOFILE"))?;
+        let open = DescriptorFloor::above_all_open().map_err(system("reading /proc/self/fd"))?;
+        let needed = open.needed_for(self.warm_spares);
+        if needed > most {
+            let warm_spares = self.warm_spares;
+            return Err(BuildError::Descriptors { warm_spares, needed, limit: most });
+        }
         let taken = self.runtime_dir.as_deref().map(RuntimeDir::take).transpose()?;
         let (runtime_dir, listener) = taken.unzip();
         let slots = WorkerSlots::create(&Attachment::region_options(all))
             .map_err(|source| BuildError::Region { slots: all, source })?;
         ClusterCells::new(&slots).set_general_slots(self.max_workers);
-        let doorbell = eventfd::new_doorbell()
-            .map_err(|source| BuildError::System { call: "eventfd", source })?;
+        let doorbell = eventfd::new_doorbell().map_err(system("eventfd"))?;
         Ok(Postmaster::new(Settings {
             slots: Arc::new(slots),
             general_slots: self.max_workers,
@@ -221,6 +232,7 @@ impl PostmasterBuilder {
             stop_with_launcher: self.stop_with_launcher,
             run_atfork_handlers: self.run_atfork_handlers,
             warm_spares: self.warm_spares,
+            raised_limit: None,
             static_workers: Vec::new(),
         }))
     }

@@ -42,6 +42,18 @@ pub enum BuildError {
         /// The longest, in bytes.
         limit: usize,
     },
+    /// The process may not have so many descriptors open.
+    #[error(
+        "a postmaster with {warm_spares} warm_spares needs at least {needed} descriptors beside what is open here, and RLIMIT_NOFILE allows {limit}; raise the hard limit, or ask for fewer spares"
+    )]
+    Descriptors {
+        /// How many spares were asked for.
+        warm_spares: usize,
+        /// How many descriptors that needs.
+        needed: u64,
+        /// The hard limit.
+        limit: u64,
+    },
     /// Two descriptors have one name.
     #[error("two descriptors are called \"{name}\"; names must differ")]
     DuplicateDescriptor {

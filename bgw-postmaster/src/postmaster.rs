@@ -8,13 +8,15 @@ use crate::failure_log::log_failure;
 use crate::runtime_dir::RuntimeDir;
 use crate::server::Server;
 use crate::settings::Settings;
-use crate::sys::fork::{Forked, ThreadCounter, fork};
+use crate::sys::descriptor_limit::RaisedLimit;
+use crate::sys::fork::{Forked, NewChild, ThreadCounter, fork};
 use crate::sys::wait;
 use bgw_core::control::{ControlSocket, ShutdownMode};
 use bgw_core::process;
 use bgw_core::sys::exit::{UnwindBarrier, exit_now};
 use bgw_core::sys::{pidfd, signals};
 use bgw_core::{BackgroundWorker, EntryPoint, ExitCause, Pid, chain};
+use shmem_slots::StandardStreams;
 use std::io::{self, Write};
 use std::os::fd::OwnedFd;
 use std::path::Path;
@@ -78,7 +80,13 @@ impl Postmaster {
         self.serve(None)
     }
 
-    fn serve(self, launcher: Option<ControlSocket>) -> Result<u8, RunError> {
+    fn serve(mut self, launcher: Option<ControlSocket>) -> Result<u8, RunError> {
+        // While this process is a postmaster. Its children inherit them.
+        let standard = occupy_standard_streams()?;
+        let passed = standard.pass_to_commands();
+        passed.map_err(RunError::system("passing on the standard streams"))?;
+        let raised = RaisedLimit::raise().map_err(RunError::system("raising RLIMIT_NOFILE"))?;
+        self.settings.raised_limit = raised;
         flush_output();
         let before = signals::block_all().map_err(RunError::system("blocking signals"))?;
         process::become_postmaster();
@@ -91,9 +99,11 @@ impl Postmaster {
         // Before any error is returned: the program continues with the handlers and mask that it had.
         let handlers = process::leave_postmaster(replaced.as_ref().ok());
         let mask = signals::restore(&before);
+        let limit = raised.map_or(Ok(()), RaisedLimit::restore);
         replaced?;
         handlers.map_err(RunError::system("restoring signal handlers"))?;
         mask.map_err(RunError::system("restoring the signal mask"))?;
+        limit.map_err(RunError::system("restoring RLIMIT_NOFILE"))?;
         code
     }
 
@@ -104,6 +114,7 @@ impl Postmaster {
     /// # Errors
     /// The process has more than one thread, or a system call fails.
     pub fn launch(self) -> Result<Launched, RunError> {
+        let _standard = occupy_standard_streams()?;
         let threads = ThreadCounter::new().map_err(RunError::system("opening /proc/self/task"))?;
         let proof = threads.prove().map_err(RunError::system("counting the threads"))?;
         let proof = proof.map_err(|threads| RunError::Threads { threads })?;
@@ -114,18 +125,18 @@ impl Postmaster {
         // Blocked across the fork, so that no handler of the program runs in the postmaster.
         let before = signals::block_all().map_err(RunError::system("blocking signals"))?;
         let forked = fork(&proof);
-        let pid = match forked {
+        let child = match forked {
             Ok(Forked::Child) => {
                 let _barrier = UnwindBarrier;
                 drop(ours);
                 exit_now(i32::from(self.serve_launcher(theirs)))
             }
-            Ok(Forked::Parent(pid)) => Ok(pid),
+            Ok(Forked::Parent(child)) => Ok(child),
             Err(error) => Err(error),
         };
         signals::restore(&before).map_err(RunError::system("restoring the signal mask"))?;
-        let pid = pid.map_err(RunError::system("fork"))?;
-        let pidfd = pidfd::open(pid).map_err(RunError::system("pidfd_open"))?;
+        let NewChild { pid, pidfd } = child.map_err(RunError::system("fork"))?;
+        let pidfd = pidfd.map_err(RunError::system("pidfd_open"))?;
         Ok(Launched { pid, pidfd, control: Some(ours) })
     }
 
@@ -148,6 +159,11 @@ impl Postmaster {
     pub fn runtime_dir(&self) -> Option<&Path> {
         self.settings.runtime_dir.as_ref().map(RuntimeDir::path)
     }
+}
+
+/// No descriptor of ours is a standard stream: text would be written to it.
+fn occupy_standard_streams() -> Result<StandardStreams, RunError> {
+    StandardStreams::occupy().map_err(RunError::system("opening /dev/null"))
 }
 
 /// Writes out what the program has printed so far: a child would print what is still buffered again.

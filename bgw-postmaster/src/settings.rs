@@ -3,6 +3,7 @@
 use crate::child::Functions;
 use crate::rules::Policy;
 use crate::runtime_dir::RuntimeDir;
+use crate::sys::descriptor_limit::RaisedLimit;
 use bgw_core::BackgroundWorker;
 use bgw_core::control::ControlSocket;
 use bgw_core::shared::WorkerSlots;
@@ -27,5 +28,7 @@ pub(crate) struct Settings {
     pub(crate) stop_with_launcher: bool,
     pub(crate) run_atfork_handlers: bool,
     pub(crate) warm_spares: usize,
+    /// Set by a process that becomes the postmaster.
+    pub(crate) raised_limit: Option<RaisedLimit>,
     pub(crate) static_workers: Vec<BackgroundWorker>,
 }

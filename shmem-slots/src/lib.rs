@@ -94,6 +94,8 @@ pub use side_cells::WritableCells;
 pub use slots::{Claim, Options, Slots};
 #[cfg(not(loom))]
 pub use sys::pinned::PinnedSlot;
+#[cfg(not(loom))]
+pub use sys::standard_streams::StandardStreams;
 pub use word::{Key, MAX_FLAGS, MAX_GENERATION, MAX_PID, Snapshot, State};
 
 /// Under loom there is no mapping: the default backing is the heap.

@@ -15,6 +15,7 @@ use crate::primitive::Ordering;
 use crate::slots::{Options, Slots};
 use crate::sys::map::Mapping;
 use crate::sys::sigbus::Guard;
+use crate::sys::standard_streams::StandardStreams;
 use bytemuck::Pod;
 use nix::fcntl::{FcntlArg, SealFlag, fcntl};
 use nix::sys::memfd::{MFdFlags, memfd_create};
@@ -103,6 +104,8 @@ fn attach_failed(call: &'static str) -> impl FnOnce(io::Error) -> AttachError {
 
 /// A new memfd of so many cells, all zero, whose size nobody can change.
 fn sealed_memfd(cells: usize) -> Result<File, CreateError> {
+    // Whatever the program writes to a closed standard stream must not land in the region.
+    let _standard = StandardStreams::occupy().map_err(create_failed("opening /dev/null"))?;
     let flags = MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING;
     let file = memfd_create(MEMFD_NAME, flags)
         .map_err(|errno| create_failed("memfd_create")(errno.into()))?;
@@ -176,6 +179,7 @@ impl<T: Pod, R: Pod> Slots<T, R, Region> {
     pub fn create_file(path: impl AsRef<Path>, options: &Options) -> Result<Self, CreateError> {
         let path = path.as_ref();
         let layout = Self::layout_for(options)?;
+        let _standard = StandardStreams::occupy().map_err(create_failed("opening /dev/null"))?;
         let file = OpenOptions::new()
             .read(true)
             .write(true)
@@ -229,6 +233,7 @@ impl<T: Pod, R: Pod> Slots<T, R, Region> {
         access: Access,
     ) -> Result<Self, AttachError> {
         let write = access == Access::ReadWrite;
+        let _standard = StandardStreams::occupy().map_err(attach_failed("opening /dev/null"))?;
         let file = OpenOptions::new()
             .read(true)
             .write(write)

@@ -10,6 +10,7 @@ mod child_barrier;
 mod churn;
 mod commands;
 mod database;
+mod descriptors;
 mod ends;
 mod examples;
 mod handles;
@@ -46,6 +47,7 @@ fn main() -> std::process::ExitCode {
         commands::tests(),
         database::tests(),
         ends::tests(),
+        descriptors::tests(),
         examples::tests(),
         handles::tests(),
         latch::tests(),

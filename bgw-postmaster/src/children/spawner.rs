@@ -9,14 +9,12 @@ use crate::fault;
 use crate::rules::Entry;
 use crate::sys::descriptors::DescriptorFloor;
 use crate::sys::exec::{Commands, ExecFailure};
-use crate::sys::fork::{Forked, Forker, SingleThreaded, ThreadCounter};
+use crate::sys::fork::{Forked, Forker, NewChild, SingleThreaded, ThreadCounter};
 use crate::sys::shared_page::SharedPage;
 use crate::sys::title::Title;
-use bgw_core::sys::pidfd;
 use bgw_core::{Attachment, EntryPoint, Pid, WorkerHandle};
 use std::collections::HashMap;
 use std::io;
-use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -66,7 +64,7 @@ impl Spawner {
     }
 
     /// Starts a process for a worker. In the child it does not return.
-    pub(crate) fn start(&mut self, entry: &Entry, handle: WorkerHandle) -> io::Result<Pid> {
+    pub(crate) fn start(&mut self, entry: &Entry, handle: WorkerHandle) -> io::Result<NewChild> {
         let main = self.main_of(entry);
         // A copy: the child does not have the registry.
         let (worker, restarts) = (Arc::new(entry.worker.clone()), entry.next_restarts());
@@ -75,7 +73,8 @@ impl Spawner {
         if let (EntryPoint::Command { program, args }, Some(commands)) =
             (entry.worker.entry(), &mut self.commands)
         {
-            return commands.start(&proof, self.floor, entry.worker.name(), (program, args));
+            let child = commands.start(&proof, self.floor, entry.worker.name(), (program, args))?;
+            return Ok(self.moved_above(child));
         }
         let is_command = matches!(entry.worker.entry(), EntryPoint::Command { .. });
         let exec_errno = is_command.then(SharedPage::new).transpose()?;
@@ -83,31 +82,33 @@ impl Spawner {
             Forked::Child => {
                 run_worker(self.context(), Launch { worker, main, handle, restarts, exec_errno })
             }
-            Forked::Parent(pid) => {
+            Forked::Parent(child) => {
                 if let Some(page) = exec_errno {
-                    page.hide_from_later_children()?;
-                    self.forked_commands.insert(pid, page);
+                    // Later children that have the page, too, do no harm. There is a child now, so
+                    // this is no failed start.
+                    let _ = page.hide_from_later_children();
+                    self.forked_commands.insert(child.pid, page);
                 }
-                Ok(pid)
+                Ok(self.moved_above(child))
             }
         }
     }
 
     /// Forks a spare. In the child it does not return.
-    pub(crate) fn start_spare(&mut self) -> io::Result<(Pid, Mailbox)> {
+    pub(crate) fn start_spare(&mut self) -> io::Result<(NewChild, Mailbox)> {
         let mailbox = Mailbox::new()?;
         let proof = self.prove_single_threaded()?;
-        let pid = match self.forker.fork(&proof)? {
+        let child = match self.forker.fork(&proof)? {
             Forked::Child => run_spare(self.context(), mailbox),
-            Forked::Parent(pid) => pid,
+            Forked::Parent(child) => self.moved_above(child),
         };
         touch_stack();
-        Ok((pid, mailbox))
+        Ok((child, mailbox))
     }
 
-    /// A pidfd of a new child, above the descriptor floor.
-    pub(crate) fn open_pidfd(&self, pid: Pid) -> io::Result<OwnedFd> {
-        self.floor.move_above(pidfd::open(pid)?)
+    fn moved_above(&self, child: NewChild) -> NewChild {
+        let pidfd = child.pidfd.and_then(|pidfd| self.floor.move_above(pidfd));
+        NewChild { pidfd, ..child }
     }
 
     /// Why the child `pid`, which has ended, did not become its program, if so.

@@ -49,6 +49,7 @@ impl Server {
         let pidfd = Arc::new(pidfd::open(pid).map_err(RunError::system("pidfd_open"))?);
         let floor =
             DescriptorFloor::above_all_open().map_err(RunError::system("reading /proc/self/fd"))?;
+        let floor = floor.with_raised_limit(settings.raised_limit);
         let moving = || RunError::system("moving a descriptor");
         let threads = threads.moved_above(floor).map_err(moving())?;
         let listener = settings.listener.map(|socket| floor.move_above(socket)).transpose();

@@ -5,6 +5,7 @@ use super::state::Server;
 use crate::children::{Child, DEATH_DELAY, Spare, process_end};
 use crate::fault;
 use crate::rules::{Entry, Event};
+use crate::sys::fork::NewChild;
 use crate::sys::wait;
 use bgw_core::shared::WorkerRecord;
 use bgw_core::{EntryPoint, ExitCause, Pid};
@@ -48,9 +49,9 @@ impl Server {
         };
         let handle = self.slot_table.begin_life(key);
         let started = Instant::now();
-        let pid = self.spawner.start(entry, handle)?;
+        let NewChild { pid, pidfd } = self.spawner.start(entry, handle)?;
         let watched = fault::step("start:forked").and_then(|()| {
-            let pidfd = self.spawner.open_pidfd(pid)?;
+            let pidfd = pidfd?;
             self.poller.watch(&pidfd, Token::Child(key.index))?;
             Ok(pidfd)
         });
@@ -139,10 +140,10 @@ impl Server {
     }
 
     fn fork_spare(&mut self) -> io::Result<Spare> {
-        let (pid, mailbox) = self.spawner.start_spare()?;
+        let (NewChild { pid, pidfd }, mailbox) = self.spawner.start_spare()?;
         let number = self.spares.next_number();
         let watched = mailbox.hide_from_later_children().and_then(|()| {
-            let pidfd = self.spawner.open_pidfd(pid)?;
+            let pidfd = pidfd?;
             self.poller.watch(&pidfd, Token::Spare(number))?;
             Ok(pidfd)
         });

@@ -14,6 +14,7 @@
 //! The call that closes also unshares the table, and copies only what stays open. So a start costs
 //! the same however many children and sessions the postmaster has a descriptor for.
 
+use super::descriptor_limit::RaisedLimit;
 use nix::fcntl::{FcntlArg, fcntl};
 use std::fs::File;
 use std::io;
@@ -25,6 +26,8 @@ pub(crate) struct DescriptorFloor {
     lowest: RawFd,
     /// First and last number of each run of placeholders.
     placeholders: &'static [(RawFd, RawFd)],
+    /// The limit that a child sets again.
+    limit: Option<RaisedLimit>,
 }
 
 impl DescriptorFloor {
@@ -35,7 +38,19 @@ impl DescriptorFloor {
             let number = entry?.file_name().to_str().and_then(|name| name.parse().ok());
             highest = number.map_or(highest, |number: RawFd| highest.max(number));
         }
-        Ok(Self { lowest: highest + 1, placeholders: &[] })
+        Ok(Self { lowest: highest + 1, placeholders: &[], limit: None })
+    }
+
+    /// How many descriptors a postmaster with so many spares has at the least: everything below the
+    /// floor, its own, one for each spare, one for a worker.
+    pub(crate) fn needed_for(self, spares: usize) -> u64 {
+        const OWN: u64 = 16;
+        (self.lowest.unsigned_abs() as u64).saturating_add(OWN).saturating_add(spares as u64)
+    }
+
+    /// The same, for a postmaster that has raised its limit.
+    pub(crate) const fn with_raised_limit(self, limit: Option<RaisedLimit>) -> Self {
+        Self { limit, ..self }
     }
 
     /// Opens a placeholder for each free number below the floor, for the life of the process:
@@ -70,6 +85,11 @@ impl DescriptorFloor {
         Ok(unsafe { OwnedFd::from_raw_fd(moved) })
     }
 
+    /// The limit that a child sets again, as the kernel wants it.
+    pub(super) fn raw_limit(self) -> Option<libc::rlimit64> {
+        self.limit.map(RaisedLimit::as_raw)
+    }
+
     /// The lowest number above the floor.
     pub(super) const fn lowest(self) -> RawFd {
         self.lowest
@@ -82,10 +102,11 @@ impl DescriptorFloor {
 
     /// In a child, before anything else: unshares the descriptor table, without what is above the
     /// floor, and closes the placeholders. The owners of those descriptors must never be dropped or
-    /// used afterwards.
+    /// used afterwards. Sets the program's limit of descriptors again.
     pub(crate) fn close_above(self) -> io::Result<()> {
         close_range(self.lowest, RawFd::MAX, libc::CLOSE_RANGE_UNSHARE)?;
-        self.placeholders.iter().try_for_each(|&(first, last)| close_range(first, last, 0))
+        self.placeholders.iter().try_for_each(|&(first, last)| close_range(first, last, 0))?;
+        self.limit.map_or(Ok(()), RaisedLimit::restore)
     }
 }
 

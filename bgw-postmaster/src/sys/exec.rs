@@ -18,12 +18,13 @@
 use super::descriptors::DescriptorFloor;
 pub(crate) use super::exec_plan::ExecFailure;
 use super::exec_plan::{ExecPlan, run_plan};
-use super::fork::{Forked, SingleThreaded, parent};
+use super::fork::{NewChild, SingleThreaded, parent};
 use super::raw_syscall;
 use super::stack::Stack;
 use bgw_core::Pid;
 use std::ffi::{c_int, c_void};
 use std::io;
+use std::os::fd::RawFd;
 use std::ptr::NonNull;
 
 /// How many stacks are kept for later starts.
@@ -64,22 +65,25 @@ impl Commands {
         floor: DescriptorFloor,
         worker: &str,
         (program, args): (&str, &[String]),
-    ) -> io::Result<Pid> {
+    ) -> io::Result<NewChild> {
         self.take_back_idle();
         let stack = self.stacks.pop().map_or_else(Stack::new, Ok)?;
         let plan = ExecPlan::new(stack, floor, &self.changed, worker, program, args)?;
         let plan = LentPlan::new(plan);
-        let flags = libc::CLONE_VM | libc::CLONE_FILES | libc::CLONE_CHILD_CLEARTID | libc::SIGCHLD;
+        let mut pidfd: RawFd = -1;
+        let flags = libc::CLONE_VM | libc::CLONE_FILES | libc::CLONE_PIDFD;
+        let flags = flags | libc::CLONE_CHILD_CLEARTID | libc::SIGCHLD;
         // SAFETY: a stack that nothing else uses. Plan and stack stay in place until the kernel has
         // cleared `busy` or the child has ended (`LentPlan`). The child keeps to the rules of
-        // `exec_plan.rs`. There is one thread, so nothing else changes what the child reads.
+        // `exec_plan.rs`. There is one thread, so nothing else changes what the child reads. The kernel writes
+        // the pidfd's number to `pidfd` before it returns.
         let pid = unsafe {
             libc::clone(
                 run_plan,
                 plan.get().stack_top(),
                 flags,
                 plan.pointer(),
-                std::ptr::null_mut::<c_int>(),
+                &raw mut pidfd,
                 std::ptr::null_mut::<c_void>(),
                 plan.get().busy(),
             )
@@ -89,14 +93,9 @@ impl Commands {
             self.stacks.push(plan.take_back().into_stack());
             return Err(error);
         }
-        match parent(pid) {
-            Ok(Forked::Parent(pid)) => {
-                self.leaving.push(Leaving { pid, plan });
-                Ok(pid)
-            }
-            // Unreachable; were it not, the child's plan would stay for ever.
-            Ok(Forked::Child) | Err(_) => Err(io::Error::other("clone returned no usable pid")),
-        }
+        let child = parent(pid, pidfd)?;
+        self.leaving.push(Leaving { pid: child.pid, plan });
+        Ok(child)
     }
 
     /// Why the child `pid`, which has ended, did not become its program, if so.

@@ -155,6 +155,12 @@ impl ExecPlan {
         // SAFETY: this call first unshares the table, so it closes numbers in the child's own; the owners
         // of the descriptors live in the postmaster, whose table is not affected.
         unsafe { call(libc::SYS_close_range, [lowest, all, unshare, 0]) }?;
+        if let Some(limit) = self.floor.raw_limit() {
+            let at = (&raw const limit) as usize;
+            let number = libc::RLIMIT_NOFILE as usize;
+            // SAFETY: `limit` has the size of the kernel's structure and is only read.
+            unsafe { call(libc::SYS_prlimit64, [0, number, at, 0]) }?;
+        }
         // SAFETY: no pointers.
         unsafe { call(libc::SYS_setsid, [0; 4]) }?;
         let death = [libc::PR_SET_PDEATHSIG as usize, libc::SIGTERM as usize, 0, 0];

@@ -21,8 +21,10 @@
 
 use super::descriptors::DescriptorFloor;
 use bgw_core::Pid;
+use bgw_core::sys::pidfd;
 use std::fs::File;
 use std::io;
+use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 use std::os::linux::fs::MetadataExt;
 
 /// Counts the threads of this process with one `fstat`.
@@ -63,28 +65,50 @@ impl ThreadCounter {
     }
 }
 
+/// A new child of this process.
+#[derive(Debug)]
+pub(crate) struct NewChild {
+    pub(crate) pid: Pid,
+    /// The kernel creates it with the child, so short of descriptors there is no child. An error only
+    /// where the C library forks, and there only if the system as a whole is short of something.
+    pub(crate) pidfd: io::Result<OwnedFd>,
+}
+
 /// The two sides of a fork.
 #[derive(Debug)]
 pub(crate) enum Forked {
     /// The parent, with its new child.
-    Parent(Pid),
+    Parent(NewChild),
     /// The child.
     Child,
 }
 
 /// Forks through the C library.
 pub(crate) fn fork(_proof: &SingleThreaded) -> io::Result<Forked> {
+    // The pidfd will have this number: no other thread can take it.
+    let reserved = File::open("/dev/null")?;
     // SAFETY: the process has one thread (`SingleThreaded`), so no lock is held by a thread that the
     // child does not have, and the child may do everything that the parent may.
     match unsafe { nix::unistd::fork() }? {
         nix::unistd::ForkResult::Child => Ok(Forked::Child),
-        nix::unistd::ForkResult::Parent { child } => parent(child.as_raw()),
+        nix::unistd::ForkResult::Parent { child } => {
+            drop(reserved);
+            let pid = pid_of(child.as_raw())?;
+            Ok(Forked::Parent(NewChild { pid, pidfd: pidfd::open(pid) }))
+        }
     }
 }
 
-pub(super) fn parent(pid: libc::pid_t) -> io::Result<Forked> {
+fn pid_of(pid: libc::pid_t) -> io::Result<Pid> {
     let pid = u32::try_from(pid).ok().and_then(Pid::new);
-    pid.map(Forked::Parent).ok_or_else(|| io::Error::other("fork returned no usable pid"))
+    pid.ok_or_else(|| io::Error::other("fork returned no usable pid"))
+}
+
+/// The parent's side of a clone with CLONE_PIDFD.
+pub(super) fn parent(pid: libc::pid_t, pidfd: RawFd) -> io::Result<NewChild> {
+    // SAFETY: the kernel has just created this descriptor for this process; nothing else owns it.
+    let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
+    Ok(NewChild { pid: pid_of(pid)?, pidfd: Ok(pidfd) })
 }
 
 /// Forks workers. Created in the postmaster, before it replaces its robust list.
@@ -125,14 +149,17 @@ impl Forker {
     fn clone(&self) -> io::Result<Forked> {
         // SAFETY: all-zero bytes are a valid `clone_args`: plain integers.
         let mut args: libc::clone_args = unsafe { std::mem::zeroed() };
-        args.flags =
-            (libc::CLONE_FILES | libc::CLONE_CHILD_SETTID | libc::CLONE_CHILD_CLEARTID) as u64;
+        let thread_id = libc::CLONE_CHILD_SETTID | libc::CLONE_CHILD_CLEARTID;
+        args.flags = (libc::CLONE_FILES | libc::CLONE_PIDFD | thread_id) as u64;
+        let mut pidfd: RawFd = -1;
+        args.pidfd = (&raw mut pidfd).expose_provenance() as u64;
         args.child_tid = self.tid_address as u64;
         args.exit_signal = libc::SIGCHLD as u64;
         // SAFETY: without CLONE_VM this is a fork: the child has memory of its own and returns here on
         // its copy of the stack. There is one thread, as for `fork`. `child_tid` is where the C library
         // keeps the thread's id (it registered the address with the kernel), so the child's copy of
-        // the library is in the state that its own fork leaves. No stack is passed; none is needed.
+        // the library is in the state that its own fork leaves. The kernel writes the pidfd's number to
+        // `pidfd` before it returns. No stack is passed; none is needed.
         let pid = unsafe {
             libc::syscall(libc::SYS_clone3, &raw const args, size_of::<libc::clone_args>())
         };
@@ -142,7 +169,7 @@ impl Forker {
                 Ok(Forked::Child)
             }
             -1 => Err(io::Error::last_os_error()),
-            pid => parent(pid as libc::pid_t),
+            pid => parent(pid as libc::pid_t, pidfd).map(Forked::Parent),
         }
     }
 

@@ -1,6 +1,7 @@
 //! The postmaster's system calls, each behind a safe interface. All `unsafe` code of this crate is
 //! in this folder. It names nothing above it; `fault.rs` is a leaf that every layer may name.
 
+pub(crate) mod descriptor_limit;
 pub(crate) mod descriptors;
 pub(crate) mod exec;
 pub(crate) mod fork;

@@ -12,3 +12,4 @@ pub(crate) mod futex;
 pub(crate) mod map;
 pub(crate) mod pinned;
 pub(crate) mod sigbus;
+pub(crate) mod standard_streams;
