@@ -8,13 +8,11 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use bgw_backend::{Backend, BackgroundWorker, Pid, WorkerHandle, WorkerStatus};
-use bgw_core::attachment::Inherited;
-use bgw_core::control::{PROTOCOL, Reply, Request};
-use bgw_core::process::{self, WorkerProcess};
-use bgw_core::shared::ClusterCells;
-use bgw_core::shared::{LAYOUT_TAG, WorkerRecord, WorkerSlots, flag};
-use bgw_core::sys::eventfd;
-use bgw_core::{Attachment, Wake};
+use bgw_core::internals::{
+    ClusterCells, LAYOUT_TAG, PROTOCOL, PostmasterCells, Reply, Request, WorkerRecord, WorkerSlots,
+    eventfd, flag, process,
+};
+use bgw_core::{Attachment, Wake, WorkerProcess};
 use shmem_slots::Key;
 use std::fs::File;
 use std::hint::black_box;
@@ -38,8 +36,8 @@ fn count(name: &str, mut operation: impl FnMut()) {
 
 const OWNER: u32 = 42;
 
-fn slots(capacity: u32) -> WorkerSlots {
-    WorkerSlots::create(&Attachment::region_options(capacity)).unwrap()
+fn slots(capacity: u32) -> Arc<WorkerSlots> {
+    Arc::clone(PostmasterCells::create(capacity, 0).unwrap().slots())
 }
 
 fn life(slots: &WorkerSlots) {
@@ -110,20 +108,18 @@ fn latch() {
 /// A handle without a postmaster: this process is a worker that got the cluster by inheritance.
 /// (Attaching asks the kernel for `futex_waitv`, which valgrind 3.19 does not know.)
 fn handle() {
-    let slots = Arc::new(slots(64));
-    let doorbell = Arc::new(eventfd::new_doorbell().unwrap());
-    let parts = Inherited {
-        slots: Arc::clone(&slots),
-        doorbell,
-        postmaster: Pid::this(),
-        // Never asked: nobody waits here.
-        postmaster_pidfd: Arc::new(File::open("/dev/null").unwrap().into()),
-        functions: ["main".to_owned()].into(),
-        descriptors: Vec::new(),
-    };
-    let cells = ClusterCells::new(&slots);
+    let cells = PostmasterCells::create(64, 0).unwrap();
     cells.set_incarnation(7);
-    cells.set_general_slots(64);
+    let slots = Arc::clone(cells.slots());
+    let attachment = Attachment::inherit(
+        Arc::clone(&slots),
+        Arc::new(eventfd::new_doorbell().unwrap()),
+        Pid::this(),
+        // Never asked: nobody waits here.
+        Arc::new(File::open("/dev/null").unwrap().into()),
+        ["main".to_owned()].into(),
+        Vec::new(),
+    );
     let me = slots.claim(OWNER).unwrap().publish(0).unwrap();
     slots.update(me, OWNER, flag::STARTED).unwrap();
     let id = WorkerHandle::new(me.index, me.generation, 7);
@@ -132,7 +128,7 @@ fn handle() {
         worker: Arc::clone(&worker),
         handle: id,
         restarts: 0,
-        attachment: Arc::new(Attachment::inherit(parts)),
+        attachment: Arc::new(attachment),
     })
     .unwrap();
     let backend = Backend::current().unwrap();

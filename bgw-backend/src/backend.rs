@@ -2,19 +2,14 @@
 
 use crate::error::{NotWritable, RegisterError, SignalsError};
 use crate::handle::Handle;
-use bgw_core::control::ControlSocket;
-use bgw_core::process;
-use bgw_core::shared::WorkerRecord;
-use bgw_core::sys::signals;
+use bgw_core::internals::{WorkerRecord, process, signals};
 use bgw_core::{
-    AttachError, Attachment, BackgroundWorker, EntryPoint, Pid, StartTime, WorkerHandle,
+    AttachError, Attachment, BackgroundWorker, CONTROL_SOCKET, ControlSocket, EntryPoint, Pid,
+    StartTime, WorkerHandle,
 };
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-
-/// The name of the control socket in a runtime folder.
-const CONTROL_SOCKET: &str = "control.sock";
 
 /// How to attach.
 #[derive(Clone, Copy, Debug)]
@@ -73,9 +68,6 @@ impl Backend {
     }
 
     fn attach(socket: ControlSocket, options: ConnectOptions) -> Result<Self, AttachError> {
-        if process::is_postmaster() {
-            return Err(AttachError::Postmaster);
-        }
         let deadline = Instant::now().checked_add(options.timeout);
         let attachment = Attachment::attach(socket, options.read_only, deadline)?;
         Ok(Self { attachment: Arc::new(attachment) })
@@ -124,7 +116,7 @@ impl Backend {
         }
         NotWritable::check(&self.attachment)?;
         if let EntryPoint::Function(name) = worker.entry() {
-            if !self.attachment.has_function(name) {
+            if self.attachment.functions().binary_search(name).is_err() {
                 let known = self.attachment.functions().join(", ");
                 return Err(RegisterError::UnknownFunction { name: name.clone(), known });
             }

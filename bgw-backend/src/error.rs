@@ -1,7 +1,6 @@
 //! Errors of a backend: one enum for each kind of request.
 
-use bgw_core::control::{Refusal, SendError};
-use bgw_core::{AttachError, Attachment, Pid, debug_as_chain};
+use bgw_core::{Attachment, Pid, debug_as_chain};
 use shmem_slots::{ClaimError, ClaimLost, FlagError};
 use std::io;
 
@@ -175,57 +174,6 @@ pub enum LatchError {
     Signal(#[source] io::Error),
 }
 
-/// Why the postmaster did not do what it was asked for.
-#[derive(thiserror::Error)]
-#[non_exhaustive]
-pub enum AskError {
-    /// This process is a forked child of the one that attached.
-    #[error(
-        "this process is a forked child of backend {owner}; it must connect to the postmaster itself"
-    )]
-    ForkedChild {
-        /// The process that attached.
-        owner: Pid,
-    },
-    /// This process is a worker, which has no control socket.
-    #[error(
-        "a worker has no control socket to ask on; connect to the postmaster's runtime folder first"
-    )]
-    NoControlSocket,
-    /// The postmaster refused.
-    #[error("the postmaster refused: {reason} ({detail})")]
-    Refused {
-        /// The rule.
-        reason: Refusal,
-        /// The postmaster's explanation.
-        detail: String,
-    },
-    /// The postmaster did not answer in time.
-    #[error("the postmaster did not answer in time; it may be stopped")]
-    TimedOut,
-    /// The postmaster closed the connection.
-    #[error("the postmaster closed the connection; it has died, or dropped this process")]
-    Closed,
-    /// The request could not be sent.
-    #[error("sending the request to the postmaster failed")]
-    Send(#[source] SendError),
-    /// The answer could not be read, or is none that fits.
-    #[error("the postmaster's answer is unusable")]
-    Answer(#[source] AttachError),
-}
-
-impl From<AttachError> for AskError {
-    fn from(error: AttachError) -> Self {
-        match error {
-            AttachError::Refused { reason, detail } => Self::Refused { reason, detail },
-            AttachError::TimedOut => Self::TimedOut,
-            AttachError::Closed => Self::Closed,
-            AttachError::Send(error) => Self::Send(error),
-            other => Self::Answer(other),
-        }
-    }
-}
-
 /// Why a wait ended without an answer.
 #[derive(thiserror::Error)]
 #[non_exhaustive]
@@ -274,12 +222,4 @@ impl SignalsError {
     }
 }
 
-debug_as_chain!(
-    NotWritable,
-    RegisterError,
-    TerminateError,
-    LatchError,
-    AskError,
-    WaitError,
-    SignalsError,
-);
+debug_as_chain!(NotWritable, RegisterError, TerminateError, LatchError, WaitError, SignalsError,);

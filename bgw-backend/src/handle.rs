@@ -1,8 +1,8 @@
 //! One registration: ask for its worker's status, or terminate it.
 
 use crate::error::{LatchError, NotWritable, TerminateError};
-use bgw_core::shared::{ReportRecord, RunState, WorkerRecord, flag, run_state};
-use bgw_core::{Attachment, ExitReport, Wake, WorkerHandle, WorkerStatus};
+use bgw_core::internals::{ReportRecord, RunState, WorkerRecord, flag, run_state};
+use bgw_core::{Attachment, ExitReport, WorkerHandle, WorkerStatus};
 use shmem_slots::{FlagError, Key, PinnedSlot, Snapshot};
 use std::fmt;
 use std::sync::Arc;
@@ -27,7 +27,7 @@ impl Handle {
     pub(crate) fn new(attachment: Arc<Attachment>, id: WorkerHandle) -> Self {
         let of_this_life = id.incarnation() == attachment.cells().incarnation();
         let index = if of_this_life { id.slot() } else { NOWHERE };
-        let slot = PinnedSlot::new(attachment.shared_slots(), index);
+        let slot = PinnedSlot::new(Arc::clone(attachment.slots()), index);
         Self { slot, attachment, id, key: Key { index, generation: id.generation() } }
     }
 
@@ -110,17 +110,10 @@ impl Handle {
         if self.attachment.is_read_only() {
             return Err(NotWritable::ReadOnly.into());
         }
-        if !matches!(self.status(), WorkerStatus::Started(_)) {
+        if self.slot.is_none() {
             return Ok(false);
         }
-        let Some(latch) = self.attachment.cells().latch(self.key.index) else { return Ok(false) };
-        match latch.set() {
-            Wake::Done => Ok(true),
-            Wake::Signal { .. } => self
-                .attachment
-                .wake_polling_worker(self.key.index, self.key.generation)
-                .map_err(LatchError::Signal),
-        }
+        self.attachment.set_latch(self.id).map_err(LatchError::Signal)
     }
 }
 

@@ -4,7 +4,7 @@
 //! that record into an error, outside of signal context. A cancel is reported once; a terminate
 //! request and the postmaster's death are reported each time.
 
-use bgw_core::process::{self, Pending};
+use bgw_core::internals::{Pending, process};
 
 /// Why a wait, a check or a statement of a worker ended early.
 #[derive(Clone, PartialEq, Eq, thiserror::Error)]
@@ -29,10 +29,10 @@ bgw_core::debug_as_chain!(Interrupt);
 /// `by_terminate`. A cancel is consumed.
 pub(crate) fn check(by_terminate: bool) -> Result<(), Interrupt> {
     check_terminate(by_terminate)?;
-    if process::take_pending(Pending::CANCEL) {
+    if process::interrupts().take(Pending::CANCEL) {
         return Err(Interrupt::Canceled);
     }
-    if process::pending().contains(Pending::POSTMASTER_DIED) {
+    if process::interrupts().pending().contains(Pending::POSTMASTER_DIED) {
         return Err(Interrupt::PostmasterDied);
     }
     Ok(())
@@ -40,7 +40,7 @@ pub(crate) fn check(by_terminate: bool) -> Result<(), Interrupt> {
 
 /// As [`check`], for SIGTERM alone.
 pub(crate) fn check_terminate(by_terminate: bool) -> Result<(), Interrupt> {
-    if by_terminate && process::pending().contains(Pending::TERMINATE) {
+    if by_terminate && process::interrupts().pending().contains(Pending::TERMINATE) {
         let worker = process::current().map(|me| me.worker.worker_type());
         return Err(Interrupt::Terminated { kind: worker.unwrap_or_default().to_owned() });
     }
@@ -50,7 +50,7 @@ pub(crate) fn check_terminate(by_terminate: bool) -> Result<(), Interrupt> {
 /// True if [`check`] would fail. Consumes nothing: a driver asks again and again while it waits.
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
 pub(crate) fn is_pending(by_terminate: bool) -> bool {
-    let pending = process::pending();
+    let pending = process::interrupts().pending();
     pending.intersects(Pending::CANCEL | Pending::POSTMASTER_DIED)
         || (by_terminate && pending.contains(Pending::TERMINATE))
 }

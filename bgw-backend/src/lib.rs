@@ -67,17 +67,15 @@ mod fault;
 pub mod fault;
 
 pub use backend::{Backend, ConnectOptions};
-pub use bgw_core::control::ShutdownMode;
-pub use bgw_core::process::{interrupt_waits, set_latch, take_interrupt};
+pub use bgw_core::ShutdownMode;
 pub use bgw_core::{
-    AttachError, BackgroundWorker, BackgroundWorkerBuilder, EntryPoint, ExitCause, ExitReport,
-    InvalidWorker, NotStarted, Pid, RestartPolicy, SocketInterest, StartTime, WaitEvents,
-    WorkerFlags, WorkerHandle, WorkerProcess, WorkerResult, WorkerStatus,
+    AskError, AttachError, BackgroundWorker, BackgroundWorkerBuilder, EntryPoint, ExitCause,
+    ExitReport, InvalidWorker, NotStarted, Pid, RestartPolicy, SocketInterest, StartTime,
+    WaitEvents, WorkerFlags, WorkerHandle, WorkerProcess, WorkerResult, WorkerStatus,
 };
+pub use bgw_core::{interrupt_waits, set_latch, take_interrupt};
 pub use connection::{DatabaseError, Tx, Value, is_on_a_server};
-pub use error::{
-    AskError, LatchError, NotWritable, RegisterError, SignalsError, TerminateError, WaitError,
-};
+pub use error::{LatchError, NotWritable, RegisterError, SignalsError, TerminateError, WaitError};
 pub use handle::Handle;
 pub use interrupt::Interrupt;
 pub use waiting::{wait_all, wait_all_ends, wait_any, wait_any_end};
@@ -87,8 +85,7 @@ pub use workers::{TagRelease, WorkerInfo};
 /// For [`export_worker`] alone.
 #[doc(hidden)]
 pub mod __private {
-    pub use crate::sys::library::run_in_library;
-    pub use bgw_core::sys::library::LibraryContext;
+    pub use bgw_core::internals::{LibraryContext, run_in_library};
 }
 
 /// The examples of the README, compiled.

@@ -2,9 +2,8 @@
 
 use crate::backend::Backend;
 use crate::error::{SignalsError, WaitError};
-use bgw_core::process::{self, Pending};
-use bgw_core::sys::signals;
-use bgw_core::wait_set::{self, WaitEvents};
+use bgw_core::WaitEvents;
+use bgw_core::internals::{Pending, process, wait_for_events};
 use std::time::{Duration, Instant};
 
 impl Backend {
@@ -15,7 +14,7 @@ impl Backend {
     /// # Errors
     /// `sigaction` failed.
     pub fn enable_notifications(&self) -> Result<(), SignalsError> {
-        signals::handle_notify().map_err(SignalsError::at("installing the handler of SIGUSR1"))
+        process::handle_notify().map_err(SignalsError::at("installing the handler of SIGUSR1"))
     }
 
     /// Sleeps until a notification arrives: a worker that names this process as its notify target
@@ -28,16 +27,16 @@ impl Backend {
     pub fn wait_for_notification(&self, timeout: Option<Duration>) -> Result<bool, WaitError> {
         let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
         loop {
-            let interrupts = process::interrupts();
-            if process::take_pending(Pending::NOTIFIED) {
+            let interrupts = process::interrupts().count();
+            if process::interrupts().take(Pending::NOTIFIED) {
                 return Ok(true);
             }
-            if process::waits_are_interrupted() {
+            if process::interrupts().waits_are_interrupted() {
                 return Err(WaitError::Interrupted);
             }
             let events = WaitEvents::POSTMASTER_DEATH | WaitEvents::TIMEOUT;
             let ready =
-                wait_set::wait(&self.attachment, None, events, &mut [], deadline, interrupts)?;
+                wait_for_events(&self.attachment, None, events, &mut [], deadline, interrupts)?;
             if ready.contains(WaitEvents::POSTMASTER_DEATH) {
                 return Ok(false);
             }

@@ -1,9 +1,8 @@
 //! Requests to the postmaster over the control socket.
 
 use crate::backend::{Backend, ConnectOptions};
-use crate::error::AskError;
-use bgw_core::control::{Reply, Request, ShutdownMode};
-use bgw_core::{AttachError, StartTime, process};
+use bgw_core::internals::{Reply, Request};
+use bgw_core::{AskError, ShutdownMode, StartTime};
 use std::time::Instant;
 
 impl Backend {
@@ -42,18 +41,10 @@ impl Backend {
     }
 
     fn ask(&self, request: &Request) -> Result<(), AskError> {
-        if !self.attachment.is_mine() {
-            return Err(AskError::ForkedChild { owner: self.attachment.owner() });
-        }
-        let is_own_attachment =
-            process::current().is_some_and(|me| std::ptr::eq(&*me.attachment, &*self.attachment));
-        if is_own_attachment {
-            return Err(AskError::NoControlSocket);
-        }
         let deadline = Instant::now().checked_add(ConnectOptions::default().timeout);
         match self.attachment.ask(request, deadline)? {
             Reply::Done => Ok(()),
-            other => Err(AttachError::OutOfTurn { found: format!("{other:?}") }.into()),
+            other => Err(AskError::Unexpected { found: format!("{other:?}") }),
         }
     }
 }

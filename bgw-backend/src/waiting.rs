@@ -22,8 +22,7 @@
 
 use crate::error::WaitError;
 use crate::handle::Handle;
-use bgw_core::process;
-use bgw_core::shared::{RunState, flag, run_state};
+use bgw_core::internals::{RunState, flag, process, run_state};
 use bgw_core::{Attachment, WorkerStatus};
 use shmem_slots::futex::{self, MAX_WATCHES, Watch, Woken};
 use shmem_slots::{Snapshot, State};
@@ -219,9 +218,9 @@ fn wait_for_one(
     let one_by_one = handles.len() * 2 + attachments.0.len() < MAX_WATCHES;
     loop {
         // Everything that can end the wait is read before the check below.
-        let interrupts = process::interrupts();
+        let interrupts = process::interrupts().count();
         let mut watches: Vec<Watch<'_>> = Vec::new();
-        watches.push(process::watch_interrupts(interrupts));
+        watches.push(process::interrupts().watch(interrupts));
         let died = attachments.watch(!one_by_one, &mut watches);
         for (place, handle) in handles.iter().enumerate() {
             match until.look(handle) {
@@ -235,7 +234,7 @@ fn wait_for_one(
         if let Some(place) = died {
             return Ok((place, WorkerStatus::PostmasterDied));
         }
-        if process::waits_are_interrupted() {
+        if process::interrupts().waits_are_interrupted() {
             return Err(WaitError::Interrupted);
         }
         if futex::wait_any(&watches, deadline)? == Woken::TimedOut {
@@ -279,10 +278,7 @@ impl<'a> Attachments<'a> {
         for &(place, attachment) in &self.0 {
             match attachment.watch_postmaster() {
                 Some(watch) => watches.push(watch),
-                None => {
-                    attachment.pass_on_postmaster_death();
-                    died = died.or(Some(place));
-                }
+                None => died = died.or(Some(place)),
             }
             if changes {
                 watches.extend(attachment.cells().watch_changes());

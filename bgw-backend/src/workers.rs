@@ -3,7 +3,7 @@
 use crate::backend::Backend;
 use crate::error::TerminateError;
 use crate::handle::Handle;
-use bgw_core::shared::{RunState, flag, run_state};
+use bgw_core::internals::{RunState, flag, run_state};
 use bgw_core::{BackgroundWorker, Pid, WorkerFlags, WorkerHandle, WorkerStatus};
 use shmem_slots::{Key, Snapshot, State};
 use std::time::SystemTime;

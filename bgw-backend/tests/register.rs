@@ -76,7 +76,7 @@ fn a_read_only_backend_cannot_register_or_terminate() {
         Err(RegisterError::NotWritable(NotWritable::ReadOnly))
     ));
     let mut claim = straw.slots.claim(5).unwrap();
-    claim.write(&bgw_core::shared::WorkerRecord::encode(&worker(), Pid::this())).unwrap();
+    claim.write(&bgw_core::internals::WorkerRecord::encode(&worker(), Pid::this())).unwrap();
     claim.publish(0).unwrap();
     let workers = backend.workers();
     assert_eq!(workers.len(), 1);

@@ -11,7 +11,7 @@ use bgw_backend::{
     Backend, ExitReport, Handle, Pid, WaitError, WorkerHandle, WorkerStatus, wait_all,
     wait_all_ends, wait_any, wait_any_end,
 };
-use bgw_core::shared::flag;
+use bgw_core::internals::flag;
 use std::time::Duration;
 use support::{INCARNATION, PATIENCE, cluster, key, report, worker};
 

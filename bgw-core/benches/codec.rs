@@ -2,10 +2,8 @@
 //! the least that any way over memory can cost.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-use bgw_core::control::codec::MAX_DETAIL;
-use bgw_core::control::{Refusal, Reply, Request};
-use bgw_core::shared::{LAYOUT_TAG, WorkerRecord, WorkerSlots};
-use bgw_core::{Attachment, BackgroundWorker, Pid};
+use bgw_core::internals::{LAYOUT_TAG, PostmasterCells, Reply, Request, WorkerRecord};
+use bgw_core::{BackgroundWorker, Pid, Refusal};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use std::hint::black_box;
 
@@ -27,7 +25,7 @@ fn messages(criterion: &mut Criterion) {
     let replies = [
         Reply::Done,
         Reply::Welcome { protocol: 1, postmaster, owner, liveness: 3, read_only: false },
-        Reply::Refused { reason: Refusal::NotAllowed, detail: "x".repeat(MAX_DETAIL) },
+        Reply::Refused { reason: Refusal::NotAllowed, detail: "x".repeat(200) },
         Reply::Functions(vec!["a_function_of_the_usual_kind".to_owned(); 17]),
     ];
     let hello = Request::Hello { protocol: 1, layout_tag: LAYOUT_TAG, read_only: false };
@@ -64,7 +62,8 @@ fn records(criterion: &mut Criterion) {
         ("function", builder().function("count").main_arg(u64::MAX).extra(&[7; 128])),
         ("command", builder().command("/usr/bin/program", vec!["an argument"; 80])),
     ];
-    let slots = WorkerSlots::create(&Attachment::region_options(8)).unwrap();
+    let cells = PostmasterCells::create(8, 0).unwrap();
+    let slots = cells.slots();
     let len = size_of::<WorkerRecord>();
     let mut group = criterion.benchmark_group("record");
     group.throughput(Throughput::Bytes(len as u64));

@@ -1,7 +1,7 @@
 //! What a record costs: a description on its way into a slot and out again.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-use bgw_core::shared::WorkerRecord;
+use bgw_core::internals::WorkerRecord;
 use bgw_core::{BackgroundWorker, Pid};
 use criterion::{Criterion, criterion_group, criterion_main};
 

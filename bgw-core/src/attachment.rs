@@ -1,81 +1,103 @@
 //! What a process of the cluster holds: the slots, the doorbell, and the postmaster's pidfd.
 //!
 //! A worker inherits it over the fork. Another program asks for it on the control socket: it sends
-//! `Hello`, the postmaster checks its credentials and answers `Welcome` with the descriptors. While
-//! the connection stays open the peer belongs to the cluster; when it closes, whatever the peer had
-//! half done is swept, and it gets no more signals.
+//! `Hello`, the postmaster checks its credentials and answers `Welcome` with the descriptors. The
+//! attachment lasts as long as the connection: when it closes, the postmaster sweeps whatever the
+//! program had half done, and sends it no more signals.
 
-use crate::control::{ControlSocket, PROTOCOL, Received, RecvError, Reply, Request, SendError};
+use crate::control::{ControlSocket, PROTOCOL, Received, RecvError, Refusal, Reply, Request};
+use crate::handle::WorkerHandle;
 use crate::pid::Pid;
-use crate::shared::cluster_cells::{CLUSTER_CELLS, ClusterCells};
-use crate::shared::{LAYOUT_TAG, RunState, WorkerSlots, run_state};
+use crate::shared::{ClusterCells, LAYOUT_TAG, RunState, WorkerSlots, run_state};
 use crate::sys::{eventfd, pidfd};
 use shmem_slots::futex::Watch;
-use shmem_slots::{Access, Options};
+use shmem_slots::{Access, Key, Wake};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
-/// Why a process could not attach to the cluster.
+/// Why a process could not attach to a cluster.
 #[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum AttachError {
-    /// Nobody listens there, or the socket may not be used.
-    #[error(
-        "connecting to the postmaster's control socket {path} failed; is a postmaster running there?"
-    )]
+    /// Connecting to the control socket failed.
+    #[error("connecting to the control socket {path} failed; is a postmaster running there?")]
     Connect {
-        /// The path that was tried.
+        /// The path of the socket.
         path: String,
-        /// What the system said.
+        /// The system's error.
         #[source]
         source: io::Error,
     },
-    /// This process is a postmaster, which answers and does not ask.
-    #[error("this process is a postmaster and cannot attach to one")]
+    /// This process is a postmaster.
+    #[error("this process is a postmaster and cannot attach to one; let another process do it")]
     Postmaster,
-    /// The postmaster said no.
-    #[error("the postmaster refused: {reason} ({detail})")]
-    Refused {
-        /// Which rule.
-        reason: crate::control::Refusal,
-        /// Its words.
-        detail: String,
-    },
-    /// The postmaster did not answer in time.
-    #[error("the postmaster did not answer within the deadline")]
-    TimedOut,
-    /// The connection ended before the answer.
-    #[error("the postmaster closed the connection")]
-    Closed,
-    /// The request could not be sent.
-    #[error("sending to the postmaster failed")]
-    Send(#[from] SendError),
-    /// The answer could not be read.
-    #[error("reading the postmaster's answer failed")]
-    Receive(#[from] RecvError),
-    /// The answer was none of those that fit.
-    #[error("the postmaster answered out of turn: {found}")]
-    OutOfTurn {
-        /// What came.
-        found: String,
-    },
+    /// The postmaster refused, or did not answer.
+    #[error("the postmaster did not let this process attach")]
+    Ask(#[from] AskError),
     /// The region does not fit this build.
-    #[error("the shared region does not fit")]
+    #[error(
+        "the cluster's shared region does not fit; build both programs with one version of bgw-core"
+    )]
     Region(#[source] shmem_slots::AttachError),
-    /// The kernel lacks a call.
-    #[error("this kernel will not do")]
+    /// The kernel lacks a system call.
+    #[error(transparent)]
     Kernel(#[from] shmem_slots::futex::Unsupported),
 }
 
-shmem_slots::debug_as_chain!(AttachError);
+/// Why the postmaster did not do what it was asked for.
+#[derive(thiserror::Error)]
+#[non_exhaustive]
+pub enum AskError {
+    /// This process is a forked child of the one that attached.
+    #[error(
+        "this process is a forked child of backend {owner}; it must connect to the postmaster itself"
+    )]
+    ForkedChild {
+        /// The process that attached.
+        owner: Pid,
+    },
+    /// This process is a worker, which has no control socket.
+    #[error(
+        "a worker has no control socket to ask on; connect to the postmaster's runtime folder first"
+    )]
+    NoControlSocket,
+    /// The postmaster refused.
+    #[error("the postmaster refused: {reason} ({detail})")]
+    Refused {
+        /// The rule.
+        reason: Refusal,
+        /// The postmaster's explanation.
+        detail: String,
+    },
+    /// The postmaster did not answer in time.
+    #[error("the postmaster did not answer in time; it may be stopped")]
+    TimedOut,
+    /// The postmaster closed the connection.
+    #[error("the postmaster closed the connection; it has died, or dropped this process")]
+    Closed,
+    /// The request could not be sent.
+    #[error("sending the request to the postmaster failed")]
+    Send(#[source] io::Error),
+    /// The answer could not be received.
+    #[error("receiving the postmaster's answer failed")]
+    Receive(#[from] RecvError),
+    /// The answer does not fit the request.
+    #[error("the postmaster's answer does not fit the request: {found}")]
+    Unexpected {
+        /// The answer.
+        found: String,
+    },
+}
+
+shmem_slots::debug_as_chain!(AttachError, AskError);
 
 /// A process's attachment to the cluster of one postmaster.
 ///
-/// Cheap to share by reference; all methods take `&self`. It belongs to the process that attached:
-/// a forked child must attach anew (see [`Attachment::is_mine`]).
+/// Cheap to share by reference; all methods take `&self`. It belongs to the process that attached: a
+/// forked child must attach anew (see [`Attachment::is_mine`]).
 #[derive(Debug)]
 pub struct Attachment {
     slots: Arc<WorkerSlots>,
@@ -89,12 +111,12 @@ pub struct Attachment {
     session: Option<Mutex<ControlSocket>>,
 }
 
-/// Whose membership it is. A forked worker takes over what was made for it before the fork.
+/// Whose attachment it is. A forked worker takes over the one that the postmaster made for it.
 #[derive(Debug)]
 struct Owner {
-    /// As the postmaster sees it.
+    /// Its pid in the postmaster's pid namespace.
     seen: AtomicU32,
-    /// As it sees itself.
+    /// Its pid in its own namespace.
     process: AtomicU32,
 }
 
@@ -104,51 +126,35 @@ impl Owner {
     }
 }
 
-/// The descriptors and facts of which an [`Attachment`] is made; for the postmaster's own use when
-/// it hands the cluster on to a forked worker.
-#[derive(Debug)]
-pub struct Inherited {
-    /// The slots, mapped before the fork.
-    pub slots: Arc<WorkerSlots>,
-    /// The doorbell.
-    pub doorbell: Arc<OwnedFd>,
-    /// The postmaster.
-    pub postmaster: Pid,
-    /// The postmaster's pidfd.
-    pub postmaster_pidfd: Arc<OwnedFd>,
-    /// The names of the functions that workers may run, sorted.
-    pub functions: Arc<[String]>,
-    /// Descriptors that the embedding program passes to its workers, by name.
-    pub descriptors: Vec<(String, OwnedFd)>,
-}
-
 impl Attachment {
-    /// The cluster's options for a new region with `capacity` slots.
+    /// What a worker inherits. The worker makes it, or the postmaster ahead of the fork, to be taken
+    /// over when the worker enters. `descriptors` are those that the program passes to its workers,
+    /// by name; `functions` the sorted names of the functions that workers may run.
     #[must_use]
-    pub fn region_options(capacity: u32) -> Options {
-        Options { capacity, tag: LAYOUT_TAG, shared_cells: CLUSTER_CELLS, first_generation: 0 }
-    }
-
-    /// What a worker has by inheritance: made by the worker, or by the postmaster ahead of the fork, to
-    /// be taken over by [`Attachment::adopt`]. Liveness word 0 is the workers'.
-    #[must_use]
-    pub fn inherit(parts: Inherited) -> Self {
+    pub fn inherit(
+        slots: Arc<WorkerSlots>,
+        doorbell: Arc<OwnedFd>,
+        postmaster: Pid,
+        postmaster_pidfd: Arc<OwnedFd>,
+        functions: Arc<[String]>,
+        descriptors: Vec<(String, OwnedFd)>,
+    ) -> Self {
         let me = Pid::this();
         Self {
-            slots: parts.slots,
-            doorbell: Some(parts.doorbell),
-            postmaster: parts.postmaster,
-            postmaster_pidfd: parts.postmaster_pidfd,
+            slots,
+            doorbell: Some(doorbell),
+            postmaster,
+            postmaster_pidfd,
             owner: Owner::new(me, me),
             liveness: 0,
-            functions: parts.functions,
-            descriptors: parts.descriptors,
+            functions,
+            descriptors,
             session: None,
         }
     }
 
-    /// In a forked worker: what the postmaster made is this process's from now on. Allocates nothing.
-    pub fn adopt(&self) {
+    /// Makes the calling process, a forked worker, the owner. Allocates nothing.
+    pub(crate) fn adopt(&self) {
         let me = Pid::this().get();
         self.owner.seen.store(me, Ordering::Relaxed);
         self.owner.process.store(me, Ordering::Relaxed);
@@ -157,63 +163,50 @@ impl Attachment {
     /// Attaches to the cluster over `socket`, which is connected to the postmaster.
     ///
     /// # Errors
-    /// Refused, not answered before `deadline`, or a region that does not fit this build.
+    /// [`AttachError`].
     pub fn attach(
         mut socket: ControlSocket,
         read_only: bool,
         deadline: Option<Instant>,
     ) -> Result<Self, AttachError> {
+        if crate::process::is_postmaster() {
+            return Err(AttachError::Postmaster);
+        }
         shmem_slots::futex::check_kernel()?;
         let hello = Request::Hello { protocol: PROTOCOL, layout_tag: LAYOUT_TAG, read_only };
-        socket.send_request(&hello)?;
-        let (reply, fds) = receive(&mut socket, deadline)?;
-        let (postmaster, owner, liveness, read_only) = match reply {
-            Reply::Welcome { postmaster, owner, liveness, read_only, .. } => {
-                (postmaster, owner, liveness, read_only)
-            }
-            Reply::Refused { reason, detail } => {
-                return Err(AttachError::Refused { reason, detail });
-            }
-            other => return Err(AttachError::OutOfTurn { found: format!("{other:?}") }),
+        let (reply, fds) = exchange(&mut socket, &hello, deadline)?;
+        let Reply::Welcome { postmaster, owner, liveness, read_only, .. } = reply else {
+            return Err(unexpected(format!("{reply:?}")).into());
         };
         let mut fds = fds.into_iter();
-        let missing =
-            |what: &str| AttachError::OutOfTurn { found: format!("a welcome without {what}") };
+        let missing = |what: &str| unexpected(format!("a welcome without {what}"));
         let region = fds.next().ok_or_else(|| missing("the region"))?;
         let postmaster_pidfd = fds.next().ok_or_else(|| missing("the postmaster's pidfd"))?;
         let doorbell = fds.next();
         if doorbell.is_none() && !read_only {
-            return Err(missing("the doorbell"));
+            return Err(missing("the doorbell").into());
         }
         let access = if read_only { Access::ReadOnly } else { Access::ReadWrite };
         let slots = WorkerSlots::attach(region, LAYOUT_TAG, access).map_err(AttachError::Region)?;
-        let owner = Owner::new(owner, Pid::this());
         let functions = ask_functions(&mut socket, deadline)?.into();
-        let session = Some(Mutex::new(socket));
         Ok(Self {
             slots: Arc::new(slots),
             doorbell: doorbell.map(Arc::new),
             postmaster,
             postmaster_pidfd: Arc::new(postmaster_pidfd),
-            owner,
+            owner: Owner::new(owner, Pid::this()),
             liveness,
             functions,
             descriptors: Vec::new(),
-            session,
+            session: Some(Mutex::new(socket)),
         })
     }
 
     /// The slots of the cluster.
     #[inline]
     #[must_use]
-    pub fn slots(&self) -> &WorkerSlots {
+    pub const fn slots(&self) -> &Arc<WorkerSlots> {
         &self.slots
-    }
-
-    /// The slots, to be held beside the attachment: one step less to a slot's word.
-    #[must_use]
-    pub fn shared_slots(&self) -> Arc<WorkerSlots> {
-        Arc::clone(&self.slots)
     }
 
     /// The cells beside the slots.
@@ -222,15 +215,14 @@ impl Attachment {
         ClusterCells::new(&self.slots)
     }
 
-    /// The postmaster's pid, for messages.
+    /// The postmaster's pid in its own pid namespace, for messages.
     #[must_use]
     pub const fn postmaster(&self) -> Pid {
         self.postmaster
     }
 
     /// The postmaster's pidfd: readable once it has ended.
-    #[must_use]
-    pub fn postmaster_pidfd(&self) -> BorrowedFd<'_> {
+    pub(crate) fn postmaster_pidfd(&self) -> BorrowedFd<'_> {
         self.postmaster_pidfd.as_fd()
     }
 
@@ -239,28 +231,28 @@ impl Attachment {
         self.doorbell.as_ref().map(|doorbell| doorbell.as_fd())
     }
 
-    /// The names of the functions that workers may run, sorted. They are fixed when the postmaster
-    /// starts.
+    /// The sorted names of the functions that workers may run. They do not change while the postmaster
+    /// lives.
     #[must_use]
     pub fn functions(&self) -> &[String] {
         &self.functions
     }
 
-    /// True when the postmaster has a function called `name`.
+    /// The descriptors that the embedding program passes to its workers, by name. Empty in any process
+    /// but a worker.
     #[must_use]
-    pub fn has_function(&self, name: &str) -> bool {
-        self.functions.binary_search_by(|known| known.as_str().cmp(name)).is_ok()
+    pub fn descriptors(&self) -> &[(String, OwnedFd)] {
+        &self.descriptors
     }
 
-    /// This process as the postmaster sees it (its pid in the postmaster's pid namespace). Slots
-    /// are claimed in this name.
+    /// This process's pid in the postmaster's pid namespace. It claims slots in this name.
     #[must_use]
     pub fn owner(&self) -> Pid {
-        // Was made out of a `Pid`, so it is one.
+        // It was stored as a `Pid`.
         Pid::new(self.owner.seen.load(Ordering::Relaxed)).unwrap_or_else(Pid::this)
     }
 
-    /// True for an attachment that may look but not touch.
+    /// True for an attachment that can look and not change anything.
     #[must_use]
     pub const fn is_read_only(&self) -> bool {
         self.doorbell.is_none()
@@ -272,37 +264,29 @@ impl Attachment {
         Pid::this().get() == self.owner.process.load(Ordering::Relaxed)
     }
 
-    /// A descriptor that the embedding program passes to its workers under `name`; none outside of a
-    /// worker.
-    #[must_use]
-    pub fn descriptor(&self, name: &str) -> Option<BorrowedFd<'_>> {
-        self.descriptors().iter().find(|(other, _)| other == name).map(|(_, fd)| fd.as_fd())
-    }
-
-    /// All of them, by name.
-    #[must_use]
-    pub fn descriptors(&self) -> &[(String, OwnedFd)] {
-        &self.descriptors
-    }
-
     /// True until the postmaster dies. One load.
     #[must_use]
     pub fn postmaster_is_alive(&self) -> bool {
-        self.watch_postmaster().is_some()
+        self.cells().watch_postmaster(self.liveness).is_some()
     }
 
-    /// A watch that ends a wait when the postmaster dies, or `None` when it is dead already.
+    /// A watch that ends a wait when the postmaster dies, or `None` if it has died.
     #[must_use]
     pub fn watch_postmaster(&self) -> Option<Watch<'_>> {
-        self.cells().watch_postmaster(self.liveness)
+        let watch = self.cells().watch_postmaster(self.liveness);
+        if watch.is_none() {
+            self.pass_on_postmaster_death();
+        }
+        watch
     }
 
-    /// To be called by whoever learned of the postmaster's death from its watch.
-    pub fn pass_on_postmaster_death(&self) {
-        self.cells().pass_on_postmaster_death(self.liveness);
+    /// Wakes everybody who waits for the postmaster's death: the kernel wakes one waiter of each
+    /// liveness word only.
+    pub(crate) fn pass_on_postmaster_death(&self) {
+        self.cells().wake_liveness_waiters();
     }
 
-    /// Tells the postmaster that something has changed. One system call; never blocks.
+    /// Rings the doorbell: the postmaster looks for what has changed. One system call; never blocks.
     ///
     /// # Errors
     /// `PermissionDenied` for a read-only attachment, else the error of `write`.
@@ -316,31 +300,35 @@ impl Attachment {
     /// Asks the postmaster something on the control socket and waits for its answer.
     ///
     /// # Errors
-    /// As for [`Attachment::attach`]; `Closed` inside a worker, which has no control socket.
-    pub fn ask(&self, request: &Request, deadline: Option<Instant>) -> Result<Reply, AttachError> {
-        let Some(session) = &self.session else { return Err(AttachError::Closed) };
-        // A thread that panicked while it held the socket leaves it usable: each exchange is whole.
-        let mut socket = session.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        socket.send_request(request)?;
-        match receive(&mut socket, deadline)?.0 {
-            Reply::Refused { reason, detail } => Err(AttachError::Refused { reason, detail }),
-            reply => Ok(reply),
+    /// [`AskError`].
+    pub fn ask(&self, request: &Request, deadline: Option<Instant>) -> Result<Reply, AskError> {
+        if !self.is_mine() {
+            return Err(AskError::ForkedChild { owner: self.owner() });
         }
+        let session = self.session.as_ref().ok_or(AskError::NoControlSocket)?;
+        // A thread that panicked while it held the socket leaves it usable: each exchange is whole.
+        let mut socket = session.lock().unwrap_or_else(PoisonError::into_inner);
+        Ok(exchange(&mut socket, request, deadline)?.0)
     }
 
-    /// Wakes the worker of a slot out of `ppoll` after its latch was set, if and only if the slot
-    /// still says that this very process is its worker once a pidfd of it is open. True when the
-    /// signal was sent. It is SIGURG, which every process that has no handler for it ignores.
+    /// Sets the latch of a worker, wherever it sleeps. False if the worker does not run.
+    ///
+    /// A worker that sleeps in `ppoll` gets SIGURG.
     ///
     /// # Errors
-    /// The error of `pidfd_send_signal`, for instance `EPERM`.
-    pub fn wake_polling_worker(&self, index: u32, generation: u64) -> io::Result<bool> {
-        let key = shmem_slots::Key { index, generation };
+    /// The error of `pidfd_send_signal`. The latch is set then: the worker sees it at its next wake-up.
+    pub fn set_latch(&self, worker: WorkerHandle) -> io::Result<bool> {
+        let key = Key { index: worker.slot(), generation: worker.generation() };
         let running = || self.slots.look(key).map(run_state);
         let Some(RunState::Started(pid)) = running() else { return Ok(false) };
+        let Some(latch) = self.cells().latch(key.index) else { return Ok(false) };
+        match latch.set() {
+            Wake::Done => return Ok(true),
+            Wake::Signal { .. } => {}
+        }
         let Ok(process) = pidfd::open(pid) else { return Ok(false) };
-        // The postmaster takes the pid out of the slot before it reaps the process, so a slot that
-        // is unchanged after the pidfd was opened proves that the number had not been reused.
+        // The postmaster takes the pid out of the slot before it reaps the process. So if the slot is
+        // unchanged after the pidfd was opened, the pid had not been reused.
         if running() != Some(RunState::Started(pid)) {
             return Ok(false);
         }
@@ -348,31 +336,40 @@ impl Attachment {
     }
 }
 
-fn receive(
+fn unexpected(found: String) -> AskError {
+    AskError::Unexpected { found }
+}
+
+/// Sends `request` and receives its answer.
+fn exchange(
     socket: &mut ControlSocket,
+    request: &Request,
     deadline: Option<Instant>,
-) -> Result<(Reply, Vec<OwnedFd>), AttachError> {
+) -> Result<(Reply, Vec<OwnedFd>), AskError> {
+    socket.send_request(request).map_err(AskError::Send)?;
     match socket.recv_reply(deadline)? {
+        Received::Message { message: Reply::Refused { reason, detail }, .. } => {
+            Err(AskError::Refused { reason, detail })
+        }
         Received::Message { message, fds } => Ok((message, fds)),
-        Received::WouldBlock => Err(AttachError::TimedOut),
-        Received::Closed => Err(AttachError::Closed),
+        Received::WouldBlock => Err(AskError::TimedOut),
+        Received::Closed => Err(AskError::Closed),
     }
 }
 
-/// All names, some in each packet. A postmaster that never comes to an end is cut off.
+/// All names, some in each packet. A postmaster whose names never end is cut off.
 fn ask_functions(
     socket: &mut ControlSocket,
     deadline: Option<Instant>,
-) -> Result<Vec<String>, AttachError> {
+) -> Result<Vec<String>, AskError> {
     const MOST: usize = 1 << 16;
     let mut names: Vec<String> = Vec::new();
     while names.len() < MOST {
         let from = u32::try_from(names.len()).unwrap_or(u32::MAX);
-        socket.send_request(&Request::Functions { from })?;
-        match receive(socket, deadline)?.0 {
+        match exchange(socket, &Request::Functions { from }, deadline)?.0 {
             Reply::Functions(more) if more.is_empty() => break,
             Reply::Functions(more) => names.extend(more),
-            other => return Err(AttachError::OutOfTurn { found: format!("{other:?}") }),
+            other => return Err(unexpected(format!("{other:?}"))),
         }
     }
     names.sort_unstable();

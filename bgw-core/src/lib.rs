@@ -27,45 +27,76 @@
 //!
 //! | guarantee | how |
 //! |---|---|
-//! | bytes from shared memory or a socket give a value or an error | decoded copies only, see `shared` and [`control`] |
+//! | bytes from shared memory or a socket give a value or an error | decoded copies only, see `shared` and `control` |
 //! | a wait ends on its event, its deadline or the postmaster's death | `futex_waitv` on the word, the latch and a liveness word that the kernel marks |
 //! | no signal goes to a process by number alone | pidfds, and a look at the slot between opening and sending |
 //!
-//! Reading order: [`worker`], [`handle`], [`status`], [`exit`], `shared`,
-//! [`wait_set`], [`attachment`], [`process`], [`control`].
+//! Reading order: `worker` (what to run), `handle`, `status`, `exit`, `shared` (what lies in the region),
+//! `attachment` and `control` (how a process joins), `process` (this process as a worker), `wait_set`,
+//! `ffi` (workers in libraries), `sys`.
 
-pub mod worker;
+mod worker;
 
-pub mod exit;
-pub mod handle;
-pub mod pid;
-pub mod status;
+mod exit;
+mod handle;
+mod pid;
+mod status;
 
-pub mod shared;
+mod shared;
 
-pub mod wait_set;
+mod attachment;
+mod control;
+mod process;
+mod wait_set;
 
-pub mod attachment;
-pub mod control;
-pub mod process;
-
-pub mod sys;
+mod ffi;
+mod sys;
 
 #[cfg(feature = "fault")]
+#[doc(hidden)]
 pub mod fault;
 
-pub use attachment::{AttachError, Attachment};
+pub use attachment::{AskError, AttachError, Attachment};
+pub use control::{
+    CONTROL_SOCKET, CodecError, ControlSocket, ParseModeError, RecvError, Refusal, ShutdownMode,
+};
 pub use exit::{ExitCause, ExitReport, NotStarted};
-pub use handle::WorkerHandle;
-pub use pid::Pid;
-pub use process::{EntryFn, WorkerProcess, WorkerResult};
+pub use handle::{ParseHandleError, WorkerHandle};
+pub use pid::{Pid, PidError};
+pub use process::{
+    EntryFn, WorkerProcess, WorkerResult, interrupt_waits, set_latch, take_interrupt,
+};
 pub use shmem_slots::{Latch, Wake, chain, debug_as_chain};
 pub use status::WorkerStatus;
-pub use wait_set::{Ready, SocketInterest, WaitError, WaitEvents};
+pub use wait_set::{SocketInterest, WaitError, WaitEvents};
 pub use worker::{
     BackgroundWorker, BackgroundWorkerBuilder, EntryPoint, InvalidWorker, RestartPolicy, StartTime,
     WorkerFlags,
 };
+
+/// What `bgw-postmaster` and `bgw-backend` share and their users do not need. It may change in any
+/// release.
+#[doc(hidden)]
+pub mod internals {
+    pub use crate::control::{PROTOCOL, Received, Reply, Request};
+    pub use crate::ffi::{LibraryContext, LibraryMain, LogLevel, call_library, run_in_library};
+    pub use crate::shared::{
+        ClusterCells, CorruptRecord, LAYOUT_TAG, PostmasterCells, ReportRecord, RunState,
+        WorkerRecord, WorkerSlots, flag, run_state,
+    };
+    pub use crate::sys::interrupts::{Interrupts, Pending};
+    pub use crate::sys::{eventfd, exit, pidfd, signals};
+    pub use crate::wait_set::wait_for_events;
+    pub use crate::worker::limits::FUNCTION_LIMIT;
+
+    /// This process as a worker or a postmaster.
+    pub mod process {
+        pub use crate::process::{
+            FormerProcess, become_postmaster, current, enter, handle_notify, handle_reload,
+            interrupts, is_postmaster, rehearse,
+        };
+    }
+}
 
 /// The example of the README, compiled.
 #[cfg(doctest)]

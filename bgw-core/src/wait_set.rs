@@ -1,20 +1,20 @@
-//! One wait on everything that a process waits for: its latch, a deadline, sockets, the
-//! postmaster's death.
+//! One wait on everything that a process waits for: its latch, a deadline, sockets, the postmaster's
+//! death, its own signals.
 //!
-//! Without sockets it is one `futex_waitv` on {latch, liveness word, interrupt counter}. With
-//! sockets it is one `ppoll` on {sockets, the postmaster's pidfd, the poll wake-up eventfd}, since a futex
-//! cannot be polled; a setter that finds the owner polling wakes it (see [`crate::latch`]).
-//! Nothing is polled in either: the process sleeps until something happens.
+//! Without sockets it is one `futex_waitv` on {latch, liveness word, interrupt count}. With sockets it is
+//! one `ppoll` on {sockets, the postmaster's pidfd, the poll wake-up of this thread}, since a futex cannot
+//! be polled: a setter that finds the owner polling wakes it by a signal. Either way the process sleeps
+//! until something happens.
 
 use crate::attachment::Attachment;
 use crate::process;
-use crate::sys::eventfd;
 use crate::sys::exit::exit_now;
+use crate::sys::poll_wake_up;
 use bitflags::bitflags;
 use nix::poll::{PollFd, PollFlags, ppoll};
+use nix::sys::epoll::Epoll;
 use nix::sys::time::TimeSpec;
-use shmem_slots::Latch;
-use shmem_slots::futex;
+use shmem_slots::{Latch, futex};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Instant;
@@ -41,7 +41,7 @@ bitflags! {
         /// The postmaster has died: the wait does not return, the process ends with exit code 1.
         #[doc(alias = "WL_EXIT_ON_PM_DEATH")]
         const EXIT_ON_POSTMASTER_DEATH = 32;
-        /// A signal handler ran; only ever an answer.
+        /// A signal handler ran. Waits report it; it cannot be waited for.
         const INTERRUPTED = 64;
     }
 }
@@ -49,52 +49,59 @@ bitflags! {
 /// A socket (or any descriptor that can be polled) to wait for.
 #[derive(Debug)]
 pub struct SocketInterest<'a> {
-    /// The descriptor.
-    pub fd: BorrowedFd<'a>,
-    /// `SOCKET_READABLE`, `SOCKET_WRITABLE` or both.
-    pub want: WaitEvents,
-    /// What has happened on it; filled in by the wait.
-    pub ready: WaitEvents,
+    fd: BorrowedFd<'a>,
+    want: WaitEvents,
+    ready: WaitEvents,
 }
 
 impl<'a> SocketInterest<'a> {
-    /// Waits for `fd` to become readable.
+    /// Waits for `want` on `fd`: [`WaitEvents::SOCKET_READABLE`], [`WaitEvents::SOCKET_WRITABLE`], both,
+    /// or neither.
+    #[must_use]
+    pub const fn new(fd: BorrowedFd<'a>, want: WaitEvents) -> Self {
+        Self { fd, want, ready: WaitEvents::empty() }
+    }
+
+    /// Waits until `fd` becomes readable.
     #[must_use]
     pub const fn readable(fd: BorrowedFd<'a>) -> Self {
-        Self { fd, want: WaitEvents::SOCKET_READABLE, ready: WaitEvents::empty() }
+        Self::new(fd, WaitEvents::SOCKET_READABLE)
     }
 
-    /// Waits for `fd` to become writable.
+    /// Waits until `fd` becomes writable.
     #[must_use]
     pub const fn writable(fd: BorrowedFd<'a>) -> Self {
-        Self { fd, want: WaitEvents::SOCKET_WRITABLE, ready: WaitEvents::empty() }
+        Self::new(fd, WaitEvents::SOCKET_WRITABLE)
+    }
+
+    /// What the last wait found on it.
+    #[must_use]
+    pub const fn ready(&self) -> WaitEvents {
+        self.ready
     }
 }
-
-/// What ended a wait: one or more events.
-pub type Ready = WaitEvents;
 
 /// Why a wait could not be done.
 #[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum WaitError {
-    /// Nothing was asked for that could see the postmaster's death.
+    /// The wait does not watch the postmaster.
     #[error(
-        "a wait must name POSTMASTER_DEATH or EXIT_ON_POSTMASTER_DEATH, lest an orphan sleeps for ever"
+        "a wait must name POSTMASTER_DEATH or EXIT_ON_POSTMASTER_DEATH, or an orphan would sleep for ever"
     )]
     WithoutPostmasterDeath,
-    /// `LATCH_SET` was asked for, and no latch given.
-    #[error("a wait for LATCH_SET needs a latch")]
+    /// `LATCH_SET` was named, and there is no latch.
+    #[error("a wait for LATCH_SET needs a latch, which only a worker has")]
     WithoutLatch,
     /// The futex wait failed.
-    #[error("futex_waitv failed")]
+    #[error("waiting on latch and postmaster failed")]
     Futex(#[from] futex::WaitError),
-    /// A descriptor could not be polled.
-    #[error("{call} failed while waiting for sockets")]
+    /// The wait on sockets failed.
+    #[error("{call} failed in a wait on sockets")]
     Poll {
         /// The system call.
         call: &'static str,
-        /// What the system said.
+        /// Its error.
         #[source]
         source: io::Error,
     },
@@ -102,23 +109,27 @@ pub enum WaitError {
 
 shmem_slots::debug_as_chain!(WaitError);
 
+fn failed(call: &'static str) -> impl FnOnce(io::Error) -> WaitError {
+    move |source| WaitError::Poll { call, source }
+}
+
 /// Waits for `events` and returns those that have happened, at least one.
 ///
-/// `interrupts` is the value of [`process::interrupts`] from before the caller looked at whatever a
-/// signal handler may change. A set latch stays set: reset it before the look at the condition.
+/// `seen` is the interrupt count from before the caller looked at whatever a signal handler may change. A
+/// set latch stays set: reset it before the look at the condition.
 ///
 /// # Errors
-/// A wait that would be wrong in itself, or a failing system call.
+/// A wait that is wrong in itself, or a failing system call.
 #[doc(alias = "WaitLatchOrSocket")]
 #[doc(alias = "WaitEventSetWait")]
-pub fn wait(
+pub fn wait_for_events(
     attachment: &Attachment,
     latch: Option<&Latch<'_>>,
     events: WaitEvents,
     sockets: &mut [SocketInterest<'_>],
     deadline: Option<Instant>,
-    interrupts: u64,
-) -> Result<Ready, WaitError> {
+    seen: u64,
+) -> Result<WaitEvents, WaitError> {
     let death = WaitEvents::POSTMASTER_DEATH | WaitEvents::EXIT_ON_POSTMASTER_DEATH;
     if !events.intersects(death) {
         return Err(WaitError::WithoutPostmasterDeath);
@@ -128,19 +139,19 @@ pub fn wait(
     } else {
         None
     };
-    // What the last wait found is no answer to this one, which a signal may end before it has looked.
+    // A signal may end this wait before it has looked; what the last wait found is no answer to it.
     for socket in sockets.iter_mut() {
         socket.ready = WaitEvents::empty();
     }
+    let wait = Wait { attachment, latch, deadline, seen };
     loop {
-        let mut ready = happened(attachment, latch, deadline, interrupts);
+        let mut ready = wait.happened();
         if sockets.iter().any(is_wanted) {
-            let sleep = ready.is_empty();
-            ready |= poll_once(attachment, latch, sockets, deadline, interrupts, sleep)?;
-            ready |= happened(attachment, latch, deadline, interrupts);
+            ready |= wait.poll(sockets, ready.is_empty())?;
+            ready |= wait.happened();
         } else if ready.is_empty() {
-            sleep(attachment, latch, deadline, interrupts)?;
-            ready |= happened(attachment, latch, deadline, interrupts);
+            wait.sleep()?;
+            ready |= wait.happened();
         }
         if ready.contains(WaitEvents::POSTMASTER_DEATH) {
             attachment.pass_on_postmaster_death();
@@ -165,98 +176,106 @@ fn leave_orphaned() -> ! {
     exit_now(1)
 }
 
-/// A socket of which nothing is wanted is left out: the kernel would tell of its end all the same, again
-/// and again, and no event could say so.
+/// Skips sockets without interest: poll would report their hang-up for ever.
 fn is_wanted(socket: &SocketInterest<'_>) -> bool {
     !socket.want.is_empty()
 }
 
-/// What is true right now, without sleeping.
-fn happened(
-    attachment: &Attachment,
-    latch: Option<&Latch<'_>>,
+/// What ends a wait, besides sockets.
+struct Wait<'a> {
+    attachment: &'a Attachment,
+    latch: Option<&'a Latch<'a>>,
     deadline: Option<Instant>,
-    interrupts: u64,
-) -> WaitEvents {
-    let mut ready = WaitEvents::empty();
-    ready.set(WaitEvents::LATCH_SET, latch.is_some_and(Latch::is_set));
-    ready.set(WaitEvents::POSTMASTER_DEATH, !attachment.postmaster_is_alive());
-    ready.set(WaitEvents::INTERRUPTED, process::interrupts() != interrupts);
-    ready.set(WaitEvents::TIMEOUT, deadline.is_some_and(|deadline| Instant::now() >= deadline));
-    ready
+    seen: u64,
 }
 
-fn sleep(
-    attachment: &Attachment,
-    latch: Option<&Latch<'_>>,
-    deadline: Option<Instant>,
-    interrupts: u64,
-) -> Result<(), WaitError> {
-    let Some(postmaster) = attachment.watch_postmaster() else { return Ok(()) };
-    let also = [postmaster, process::watch_interrupts(interrupts)];
-    match latch {
-        Some(latch) => latch.wait(&also, deadline)?,
-        None => futex::wait_any(&also, deadline)?,
-    };
-    Ok(())
-}
+impl Wait<'_> {
+    /// What is true right now.
+    fn happened(&self) -> WaitEvents {
+        let passed = self.deadline.is_some_and(|deadline| Instant::now() >= deadline);
+        let mut ready = WaitEvents::empty();
+        ready.set(WaitEvents::LATCH_SET, self.latch.is_some_and(Latch::is_set));
+        ready.set(WaitEvents::POSTMASTER_DEATH, !self.attachment.postmaster_is_alive());
+        ready.set(WaitEvents::INTERRUPTED, process::interrupts().count() != self.seen);
+        ready.set(WaitEvents::TIMEOUT, passed);
+        ready
+    }
 
-fn poll_once(
-    attachment: &Attachment,
-    latch: Option<&Latch<'_>>,
-    sockets: &mut [SocketInterest<'_>],
-    deadline: Option<Instant>,
-    interrupts: u64,
-    sleep: bool,
-) -> Result<WaitEvents, WaitError> {
-    let wake_up = process::poll_wake_up_descriptor()
-        .map_err(|source| WaitError::Poll { call: "eventfd", source })?;
-    let unset = latch.is_none_or(Latch::begin_poll);
-    let result = {
+    fn sleep(&self) -> Result<(), WaitError> {
+        let Some(postmaster) = self.attachment.watch_postmaster() else { return Ok(()) };
+        let also = [postmaster, process::interrupts().watch(self.seen)];
+        match self.latch {
+            Some(latch) => latch.wait(&also, self.deadline)?,
+            None => futex::wait_any(&also, self.deadline)?,
+        };
+        Ok(())
+    }
+
+    /// One `ppoll`, which sleeps if `sleep`.
+    fn poll(
+        &self,
+        sockets: &mut [SocketInterest<'_>],
+        sleep: bool,
+    ) -> Result<WaitEvents, WaitError> {
+        let polled = process::interrupts().poll().with_watcher(|watcher| {
+            // A setter that sees the announcement rings, so the watcher must exist before it.
+            let unset = self.latch.is_none_or(Latch::begin_poll);
+            let polled = self.poll_with(watcher, sockets, sleep && unset);
+            if let Some(latch) = self.latch {
+                latch.end_poll();
+            }
+            polled
+        });
+        polled.map_err(failed("epoll_create1 or eventfd"))?
+    }
+
+    fn poll_with(
+        &self,
+        watcher: &Epoll,
+        sockets: &mut [SocketInterest<'_>],
+        sleep: bool,
+    ) -> Result<WaitEvents, WaitError> {
         let mut fds = Vec::with_capacity(sockets.len() + 2);
-        fds.push(PollFd::new(attachment.postmaster_pidfd(), PollFlags::POLLIN));
-        fds.push(PollFd::new(wake_up.as_fd(), PollFlags::POLLIN));
+        fds.push(PollFd::new(self.attachment.postmaster_pidfd(), PollFlags::POLLIN));
+        fds.push(PollFd::new(watcher.0.as_fd(), PollFlags::POLLIN));
         for socket in sockets.iter().filter(|socket| is_wanted(socket)) {
             let mut flags = PollFlags::empty();
             flags.set(PollFlags::POLLIN, socket.want.contains(WaitEvents::SOCKET_READABLE));
             flags.set(PollFlags::POLLOUT, socket.want.contains(WaitEvents::SOCKET_WRITABLE));
             fds.push(PollFd::new(socket.fd, flags));
         }
-        // A handler that ran before the announcement has moved the counter on; one that runs after
-        // this look finds the announcement, and wake_ups.
-        let timeout = if sleep && unset && process::interrupts() == interrupts {
-            deadline.map(|deadline| {
+        // A handler that ran before this look has moved the count on. One that runs after it rings, and
+        // the ring ends the poll, whether it has begun or not.
+        let timeout = if sleep && process::interrupts().count() == self.seen {
+            self.deadline.map(|deadline| {
                 TimeSpec::from_duration(deadline.saturating_duration_since(Instant::now()))
             })
         } else {
             Some(TimeSpec::new(0, 0))
         };
-        let result = ppoll(&mut fds, timeout, None);
-        let answers: Vec<PollFlags> =
-            fds.iter().map(|fd| fd.revents().unwrap_or(PollFlags::empty())).collect();
-        result.map(|_| answers)
-    };
-    if let Some(latch) = latch {
-        latch.end_poll();
+        let polled = ppoll(&mut fds, timeout, None);
+        let mut answers = fds.iter().map(|fd| fd.revents().unwrap_or(PollFlags::empty()));
+        let (postmaster, rung) = (answers.next(), answers.next());
+        let answers: Vec<PollFlags> = answers.collect();
+        drop(fds);
+        match polled {
+            Ok(_) => {}
+            Err(nix::errno::Errno::EINTR) => return Ok(WaitEvents::INTERRUPTED),
+            Err(errno) => return Err(failed("ppoll")(errno.into())),
+        }
+        if rung.is_some_and(|got| !got.is_empty()) {
+            poll_wake_up::consume(watcher).map_err(failed("epoll_wait"))?;
+        }
+        let mut all = WaitEvents::empty();
+        all.set(WaitEvents::POSTMASTER_DEATH, postmaster.is_some_and(|got| !got.is_empty()));
+        let ended = PollFlags::POLLHUP | PollFlags::POLLERR | PollFlags::POLLNVAL;
+        for (socket, got) in sockets.iter_mut().filter(|socket| is_wanted(socket)).zip(answers) {
+            let mut ready = WaitEvents::empty();
+            ready.set(WaitEvents::SOCKET_READABLE, got.intersects(PollFlags::POLLIN | ended));
+            ready.set(WaitEvents::SOCKET_WRITABLE, got.intersects(PollFlags::POLLOUT | ended));
+            socket.ready = ready & socket.want;
+            all |= socket.ready;
+        }
+        Ok(all)
     }
-    let rings = eventfd::take_rings(wake_up);
-    rings.map_err(|source| WaitError::Poll { call: "read of the poll wake-up eventfd", source })?;
-    let answers = match result {
-        Ok(answers) => answers,
-        Err(nix::errno::Errno::EINTR) => return Ok(WaitEvents::INTERRUPTED),
-        Err(errno) => return Err(WaitError::Poll { call: "ppoll", source: errno.into() }),
-    };
-    let mut all = WaitEvents::empty();
-    let postmaster = answers.first().is_some_and(|got| !got.is_empty());
-    all.set(WaitEvents::POSTMASTER_DEATH, postmaster);
-    let ended = PollFlags::POLLHUP | PollFlags::POLLERR | PollFlags::POLLNVAL;
-    let wanted = sockets.iter_mut().filter(|socket| is_wanted(socket));
-    for (socket, got) in wanted.zip(answers.into_iter().skip(2)) {
-        let mut ready = WaitEvents::empty();
-        ready.set(WaitEvents::SOCKET_READABLE, got.intersects(PollFlags::POLLIN | ended));
-        ready.set(WaitEvents::SOCKET_WRITABLE, got.intersects(PollFlags::POLLOUT | ended));
-        socket.ready = ready & socket.want;
-        all |= socket.ready;
-    }
-    Ok(all)
 }

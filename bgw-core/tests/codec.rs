@@ -6,14 +6,16 @@
 //! bytes after the end that are passed over.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-use bgw_core::control::codec::{MAX_DETAIL, MAX_PACKET};
-use bgw_core::control::{CodecError, Refusal, Reply, Request, ShutdownMode};
-use bgw_core::worker::limits::FUNCTION_LIMIT;
-use bgw_core::{Pid, StartTime};
+use bgw_core::internals::{FUNCTION_LIMIT, Reply, Request};
+use bgw_core::{CodecError, Pid, Refusal, ShutdownMode, StartTime};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::select;
 use proptest::test_runner::Config;
+
+/// The longest packet, and the longest text of a refusal.
+const MAX_PACKET: usize = 512;
+const MAX_DETAIL: usize = 200;
 
 const MODES: [ShutdownMode; 3] = [ShutdownMode::Smart, ShutdownMode::Fast, ShutdownMode::Immediate];
 const PHASES: [StartTime; 3] =

@@ -8,9 +8,8 @@
 
 mod support;
 
-use bgw_core::control::codec::MAX_PACKET;
-use bgw_core::control::{CodecError, ControlSocket, Received, RecvError, Refusal, Reply, Request};
-use bgw_core::sys::{eventfd, pidfd};
+use bgw_core::internals::{Received, Reply, Request, eventfd, pidfd};
+use bgw_core::{CodecError, ControlSocket, RecvError, Refusal};
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{SigHandler, Signal, signal};
@@ -22,6 +21,9 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 use support::{LIMIT, deadline, descriptors, peer, wait_until_asleep};
+
+/// The longest packet.
+const MAX_PACKET: usize = 512;
 
 /// The most descriptors that the kernel takes in one packet.
 const KERNEL_LIMIT: usize = 253;
@@ -276,7 +278,7 @@ fn a_peer_that_was_killed_raises_no_signal() {
     let bell = eventfd::new_doorbell().unwrap();
     for _ in 0..3 {
         let error = socket.send_reply(&Reply::Done, &[bell.as_fd()]).unwrap_err();
-        assert_eq!(error.0.kind(), io::ErrorKind::BrokenPipe);
+        assert_eq!(error.kind(), io::ErrorKind::BrokenPipe);
         assert!(socket.send_request(&Request::Ping).is_err());
     }
     assert!(matches!(next(&mut socket), Ok(Received::Closed)));
@@ -295,7 +297,7 @@ fn a_peer_that_does_not_read_holds_up_nobody() {
         }
         assert!(sent < 1_000_000, "a queue without end");
     };
-    assert_eq!(error.0.kind(), io::ErrorKind::WouldBlock, "after {sent}");
+    assert_eq!(error.kind(), io::ErrorKind::WouldBlock, "after {sent}");
     assert!(sent > 0);
     // Nothing is there from it either, and that is no error.
     assert!(matches!(socket.recv_request(), Ok(Received::WouldBlock)));

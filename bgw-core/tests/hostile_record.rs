@@ -6,24 +6,33 @@
 //! wait event that a view could not show, a field that is lost on the way.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-use bgw_core::shared::cluster_cells::{CLUSTER_CELLS, LIVENESS_WORDS, WAIT_EVENT_LIMIT};
-use bgw_core::shared::{
-    CorruptRecord, LAYOUT_TAG, ReportRecord, RunState, WorkerRecord, WorkerSlots, cluster_cells,
-    run_state,
+use bgw_core::internals::{
+    ClusterCells, CorruptRecord, LAYOUT_TAG, PostmasterCells, ReportRecord, RunState, WorkerRecord,
+    WorkerSlots, run_state,
 };
-use bgw_core::sys::robust;
-use bgw_core::worker::limits;
 use bgw_core::{
-    Attachment, BackgroundWorker, BackgroundWorkerBuilder, EntryPoint, ExitCause, ExitReport,
-    InvalidWorker, NotStarted, Pid, RestartPolicy, StartTime, WorkerFlags,
+    BackgroundWorker, BackgroundWorkerBuilder, EntryPoint, ExitCause, ExitReport, InvalidWorker,
+    NotStarted, Pid, RestartPolicy, StartTime, WorkerFlags,
 };
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
-use shmem_slots::{Memory, Slots, Snapshot};
+use shmem_slots::{Memory, Snapshot};
 use std::fmt::Debug;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+const NAME_LIMIT: usize = 95;
+const TYPE_LIMIT: usize = 95;
+const FUNCTION_LIMIT: usize = 95;
+const LIBRARY_LIMIT: usize = 1023;
+const EXTRA_LEN: usize = 128;
+const TAG_LIMIT: usize = 31;
+const MAX_RESTART: Duration = Duration::from_secs(86_400);
+
+/// How many shared cells a region has.
+const REGION_CELLS: u32 = 528;
 
 const RECORD: usize = size_of::<WorkerRecord>();
 const REPORT: usize = size_of::<ReportRecord>();
@@ -50,10 +59,10 @@ fn shown(least: usize, limit: usize) -> impl Strategy<Value = String> {
 }
 
 fn entry() -> impl Strategy<Value = EntryPoint> {
-    let function = || shown(1, limits::FUNCTION_LIMIT);
+    let function = || shown(1, FUNCTION_LIMIT);
     prop_oneof![
         function().prop_map(EntryPoint::Function),
-        (shown(1, limits::LIBRARY_LIMIT), function())
+        (shown(1, LIBRARY_LIMIT), function())
             .prop_map(|(path, function)| EntryPoint::Library { path, function }),
         // Empty arguments, and as many as fit.
         (shown(1, 500), vec("[^\u{0}]{0,20}", 0..7))
@@ -63,11 +72,8 @@ fn entry() -> impl Strategy<Value = EntryPoint> {
 
 /// Any valid description.
 fn worker() -> impl Strategy<Value = BackgroundWorker> {
-    let texts = (
-        shown(1, limits::NAME_LIMIT),
-        proptest::option::of(shown(0, limits::TYPE_LIMIT)),
-        shown(0, limits::TAG_LIMIT),
-    );
+    let texts =
+        (shown(1, NAME_LIMIT), proptest::option::of(shown(0, TYPE_LIMIT)), shown(0, TAG_LIMIT));
     let times =
         [StartTime::PostmasterStart, StartTime::ConsistentState, StartTime::RecoveryFinished];
     let numbers = (
@@ -75,7 +81,7 @@ fn worker() -> impl Strategy<Value = BackgroundWorker> {
         proptest::sample::select(times.to_vec()),
         proptest::option::of(0..=86_400_000u64),
         any::<u64>(),
-        vec(any::<u8>(), 0..=limits::EXTRA_LEN),
+        vec(any::<u8>(), 0..=EXTRA_LEN),
         proptest::option::of(1..=Pid::MAX),
     );
     (texts, numbers, entry()).prop_map(|((name, kind, tag), numbers, entry)| {
@@ -122,8 +128,8 @@ fn word() -> impl Strategy<Value = u64> {
     ]
 }
 
-fn slots() -> WorkerSlots {
-    Slots::create(&Attachment::region_options(6)).unwrap()
+fn slots() -> Arc<WorkerSlots> {
+    Arc::clone(PostmasterCells::create(6, 0).unwrap().slots())
 }
 
 /// The record goes into a slot and out of it, as between a backend and the postmaster.
@@ -157,7 +163,7 @@ fn value_or_error(record: &WorkerRecord) {
             assert_eq!(again.as_ref(), Ok(&worker));
             let shown = [worker.name(), worker.worker_type(), worker.tag()];
             assert!(!shown.iter().any(|text| text.chars().any(char::is_control)), "{shown:?}");
-            assert!(shown.iter().all(|text| text.len() <= limits::NAME_LIMIT));
+            assert!(shown.iter().all(|text| text.len() <= NAME_LIMIT));
             assert!(WorkerFlags::all().contains(worker.flags()));
         }
         Err(error) => {
@@ -221,7 +227,7 @@ fn a_number_that_means_nothing_is_named_with_its_field() {
     }
     for millis in [86_400_001, i64::MAX] {
         let interval = Duration::from_millis(millis as u64);
-        let wrong = InvalidWorker::RestartOutOfRange { interval, limit: limits::MAX_RESTART };
+        let wrong = InvalidWorker::RestartOutOfRange { interval, limit: MAX_RESTART };
         assert_eq!(restart(millis), Err(CorruptRecord::Invalid(wrong)));
     }
 
@@ -250,8 +256,8 @@ fn a_number_that_means_nothing_is_named_with_its_field() {
     assert_eq!(spoilt.decode(), Err(CorruptRecord::Invalid(wrong)));
     // A text without its NUL ends with its field, one byte earlier.
     let (one, two) = (encoded(|b| b), encoded(|b| b.worker_type("x")));
-    let full = with(&one, &two, [b'y'; limits::TYPE_LIMIT + 1]);
-    assert_eq!(full.decode().unwrap().worker_type(), "y".repeat(limits::TYPE_LIMIT));
+    let full = with(&one, &two, [b'y'; TYPE_LIMIT + 1]);
+    assert_eq!(full.decode().unwrap().worker_type(), "y".repeat(TYPE_LIMIT));
     let spoilt = with(&one, &two, [0xff]);
     assert_eq!(spoilt.decode(), Err(CorruptRecord::Text { field: "worker_type" }));
 }
@@ -295,16 +301,15 @@ fn any_report_comes_back_with_its_times_in_range() {
 
 /// Every question to the cells beside the slots, inside and outside of the array.
 fn ask_everything(slots: &WorkerSlots, word: u32) {
-    let cells = cluster_cells::ClusterCells::new(slots);
-    let _ = (cells.incarnation(), cells.phase(), cells.postmaster_pid());
+    let cells = ClusterCells::new(slots);
+    let _ = (cells.incarnation(), cells.phase());
     let (general, parallel) = (cells.slots_of(false), cells.slots_of(true));
     assert_eq!((general.start, general.end, parallel.end), (0, parallel.start, slots.capacity()));
     assert!(general.end <= slots.capacity(), "{general:?}");
-    assert_eq!(cells.liveness_words().len(), LIVENESS_WORDS as usize);
     if let Some(watch) = cells.watch_postmaster(word) {
-        assert_eq!(watch.seen & robust::OWNER_DIED, 0);
+        assert_eq!(watch.seen & libc::FUTEX_OWNER_DIED, 0);
     }
-    cells.pass_on_postmaster_death(word);
+    cells.wake_liveness_waiters();
     for index in [0, slots.capacity() - 1, slots.capacity(), word, u32::MAX] {
         let inside = index < slots.capacity();
         assert_eq!(cells.latch(index).is_some(), inside);
@@ -329,7 +334,7 @@ fn any_words_beside_the_slots_give_an_answer_that_can_be_shown() {
     run((vec(word(), 1..100), any::<u32>()), |(words, word)| {
         let mut words = words.iter().cycle();
         let cells = slots.writable_cells().unwrap();
-        for number in 0..CLUSTER_CELLS {
+        for number in 0..REGION_CELLS {
             cells.shared_cell(number).unwrap().store(*words.next().unwrap(), Ordering::Relaxed);
         }
         for (index, place) in
@@ -339,26 +344,7 @@ fn any_words_beside_the_slots_give_an_answer_that_can_be_shown() {
         }
         ask_everything(&slots, word);
     });
-    assert!(slots.memory().cells().len() > CLUSTER_CELLS as usize);
-}
-
-/// A name that is too long is cut between two characters, and outside of the array nothing happens.
-#[test]
-fn a_wait_event_comes_back_up_to_its_limit() {
-    let slots = slots();
-    let cells = cluster_cells::ClusterCells::new(&slots);
-    run((0..8u32, "[ -~äß北✓]{1,60}"), |(index, name)| {
-        cells.set_wait_event(index, Some(&name));
-        match cells.wait_event(index) {
-            Some(read) => {
-                assert!(name.starts_with(&read), "{read:?}");
-                assert!(read == name || read.len() > WAIT_EVENT_LIMIT - 3, "{read:?}");
-            }
-            None => assert!(index >= slots.capacity()),
-        }
-        cells.set_wait_event(index, None);
-        assert_eq!(cells.wait_event(index), None, "nothing is left of it");
-    });
+    assert!(slots.memory().cells().len() > REGION_CELLS as usize);
 }
 
 #[test]

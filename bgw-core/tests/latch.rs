@@ -9,11 +9,12 @@
 
 mod support;
 
-use bgw_core::process::{self, Pending, WorkerProcess};
-use bgw_core::shared::{WorkerRecord, WorkerSlots, flag};
-use bgw_core::sys::signals;
+use bgw_core::internals::{
+    Pending, WorkerRecord, WorkerSlots, flag, process, signals, wait_for_events,
+};
 use bgw_core::{
-    Attachment, BackgroundWorker, Latch, SocketInterest, WaitEvents, Wake, WorkerHandle, wait_set,
+    Attachment, BackgroundWorker, Latch, SocketInterest, WaitEvents, Wake, WorkerHandle,
+    WorkerProcess,
 };
 use bytemuck::Zeroable;
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
@@ -117,12 +118,16 @@ fn registered(slots: &WorkerSlots) -> Key {
     claim.publish(0).unwrap()
 }
 
+fn handle(key: Key) -> WorkerHandle {
+    WorkerHandle::new(key.index, key.generation, 0)
+}
+
 /// Makes this child the worker of `key`: with its handlers and the latch of its slot.
 fn become_worker(slots: &Arc<WorkerSlots>, key: Key, postmaster: Pid) -> &'static WorkerProcess {
     let worker = BackgroundWorker::builder("owner").function("none").build().unwrap();
     let worker = process::enter(WorkerProcess {
         worker: Arc::new(worker),
-        handle: WorkerHandle::new(key.index, key.generation, 0),
+        handle: handle(key),
         restarts: 0,
         attachment: Arc::new(member(slots, postmaster)),
     });
@@ -142,18 +147,15 @@ fn worker(slots: &Arc<WorkerSlots>, run: impl FnOnce(&'static WorkerProcess)) ->
 /// One wait of a worker, through `ppoll` when there are sockets.
 fn wait(worker: &WorkerProcess, sockets: &mut [SocketInterest<'_>]) -> WaitEvents {
     let events = WaitEvents::LATCH_SET | WaitEvents::POSTMASTER_DEATH;
-    let interrupts = process::interrupts();
+    let interrupts = process::interrupts().count();
     let latch = worker.latch();
-    wait_set::wait(&worker.attachment, latch.as_ref(), events, sockets, deadline(), interrupts)
+    wait_for_events(&worker.attachment, latch.as_ref(), events, sockets, deadline(), interrupts)
         .unwrap()
 }
 
 /// Sets the latch of a worker as a backend does: with a signal where a futex does not reach it.
 fn set_and_wake(cluster: &Attachment, key: Key) {
-    let latch = cluster.cells().latch(key.index).unwrap();
-    if let Wake::Signal { .. } = latch.set() {
-        cluster.wake_polling_worker(key.index, key.generation).unwrap();
-    }
+    cluster.set_latch(handle(key)).unwrap();
 }
 
 fn a_set_and_a_poll_wake_up_wake_an_owner_that_sleeps_in_ppoll() {
@@ -172,18 +174,15 @@ fn a_set_and_a_poll_wake_up_wake_an_owner_that_sleeps_in_ppoll() {
     for _ in 0..20 {
         wait_for_bit(word, POLLING);
         wait_until_asleep(owner.pid());
-        let pid = owner.pid().as_raw().unsigned_abs();
-        assert_eq!(latch.set(), Wake::Signal { owner: pid });
-        assert_eq!(latch.set(), Wake::Done, "one signal is enough");
-        assert!(owner.try_wait().is_none(), "a futex does not reach it");
-        assert!(cluster.wake_polling_worker(key.index, key.generation).unwrap());
+        assert!(cluster.set_latch(handle(key)).unwrap());
         wait_until("the owner has reset it", LIMIT, || !latch.is_set());
     }
     assert_eq!(owner.wait().code(), Some(0));
     // The postmaster says that it has ended before it reaps it: no signal goes to a number.
     slots.update(key, 0, flag::STOPPED).unwrap();
-    assert!(!cluster.wake_polling_worker(key.index, key.generation).unwrap());
-    assert!(!cluster.wake_polling_worker(key.index, key.generation + 1).unwrap());
+    assert!(!cluster.set_latch(handle(key)).unwrap());
+    let next = Key { generation: key.generation + 1, ..key };
+    assert!(!cluster.set_latch(handle(next)).unwrap());
 }
 
 /// Fails when the wait on sockets forgets the latch, or answers for a socket that is not ready.
@@ -195,22 +194,22 @@ fn a_socket_and_a_latch_are_told_apart() {
     let (key, mut owner) = worker(&slots, |worker| {
         let mut sockets = [one.as_fd(), two.as_fd()].map(SocketInterest::readable);
         assert_eq!(wait(worker, &mut sockets), WaitEvents::SOCKET_READABLE);
-        assert_eq!(sockets[0].ready, WaitEvents::empty());
-        assert_eq!(sockets[1].ready, WaitEvents::SOCKET_READABLE);
+        assert_eq!(sockets[0].ready(), WaitEvents::empty());
+        assert_eq!(sockets[1].ready(), WaitEvents::SOCKET_READABLE);
         two.recv(&mut [0]).unwrap();
-        cell(&worker.attachment.shared_slots(), 0).store(1, Ordering::Release);
+        cell(worker.attachment.slots(), 0).store(1, Ordering::Release);
         let ready = wait(worker, &mut sockets);
         assert_eq!(ready & !WaitEvents::INTERRUPTED, WaitEvents::LATCH_SET);
-        assert!(sockets.iter().all(|socket| socket.ready.is_empty()));
+        assert!(sockets.iter().all(|socket| socket.ready().is_empty()));
         // Both at once; then a wait that asks for no latch, though one is set.
         to_one.send(b"x").unwrap();
         let ready = wait(worker, &mut sockets);
         assert!(ready.contains(WaitEvents::LATCH_SET | WaitEvents::SOCKET_READABLE), "{ready:?}");
         let mut writable = [SocketInterest::writable(one.as_fd())];
         let alone = WaitEvents::POSTMASTER_DEATH;
-        let seen = process::interrupts();
+        let seen = process::interrupts().count();
         let ready =
-            wait_set::wait(&worker.attachment, None, alone, &mut writable, deadline(), seen);
+            wait_for_events(&worker.attachment, None, alone, &mut writable, deadline(), seen);
         assert_eq!(ready.unwrap(), WaitEvents::SOCKET_WRITABLE);
     });
     wait_for_bit(cells_of(&slots).slot_cell(key.index, 0).unwrap(), POLLING);
@@ -231,19 +230,19 @@ fn a_signal_handler_ends_the_sleep_of_its_own_process() {
             let sockets = if polls { &mut sockets[..] } else { &mut [] };
             let ready = wait(worker, sockets);
             assert!(ready.intersects(WaitEvents::LATCH_SET | WaitEvents::INTERRUPTED), "{ready:?}");
-            assert!(process::told_to_end());
+            assert!(process::interrupts().end_requested());
             // What the handler left: the latch, and what it was told.
             assert!(worker.latch().unwrap().is_set());
-            assert!(process::take_pending(Pending::TERMINATE));
+            assert!(process::interrupts().take(Pending::TERMINATE));
             worker.latch().unwrap().reset();
             // Raised by this process itself, between the look and the sleep.
-            let seen = process::interrupts();
+            let seen = process::interrupts().count();
             nix::sys::signal::raise(Signal::SIGTERM).unwrap();
             worker.latch().unwrap().reset();
             let events = WaitEvents::LATCH_SET | WaitEvents::POSTMASTER_DEATH;
             let latch = worker.latch();
             let cluster = &worker.attachment;
-            let ready = wait_set::wait(cluster, latch.as_ref(), events, sockets, deadline(), seen);
+            let ready = wait_for_events(cluster, latch.as_ref(), events, sockets, deadline(), seen);
             assert_eq!(ready.unwrap(), WaitEvents::INTERRUPTED);
         });
         wait_for_bit(cells_of(&slots).slot_cell(key.index, 0).unwrap(), bit);
@@ -305,7 +304,7 @@ fn a_killed_owner_leaves_nothing_that_its_successor_or_a_setter_minds() {
         let latch = Latch::new(word);
         let expected = if polls { Wake::Signal { owner: dead } } else { Wake::Done };
         assert_eq!(latch.set(), expected);
-        assert!(!cluster.wake_polling_worker(key.index, key.generation).unwrap());
+        assert!(!cluster.set_latch(handle(key)).unwrap());
         let mut next = fork_child(|| {
             latch.adopt(me());
             assert!(!latch.is_set(), "the set was for the one before");
@@ -354,14 +353,14 @@ fn no_wake_up_is_lost_in_rounds_through_ppoll() {
     let cluster = member(&slots, nix::unistd::getpid());
     let (quiet, _other) = UnixDatagram::pair().unwrap();
     let (key, mut owner) = worker(&slots, |worker| {
-        let slots = worker.attachment.shared_slots();
-        let (asked, answered) = (cell(&slots, 0), cell(&slots, 1));
+        let slots = worker.attachment.slots();
+        let (asked, answered) = (cell(slots, 0), cell(slots, 1));
         while answered.load(Ordering::Relaxed) < ROUNDS {
             worker.latch().unwrap().reset();
             let (seen, done) = (asked.load(Ordering::Relaxed), answered.load(Ordering::Relaxed));
             if seen > done {
                 answered.store(seen, Ordering::Relaxed);
-                let _ = Latch::new(cell(&slots, 2)).set();
+                let _ = Latch::new(cell(slots, 2)).set();
                 continue;
             }
             let ready = wait(worker, &mut [SocketInterest::readable(quiet.as_fd())]);

@@ -8,18 +8,21 @@
 
 mod support;
 
-use bgw_core::shared::cluster_cells::{ClusterCells, LIVENESS_WORDS};
-use bgw_core::shared::{LAYOUT_TAG, WorkerSlots};
-use bgw_core::sys::robust;
-use bgw_core::{SocketInterest, WaitEvents, process, wait_set};
+use bgw_core::internals::{
+    ClusterCells, LAYOUT_TAG, PostmasterCells, WorkerSlots, process, wait_for_events,
+};
+use bgw_core::{SocketInterest, WaitError, WaitEvents};
 use process_test::{Child, Signal, fork_child, tests, wait_until};
 use shmem_slots::Access;
 use shmem_slots::futex::{self, Woken};
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixDatagram;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use support::{LIMIT, deadline, member, shared_slots, wait_until_asleep};
+use support::{LIMIT, deadline, member, shared_cells, wait_until_asleep};
+
+const LIVENESS_WORDS: u32 = 512;
+const OWNER_DIED: u32 = libc::FUTEX_OWNER_DIED;
+const WAITERS: u32 = libc::FUTEX_WAITERS;
 
 /// Where the tests keep a word of their own: a cell of the cluster that no code under test uses.
 const STEP: u32 = 4;
@@ -40,16 +43,12 @@ fn main() -> std::process::ExitCode {
     ])
 }
 
-fn cells(slots: &WorkerSlots) -> ClusterCells<'_> {
-    ClusterCells::new(slots)
+fn words(cells: &PostmasterCells) -> Vec<u32> {
+    cells.liveness_words().iter().map(|word| word.load(Ordering::Acquire) as u32).collect()
 }
 
-fn words(slots: &WorkerSlots) -> Vec<u32> {
-    cells(slots).liveness_words().iter().map(|word| word.load(Ordering::Acquire) as u32).collect()
-}
-
-fn marked(slots: &WorkerSlots) -> usize {
-    words(slots).iter().filter(|&word| word & robust::OWNER_DIED != 0).count()
+fn marked(cells: &PostmasterCells) -> usize {
+    words(cells).iter().filter(|&word| word & OWNER_DIED != 0).count()
 }
 
 fn all() -> usize {
@@ -57,25 +56,25 @@ fn all() -> usize {
 }
 
 /// A process that holds the words, as the postmaster does, and then does `run`.
-fn owner(slots: &Arc<WorkerSlots>, run: impl FnOnce()) -> Child {
-    let held = Arc::clone(slots);
-    slots.writable_cells().unwrap().shared_cell(STEP).unwrap().store(0, Ordering::Release);
+fn owner(cells: &PostmasterCells, run: impl FnOnce()) -> Child {
+    step(cells, 0);
     let child = fork_child(move || {
-        let held: &'static WorkerSlots = Box::leak(Box::new(held));
-        robust::hold(cells(held).liveness_words()).unwrap();
-        step(held, 1);
+        cells.hold_liveness().unwrap();
+        step(cells, 1);
         run();
     });
-    wait_for_step(slots, 1);
+    wait_for_step(cells, 1);
     child
 }
 
-fn step(slots: &WorkerSlots, step: u64) {
-    slots.writable_cells().unwrap().shared_cell(STEP).unwrap().store(step, Ordering::Release);
+fn step(cells: &PostmasterCells, step: u64) {
+    let words = cells.slots().writable_cells().unwrap();
+    words.shared_cell(STEP).unwrap().store(step, Ordering::Release);
 }
 
-fn wait_for_step(slots: &WorkerSlots, step: u64) {
-    wait_until(&format!("step {step}"), LIMIT, || slots.shared_cell(STEP).unwrap().load() >= step);
+fn wait_for_step(cells: &PostmasterCells, step: u64) {
+    let word = cells.slots().shared_cell(STEP).unwrap();
+    wait_until(&format!("step {step}"), LIMIT, || word.load() >= step);
 }
 
 fn park() {
@@ -86,15 +85,15 @@ fn park() {
 
 /// Sleeps on liveness word `word` until the owner has died; panics when nobody tells.
 fn wait_for_death(slots: &WorkerSlots, word: u32) {
-    while let Some(watch) = cells(slots).watch_postmaster(word) {
+    while let Some(watch) = ClusterCells::new(slots).watch_postmaster(word) {
         let woken = futex::wait_any(&[watch], deadline()).unwrap();
         assert_ne!(woken, Woken::TimedOut, "nobody told the waiter on word {word}");
     }
 }
 
-fn waiters(slots: &Arc<WorkerSlots>, words: &[u32]) -> Vec<Child> {
+fn waiters(cells: &PostmasterCells, words: &[u32]) -> Vec<Child> {
     let waiters: Vec<Child> =
-        words.iter().map(|&word| fork_child(move || wait_for_death(slots, word))).collect();
+        words.iter().map(|&word| fork_child(move || wait_for_death(cells.slots(), word))).collect();
     waiters.iter().for_each(|waiter| wait_until_asleep(waiter.pid()));
     waiters
 }
@@ -104,30 +103,30 @@ fn assert_told(mut waiters: Vec<Child>) {
 }
 
 fn the_words_name_their_owner_while_it_lives() {
-    let slots = shared_slots();
-    let owner = owner(&slots, park);
-    let expected = owner.pid().as_raw() as u32 | robust::WAITERS;
-    assert_eq!(words(&slots), vec![expected; all()]);
-    assert!((0..LIVENESS_WORDS).all(|word| cells(&slots).watch_postmaster(word).is_some()));
+    let cells = shared_cells();
+    let owner = owner(&cells, park);
+    let expected = owner.pid().as_raw() as u32 | WAITERS;
+    assert_eq!(words(&cells), vec![expected; all()]);
+    assert!((0..LIVENESS_WORDS).all(|word| cells.cluster().watch_postmaster(word).is_some()));
     drop(owner);
-    assert_eq!(words(&slots), vec![robust::OWNER_DIED | robust::WAITERS; all()]);
+    assert_eq!(words(&cells), vec![OWNER_DIED | WAITERS; all()]);
 }
 
 /// Sessions have words of their own, up to 511 of them; the first, the second and the last are told.
 fn a_killed_owner_is_told_to_the_waiters_of_all_sessions() {
-    let slots = shared_slots();
+    let cells = shared_cells();
     let own: Vec<u32> = (0..511).map(ClusterCells::liveness_of_session).collect();
     assert_eq!(own, (1..512).collect::<Vec<u32>>(), "no two share, and none has the workers'");
     assert_eq!(ClusterCells::liveness_of_session(511), own[0], "then they do");
-    let owner = owner(&slots, park);
-    let waiters = waiters(&slots, &[0, own[0], own[1], own[255], own[510]]);
+    let owner = owner(&cells, park);
+    let waiters = waiters(&cells, &[0, own[0], own[1], own[255], own[510]]);
     owner.kill(Signal::SIGKILL);
     assert_told(waiters);
-    assert_eq!(marked(&slots), all());
+    assert_eq!(marked(&cells), all());
 }
 
 fn every_way_to_end_marks_the_words() {
-    let slots = shared_slots();
+    let cells = shared_cells();
     let ends: [(&str, fn()); 5] = [
         ("return", || {}),
         ("exit", || std::process::exit(3)),
@@ -136,30 +135,30 @@ fn every_way_to_end_marks_the_words() {
         ("signal", || nix::sys::signal::raise(Signal::SIGTERM).unwrap()),
     ];
     for (how, end) in ends {
-        let go = &slots;
-        let mut owner = owner(&slots, || {
+        let go = &cells;
+        let mut owner = owner(&cells, || {
             wait_for_step(go, 2);
             end();
         });
-        assert_eq!(marked(&slots), 0, "{how}");
-        let waiters = waiters(&slots, &[7]);
-        step(&slots, 2);
+        assert_eq!(marked(&cells), 0, "{how}");
+        let waiters = waiters(&cells, &[7]);
+        step(&cells, 2);
         assert_told(waiters);
         owner.wait();
-        assert_eq!(marked(&slots), all(), "{how}");
+        assert_eq!(marked(&cells), all(), "{how}");
     }
 }
 
 /// The kernel wakes one of them. Fails when that one keeps it to itself.
 fn waiters_that_share_a_word_pass_the_news_on() {
-    let slots = shared_slots();
-    let owner = owner(&slots, park);
+    let cells = shared_cells();
+    let owner = owner(&cells, park);
     let shared = ClusterCells::liveness_of_session(5);
     let mut waiters: Vec<Child> = (0..4)
         .map(|_| {
             fork_child(|| {
-                wait_for_death(&slots, shared);
-                cells(&slots).pass_on_postmaster_death(shared);
+                wait_for_death(cells.slots(), shared);
+                cells.cluster().wake_liveness_waiters();
             })
         })
         .collect();
@@ -170,13 +169,13 @@ fn waiters_that_share_a_word_pass_the_news_on() {
 
 /// Neither before the owner's end, nor with words of their own.
 fn a_killed_waiter_takes_the_news_from_nobody() {
-    let slots = shared_slots();
-    let owner = owner(&slots, park);
-    let mut waiters = waiters(&slots, &[1, 2, 3, 4, 5, 6]);
+    let cells = shared_cells();
+    let owner = owner(&cells, park);
+    let mut waiters = waiters(&cells, &[1, 2, 3, 4, 5, 6]);
     for waiter in waiters.drain(..3) {
         waiter.kill(Signal::SIGKILL);
     }
-    assert_eq!(marked(&slots), 0, "a waiter holds nothing");
+    assert_eq!(marked(&cells), 0, "a waiter holds nothing");
     owner.kill(Signal::SIGKILL);
     assert_told(waiters);
 }
@@ -184,9 +183,9 @@ fn a_killed_waiter_takes_the_news_from_nobody() {
 /// Workers end all the time. Fails when one of them takes the list over the fork, or when a thread's
 /// end counts as that of the process.
 fn a_child_or_thread_of_the_owner_marks_nothing_at_its_end() {
-    let slots = shared_slots();
-    let inside = &slots;
-    let owner = owner(&slots, || {
+    let cells = shared_cells();
+    let inside = &cells;
+    let owner = owner(&cells, || {
         let mut child = fork_child(|| {});
         assert_eq!(child.wait().code(), Some(0));
         let mut child = fork_child(park);
@@ -196,9 +195,9 @@ fn a_child_or_thread_of_the_owner_marks_nothing_at_its_end() {
         step(inside, 2);
         park();
     });
-    let waiters = waiters(&slots, &[0, 1]);
-    wait_for_step(&slots, 2);
-    assert_eq!(marked(&slots), 0);
+    let waiters = waiters(&cells, &[0, 1]);
+    wait_for_step(&cells, 2);
+    assert_eq!(marked(&cells), 0);
     assert!(waiters.iter().all(|waiter| process_test::alive(waiter.pid())));
     owner.kill(Signal::SIGKILL);
     assert_told(waiters);
@@ -206,26 +205,26 @@ fn a_child_or_thread_of_the_owner_marks_nothing_at_its_end() {
 
 /// Another owner of the same words takes the mark away, and its own death is told as well.
 fn a_second_owner_begins_anew() {
-    let slots = shared_slots();
+    let cells = shared_cells();
     for _ in 0..3 {
-        let owner = owner(&slots, park);
-        assert_eq!(marked(&slots), 0);
-        let waiters = waiters(&slots, &[1, 511]);
+        let owner = owner(&cells, park);
+        assert_eq!(marked(&cells), 0);
+        let waiters = waiters(&cells, &[1, 511]);
         owner.kill(Signal::SIGKILL);
         assert_told(waiters);
-        assert_eq!(marked(&slots), all());
+        assert_eq!(marked(&cells), all());
     }
 }
 
 /// A view maps the region read-only, at another address.
 fn a_waiter_needs_no_right_to_write() {
-    let slots = shared_slots();
-    let file = slots.region().as_fd().try_clone_to_owned().unwrap();
-    let owner = owner(&slots, park);
+    let cells = shared_cells();
+    let file = cells.slots().region().as_fd().try_clone_to_owned().unwrap();
+    let owner = owner(&cells, park);
     let waiter = fork_child(move || {
         let own = WorkerSlots::attach(file, LAYOUT_TAG, Access::ReadOnly).unwrap();
         wait_for_death(&own, 9);
-        cells(&own).pass_on_postmaster_death(9);
+        ClusterCells::new(&own).wake_liveness_waiters();
     });
     wait_until_asleep(waiter.pid());
     owner.kill(Signal::SIGKILL);
@@ -234,18 +233,18 @@ fn a_waiter_needs_no_right_to_write() {
 
 /// The kernel passes over a word that does not name the owner. Fails when it ends its walk there.
 fn words_that_somebody_spoilt_keep_no_other_from_being_marked() {
-    let slots = shared_slots();
-    let owner = owner(&slots, park);
+    let cells = shared_cells();
+    let owner = owner(&cells, park);
     let spoilt = [0, 1, 100, 511];
     for (number, word) in [(0, 0), (1, u64::MAX), (100, 1), (511, 1 << 40)] {
-        cells(&slots).liveness_words()[number].store(word, Ordering::Release);
+        cells.liveness_words()[number].store(word, Ordering::Release);
     }
-    let waiters = waiters(&slots, &[2, 99, 101, 510]);
+    let waiters = waiters(&cells, &[2, 99, 101, 510]);
     owner.kill(Signal::SIGKILL);
     assert_told(waiters);
     drop(owner);
-    for (number, word) in words(&slots).into_iter().enumerate() {
-        let mark = word & robust::OWNER_DIED != 0;
+    for (number, word) in words(&cells).into_iter().enumerate() {
+        let mark = word & OWNER_DIED != 0;
         // All bits were set in word 1, the mark too.
         assert!(spoilt.contains(&number) || mark, "word {number}: {word:#x}");
         assert!(!spoilt.contains(&number) || mark == (number == 1), "word {number}: {word:#x}");
@@ -254,15 +253,15 @@ fn words_that_somebody_spoilt_keep_no_other_from_being_marked() {
 
 /// All workers share word 0. On the futex and in `ppoll`; told, or ended with exit code 1.
 fn workers_in_every_kind_of_wait_are_told() {
-    let slots = shared_slots();
-    let owner = owner(&slots, park);
+    let cells = shared_cells();
+    let owner = owner(&cells, park);
     let (quiet, _other) = UnixDatagram::pair().unwrap();
     let wait = |events: WaitEvents, polls: bool| {
-        let cluster = member(&slots, owner.pid());
+        let cluster = member(cells.slots(), owner.pid());
         let mut sockets = [SocketInterest::readable(quiet.as_fd())];
         let sockets = if polls { &mut sockets[..] } else { &mut [] };
-        let seen = process::interrupts();
-        let ready = wait_set::wait(&cluster, None, events, sockets, deadline(), seen).unwrap();
+        let seen = process::interrupts().count();
+        let ready = wait_for_events(&cluster, None, events, sockets, deadline(), seen).unwrap();
         assert_eq!(ready, WaitEvents::POSTMASTER_DEATH);
     };
     let mut workers = Vec::new();
@@ -281,24 +280,24 @@ fn workers_in_every_kind_of_wait_are_told() {
 }
 
 fn a_wait_that_begins_after_the_death_ends_at_once() {
-    let slots = shared_slots();
-    let mut owner = owner(&slots, park);
-    let cluster = member(&slots, owner.pid());
+    let cells = shared_cells();
+    let mut owner = owner(&cells, park);
+    let cluster = member(cells.slots(), owner.pid());
     assert!(cluster.postmaster_is_alive() && cluster.watch_postmaster().is_some());
     owner.kill(Signal::SIGKILL);
     owner.wait();
     assert!(!cluster.postmaster_is_alive());
-    assert!((0..2 * LIVENESS_WORDS).all(|word| cells(&slots).watch_postmaster(word).is_none()));
+    assert!((0..2 * LIVENESS_WORDS).all(|word| cells.cluster().watch_postmaster(word).is_none()));
     let (quiet, _other) = UnixDatagram::pair().unwrap();
     let death = WaitEvents::POSTMASTER_DEATH;
     for polls in [false, true] {
         let mut sockets = [SocketInterest::readable(quiet.as_fd())];
         let sockets = if polls { &mut sockets[..] } else { &mut [] };
-        let seen = process::interrupts();
-        let ready = wait_set::wait(&cluster, None, death, sockets, None, seen);
+        let seen = process::interrupts().count();
+        let ready = wait_for_events(&cluster, None, death, sockets, None, seen);
         assert_eq!(ready.unwrap(), death);
     }
     // A wait that could not see it is refused: an orphan would sleep for ever.
-    let blind = wait_set::wait(&cluster, None, WaitEvents::TIMEOUT, &mut [], deadline(), 0);
-    assert!(matches!(blind, Err(wait_set::WaitError::WithoutPostmasterDeath)));
+    let blind = wait_for_events(&cluster, None, WaitEvents::TIMEOUT, &mut [], deadline(), 0);
+    assert!(matches!(blind, Err(WaitError::WithoutPostmasterDeath)));
 }

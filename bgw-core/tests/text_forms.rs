@@ -5,9 +5,10 @@
 //! text that forges log lines through its own error.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-use bgw_core::control::{Refusal, ShutdownMode};
-use bgw_core::pid::PidError;
-use bgw_core::{ExitCause, ExitReport, NotStarted, Pid, WorkerFlags, WorkerHandle, WorkerStatus};
+use bgw_core::{
+    ExitCause, ExitReport, NotStarted, Pid, PidError, Refusal, ShutdownMode, WorkerFlags,
+    WorkerHandle, WorkerStatus,
+};
 use proptest::prelude::*;
 use proptest::test_runner::Config;
 use std::collections::HashSet;

@@ -11,10 +11,8 @@ use crate::runtime_dir::RuntimeDir;
 use crate::settings::Settings;
 use crate::sys::descriptor_limit;
 use crate::sys::descriptors::DescriptorFloor;
-use bgw_core::shared::{ClusterCells, WorkerSlots};
-use bgw_core::sys::eventfd;
-use bgw_core::worker::limits::FUNCTION_LIMIT;
-use bgw_core::{Attachment, StartTime, WorkerProcess, WorkerResult, process};
+use bgw_core::internals::{FUNCTION_LIMIT, PostmasterCells, eventfd, process};
+use bgw_core::{StartTime, WorkerProcess, WorkerResult};
 use shmem_slots::StandardStreams;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
@@ -215,12 +213,11 @@ impl PostmasterBuilder {
         }
         let taken = self.runtime_dir.as_deref().map(RuntimeDir::take).transpose()?;
         let (runtime_dir, listener) = taken.unzip();
-        let slots = WorkerSlots::create(&Attachment::region_options(all))
+        let cells = PostmasterCells::create(self.max_workers, self.max_parallel_workers)
             .map_err(|source| BuildError::Region { slots: all, source })?;
-        ClusterCells::new(&slots).set_general_slots(self.max_workers);
         let doorbell = eventfd::new_doorbell().map_err(system("eventfd"))?;
         Ok(Postmaster::new(Settings {
-            slots: Arc::new(slots),
+            cells,
             general_slots: self.max_workers,
             doorbell: Arc::new(doorbell),
             runtime_dir,

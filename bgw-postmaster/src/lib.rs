@@ -66,10 +66,10 @@ pub mod fault;
 mod runtime_dir;
 mod sys;
 
+pub use bgw_core::CONTROL_SOCKET;
 pub use builder::{MAX_WORKERS_LIMIT, PostmasterBuilder};
 pub use error::{BuildError, RunError, StaticError};
 pub use postmaster::{Launched, Postmaster};
-pub use runtime_dir::CONTROL_SOCKET;
 
 /// The examples of the README, compiled.
 #[cfg(doctest)]

@@ -11,11 +11,9 @@ use crate::settings::Settings;
 use crate::sys::descriptor_limit::RaisedLimit;
 use crate::sys::fork::{Forked, NewChild, ThreadCounter, fork};
 use crate::sys::wait;
-use bgw_core::control::{ControlSocket, ShutdownMode};
-use bgw_core::process;
-use bgw_core::sys::exit::{UnwindBarrier, exit_now};
-use bgw_core::sys::{pidfd, signals};
-use bgw_core::{BackgroundWorker, EntryPoint, ExitCause, Pid, chain};
+use bgw_core::internals::exit::{UnwindBarrier, exit_now};
+use bgw_core::internals::{pidfd, process, signals};
+use bgw_core::{BackgroundWorker, ControlSocket, EntryPoint, ExitCause, Pid, ShutdownMode, chain};
 use shmem_slots::StandardStreams;
 use std::io::{self, Write};
 use std::os::fd::OwnedFd;
@@ -56,7 +54,7 @@ impl Postmaster {
             }
         }
         let parallel = worker.is_parallel();
-        let capacity = if parallel { settings.slots.capacity() - general } else { general };
+        let capacity = if parallel { settings.cells.slots().capacity() - general } else { general };
         let taken = settings.static_workers.iter().filter(|other| other.is_parallel() == parallel);
         if taken.count() >= capacity as usize {
             return Err(StaticError::NoFreeSlot { name: name(), capacity });
@@ -88,21 +86,13 @@ impl Postmaster {
         let raised = RaisedLimit::raise().map_err(RunError::system("raising RLIMIT_NOFILE"))?;
         self.settings.raised_limit = raised;
         flush_output();
-        let before = signals::block_all().map_err(RunError::system("blocking signals"))?;
-        process::become_postmaster();
-        let replaced =
-            process::prepare_for_workers().map_err(RunError::system("installing signal handlers"));
-        let code = match &replaced {
-            Ok(_) => Server::begin(self.settings, launcher).and_then(Server::serve),
-            Err(_) => Ok(1),
-        };
+        let former = process::become_postmaster()
+            .map_err(RunError::system("blocking signals and installing handlers"))?;
+        let code = Server::begin(self.settings, launcher).and_then(Server::serve);
         // Before any error is returned: the program continues with the handlers and mask that it had.
-        let handlers = process::leave_postmaster(replaced.as_ref().ok());
-        let mask = signals::restore(&before);
+        let signals = former.restore();
         let limit = raised.map_or(Ok(()), RaisedLimit::restore);
-        replaced?;
-        handlers.map_err(RunError::system("restoring signal handlers"))?;
-        mask.map_err(RunError::system("restoring the signal mask"))?;
+        signals.map_err(RunError::system("restoring signal handlers and mask"))?;
         limit.map_err(RunError::system("restoring RLIMIT_NOFILE"))?;
         code
     }

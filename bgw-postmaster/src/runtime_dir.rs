@@ -5,7 +5,7 @@
 //! for that long. No pid is compared, and nothing stale has to be recognised.
 
 use crate::error::BuildError;
-use bgw_core::control::ControlSocket;
+use bgw_core::{CONTROL_SOCKET, ControlSocket};
 use rustix::fs::{FlockOperation, Mode, OFlags};
 use std::fs;
 use std::io;
@@ -13,8 +13,6 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
-/// The name of the control socket in a runtime folder.
-pub const CONTROL_SOCKET: &str = "control.sock";
 const LOCK: &str = "postmaster.lock";
 const PID: &str = "postmaster.pid";
 

@@ -4,16 +4,15 @@ use crate::child::Functions;
 use crate::rules::Policy;
 use crate::runtime_dir::RuntimeDir;
 use crate::sys::descriptor_limit::RaisedLimit;
-use bgw_core::BackgroundWorker;
-use bgw_core::control::ControlSocket;
-use bgw_core::shared::WorkerSlots;
+use bgw_core::internals::PostmasterCells;
+use bgw_core::{BackgroundWorker, ControlSocket};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 /// Everything that is decided before the postmaster runs.
 #[derive(Debug)]
 pub(crate) struct Settings {
-    pub(crate) slots: Arc<WorkerSlots>,
+    pub(crate) cells: PostmasterCells,
     /// How many slots are not for the parallel class.
     pub(crate) general_slots: u32,
     pub(crate) doorbell: Arc<OwnedFd>,

@@ -7,9 +7,8 @@
 
 mod support;
 
-use bgw_core::Pid;
-use bgw_core::control::{ControlSocket, Received, Refusal, Reply, Request};
-use bgw_core::shared::{LAYOUT_TAG, RunState, WorkerRecord, flag};
+use bgw_core::internals::{LAYOUT_TAG, Received, Reply, Request, RunState, WorkerRecord, flag};
+use bgw_core::{ControlSocket, Pid, Refusal};
 use bytemuck::Zeroable;
 use process_test::{Stranger, Test, alive, fork_child, tests, wait_until};
 use shmem_slots::Memory;
@@ -173,9 +172,9 @@ fn the_socket_refuses_what_does_not_fit_with_a_reason() {
     let hello = |protocol, layout_tag| Request::Hello { protocol, layout_tag, read_only: false };
     let table = [
         (hello(999, LAYOUT_TAG), Refusal::Protocol),
-        (hello(bgw_core::control::PROTOCOL, 1), Refusal::Layout),
+        (hello(bgw_core::internals::PROTOCOL, 1), Refusal::Layout),
         (Request::Ping, Refusal::NotAttached),
-        (Request::Shutdown(bgw_core::control::ShutdownMode::Immediate), Refusal::NotAttached),
+        (Request::Shutdown(bgw_core::ShutdownMode::Immediate), Refusal::NotAttached),
     ];
     for (request, expected) in table {
         match ask(&mut connect(), &request) {
@@ -284,8 +283,8 @@ fn any_bytes() {
         seed ^= seed << 17;
         seed
     };
-    let cells = cluster.peer.cells();
-    let words = cells.liveness_words();
+    let cells = cluster.peer.slots().writable_cells().unwrap().shared_cells();
+    let words = &cells[16..16 + 512];
     let liveness = words.as_ptr_range();
     for round in 0..60 {
         for cell in cluster.peer.slots().memory().writable_cells().unwrap() {

@@ -3,7 +3,7 @@
 //! No wake-up is lost between a check and the sleep after it: a handler records its signal before it
 //! wakes, and the future clears the wake-up before it checks again.
 
-use bgw_core::process;
+use bgw_core::internals::process;
 use std::io;
 use std::os::fd::BorrowedFd;
 use tokio::io::Interest;
@@ -18,7 +18,7 @@ impl PollWakeUps {
     /// # Errors
     /// The error of `eventfd` or `epoll_ctl`.
     pub(crate) fn new() -> io::Result<Self> {
-        let descriptor = process::poll_wake_up_descriptor()?;
+        let descriptor = process::interrupts().poll_descriptor()?;
         // SAFETY: `as_fd` of a `BorrowedFd<'static>` returns the same descriptor at every call, and
         // `bgw_core::process` never closes the poll wake-up descriptor of a process.
         let watched = unsafe { AsyncFd::register_with_interest(descriptor, Interest::READABLE) };

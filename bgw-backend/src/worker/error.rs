@@ -1,9 +1,9 @@
 //! Why a worker's main ends.
 
 use crate::connection::DatabaseError;
-use crate::error::{AskError, LatchError, RegisterError, SignalsError, TerminateError, WaitError};
+use crate::error::{LatchError, RegisterError, SignalsError, TerminateError, WaitError};
 use crate::interrupt::Interrupt;
-use bgw_core::{AttachError, InvalidWorker, Pid};
+use bgw_core::{AskError, AttachError, InvalidWorker, Pid};
 use shmem_slots::queue::{ReceiveError, SendError, SideError};
 use std::error::Error;
 use std::io;

@@ -37,15 +37,12 @@ use crate::connection::Connection;
 use crate::error::SignalsError;
 use crate::fault;
 use crate::interrupt::{self, Interrupt};
-use bgw_core::process::{self, Pending};
-use bgw_core::shared::flag;
-use bgw_core::sys::signals;
-use bgw_core::wait_set::{self, SocketInterest, WaitEvents};
-use bgw_core::{WorkerHandle, WorkerProcess, WorkerResult};
+use bgw_core::internals::{Pending, flag, process, signals, wait_for_events};
+use bgw_core::{SocketInterest, WaitEvents, WorkerHandle, WorkerProcess, WorkerResult};
 use shmem_slots::Key;
 use shmem_slots::futex::Watch;
 use std::error::Error;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -120,7 +117,8 @@ impl Worker {
     /// The descriptor that the postmaster passes to its workers under `name`.
     #[must_use]
     pub fn descriptor(&self, name: &str) -> Option<BorrowedFd<'static>> {
-        self.me.attachment.descriptor(name)
+        let all = self.me.attachment.descriptors();
+        all.iter().find(|(other, _)| other == name).map(|(_, fd)| fd.as_fd())
     }
 
     /// Unblocks all signals. Choose the handlers first.
@@ -136,13 +134,13 @@ impl Worker {
         Ok(())
     }
 
-    /// Blocks all signals again.
+    /// Blocks all signals again, but fault signals, SIGQUIT, SIGPWR and SIGURG.
     ///
     /// # Errors
     /// `pthread_sigmask` failed.
     #[doc(alias = "BackgroundWorkerBlockSignals")]
     pub fn block_signals(&self) -> Result<(), SignalsError> {
-        let blocked = signals::block_all().map(drop);
+        let blocked = signals::block_in_worker();
         blocked.map_err(SignalsError::at("blocking the worker's signals"))
     }
 
@@ -158,16 +156,18 @@ impl Worker {
     /// # Errors
     /// `sigaction` failed.
     pub fn handle_reload(&self) -> Result<(), SignalsError> {
-        signals::handle_reload().map_err(SignalsError::at("installing the handler of SIGHUP"))
+        process::handle_reload().map_err(SignalsError::at("installing the handler of SIGHUP"))
     }
 
     /// True once SIGTERM has arrived or the postmaster has died.
     #[doc(alias = "ShutdownRequestPending")]
     #[must_use]
     pub fn should_stop(&self) -> bool {
-        let stop = process::pending().intersects(Pending::TERMINATE | Pending::POSTMASTER_DIED);
+        let stop = process::interrupts()
+            .pending()
+            .intersects(Pending::TERMINATE | Pending::POSTMASTER_DIED);
         if stop && self.handles_terminate {
-            process::acknowledge_end();
+            process::interrupts().acknowledge_end();
         }
         stop || !self.me.attachment.postmaster_is_alive()
     }
@@ -176,7 +176,7 @@ impl Worker {
     #[doc(alias = "ConfigReloadPending")]
     #[must_use]
     pub fn reload_requested(&self) -> bool {
-        process::take_pending(Pending::RELOAD)
+        process::interrupts().take(Pending::RELOAD)
     }
 
     /// Fails if the postmaster has died, SIGINT cancelled a statement, or SIGTERM arrived and the
@@ -231,9 +231,9 @@ impl Worker {
         sockets: &mut [SocketInterest<'_>],
         timeout: Option<Duration>,
     ) -> Result<WaitEvents, WorkerError> {
-        let interrupts = process::interrupts();
+        let interrupts = process::interrupts().count();
         interrupt::check_terminate(!self.handles_terminate)?;
-        if process::told_to_end() {
+        if process::interrupts().end_requested() {
             // SIGTERM came after the last should_stop(): the worker must not sleep through it,
             // whatever it waits for.
             return Ok(WaitEvents::INTERRUPTED);
@@ -242,14 +242,13 @@ impl Worker {
         let latch = self.me.latch();
         let attachment = &self.me.attachment;
         let name = self.wait_event.as_deref();
-        let slot = self.me.handle.slot();
         if name.is_some() {
-            attachment.cells().set_wait_event(slot, name);
+            self.me.set_wait_event(name);
         }
         let ready =
-            wait_set::wait(attachment, latch.as_ref(), events, sockets, deadline, interrupts);
+            wait_for_events(attachment, latch.as_ref(), events, sockets, deadline, interrupts);
         if name.is_some() {
-            attachment.cells().set_wait_event(slot, None);
+            self.me.set_wait_event(None);
         }
         let ready = ready?;
         if ready.contains(WaitEvents::LATCH_SET) {
@@ -271,11 +270,10 @@ impl Worker {
     /// [`Interrupt::PostmasterDied`]; [`Interrupt::Terminated`], unless the worker handles SIGTERM
     /// itself.
     pub fn watches(&self) -> Result<[Watch<'_>; 2], Interrupt> {
-        let interrupts = process::watch_interrupts(process::interrupts());
+        let interrupts = process::interrupts().watch(process::interrupts().count());
         interrupt::check_terminate(!self.handles_terminate)?;
         let postmaster = self.me.attachment.watch_postmaster();
         let Some(postmaster) = postmaster else {
-            self.me.attachment.pass_on_postmaster_death();
             return Err(Interrupt::PostmasterDied);
         };
         Ok([interrupts, postmaster])

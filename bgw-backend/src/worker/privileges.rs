@@ -46,7 +46,7 @@ impl Worker {
         setresgid(group, group, group).map_err(failed("setresgid"))?;
         setresuid(user, user, user).map_err(failed("setresuid"))?;
         prctl::set_no_new_privs().map_err(failed("prctl(PR_SET_NO_NEW_PRIVS)"))?;
-        let death = bgw_core::sys::signals::POSTMASTER_DEATH;
+        let death = bgw_core::internals::signals::POSTMASTER_DEATH;
         prctl::set_pdeathsig(death).map_err(failed("prctl(PR_SET_PDEATHSIG)"))?;
         let postmaster = self.me.attachment.postmaster();
         if getppid().as_raw() != postmaster.as_raw() {

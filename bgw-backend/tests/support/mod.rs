@@ -6,23 +6,29 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, unreachable_pub)]
 
 use bgw_backend::{Backend, BackgroundWorker, ExitCause, ExitReport, Handle, Pid, WorkerHandle};
-use bgw_core::Attachment;
-use bgw_core::control::{ControlSocket, PROTOCOL, Received, Reply, Request};
-use bgw_core::shared::ClusterCells;
-use bgw_core::shared::{ReportRecord, WorkerSlots, flag};
-use bgw_core::sys::{eventfd, pidfd, robust};
+use bgw_core::ControlSocket;
+use bgw_core::internals::{
+    PROTOCOL, PostmasterCells, Received, Reply, ReportRecord, Request, WorkerSlots, eventfd, flag,
+    pidfd,
+};
 use shmem_slots::Key;
 use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime};
 
 /// How long a test waits for something that must come.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
+/// FUTEX_OWNER_DIED and FUTEX_WAITERS: what the kernel writes into a liveness word.
+const OWNER_DIED: u32 = 0x4000_0000;
+const WAITERS: u32 = 0x8000_0000;
+
 pub const INCARNATION: u32 = 0x1234_5679;
 
 pub struct Straw {
-    pub slots: WorkerSlots,
+    pub slots: Arc<WorkerSlots>,
+    cells: PostmasterCells,
     pub doorbell: OwnedFd,
 }
 
@@ -32,14 +38,16 @@ pub fn cluster(capacity: u32) -> (Straw, Backend) {
 }
 
 pub fn cluster_with(capacity: u32, read_only: bool) -> (Straw, Backend) {
-    let slots = WorkerSlots::create(&Attachment::region_options(capacity)).unwrap();
-    let cells = ClusterCells::new(&slots);
+    let cells = PostmasterCells::create(capacity, 0).unwrap();
     cells.set_incarnation(INCARNATION);
-    cells.set_general_slots(capacity);
     for word in cells.liveness_words() {
-        word.store(u64::from(Pid::this().get() | robust::WAITERS), Ordering::Release);
+        word.store(u64::from(Pid::this().get() | WAITERS), Ordering::Release);
     }
-    let straw = Straw { slots, doorbell: eventfd::new_doorbell().unwrap() };
+    let straw = Straw {
+        slots: Arc::clone(cells.slots()),
+        cells,
+        doorbell: eventfd::new_doorbell().unwrap(),
+    };
     let (mut ours, theirs) = ControlSocket::pair().unwrap();
     let backend = std::thread::scope(|scope| {
         let backend = scope.spawn(move || Backend::over(theirs).unwrap());
@@ -82,25 +90,25 @@ impl Straw {
 
     pub fn start(&self, handle: &Handle, pid: u32) {
         self.slots.update(key(handle), pid, flag::STARTED).unwrap();
-        ClusterCells::new(&self.slots).count_change();
+        self.cells.count_change();
     }
 
     pub fn rest(&self, handle: &Handle, report: &ExitReport) {
         self.slots.write_report(key(handle), &ReportRecord::encode(report)).unwrap();
         self.slots.update(key(handle), 0, flag::STOPPED).unwrap();
-        ClusterCells::new(&self.slots).count_change();
+        self.cells.count_change();
     }
 
     pub fn end(&self, handle: &Handle, report: &ExitReport) {
         self.slots.write_report(key(handle), &ReportRecord::encode(report)).unwrap();
         self.slots.free(key(handle)).unwrap();
-        ClusterCells::new(&self.slots).count_change();
+        self.cells.count_change();
     }
 
     /// What the kernel does to the liveness words when the postmaster ends.
     pub fn die(&self) {
-        for word in ClusterCells::new(&self.slots).liveness_words() {
-            word.store(u64::from(robust::OWNER_DIED | robust::WAITERS), Ordering::Release);
+        for word in self.cells.liveness_words() {
+            word.store(u64::from(OWNER_DIED | WAITERS), Ordering::Release);
             shmem_slots::futex::wake_all(word);
         }
     }

@@ -8,9 +8,9 @@ use crate::pid::Pid;
 use crate::worker::StartTime;
 
 /// The longest packet.
-pub const MAX_PACKET: usize = 512;
+pub(super) const MAX_PACKET: usize = 512;
 /// The longest text in a message, in bytes; longer ones are cut.
-pub const MAX_DETAIL: usize = 200;
+pub(super) const MAX_DETAIL: usize = 200;
 
 /// Bytes that are no message.
 #[derive(Clone, Copy, thiserror::Error, PartialEq, Eq)]
@@ -112,14 +112,8 @@ impl Request {
                     ShutdownMode::Immediate => 2,
                 },
             ],
-            Self::Advance(phase) => vec![
-                3,
-                match phase {
-                    StartTime::PostmasterStart => 0,
-                    StartTime::ConsistentState => 1,
-                    StartTime::RecoveryFinished => 2,
-                },
-            ],
+            // Codes are below 256.
+            Self::Advance(phase) => vec![3, phase.code() as u8],
             Self::Reload => vec![4],
             Self::Ping => vec![5],
             Self::Functions { from } => {
@@ -148,12 +142,13 @@ impl Request {
                 2 => ShutdownMode::Immediate,
                 other => return unknown("mode", other),
             }),
-            3 => Self::Advance(match reader.byte("phase")? {
-                0 => StartTime::PostmasterStart,
-                1 => StartTime::ConsistentState,
-                2 => StartTime::RecoveryFinished,
-                other => return unknown("phase", other),
-            }),
+            3 => {
+                let code = reader.byte("phase")?;
+                match StartTime::from_code(code.into()) {
+                    Some(phase) => Self::Advance(phase),
+                    None => return unknown("phase", code),
+                }
+            }
             4 => Self::Reload,
             5 => Self::Ping,
             6 => Self::Functions { from: reader.word("from")? },
@@ -164,6 +159,14 @@ impl Request {
 }
 
 impl Reply {
+    /// The names from number `from` on. As many as may fit into a packet: the rest would be copied in
+    /// vain.
+    #[must_use]
+    pub fn functions(all: &[String], from: u32) -> Self {
+        let rest = usize::try_from(from).ok().and_then(|from| all.get(from..)).unwrap_or(&[]);
+        Self::Functions(rest.iter().take(MAX_PACKET / 2).cloned().collect())
+    }
+
     /// As bytes.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {

@@ -2,17 +2,20 @@
 //!
 //! A `SOCK_SEQPACKET` socket: one message is one packet, so there is no framing. A peer says `Hello`,
 //! gets `Welcome` with descriptors, and may then ask; each request gets one reply. The connection is
-//! the membership: when it closes, the postmaster sweeps what the peer had half done.
+//! the attachment: when it closes, the postmaster sweeps what the peer had half done.
 //!
-//! Files: [`message`] (what can be said), [`codec`] (as bytes; pure), [`transport`] (over a socket).
+//! Files: `message` (what can be said), `codec` (as bytes; pure), `transport` (over a socket).
 
-pub mod codec;
-pub mod message;
-pub mod transport;
+mod codec;
+mod message;
+mod transport;
 
 pub use codec::CodecError;
-pub use message::{Refusal, Reply, Request, ShutdownMode};
-pub use transport::{ControlSocket, Received, RecvError, SendError};
+pub use message::{ParseModeError, Refusal, Reply, Request, ShutdownMode};
+pub use transport::{ControlSocket, Received, RecvError};
 
 /// The version of the messages.
 pub const PROTOCOL: u32 = 1;
+
+/// The name of the control socket in a runtime folder.
+pub const CONTROL_SOCKET: &str = "control.sock";

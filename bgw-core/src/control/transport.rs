@@ -34,13 +34,6 @@ pub enum Received<T> {
     Closed,
 }
 
-/// Why a message could not be sent.
-#[derive(thiserror::Error)]
-#[error("sendmsg on the control socket failed")]
-pub struct SendError(#[source] pub io::Error);
-
-shmem_slots::debug_as_chain!(SendError);
-
 /// Why what came could not be taken.
 #[derive(thiserror::Error)]
 #[non_exhaustive]
@@ -157,16 +150,16 @@ impl ControlSocket {
     ///
     /// # Errors
     /// The other side is gone, or does not read.
-    pub fn send_request(&mut self, request: &Request) -> Result<(), SendError> {
-        scm::send(&self.fd, &request.encode(), &[]).map_err(SendError)
+    pub fn send_request(&mut self, request: &Request) -> io::Result<()> {
+        scm::send(&self.fd, &request.encode(), &[])
     }
 
     /// Sends a reply with descriptors.
     ///
     /// # Errors
     /// The other side is gone, or does not read.
-    pub fn send_reply(&mut self, reply: &Reply, fds: &[BorrowedFd<'_>]) -> Result<(), SendError> {
-        scm::send(&self.fd, &reply.encode(), fds).map_err(SendError)
+    pub fn send_reply(&mut self, reply: &Reply, fds: &[BorrowedFd<'_>]) -> io::Result<()> {
+        scm::send(&self.fd, &reply.encode(), fds)
     }
 
     /// Receives a request; descriptors that come with it are closed.

@@ -16,11 +16,13 @@
 //! then still finds the slot unchanged has the right process: a pid is not used again before it is
 //! reaped.
 
-pub mod cluster_cells;
-pub mod record;
-pub mod report;
+mod cluster_cells;
+mod postmaster_cells;
+mod record;
+mod report;
 
 pub use cluster_cells::ClusterCells;
+pub use postmaster_cells::PostmasterCells;
 pub use record::{CorruptRecord, LAYOUT_TAG, WorkerRecord};
 pub use report::ReportRecord;
 

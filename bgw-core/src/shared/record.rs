@@ -71,22 +71,14 @@ pub enum CorruptRecord {
 
 shmem_slots::debug_as_chain!(CorruptRecord);
 
-/// Changes with the layout of what lies in a slot: attach refuses another one.
+/// Changes with the layout of what lies in a region. Attaching refuses another one.
 pub const LAYOUT_TAG: u64 = {
     const VERSION: u64 = 1;
-    let sizes = [
-        VERSION,
-        size_of::<WorkerRecord>() as u64,
-        size_of::<super::ReportRecord>() as u64,
-        super::cluster_cells::CLUSTER_CELLS as u64,
-    ];
-    let mut hash: u64 = 0xcbf2_9ce4_8422_2325;
-    let mut at = 0;
-    while at < sizes.len() {
-        hash = (hash ^ sizes[at]).wrapping_mul(0x0000_0100_0000_01b3);
-        at += 1;
-    }
-    hash
+    let record = size_of::<WorkerRecord>() as u64;
+    let report = size_of::<super::ReportRecord>() as u64;
+    let cells = super::cluster_cells::REGION_CELLS as u64;
+    assert!(record < 1 << 16 && report < 1 << 16 && cells < 1 << 16);
+    VERSION << 48 | record << 32 | report << 16 | cells
 };
 
 const _: () = assert!(std::mem::offset_of!(WorkerRecord, text) == 512);
@@ -116,11 +108,7 @@ impl WorkerRecord {
             RestartPolicy::After(interval) => i64::try_from(interval.as_millis()).unwrap_or(NEVER),
         };
         record.flags = worker.flags().bits();
-        record.start_time = match worker.start_time() {
-            StartTime::PostmasterStart => 0,
-            StartTime::ConsistentState => 1,
-            StartTime::RecoveryFinished => 2,
-        };
+        record.start_time = worker.start_time().code();
         record.notify = worker.notify().map_or(0, Pid::get);
         record.registered_by = registered_by.get();
         record.extra = *worker.extra();
@@ -164,12 +152,8 @@ impl WorkerRecord {
     /// [`CorruptRecord`], for bytes that no builder and encoder would have written.
     pub fn decode(&self) -> Result<BackgroundWorker, CorruptRecord> {
         let number = |field, found: i64| CorruptRecord::Number { field, found };
-        let start_time = match self.start_time {
-            0 => StartTime::PostmasterStart,
-            1 => StartTime::ConsistentState,
-            2 => StartTime::RecoveryFinished,
-            other => return Err(number("start_time", other.into())),
-        };
+        let start_time = StartTime::from_code(self.start_time)
+            .ok_or_else(|| number("start_time", self.start_time.into()))?;
         let restart = match self.restart_millis {
             NEVER => RestartPolicy::Never,
             millis => {

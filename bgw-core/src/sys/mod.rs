@@ -1,12 +1,14 @@
-//! System calls that the rest of the crate needs, each behind a safe face.
+//! System calls that the rest of the crate needs, each behind a safe face. It names nothing above it.
 //!
-//! Everything `unsafe` of this crate lies below this module.
+//! All `unsafe` code of this crate lies here, but that of foreign functions (`ffi`).
 
+pub(crate) mod descriptors;
 pub mod eventfd;
 pub mod exit;
-pub mod library;
+pub(crate) mod interrupts;
 pub mod pidfd;
-pub mod robust;
+pub(crate) mod poll_wake_up;
+pub(crate) mod robust;
 pub(crate) mod scm;
 #[cfg(feature = "fault")]
 pub(crate) mod shared_count;

@@ -18,9 +18,9 @@ use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Set by the kernel in a liveness word when the postmaster has ended.
-pub const OWNER_DIED: u32 = libc::FUTEX_OWNER_DIED;
+pub(crate) const OWNER_DIED: u32 = libc::FUTEX_OWNER_DIED;
 /// Always set in a liveness word: somebody may be waiting.
-pub const WAITERS: u32 = libc::FUTEX_WAITERS;
+pub(crate) const WAITERS: u32 = libc::FUTEX_WAITERS;
 
 #[repr(C)]
 struct Entry {
@@ -41,7 +41,7 @@ struct Head {
 ///
 /// # Errors
 /// The error of `set_robust_list`.
-pub fn hold(words: &'static [AtomicU64]) -> io::Result<()> {
+pub(crate) fn hold(words: &'static [AtomicU64]) -> io::Result<()> {
     let Some(first) = words.first() else { return Ok(()) };
     let tid = rustix::thread::gettid().as_raw_nonzero().get() as u32;
     for word in words {

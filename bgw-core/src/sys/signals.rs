@@ -1,71 +1,95 @@
-//! Signal handlers of a worker, and the masks around a fork.
+//! Signal handlers of a worker, and signal masks.
 //!
 //! A handler may interrupt the process between any two instructions. So it only calls
-//! [`crate::process::interrupt`] (atomics, a futex wake, a write to an eventfd) or ends the process;
-//! it keeps `errno`, allocates nothing and takes no lock.
+//! [`Interrupts::raise`] (atomics, a futex wake, a write to an eventfd) or ends the process; it keeps
+//! `errno`, allocates nothing and takes no lock.
 //!
-//! | signal | at entry | PostgreSQL |
+//! | signal | at the start of a worker | PostgreSQL |
 //! |---|---|---|
 //! | SIGTERM | flag and latch; the next check ends the worker with exit 1 | `bgworker_die` |
 //! | SIGINT | database workers: flag and latch; others: ignored | `StatementCancelHandler` |
-//! | SIGUSR1 | database workers: flag and latch; others: ignored until they ask to be notified | |
+//! | SIGUSR1 | database workers: flag and latch; others: ignored until they register a notify target | |
 //! | SIGHUP, SIGPIPE, SIGUSR2 | ignored | |
 //! | SIGCHLD, SIGALRM | default | |
 //! | SIGQUIT | never blocked; ends at once with exit code 2 | `SignalHandlerForCrashExit` |
 //! | SIGPWR | never blocked; the postmaster died (parent-death signal) | the same |
-//! | SIGURG | wakes a sleeper in `ppoll` | the same |
+//! | SIGURG | never blocked; wakes a sleeper in `ppoll` | the same |
+//!
+//! Fault signals ([`FAULTS`]) are blocked in no process of the cluster. The kernel kills a process that
+//! faults while the signal is blocked, and no handler or message of the program's runs then.
 
-use crate::process::{self, Pending};
-use crate::worker::WorkerFlags;
+use super::interrupts::{Interrupts, Pending};
 use nix::sys::signal::{
     SaFlags, SigAction, SigHandler, SigSet, SigmaskHow, Signal, pthread_sigmask, sigaction,
 };
 use std::io;
-use std::os::fd::{BorrowedFd, IntoRawFd, OwnedFd, RawFd};
+use std::sync::OnceLock;
 
 /// The signal that a worker gets from the kernel when the postmaster dies.
 pub const POSTMASTER_DEATH: Signal = Signal::SIGPWR;
+/// The signal that wakes the owner of a latch out of `ppoll`. Processes without a handler ignore it.
+const LATCH_WAKE_UP: Signal = Signal::SIGURG;
+/// The exit code of a process that quits at once.
+const QUIT_EXIT_CODE: i32 = 2;
+/// How many seconds a worker may outlive its postmaster, to notice and to clean up. Then a kernel timer
+/// that its handler armed kills it.
+const ORPHAN_SECONDS: i64 = 5;
 
-/// The signal that wakes a latch owner out of `ppoll`.
-pub const LATCH_WAKE_UP: Signal = Signal::SIGURG;
+/// Signals that report a fault of the process itself.
+const FAULTS: [Signal; 7] = [
+    Signal::SIGSEGV,
+    Signal::SIGBUS,
+    Signal::SIGILL,
+    Signal::SIGFPE,
+    Signal::SIGABRT,
+    Signal::SIGTRAP,
+    Signal::SIGSYS,
+];
 
-/// The exit code of a process that was told to quit at once.
-pub const QUIT_EXIT_CODE: i32 = 2;
+/// Signals that a worker never blocks, besides [`FAULTS`].
+const VITAL: [Signal; 3] = [Signal::SIGQUIT, POSTMASTER_DEATH, LATCH_WAKE_UP];
 
-/// How long a worker may live on after its postmaster, in seconds: time to notice and to tidy up.
-/// Then the kernel kills it by a timer that the worker armed in its handler.
-pub const ORPHAN_SECONDS: i64 = 5;
+/// Where the handlers report. Set before the first handler is installed.
+static REPORT_TO: OnceLock<&'static Interrupts> = OnceLock::new();
+
+fn report(work: impl FnOnce(&Interrupts)) {
+    let errno = nix::errno::Errno::last_raw();
+    if let Some(interrupts) = REPORT_TO.get() {
+        work(interrupts);
+    }
+    nix::errno::Errno::set_raw(errno);
+}
 
 extern "C" fn on_terminate(_: libc::c_int) {
-    keeping_errno(|| process::interrupt(Pending::TERMINATE));
+    report(|interrupts| interrupts.raise(Pending::TERMINATE));
 }
+
 extern "C" fn on_reload(_: libc::c_int) {
-    keeping_errno(|| process::interrupt(Pending::RELOAD));
+    report(|interrupts| interrupts.raise(Pending::RELOAD));
 }
+
 extern "C" fn on_cancel(_: libc::c_int) {
-    keeping_errno(|| process::interrupt(Pending::CANCEL));
+    report(|interrupts| interrupts.raise(Pending::CANCEL));
 }
+
 extern "C" fn on_notify(_: libc::c_int) {
-    keeping_errno(|| process::interrupt(Pending::NOTIFIED));
+    report(|interrupts| interrupts.raise(Pending::NOTIFIED));
 }
+
 extern "C" fn on_latch_wake_up(_: libc::c_int) {
-    keeping_errno(process::wake_poll);
+    report(|interrupts| interrupts.poll().ring());
 }
+
 extern "C" fn on_postmaster_death(_: libc::c_int) {
-    keeping_errno(|| {
-        process::interrupt(Pending::POSTMASTER_DIED);
+    report(|interrupts| {
+        interrupts.raise(Pending::POSTMASTER_DIED);
         arm_orphan_timer();
     });
 }
+
 extern "C" fn on_quit(_: libc::c_int) {
     // SAFETY: `_exit` is async-signal-safe and does not return; nothing is cleaned up on purpose.
     unsafe { libc::_exit(QUIT_EXIT_CODE) }
-}
-
-fn keeping_errno(work: impl FnOnce()) {
-    let errno = nix::errno::Errno::last_raw();
-    work();
-    nix::errno::Errno::set_raw(errno);
 }
 
 /// Has the kernel kill this process in [`ORPHAN_SECONDS`], whatever it blocks or ignores.
@@ -98,8 +122,8 @@ fn arm_orphan_timer() {
     }
 }
 
-/// The signals of which [`install_common`] and [`install_own`] say what becomes of them.
-const WORKERS: [Signal; 11] = [
+/// The signals whose actions [`install_common`] and [`install_own`] set.
+const OF_WORKERS: [Signal; 11] = [
     Signal::SIGTERM,
     Signal::SIGINT,
     Signal::SIGUSR1,
@@ -113,33 +137,29 @@ const WORKERS: [Signal; 11] = [
     LATCH_WAKE_UP,
 ];
 
-/// What becomes of the signals of a worker, as it was before a postmaster changed it for its workers.
+/// The actions of [`OF_WORKERS`] before a postmaster changed them.
 #[derive(Clone, Copy)]
-pub struct SavedActions([libc::sigaction; WORKERS.len()]);
+pub(crate) struct SavedActions([libc::sigaction; OF_WORKERS.len()]);
 
 impl std::fmt::Debug for SavedActions {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_tuple("SavedActions").field(&WORKERS).finish()
+        f.debug_tuple("SavedActions").field(&OF_WORKERS).finish()
     }
 }
 
 impl SavedActions {
     pub(crate) fn save() -> io::Result<Self> {
         // SAFETY: all-zero bytes are a valid `sigaction`: an empty mask and null pointers.
-        let mut saved: [libc::sigaction; WORKERS.len()] = unsafe { std::mem::zeroed() };
-        for (signal, place) in WORKERS.into_iter().zip(&mut saved) {
-            // SAFETY: asks only; `place` is valid for the call.
-            let done = unsafe { libc::sigaction(signal as libc::c_int, std::ptr::null(), place) };
-            if done != 0 {
-                return Err(io::Error::last_os_error());
-            }
+        let mut saved: [libc::sigaction; OF_WORKERS.len()] = unsafe { std::mem::zeroed() };
+        for (signal, place) in OF_WORKERS.into_iter().zip(&mut saved) {
+            *place = action_of(signal)?;
         }
         Ok(Self(saved))
     }
 
     pub(crate) fn restore(&self) -> io::Result<()> {
-        for (signal, saved) in WORKERS.into_iter().zip(&self.0) {
-            // SAFETY: what the kernel itself had reported for this signal of this process.
+        for (signal, saved) in OF_WORKERS.into_iter().zip(&self.0) {
+            // SAFETY: the kernel itself reported this action of this process for the signal.
             let done =
                 unsafe { libc::sigaction(signal as libc::c_int, saved, std::ptr::null_mut()) };
             if done != 0 {
@@ -150,6 +170,23 @@ impl SavedActions {
     }
 }
 
+/// The action of this process for `signal`.
+fn action_of(signal: Signal) -> io::Result<libc::sigaction> {
+    // SAFETY: all-zero bytes are a valid `sigaction`: an empty mask and null pointers.
+    let mut now: libc::sigaction = unsafe { std::mem::zeroed() };
+    // SAFETY: only queries; `now` is valid for the call.
+    let done = unsafe { libc::sigaction(signal as libc::c_int, std::ptr::null(), &raw mut now) };
+    if done == 0 { Ok(now) } else { Err(io::Error::last_os_error()) }
+}
+
+/// True if SIGUSR1 would end this process, which neither handles nor ignores it.
+///
+/// # Errors
+/// The error of `sigaction`.
+pub fn notify_would_kill() -> io::Result<bool> {
+    Ok(action_of(Signal::SIGUSR1)?.sa_sigaction == libc::SIG_DFL)
+}
+
 fn set(signal: Signal, handler: SigHandler) -> io::Result<()> {
     let action = SigAction::new(handler, SaFlags::SA_RESTART, SigSet::empty());
     // SAFETY: the handlers above do nothing that is not async-signal-safe (head comment).
@@ -157,8 +194,10 @@ fn set(signal: Signal, handler: SigHandler) -> io::Result<()> {
     Ok(())
 }
 
-/// Installs those handlers of a worker that its postmaster may have, too; the mask is not touched.
-pub(crate) fn install_common() -> io::Result<()> {
+/// Installs the handlers of a worker that its postmaster can have, too. They report to `interrupts`. The
+/// mask stays as it is.
+pub(crate) fn install_common(interrupts: &'static Interrupts) -> io::Result<()> {
+    REPORT_TO.get_or_init(|| interrupts);
     set(Signal::SIGTERM, SigHandler::Handler(on_terminate))?;
     set(Signal::SIGUSR1, SigHandler::SigIgn)?;
     set(Signal::SIGPIPE, SigHandler::SigIgn)?;
@@ -170,11 +209,11 @@ pub(crate) fn install_common() -> io::Result<()> {
     set(LATCH_WAKE_UP, SigHandler::Handler(on_latch_wake_up))
 }
 
-/// Installs the others. To ignore a signal takes back one that is pending: a postmaster, which hears
-/// these two, would lose it.
-pub(crate) fn install_own(flags: WorkerFlags) -> io::Result<()> {
+/// Installs the rest, after [`install_common`]. Ignoring a signal discards a pending one, and a
+/// postmaster listens to these, so it cannot have them.
+pub(crate) fn install_own(database: bool) -> io::Result<()> {
     set(Signal::SIGHUP, SigHandler::SigIgn)?;
-    if flags.contains(WorkerFlags::DATABASE_CONNECTION) {
+    if database {
         set(Signal::SIGINT, SigHandler::Handler(on_cancel))?;
         set(Signal::SIGUSR1, SigHandler::Handler(on_notify))
     } else {
@@ -182,54 +221,48 @@ pub(crate) fn install_own(flags: WorkerFlags) -> io::Result<()> {
     }
 }
 
-/// Unblocks what a worker hears from the moment its handlers stand.
-pub(crate) fn hear_at_once() -> io::Result<()> {
-    let mut never_blocked = SigSet::empty();
-    never_blocked.add(Signal::SIGQUIT);
-    never_blocked.add(POSTMASTER_DEATH);
-    pthread_sigmask(SigmaskHow::SIG_UNBLOCK, Some(&never_blocked), None)?;
-    Ok(())
-}
-
 /// From now on SIGHUP sets [`Pending::RELOAD`] and the latch.
-///
-/// # Errors
-/// The error of `sigaction`.
-pub fn handle_reload() -> io::Result<()> {
+pub(crate) fn handle_reload(interrupts: &'static Interrupts) -> io::Result<()> {
+    REPORT_TO.get_or_init(|| interrupts);
     set(Signal::SIGHUP, SigHandler::Handler(on_reload))
 }
 
-/// From now on SIGUSR1 sets [`Pending::NOTIFIED`] and ends a wait of this process.
-///
-/// # Errors
-/// The error of `sigaction`.
-pub fn handle_notify() -> io::Result<()> {
+/// From now on SIGUSR1 sets [`Pending::NOTIFIED`] and ends the waits of this process.
+pub(crate) fn handle_notify(interrupts: &'static Interrupts) -> io::Result<()> {
+    REPORT_TO.get_or_init(|| interrupts);
     set(Signal::SIGUSR1, SigHandler::Handler(on_notify))
 }
 
-/// True when SIGUSR1 would end this process: nobody handles or ignores it.
-///
-/// # Errors
-/// The error of `sigaction`.
-pub fn notify_would_kill() -> io::Result<bool> {
-    // SAFETY: all-zero bytes are a valid `sigaction`: an empty mask and null pointers.
-    let mut now: libc::sigaction = unsafe { std::mem::zeroed() };
-    // SAFETY: asks only; `now` is valid for the call.
-    let done = unsafe { libc::sigaction(libc::SIGUSR1, std::ptr::null(), &raw mut now) };
-    if done != 0 {
-        return Err(io::Error::last_os_error());
-    }
-    Ok(now.sa_sigaction == libc::SIG_DFL)
-}
-
-/// Blocks all signals of the calling thread and returns the mask before.
+/// Blocks all signals of the calling thread but fault signals, and returns the mask before.
 ///
 /// # Errors
 /// The error of `pthread_sigmask`.
 pub fn block_all() -> io::Result<SigSet> {
+    let mut mask = SigSet::all();
+    FAULTS.into_iter().for_each(|signal| mask.remove(signal));
     let mut before = SigSet::empty();
-    pthread_sigmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::all()), Some(&mut before))?;
+    pthread_sigmask(SigmaskHow::SIG_SETMASK, Some(&mask), Some(&mut before))?;
     Ok(before)
+}
+
+/// Blocks what a worker can block: all signals of the calling thread but fault signals, SIGQUIT, SIGPWR
+/// and SIGURG.
+///
+/// # Errors
+/// The error of `pthread_sigmask`.
+#[doc(alias = "BackgroundWorkerBlockSignals")]
+pub fn block_in_worker() -> io::Result<()> {
+    let mut mask = SigSet::all();
+    FAULTS.into_iter().chain(VITAL).for_each(|signal| mask.remove(signal));
+    restore(&mask)
+}
+
+/// Unblocks the signals that a worker never blocks. Their handlers must be installed.
+pub(crate) fn unblock_vital() -> io::Result<()> {
+    let mut vital = SigSet::empty();
+    FAULTS.into_iter().chain(VITAL).for_each(|signal| vital.add(signal));
+    pthread_sigmask(SigmaskHow::SIG_UNBLOCK, Some(&vital), None)?;
+    Ok(())
 }
 
 /// Sets the mask of the calling thread.
@@ -247,19 +280,4 @@ pub fn restore(mask: &SigSet) -> io::Result<()> {
 #[doc(alias = "BackgroundWorkerUnblockSignals")]
 pub fn unblock_all() -> io::Result<()> {
     restore(&SigSet::empty())
-}
-
-/// The poll wake-up eventfd of this process by its number, for as long as the process lives.
-pub(crate) fn borrow_poll_wake_up(number: u32) -> Option<BorrowedFd<'static>> {
-    let raw = RawFd::try_from(number).ok().filter(|&raw| raw >= 0)?;
-    // SAFETY: `number` comes from `leak_poll_wake_up` in this process (`process::Own::poll_wake_up` is tagged with the
-    // pid), and that descriptor is never closed.
-    Some(unsafe { BorrowedFd::borrow_raw(raw) })
-}
-
-/// Keeps `bell` open for the life of the process and returns its number.
-pub(crate) fn leak_poll_wake_up(bell: OwnedFd) -> (u32, BorrowedFd<'static>) {
-    let raw = bell.into_raw_fd();
-    // SAFETY: `into_raw_fd` gave up ownership, so the descriptor stays open for ever.
-    (raw.unsigned_abs(), unsafe { BorrowedFd::borrow_raw(raw) })
 }

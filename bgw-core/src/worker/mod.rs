@@ -4,7 +4,7 @@
 //! from a slot that was decoded, and both go through the one validation in `validate.rs`.
 
 mod builder;
-pub mod limits;
+pub(crate) mod limits;
 mod validate;
 
 pub use builder::BackgroundWorkerBuilder;
@@ -50,6 +50,27 @@ pub enum StartTime {
     #[default]
     #[doc(alias = "BgWorkerStart_RecoveryFinished")]
     RecoveryFinished,
+}
+
+impl StartTime {
+    /// Its number in shared memory and messages.
+    pub(crate) const fn code(self) -> u32 {
+        match self {
+            Self::PostmasterStart => 0,
+            Self::ConsistentState => 1,
+            Self::RecoveryFinished => 2,
+        }
+    }
+
+    /// The other way round; `None` for any other number.
+    pub(crate) const fn from_code(code: u32) -> Option<Self> {
+        match code {
+            0 => Some(Self::PostmasterStart),
+            1 => Some(Self::ConsistentState),
+            2 => Some(Self::RecoveryFinished),
+            _ => None,
+        }
+    }
 }
 
 /// Whether a worker that failed is started again. Exit 0 ends its registration in any case.

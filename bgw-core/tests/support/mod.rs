@@ -2,11 +2,8 @@
 #![allow(dead_code, reason = "each test program uses its part")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, unreachable_pub)]
 
-use bgw_core::Attachment;
-use bgw_core::attachment::Inherited;
-use bgw_core::control::ControlSocket;
-use bgw_core::shared::WorkerSlots;
-use bgw_core::sys::{eventfd, pidfd};
+use bgw_core::internals::{PostmasterCells, WorkerSlots, eventfd, pidfd};
+use bgw_core::{Attachment, ControlSocket};
 use process_test::{Child, Pid, fork_child, wait_until};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -48,21 +45,25 @@ pub fn wait_until_asleep(pid: Pid) {
 
 /// Slots that this process and its children share, and that stay mapped until the process ends: the
 /// kernel writes into them at its very end.
+pub fn shared_cells() -> Arc<PostmasterCells> {
+    let cells = Arc::new(PostmasterCells::create(8, 0).unwrap());
+    std::mem::forget(Arc::clone(&cells));
+    cells
+}
+
 pub fn shared_slots() -> Arc<WorkerSlots> {
-    let slots = Arc::new(WorkerSlots::create(&Attachment::region_options(8)).unwrap());
-    std::mem::forget(Arc::clone(&slots));
-    slots
+    Arc::clone(shared_cells().slots())
 }
 
 /// A process of the cluster, as a forked worker is one; `postmaster` stands for the postmaster.
 pub fn member(slots: &Arc<WorkerSlots>, postmaster: Pid) -> Attachment {
     let postmaster = bgw_core::Pid::try_from(postmaster.as_raw()).unwrap();
-    Attachment::inherit(Inherited {
-        slots: Arc::clone(slots),
-        doorbell: Arc::new(eventfd::new_doorbell().unwrap()),
+    Attachment::inherit(
+        Arc::clone(slots),
+        Arc::new(eventfd::new_doorbell().unwrap()),
         postmaster,
-        postmaster_pidfd: Arc::new(pidfd::open(postmaster).unwrap()),
-        functions: Arc::new([]),
-        descriptors: Vec::new(),
-    })
+        Arc::new(pidfd::open(postmaster).unwrap()),
+        Arc::new([]),
+        Vec::new(),
+    )
 }

@@ -13,7 +13,7 @@ use crate::support::{
     started, worker, write_note,
 };
 use bgw_backend::{
-    AttachError, Backend, BackgroundWorker, ExitCause, NotStarted, Pid, RestartPolicy,
+    AskError, AttachError, Backend, BackgroundWorker, ExitCause, NotStarted, Pid, RestartPolicy,
     ShutdownMode, WorkerStatus,
 };
 use bgw_postmaster::{BuildError, Postmaster};
@@ -168,7 +168,10 @@ fn a_postmaster_killed_as_it_begins_leaves_its_folder_free() {
                 let mut other = fork_child(|| {
                     write_note("connecting", "").unwrap();
                     let refused = Backend::connect(&folder).unwrap_err();
-                    assert!(!matches!(refused, AttachError::TimedOut), "{point}: {refused}");
+                    assert!(
+                        !matches!(refused, AttachError::Ask(AskError::TimedOut)),
+                        "{point}: {refused}"
+                    );
                 });
                 read_note("connecting");
                 let pid = Pid::new(other.pid().as_raw().unsigned_abs()).unwrap();
@@ -178,7 +181,7 @@ fn a_postmaster_killed_as_it_begins_leaves_its_folder_free() {
                 std::fs::remove_file(note_path("connecting")).unwrap();
             }
             let refused = Backend::over(launched.take_control().unwrap()).unwrap_err();
-            assert!(!matches!(refused, AttachError::TimedOut), "{point}: {refused}");
+            assert!(!matches!(refused, AttachError::Ask(AskError::TimedOut)), "{point}: {refused}");
             let killed = ExitCause::Signaled { signal: 9, core_dumped: false };
             assert_eq!(launched.wait().unwrap(), killed, "{point}");
             a_new_postmaster_takes_over(point);

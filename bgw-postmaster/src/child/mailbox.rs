@@ -12,7 +12,7 @@ use super::launch::Launch;
 use crate::fault;
 use crate::sys::shared_page::{CELLS, SharedPage};
 use bgw_core::WorkerHandle;
-use bgw_core::shared::{CorruptRecord, WorkerRecord};
+use bgw_core::internals::{CorruptRecord, WorkerRecord};
 use bytemuck::Zeroable;
 use shmem_slots::futex::{self, Half, Watch};
 use std::io;

@@ -1,9 +1,9 @@
 //! Logs how a worker fails: its panics and its errors, with its name, handle and process.
 
 use crate::failure_log::log_failure;
-use bgw_core::{BackgroundWorker, WorkerHandle, process};
+use bgw_core::internals::process;
+use bgw_core::{BackgroundWorker, WorkerHandle, chain};
 use std::error::Error;
-use std::fmt::Write;
 use std::panic::PanicHookInfo;
 use std::sync::Once;
 
@@ -45,14 +45,7 @@ pub(super) fn log_error(
     if error.is::<Panicked>() {
         return;
     }
-    let mut text = format!("{} ends: {error}", this_worker(worker, handle));
-    let mut source = error.source();
-    while let Some(cause) = source {
-        // Writing to a string cannot fail.
-        let _ = write!(text, ": {cause}");
-        source = cause.source();
-    }
-    log_failure(&text);
+    log_failure(&format!("{} ends: {}", this_worker(worker, handle), chain(error)));
 }
 
 fn this_worker(worker: &BackgroundWorker, handle: WorkerHandle) -> String {

@@ -3,8 +3,8 @@
 use super::launch::ChildContext;
 use crate::fault;
 use crate::sys::signals;
-use bgw_core::shared::WorkerRecord;
-use bgw_core::{BackgroundWorker, WorkerResult, process};
+use bgw_core::internals::{WorkerRecord, process};
+use bgw_core::{BackgroundWorker, WorkerResult};
 use nix::sys::signal::Signal;
 use std::time::Instant;
 

@@ -8,8 +8,8 @@ use super::functions::Functions;
 use super::launch::{ChildContext, Launch};
 use super::panics::Panicked;
 use crate::fault;
-use bgw_core::process::{self, WorkerProcess};
-use bgw_core::{EntryPoint, WorkerFlags, WorkerResult};
+use bgw_core::internals::process;
+use bgw_core::{EntryPoint, WorkerFlags, WorkerProcess, WorkerResult};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
@@ -23,7 +23,6 @@ pub(super) fn work(context: ChildContext<'_>, launch: Launch) -> WorkerResult {
         return become_command(program, args, postmaster, errno).map(|never| match never {});
     }
     let shared = launch.worker.flags().contains(WorkerFlags::SHMEM_ACCESS);
-    let slot = launch.handle.slot();
     fault::step("child:before_signals")?;
     let me = process::enter(WorkerProcess {
         worker: launch.worker,
@@ -31,14 +30,13 @@ pub(super) fn work(context: ChildContext<'_>, launch: Launch) -> WorkerResult {
         restarts: launch.restarts,
         attachment: Arc::clone(context.attachment),
     })?;
-    let cells = me.attachment.cells();
     fault::point("child:before_mark");
-    cells.mark_cleanup_needed(slot, shared);
+    me.mark_cleanup_needed(shared);
     let result = catch_unwind(AssertUnwindSafe(|| run_main(context.functions, launch.main, me)))
         .unwrap_or_else(|_| Err(Box::new(Panicked)));
     fault::point("child:after_main");
     // An error or a panic unwound in order and left nothing shared half done.
-    cells.mark_cleanup_needed(slot, false);
+    me.mark_cleanup_needed(false);
     fault::point("child:mark_cleared");
     result
 }

@@ -23,7 +23,7 @@
 use crate::child::Mailbox;
 use crate::sys::wait;
 use bgw_core::Pid;
-use bgw_core::sys::pidfd;
+use bgw_core::internals::pidfd;
 use rustix::process::Signal;
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};

@@ -8,7 +8,7 @@ use crate::fault;
 use crate::rules::{NotifyTarget, StopSignal};
 use crate::sys::private_table::PrivateTable;
 use bgw_core::Pid;
-use bgw_core::sys::pidfd;
+use bgw_core::internals::pidfd;
 use rustix::process::Signal;
 use shmem_slots::Key;
 use std::collections::HashMap;

@@ -2,8 +2,7 @@
 
 use super::event::ProcessEnd;
 use super::registry::{Entry, NotifyTarget, Progress, StopSignal};
-use bgw_core::control::ShutdownMode;
-use bgw_core::{ExitCause, Pid, StartTime};
+use bgw_core::{ExitCause, Pid, ShutdownMode, StartTime};
 use shmem_slots::Key;
 
 /// An order to the server. Actions are performed in the order given.

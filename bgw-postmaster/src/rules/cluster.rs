@@ -3,8 +3,7 @@
 use super::action::{Action, Ending, News, Note};
 use super::registry::{Entry, Registry};
 use super::timers::Timers;
-use bgw_core::control::ShutdownMode;
-use bgw_core::{ExitCause, NotStarted, StartTime};
+use bgw_core::{ExitCause, NotStarted, ShutdownMode, StartTime};
 use shmem_slots::Key;
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};

@@ -1,8 +1,7 @@
 //! What happened.
 
 use super::registry::NotifyTarget;
-use bgw_core::control::ShutdownMode;
-use bgw_core::{BackgroundWorker, ExitCause, Pid, StartTime};
+use bgw_core::{BackgroundWorker, ExitCause, Pid, ShutdownMode, StartTime};
 use shmem_slots::Key;
 use std::collections::HashMap;
 use std::time::Duration;

@@ -13,8 +13,7 @@ use super::action::{Action, Note};
 use super::cluster::{Cluster, QUIT_GRACE, Stage};
 use super::registry::StopSignal;
 use super::timers::Due;
-use bgw_core::NotStarted;
-use bgw_core::control::ShutdownMode;
+use bgw_core::{NotStarted, ShutdownMode};
 use std::time::Instant;
 
 impl Cluster {

@@ -18,11 +18,8 @@ use crate::sys::descriptors::DescriptorFloor;
 use crate::sys::exec::Commands;
 use crate::sys::fork::{Forker, ThreadCounter};
 use crate::sys::signals;
-use bgw_core::attachment::Inherited;
-use bgw_core::control::ControlSocket;
-use bgw_core::shared::{ClusterCells, WorkerSlots};
-use bgw_core::sys::{pidfd, robust};
-use bgw_core::{Attachment, BackgroundWorker, Pid};
+use bgw_core::internals::{WorkerSlots, pidfd};
+use bgw_core::{Attachment, BackgroundWorker, ControlSocket, Pid};
 use std::collections::VecDeque;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -56,7 +53,7 @@ impl Server {
         let listener = listener.map_err(moving())?;
         let poller = Poller::new(settings.doorbell, floor);
         let poller = poller.map_err(RunError::system("creating the signalfd and the epoll"))?;
-        let region_read_only = reopen_read_only(&settings.slots, floor)
+        let region_read_only = reopen_read_only(settings.cells.slots(), floor)
             .map_err(RunError::system("opening the region read-only"))?;
         // If its number was below the floor, that is a gap from here on.
         let launcher = launcher.map(|socket| floor.move_above(socket).map(ControlSocket::from));
@@ -66,20 +63,20 @@ impl Server {
         let forker = Forker::new(settings.run_atfork_handlers);
         let commands = (!settings.run_atfork_handlers).then(Commands::new).flatten();
         fault::point("begin:before_liveness");
-        hold_liveness(&settings.slots).map_err(RunError::system("set_robust_list"))?;
+        settings.cells.hold_liveness().map_err(RunError::system("set_robust_list"))?;
         log_panics_of_workers();
         let names = settings.functions.names().into_iter();
         let functions: Arc<[String]> = names.map(str::to_owned).collect();
-        let attachment = Attachment::inherit(Inherited {
-            slots: Arc::clone(&settings.slots),
-            doorbell: Arc::clone(poller.doorbell()),
-            postmaster: pid,
-            postmaster_pidfd: Arc::clone(&pidfd),
-            functions: Arc::clone(&functions),
-            descriptors: settings.descriptors,
-        });
+        let attachment = Attachment::inherit(
+            Arc::clone(settings.cells.slots()),
+            Arc::clone(poller.doorbell()),
+            pid,
+            Arc::clone(&pidfd),
+            Arc::clone(&functions),
+            settings.descriptors,
+        );
         let welcome = Welcome {
-            slots: Arc::clone(&settings.slots),
+            slots: Arc::clone(settings.cells.slots()),
             region_read_only,
             postmaster_pidfd: pidfd,
             doorbell: Arc::clone(poller.doorbell()),
@@ -88,7 +85,7 @@ impl Server {
         };
         let mut server = Self {
             cluster: Cluster::new(settings.policy),
-            slot_table: SlotTable::new(settings.slots, pid, settings.general_slots),
+            slot_table: SlotTable::new(settings.cells, pid, settings.general_slots),
             children: Children::new(),
             spares: Spares::new(settings.warm_spares),
             spawner: Spawner::new(SpawnerSettings {
@@ -164,11 +161,4 @@ impl Server {
 fn reopen_read_only(slots: &WorkerSlots, floor: DescriptorFloor) -> io::Result<OwnedFd> {
     let path = format!("/proc/self/fd/{}", slots.region().as_fd().as_raw_fd());
     floor.move_above(std::fs::File::open(path)?)
-}
-
-/// Marks the liveness words when this process ends.
-fn hold_liveness(slots: &Arc<WorkerSlots>) -> io::Result<()> {
-    // The kernel reads the words when this process ends: the region stays mapped until then.
-    let slots: &'static Arc<WorkerSlots> = Box::leak(Box::new(Arc::clone(slots)));
-    robust::hold(ClusterCells::new(slots).liveness_words())
 }

@@ -2,7 +2,7 @@
 
 use crate::sys::descriptors::DescriptorFloor;
 use crate::sys::signals;
-use bgw_core::sys::eventfd;
+use bgw_core::internals::eventfd;
 use nix::errno::Errno;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use nix::sys::signal::Signal;

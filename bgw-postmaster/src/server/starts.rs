@@ -7,7 +7,7 @@ use crate::fault;
 use crate::rules::{Entry, Event};
 use crate::sys::fork::NewChild;
 use crate::sys::wait;
-use bgw_core::shared::WorkerRecord;
+use bgw_core::internals::WorkerRecord;
 use bgw_core::{EntryPoint, ExitCause, Pid};
 use shmem_slots::Key;
 use std::io;

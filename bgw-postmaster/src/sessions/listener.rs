@@ -1,7 +1,7 @@
 //! Accepts connections on the control socket.
 
 use crate::sys::descriptors::DescriptorFloor;
-use bgw_core::control::ControlSocket;
+use bgw_core::ControlSocket;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 /// The control socket of a runtime folder.

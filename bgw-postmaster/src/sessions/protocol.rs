@@ -1,8 +1,7 @@
 //! What a peer gets with its welcome, and what it may request.
 
-use bgw_core::control::ShutdownMode;
-use bgw_core::shared::WorkerSlots;
-use bgw_core::{Pid, StartTime};
+use bgw_core::internals::WorkerSlots;
+use bgw_core::{Pid, ShutdownMode, StartTime};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 

@@ -5,12 +5,10 @@
 
 use super::protocol::{PeerRequest, Welcome};
 use crate::sys::descriptors::DescriptorFloor;
-use bgw_core::Pid;
-use bgw_core::control::codec::MAX_PACKET;
-use bgw_core::control::{ControlSocket, PROTOCOL, Received, Refusal, Reply, Request};
-use bgw_core::shared::{ClusterCells, LAYOUT_TAG};
+use bgw_core::internals::{ClusterCells, LAYOUT_TAG, PROTOCOL, Received, Reply, Request};
+use bgw_core::{ControlSocket, Pid, Refusal};
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 
 /// One connection. The peer's pidfd is taken when it connects, while the connection proves that it
 /// lives.
@@ -151,10 +149,7 @@ impl Session {
     }
 
     fn list_functions(&mut self, from: u32, all: &[String]) -> io::Result<PeerRequest> {
-        let rest = usize::try_from(from).ok().and_then(|from| all.get(from..)).unwrap_or(&[]);
-        // No more than fit into a packet: the rest would be copied in vain.
-        let some = rest.iter().take(MAX_PACKET / 2).cloned().collect();
-        self.reply(&Reply::Functions(some), &[])?;
+        self.reply(&Reply::functions(all, from), &[])?;
         Ok(PeerRequest::Nothing)
     }
 
@@ -163,11 +158,7 @@ impl Session {
         Ok(PeerRequest::Nothing)
     }
 
-    fn reply(
-        &mut self,
-        reply: &Reply,
-        descriptors: &[std::os::fd::BorrowedFd<'_>],
-    ) -> io::Result<()> {
-        self.socket.send_reply(reply, descriptors).map_err(io::Error::other)
+    fn reply(&mut self, reply: &Reply, descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {
+        self.socket.send_reply(reply, descriptors)
     }
 }

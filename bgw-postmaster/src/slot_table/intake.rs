@@ -6,7 +6,7 @@
 use super::table::SlotTable;
 use crate::fault;
 use crate::rules::{Event, NotifyTarget, Registry};
-use bgw_core::shared::{CorruptRecord, WorkerRecord, WorkerSlots, flag};
+use bgw_core::internals::{CorruptRecord, WorkerRecord, WorkerSlots, flag};
 use bgw_core::{BackgroundWorker, Pid};
 use shmem_slots::{Key, Snapshot, State};
 
@@ -98,12 +98,11 @@ impl SlotTable {
     /// Logs once when the counts of slots in shared memory differ from ours, and corrects the one that
     /// registering programs read: with a wrong one they would find no slot.
     fn check_counts(&mut self) {
-        let cells = self.cells();
-        let found = cells.slots_of(false).end;
+        let found = self.cells.cluster().slots_of(false).end;
         if found == self.general_slots && self.slots.header_is_intact() {
             return;
         }
-        cells.set_general_slots(self.general_slots);
+        self.cells.restore_general_slots();
         if !self.logged_wrong_counts {
             self.logged_wrong_counts = true;
             tracing::error!(

@@ -6,7 +6,7 @@
 use super::table::SlotTable;
 use crate::fault;
 use crate::rules::{Ending, Event};
-use bgw_core::shared::{ReportRecord, flag};
+use bgw_core::internals::{ReportRecord, flag};
 use bgw_core::{ExitCause, ExitReport, NotStarted, Pid};
 use shmem_slots::{Key, Snapshot};
 use std::time::{Duration, SystemTime};
@@ -15,7 +15,7 @@ impl SlotTable {
     /// The worker runs.
     pub(crate) fn report_started(&mut self, key: Key, pid: Pid) -> Option<Event> {
         fault::point("report:before_word");
-        self.cells().set_started_at(key.index, SystemTime::now());
+        self.cells.set_started_at(key.index, SystemTime::now());
         let before = self.publish(key, pid.get(), flag::STARTED);
         let mut request = terminate_request(key, before);
         // The child may have reported that it is ready before we published that it runs.
@@ -49,14 +49,14 @@ impl SlotTable {
             self.log_corrupt(key.index, &error.to_string());
         }
         fault::point("free:after");
-        self.cells().count_change();
+        self.cells.count_change();
     }
 
     /// Replaces a word and wakes the waiters. Returns the word before.
     fn publish(&mut self, key: Key, pid: u32, flags: u8) -> Option<Snapshot> {
         match self.slots.update(key, pid, flags) {
             Ok(before) => {
-                self.cells().count_change();
+                self.cells.count_change();
                 Some(before)
             }
             Err(error) => {

@@ -8,7 +8,7 @@ use super::table::SlotTable;
 use crate::fault;
 use crate::rules::{Event, Registry};
 use bgw_core::StartTime;
-use bgw_core::shared::{WorkerRecord, flag};
+use bgw_core::internals::{WorkerRecord, flag};
 use shmem_slots::Key;
 use std::collections::{HashMap, HashSet};
 
@@ -17,8 +17,8 @@ impl SlotTable {
     /// whose end was requested meanwhile has none.
     pub(crate) fn reset(&self, registry: &Registry, phase: StartTime) -> Event {
         fault::point("reset:before");
-        let cells = self.cells();
-        cells.set_incarnation(cells.incarnation().wrapping_add(2) | 1);
+        let cells = &self.cells;
+        cells.set_incarnation(cells.cluster().incarnation().wrapping_add(2) | 1);
         fault::point("reset:new_life");
         let stays = |index| registry.at(index).is_some();
         let mut terminated: HashSet<Key> = HashSet::new();
@@ -32,7 +32,7 @@ impl SlotTable {
             Vec::new()
         });
         fault::point("reset:freed");
-        cells.set_general_slots(self.general_slots);
+        cells.restore_general_slots();
         cells.set_phase(phase);
         cells.count_change();
         let mut kept: HashMap<u32, _> =

@@ -1,6 +1,6 @@
 //! The owner of the slots, and the facts about the cluster that it publishes.
 
-use bgw_core::shared::{ClusterCells, WorkerSlots};
+use bgw_core::internals::{PostmasterCells, WorkerSlots};
 use bgw_core::{BackgroundWorker, Pid, StartTime, WorkerHandle};
 use shmem_slots::Key;
 use std::ops::Range;
@@ -10,6 +10,8 @@ use std::sync::Arc;
 #[derive(Debug)]
 pub(crate) struct SlotTable {
     pub(super) slots: Arc<WorkerSlots>,
+    /// What only the postmaster writes beside the slots.
+    pub(super) cells: PostmasterCells,
     /// The postmaster, which owns the slots that it claims itself.
     pub(super) postmaster: Pid,
     /// How many slots are not for the parallel class. Our own number, not the region's.
@@ -19,8 +21,15 @@ pub(crate) struct SlotTable {
 }
 
 impl SlotTable {
-    pub(crate) const fn new(slots: Arc<WorkerSlots>, postmaster: Pid, general_slots: u32) -> Self {
-        Self { slots, postmaster, general_slots, corrupt_slots_seen: 0, logged_wrong_counts: false }
+    pub(crate) fn new(cells: PostmasterCells, postmaster: Pid, general_slots: u32) -> Self {
+        Self {
+            slots: Arc::clone(cells.slots()),
+            cells,
+            postmaster,
+            general_slots,
+            corrupt_slots_seen: 0,
+            logged_wrong_counts: false,
+        }
     }
 
     /// The postmaster's pid.
@@ -28,33 +37,31 @@ impl SlotTable {
         self.postmaster
     }
 
-    /// Publishes who the postmaster is, and where the cluster begins.
+    /// Publishes the first incarnation, and the phase in which the cluster begins.
     pub(crate) fn publish_cluster(&self, phase: StartTime) {
-        let cells = self.cells();
-        cells.set_postmaster_pid(self.postmaster.get());
-        cells.set_phase(phase);
-        cells.set_incarnation(first_incarnation(self.postmaster));
+        self.cells.set_phase(phase);
+        self.cells.set_incarnation(first_incarnation(self.postmaster));
     }
 
     pub(crate) fn publish_phase(&self, phase: StartTime) {
-        self.cells().set_phase(phase);
+        self.cells.set_phase(phase);
     }
 
     /// Before a process is started for `key`: clears the clean-up mark that an earlier process may have
     /// left by a crash. Returns the handle that the worker gets.
     pub(crate) fn begin_life(&self, key: Key) -> WorkerHandle {
-        self.cells().mark_cleanup_needed(key.index, false);
+        self.cells.clear_cleanup_mark(key.index);
         self.handle(key)
     }
 
     /// The handle of a worker in this incarnation.
     pub(crate) fn handle(&self, key: Key) -> WorkerHandle {
-        WorkerHandle::new(key.index, key.generation, self.cells().incarnation())
+        WorkerHandle::new(key.index, key.generation, self.cells.cluster().incarnation())
     }
 
     /// True when the process of slot `index` left its clean-up mark behind.
     pub(crate) fn cleanup_needed(&self, index: u32) -> bool {
-        self.cells().cleanup_needed(index)
+        self.cells.cluster().cleanup_needed(index)
     }
 
     /// The slots of a worker's class, by our own numbers.
@@ -64,10 +71,6 @@ impl SlotTable {
         } else {
             0..self.general_slots
         }
-    }
-
-    pub(super) fn cells(&self) -> ClusterCells<'_> {
-        ClusterCells::new(&self.slots)
     }
 
     /// Logs at the first time, and then at each power of two: a hostile backend must not fill the log.

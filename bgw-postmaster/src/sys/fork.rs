@@ -21,7 +21,7 @@
 
 use super::descriptors::DescriptorFloor;
 use bgw_core::Pid;
-use bgw_core::sys::pidfd;
+use bgw_core::internals::pidfd;
 use std::fs::File;
 use std::io;
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};

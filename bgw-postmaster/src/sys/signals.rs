@@ -40,7 +40,7 @@ pub(crate) fn keep_ended_children() -> io::Result<()> {
 pub(crate) fn all_default() -> io::Result<()> {
     let settable = Signal::iterator().filter(|s| !matches!(s, Signal::SIGKILL | Signal::SIGSTOP));
     set_all(settable, SigHandler::SigDfl)?;
-    bgw_core::sys::signals::unblock_all()
+    bgw_core::internals::signals::unblock_all()
 }
 
 /// Has the kernel send `signal` to this process when the thread that forked it ends. Returns false

@@ -5,9 +5,10 @@
 #![allow(dead_code, reason = "each test file uses its own part")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, unreachable_pub)]
 
-use bgw_core::control::{ControlSocket, ShutdownMode};
-use bgw_core::shared::{RunState, WorkerRecord, flag, run_state};
-use bgw_core::{Attachment, BackgroundWorker, ExitCause, ExitReport, Pid};
+use bgw_core::internals::{RunState, WorkerRecord, flag, run_state};
+use bgw_core::{
+    Attachment, BackgroundWorker, ControlSocket, ExitCause, ExitReport, Pid, ShutdownMode,
+};
 use bgw_postmaster::{Launched, Postmaster, PostmasterBuilder};
 use process_test::wait_until;
 use shmem_slots::Key;
@@ -22,17 +23,27 @@ pub struct Cluster {
 
 pub fn builder() -> PostmasterBuilder {
     Postmaster::builder().max_workers(16).function("quick", |_| Ok(())).function("sleep", |me| {
-        bgw_core::sys::signals::unblock_all()?;
+        bgw_core::internals::signals::unblock_all()?;
         loop {
-            let interrupts = bgw_core::process::interrupts();
-            if bgw_core::process::pending().contains(bgw_core::process::Pending::TERMINATE) {
+            let interrupts = bgw_core::internals::process::interrupts().count();
+            if bgw_core::internals::process::interrupts()
+                .pending()
+                .contains(bgw_core::internals::Pending::TERMINATE)
+            {
                 return Ok(());
             }
             let events =
                 bgw_core::WaitEvents::LATCH_SET | bgw_core::WaitEvents::EXIT_ON_POSTMASTER_DEATH;
             let latch = me.latch();
             let cluster = &me.attachment;
-            bgw_core::wait_set::wait(cluster, latch.as_ref(), events, &mut [], None, interrupts)?;
+            bgw_core::internals::wait_for_events(
+                cluster,
+                latch.as_ref(),
+                events,
+                &mut [],
+                None,
+                interrupts,
+            )?;
             if let Some(latch) = latch {
                 latch.reset();
             }

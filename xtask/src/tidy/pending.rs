@@ -10,7 +10,6 @@ const PENDING: &[(&str, &str)] = &[
     ("import-cycle", "bgw-examples/"),
     ("import-cycle", "shmem-slots/"),
     ("import-cycle", "xtask/slot-model/"),
-    ("sys-is-private", "bgw-core/"),
     ("sys-names-above", "bgw-backend/"),
     ("sys-names-above", "bgw-core/"),
     ("sys-names-above", "bgw-postmaster/"),

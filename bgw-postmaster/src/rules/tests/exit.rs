@@ -9,8 +9,7 @@ use super::super::registry::Entry;
 use super::super::registry::NotifyTarget;
 use super::super::registry::StopSignal;
 use super::{CRASH, ISOLATED, SHARED, TestCluster, ended, key, pid, seconds, worker};
-use bgw_core::ExitCause;
-use bgw_core::RestartPolicy;
+use bgw_core::{ExitCause, RestartPolicy};
 
 #[test]
 fn the_verdict_table_holds_for_every_kind_of_end() {

@@ -6,11 +6,7 @@ use super::super::cluster::Stage;
 use super::super::event::Event;
 use super::super::registry::StopSignal;
 use super::{CRASH, ISOLATED, SHARED, TestCluster, ended, key, never_ran, pid, seconds};
-use bgw_core::ExitCause;
-use bgw_core::NotStarted;
-use bgw_core::RestartPolicy;
-use bgw_core::StartTime;
-use bgw_core::control::ShutdownMode;
+use bgw_core::{ExitCause, NotStarted, RestartPolicy, ShutdownMode, StartTime};
 use std::collections::HashMap;
 
 #[test]

@@ -9,11 +9,7 @@ use super::super::event::Event;
 use super::super::registry::NotifyTarget;
 use super::super::registry::StopSignal;
 use super::{ISOLATED, SHARED, TestCluster, key, never_ran, worker};
-use bgw_core::ExitCause;
-use bgw_core::NotStarted;
-use bgw_core::RestartPolicy;
-use bgw_core::StartTime;
-use bgw_core::control::ShutdownMode;
+use bgw_core::{ExitCause, NotStarted, RestartPolicy, ShutdownMode, StartTime};
 
 #[test]
 fn each_shutdown_mode_does_what_its_row_says() {

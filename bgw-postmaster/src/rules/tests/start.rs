@@ -7,11 +7,7 @@ use super::super::event::Event;
 use super::super::registry::NotifyTarget;
 use super::super::start::FORK_RETRY;
 use super::{ISOLATED, TestCluster, key, never_ran, pid, seconds, worker};
-use bgw_core::BackgroundWorker;
-use bgw_core::ExitCause;
-use bgw_core::NotStarted;
-use bgw_core::RestartPolicy;
-use bgw_core::StartTime;
+use bgw_core::{BackgroundWorker, ExitCause, NotStarted, RestartPolicy, StartTime};
 use std::time::Duration;
 
 #[test]

@@ -5,9 +5,7 @@ use super::super::cluster::Policy;
 use super::super::event::Event;
 use super::super::registry::StopSignal;
 use super::{ISOLATED, SHARED, TestCluster, ended, key, never_ran, seconds, worker};
-use bgw_core::ExitCause;
-use bgw_core::NotStarted;
-use bgw_core::RestartPolicy;
+use bgw_core::{ExitCause, NotStarted, RestartPolicy};
 
 #[test]
 fn terminate_stops_a_running_worker_and_drops_any_other() {

@@ -4,7 +4,9 @@ use super::{Actor, HUNG};
 use crate::actor::with_sources;
 use crate::journal::{Kind, NOBODY};
 use crate::seen::{Seen, by};
-use bgw_backend::{AttachError, Backend, ConnectOptions, Handle, WaitError, WorkerStatus};
+use bgw_backend::{
+    AskError, AttachError, Backend, ConnectOptions, Handle, WaitError, WorkerStatus,
+};
 use rand::Rng;
 use std::time::{Duration, Instant};
 
@@ -121,7 +123,7 @@ impl Actor {
                     self.broken(0, "an observer may terminate it");
                 }
             }
-            Err(AttachError::Refused { .. }) => {}
+            Err(AttachError::Ask(AskError::Refused { .. })) => {}
             Err(error) => self.broken_at(NOBODY, &format!("observing failed: {error}")),
         }
     }

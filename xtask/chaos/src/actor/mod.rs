@@ -6,7 +6,7 @@ mod harm;
 
 use crate::job::{Job, QUICK, pick};
 use crate::journal::{Journal, Kind, NOBODY};
-use bgw_backend::{AttachError, Backend, Handle, RegisterError};
+use bgw_backend::{AskError, AttachError, Backend, Handle, RegisterError};
 use rand::Rng;
 use rand::rngs::StdRng;
 use std::path::PathBuf;
@@ -159,7 +159,9 @@ impl Actor {
                     self.backend = Some(backend);
                 }
                 // All sessions may be taken for a moment.
-                Err(AttachError::Refused { .. }) => std::thread::sleep(Duration::from_millis(5)),
+                Err(AttachError::Ask(AskError::Refused { .. })) => {
+                    std::thread::sleep(Duration::from_millis(5))
+                }
                 Err(error) => {
                     self.broken_at(NOBODY, &format!("connecting failed: {}", with_sources(&error)));
                 }

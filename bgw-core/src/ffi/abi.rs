@@ -1,0 +1,64 @@
+//! The layout of what a host passes to a library. `library.h` declares the same in C.
+
+use std::ffi::{CStr, c_char, c_int, c_void};
+
+/// The version of [`LibraryContext`].
+pub(super) const LIBRARY_ABI: u32 = 1;
+
+/// A worker's main in a library. It returns 0, or another number for a failure.
+pub type LibraryMain = unsafe extern "C" fn(*const LibraryContext) -> c_int;
+
+/// What a library's main gets, and what it can call. The pointers are valid until it returns.
+///
+/// ```c
+#[doc = include_str!("library.h")]
+/// ```
+#[derive(Debug)]
+#[repr(C)]
+pub struct LibraryContext {
+    pub(super) abi: u32,
+    pub(super) size: u32,
+    pub(super) main_arg: u64,
+    pub(super) extra: [u8; 128],
+    pub(super) name: *const c_char,
+    pub(super) worker_type: *const c_char,
+    pub(super) restarts: u32,
+    pub(super) slot: u32,
+    pub(super) generation: u64,
+    pub(super) incarnation: u32,
+    pub(super) postmaster: i32,
+    pub(super) region: c_int,
+    pub(super) doorbell: c_int,
+    pub(super) postmaster_pidfd: c_int,
+    pub(super) record_len: u32,
+    pub(super) record: *const c_void,
+    pub(super) functions: *const *const c_char,
+    pub(super) functions_len: usize,
+    pub(super) descriptors: *const NamedDescriptor,
+    pub(super) descriptors_len: usize,
+    pub(super) unblock_signals: extern "C" fn() -> c_int,
+    pub(super) wait: extern "C" fn(timeout_ms: i64) -> c_int,
+    pub(super) should_stop: extern "C" fn() -> c_int,
+    pub(super) ready: extern "C" fn(),
+    pub(super) log: unsafe extern "C" fn(level: c_int, text: *const c_char),
+}
+
+/// A descriptor and its name.
+#[derive(Debug)]
+#[repr(C)]
+pub(super) struct NamedDescriptor {
+    pub(super) name: *const c_char,
+    pub(super) descriptor: c_int,
+}
+
+/// A copy of the text; `None` for a null pointer. Bytes that are not UTF-8 are replaced.
+///
+/// # Safety
+/// `text` is null, or points to a text that ends with a NUL byte.
+pub(super) unsafe fn owned(text: *const c_char) -> Option<String> {
+    if text.is_null() {
+        return None;
+    }
+    // SAFETY: not null, so the caller says that it is a valid text.
+    Some(unsafe { CStr::from_ptr(text) }.to_string_lossy().into_owned())
+}
