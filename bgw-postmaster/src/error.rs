@@ -138,7 +138,7 @@ pub enum StaticError {
     },
 }
 
-/// Why a postmaster could not run, or could not go on.
+/// Why a postmaster could not run, or had to stop.
 #[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum RunError {

@@ -1,6 +1,7 @@
-//! Named fault points of the postmaster and of a worker's start, for tests. Without the feature
-//! `fault` nothing of this is compiled in; with it the environment says what happens where (see
-//! `bgw_core::fault`).
+//! Named fault points of the postmaster and of a worker's start, for tests.
+//!
+//! Without the feature `fault` they compile to nothing. With it the environment arms them
+//! (`bgw_core::fault`). A leaf: every layer may name it, also `sys/`.
 
 /// All points: those of the postmaster in the order of a worker's life, then those of the worker
 /// process itself (`child:`; `waking:` in a spare that becomes a worker).
@@ -60,7 +61,7 @@ pub const POINTS: &[&str] = &[
     "child:before_exit",
 ];
 
-/// Those of [`POINTS`] whose step can be made to fail.
+/// The [`POINTS`] that can make a step fail.
 #[cfg(feature = "fault")]
 pub const FALLIBLE: &[&str] = &[
     "start:before_fork",
@@ -85,11 +86,11 @@ pub(crate) use armed::*;
 mod absent {
     use std::io;
 
-    /// The postmaster begins: reads the environment.
+    /// In the postmaster, when it begins: reads the environment.
     #[inline]
     pub(crate) const fn arm() {}
 
-    /// A worker process begins.
+    /// In a worker process, when it begins.
     #[inline]
     pub(crate) const fn this_is(_worker: &str) {}
 
@@ -103,7 +104,7 @@ mod absent {
         Ok(())
     }
 
-    /// The same in a process that runs in the postmaster's memory.
+    /// As `step`, in a process that runs in the postmaster's memory.
     #[inline]
     pub(crate) const fn step_of(_worker: &str, _name: &str) -> io::Result<()> {
         Ok(())

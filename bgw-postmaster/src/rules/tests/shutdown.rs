@@ -13,7 +13,7 @@ use bgw_core::{ExitCause, NotStarted, RestartPolicy, ShutdownMode, StartTime};
 
 #[test]
 fn each_shutdown_mode_does_what_its_row_says() {
-    // mode, programs attached -> what a running worker is told at once
+    // mode, programs attached -> the stop signal that a running worker gets at once
     let table = [
         (ShutdownMode::Smart, 0, Some(StopSignal::Terminate)),
         (ShutdownMode::Smart, 1, None),
@@ -34,7 +34,7 @@ fn each_shutdown_mode_does_what_its_row_says() {
             // Live programs may still have workers started.
             cluster.running(1, ISOLATED, RestartPolicy::Never);
             let last_gone = cluster.step(Event::SessionClosed);
-            assert_eq!(last_gone.len(), 2, "then both are told to end: {last_gone:?}");
+            assert_eq!(last_gone.len(), 2, "then both get a stop signal: {last_gone:?}");
             cluster.exits(1, ExitCause::Exited(0));
         }
         cluster.exits(0, ExitCause::Exited(1));

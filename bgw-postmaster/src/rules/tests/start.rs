@@ -60,7 +60,7 @@ fn a_failed_fork_follows_the_restart_policy_and_is_published() {
             Action::Notify(NotifyTarget::Session(0), News::Ended),
         ]
     );
-    assert_eq!(cluster.state.next_to_start(), Some(key(1)), "others go on being started");
+    assert_eq!(cluster.state.next_to_start(), Some(key(1)), "others still start");
     assert_eq!(
         cluster.step(Event::ForkFailed { key: key(1), errno }),
         [
