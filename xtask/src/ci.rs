@@ -2,7 +2,7 @@
 //! one has failed, so that one run shows all there is to do. Nothing is judged by its duration.
 
 use crate::workspace::Workspace;
-use crate::{Result, flags, model, package, test, tidy};
+use crate::{Result, deny, flags, model, package, test, tidy};
 use std::process::ExitCode;
 use std::time::Instant;
 use xshell::{Cmd, cmd};
@@ -26,6 +26,11 @@ pub(crate) fn run(flags: &flags::Ci) -> Result<ExitCode> {
     steps.run("tidy", || tidy::run(&flags::Tidy { all: false }));
     steps.run("model", model::run);
     steps.run("package", package::run);
+    if deny::is_installed(&shell) {
+        steps.run("deny", deny::run);
+    } else {
+        steps.skip("deny", &format!("cargo-deny is not installed; install it: {}", deny::INSTALL));
+    }
     Ok(steps.conclude())
 }
 
@@ -38,6 +43,7 @@ fn cargo(command: Cmd<'_>) -> Result<ExitCode> {
 struct Steps {
     ran: usize,
     failed: Vec<&'static str>,
+    skipped: Vec<String>,
 }
 
 impl Steps {
@@ -59,9 +65,17 @@ impl Steps {
         println!("== ci: {name} {verdict}, {:.0} s ==", start.elapsed().as_secs_f64());
     }
 
+    fn skip(&mut self, name: &str, why: &str) {
+        println!("\n== ci: {name} skipped: {why} ==");
+        self.skipped.push(format!("{name} ({why})"));
+    }
+
     fn conclude(&self) -> ExitCode {
+        for skipped in &self.skipped {
+            println!("\nskipped: {skipped}");
+        }
         if self.failed.is_empty() {
-            println!("\nci: ok, {} steps", self.ran);
+            println!("\nci: ok, {} steps, {} skipped", self.ran, self.skipped.len());
             ExitCode::SUCCESS
         } else {
             println!("\nci: failed: {} (of {} steps)", self.failed.join(", "), self.ran);

@@ -28,6 +28,8 @@ pub(crate) enum Task {
     Chaos(Chaos),
     /// Checks the rules of layout that the compiler does not know
     Tidy(Tidy),
+    /// Checks licenses, origin and advisories of all dependencies by cargo-deny
+    Deny,
     /// Runs the criterion benches, or counts instructions
     Bench(Bench),
     /// Looks at what each crate would publish, offline

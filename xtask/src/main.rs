@@ -12,6 +12,7 @@ mod bench;
 mod chaos;
 mod ci;
 mod demo;
+mod deny;
 mod instructions;
 mod loom;
 mod model;
@@ -35,6 +36,7 @@ fn main() -> ExitCode {
         Task::Chaos(flags) => chaos::run(&flags),
         Task::Tidy(flags) => tidy::run(&flags),
         Task::Bench(flags) => bench::run(&flags),
+        Task::Deny => deny::run(),
         Task::Package => package::run(),
         Task::Ci(flags) => ci::run(&flags),
     };
