@@ -1,6 +1,7 @@
 //! The same promises at every named point: a process of the cluster dies, stops or fails there.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod claims;
 mod postmaster;
 mod reset;
 mod spares;
@@ -10,6 +11,7 @@ mod start;
 mod support;
 
 fn main() -> std::process::ExitCode {
-    let tests = [postmaster::tests(), reset::tests(), spares::tests(), start::tests()];
+    let tests =
+        [claims::tests(), postmaster::tests(), reset::tests(), spares::tests(), start::tests()];
     process_test::main(process_test::watchdog(std::time::Duration::from_secs(240), tests.concat()))
 }

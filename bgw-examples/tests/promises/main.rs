@@ -20,6 +20,7 @@ mod libraries;
 mod log;
 mod notify;
 mod parallel;
+mod peers;
 mod postmaster_death;
 mod privileges;
 mod register;
@@ -56,6 +57,7 @@ fn main() -> std::process::ExitCode {
         log::tests(),
         notify::tests(),
         parallel::tests(),
+        peers::tests(),
         postmaster_death::tests(),
         privileges::tests(),
         register::tests(),

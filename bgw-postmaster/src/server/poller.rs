@@ -26,6 +26,8 @@ pub(super) enum Token {
     Child(u32),
     /// The number of a spare.
     Spare(u64),
+    /// The number of an attached process.
+    Peer(u64),
 }
 
 const NUMBER: u64 = (1 << 56) - 1;
@@ -39,6 +41,7 @@ impl Token {
             Self::Session(number) => (4 << 56) | (number & NUMBER),
             Self::Child(index) => (5 << 56) | index as u64,
             Self::Spare(number) => (6 << 56) | (number & NUMBER),
+            Self::Peer(number) => (7 << 56) | (number & NUMBER),
         }
     }
 
@@ -50,6 +53,7 @@ impl Token {
             4 => Some(Self::Session(packed & NUMBER)),
             5 => Some(Self::Child(packed as u32)),
             6 => Some(Self::Spare(packed & NUMBER)),
+            7 => Some(Self::Peer(packed & NUMBER)),
             _ => None,
         }
     }
@@ -97,6 +101,14 @@ impl Poller {
     /// Reports `fd` under `token` whenever it is readable, until it is closed.
     pub(super) fn watch(&self, fd: impl AsFd, token: Token) -> io::Result<()> {
         Ok(self.epoll.add(fd, EpollEvent::new(EpollFlags::EPOLLIN, token.pack()))?)
+    }
+
+    /// As [`Poller::watch`], for an `fd` that may be watched already.
+    pub(super) fn watch_once(&self, fd: impl AsFd, token: Token) -> io::Result<()> {
+        match self.watch(fd, token) {
+            Err(error) if error.raw_os_error() == Some(libc::EEXIST) => Ok(()),
+            done => done,
+        }
     }
 
     /// Reports a watched `fd` under another token.

@@ -7,6 +7,7 @@
 //! | child | children (`children/reap.rs`) | `ChildExited`, `StartLost` |
 //! | spare | spares | none |
 //! | listener, session | sessions | `SessionOpened`, `SessionClosed`, what a peer requests |
+//! | peer | sessions (`sessions/peers.rs`) | `SessionClosed` for each session that its process had |
 
 use super::log;
 use super::poller::Token;
@@ -33,6 +34,7 @@ impl Server {
             Token::Session(number) => self.peer_wrote(number),
             Token::Child(index) => self.child_ended(index),
             Token::Spare(number) => self.spares.died(number),
+            Token::Peer(number) => self.peer_ended(number),
         }
     }
 
@@ -67,7 +69,7 @@ impl Server {
         self.children.reap(index);
     }
 
-    /// A process that may have claimed slots has ended, or has closed its last session.
+    /// A process that may have claimed slots has ended.
     pub(super) fn process_gone(&mut self, pid: Pid) {
         self.slot_table.sweep(pid);
         // What it had published without ringing.
@@ -100,15 +102,22 @@ impl Server {
     /// Returns the session's number, or `None` if the peer was refused.
     pub(super) fn open_session(&mut self, socket: ControlSocket) -> io::Result<Option<u64>> {
         let Some(number) = self.sessions.open(socket)? else { return Ok(None) };
-        let watched = match self.sessions.descriptor(number) {
-            Some(fd) => self.poller.watch(fd, Token::Session(number)),
-            None => Ok(()),
-        };
+        let watched = self.watch_session(number);
         if let Err(error) = watched {
             self.sessions.close(number);
             return Err(error);
         }
         Ok(Some(number))
+    }
+
+    fn watch_session(&self, number: u64) -> io::Result<()> {
+        if let Some(fd) = self.sessions.descriptor(number) {
+            self.poller.watch(fd, Token::Session(number))?;
+        }
+        match self.sessions.peer(number) {
+            Some((peer, pidfd)) => self.poller.watch_once(pidfd, Token::Peer(peer)),
+            None => Ok(()),
+        }
     }
 
     fn peer_wrote(&mut self, number: u64) {
@@ -129,14 +138,20 @@ impl Server {
 
     fn close_session(&mut self, number: u64) {
         let closed = self.sessions.close(number);
-        if let Some(pid) = closed.last_of {
-            self.process_gone(pid);
-        }
         if closed.attached {
             self.step(Event::SessionClosed);
         }
         if closed.launcher {
             self.step(Event::ShutdownRequested(ShutdownMode::Fast));
+        }
+    }
+
+    /// An attached process has ended. A fork of it may still hold its connections.
+    fn peer_ended(&mut self, number: u64) {
+        let Some(gone) = self.sessions.peer_ended(number) else { return };
+        self.process_gone(gone.pid);
+        for session in gone.sessions {
+            self.close_session(session);
         }
     }
 }

@@ -2,12 +2,14 @@
 //!
 //! | file | does |
 //! |---|---|
-//! | `table` | the owner: sessions by number and by pid |
+//! | `table` | the owner: sessions by number |
+//! | `peers` | the processes behind the sessions: their pidfds, their ends |
 //! | `listener` | accepts connections, even when descriptors run out |
 //! | `session` | one connection: credentials, requests, replies |
 //! | `protocol` | what a peer gets, and what it may request |
 
 mod listener;
+mod peers;
 mod protocol;
 mod session;
 mod table;

@@ -10,25 +10,25 @@ use bgw_core::{ControlSocket, Pid, Refusal};
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
 
-/// One connection. The peer's pidfd is taken when it connects, while the connection proves that it
-/// lives.
+/// One connection.
 #[derive(Debug)]
 pub(super) struct Session {
     pub(super) socket: ControlSocket,
-    pub(super) pidfd: OwnedFd,
     pub(super) pid: Pid,
+    /// The number of its process.
+    pub(super) peer: u64,
     pub(super) attached: bool,
     pub(super) read_only: bool,
 }
 
 impl Session {
-    /// Takes a connection. `None`: it was refused, because of its user or because `full` programs are
-    /// attached already.
+    /// Takes a connection, and the pidfd of its process, while the connection proves that it lives.
+    /// `None`: it was refused, because of its user or because `full` programs are attached already.
     pub(super) fn accept(
         socket: ControlSocket,
         floor: DescriptorFloor,
         full: Option<usize>,
-    ) -> io::Result<Option<Self>> {
+    ) -> io::Result<Option<(Self, OwnedFd)>> {
         let mut socket = ControlSocket::from(floor.move_above(socket)?);
         socket.set_nonblocking(true)?;
         let (pid, uid, _) = socket.peer_credentials()?;
@@ -44,7 +44,8 @@ impl Session {
             return Ok(None);
         }
         let pidfd = floor.move_above(socket.peer_pidfd()?)?;
-        Ok(Some(Self { socket, pidfd, pid, attached: false, read_only: true }))
+        let session = Self { socket, pid, peer: 0, attached: false, read_only: true };
+        Ok(Some((session, pidfd)))
     }
 
     /// True when it may be a notify target.

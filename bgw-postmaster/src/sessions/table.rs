@@ -1,9 +1,10 @@
-//! All sessions, by number and by pid.
+//! All sessions, by number.
 //!
 //! A session's number is never used again, so a notification for a closed session reaches nobody,
 //! whatever its pid is used for now.
 
 use super::listener::Listener;
+use super::peers::{Gone, Peers};
 use super::protocol::{PeerRequest, Welcome};
 use super::session::Session;
 use crate::rules::NotifyTarget;
@@ -18,7 +19,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 #[derive(Debug)]
 pub(crate) struct Sessions {
     by_number: HashMap<u64, Session>,
-    by_pid: HashMap<Pid, Vec<u64>>,
+    peers: Peers,
     next: u64,
     limit: usize,
     floor: DescriptorFloor,
@@ -31,8 +32,6 @@ pub(crate) struct Sessions {
 /// A session that was closed.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Closed {
-    /// The peer, if this was its last session.
-    pub(crate) last_of: Option<Pid>,
     /// It had attached.
     pub(crate) attached: bool,
     /// It was the launcher's.
@@ -48,7 +47,7 @@ impl Sessions {
     ) -> Self {
         Self {
             by_number: HashMap::new(),
-            by_pid: HashMap::new(),
+            peers: Peers::default(),
             next: 1,
             limit,
             floor,
@@ -70,13 +69,27 @@ impl Sessions {
 
     /// Opens a session on a connection. Returns its number, or `None` if it was refused.
     pub(crate) fn open(&mut self, socket: ControlSocket) -> io::Result<Option<u64>> {
-        let full = (self.by_number.len() >= self.limit).then_some(self.limit);
-        let Some(session) = Session::accept(socket, self.floor, full)? else { return Ok(None) };
+        // Processes that closed their last connection keep a descriptor here until they end.
+        let is_full = self.by_number.len() >= self.limit || self.peers.len() >= 2 * self.limit;
+        let full = is_full.then_some(self.limit);
+        let accepted = Session::accept(socket, self.floor, full)?;
+        let Some((mut session, pidfd)) = accepted else { return Ok(None) };
         let number = self.next;
         self.next += 1;
-        self.by_pid.entry(session.pid).or_default().push(number);
+        session.peer = self.peers.add_session(session.pid, pidfd, number);
         self.by_number.insert(number, session);
         Ok(Some(number))
+    }
+
+    /// The number of a session's process, and its pidfd, for the poller.
+    pub(crate) fn peer(&self, number: u64) -> Option<(u64, BorrowedFd<'_>)> {
+        let peer = self.by_number.get(&number)?.peer;
+        Some((peer, self.peers.pidfd(peer)?))
+    }
+
+    /// The process of peer `number` has ended. Its sessions are still to be closed.
+    pub(crate) fn peer_ended(&mut self, number: u64) -> Option<Gone> {
+        self.peers.ended(number)
     }
 
     /// When this session closes, the postmaster shuts down.
@@ -93,7 +106,11 @@ impl Sessions {
     /// [`Sessions::acknowledge`] when the server has done it.
     pub(crate) fn read(&mut self, number: u64, accepts_sessions: bool) -> PeerRequest {
         let Some(session) = self.by_number.get_mut(&number) else { return PeerRequest::Closed };
-        session.read(number, &self.welcome, accepts_sessions)
+        let request = session.read(number, &self.welcome, accepts_sessions);
+        if session.may_be_notified() {
+            self.peers.gets_slots(session.peer);
+        }
+        request
     }
 
     /// Tells a peer that its request is done. False when it does not take the reply: it is gone, or it
@@ -105,30 +122,24 @@ impl Sessions {
     /// Closes a session. Closing its descriptor removes it from the poller.
     pub(crate) fn close(&mut self, number: u64) -> Closed {
         let Some(session) = self.by_number.remove(&number) else { return Closed::default() };
-        let mut last_of = None;
-        if let Some(numbers) = self.by_pid.get_mut(&session.pid) {
-            numbers.retain(|&other| other != number);
-            if numbers.is_empty() {
-                self.by_pid.remove(&session.pid);
-                last_of = Some(session.pid);
-            }
-        }
+        self.peers.remove_session(session.peer, number);
         let launcher = self.launcher.take_if(|launcher| *launcher == number).is_some();
-        Closed { last_of, attached: session.attached, launcher }
+        Closed { attached: session.attached, launcher }
     }
 
     /// The notify target that `pid` means now: the newest attached session of that process.
     pub(crate) fn target(&self, pid: Pid) -> Option<NotifyTarget> {
         let may_be_notified =
             |number: &&u64| self.by_number.get(number).is_some_and(Session::may_be_notified);
-        let number = *self.by_pid.get(&pid)?.iter().rev().find(may_be_notified)?;
+        let number = *self.peers.sessions_of(pid).iter().rev().find(may_be_notified)?;
         Some(NotifyTarget::Session(number))
     }
 
     /// Sends SIGUSR1 to the process of a session, if it is open.
     pub(crate) fn notify(&self, number: u64) {
         let Some(session) = self.by_number.get(&number) else { return };
-        if let Err(error) = pidfd::send(&session.pidfd, rustix::process::Signal::USR1) {
+        let Some(process) = self.peers.pidfd(session.peer) else { return };
+        if let Err(error) = pidfd::send(process, rustix::process::Signal::USR1) {
             tracing::debug!("notifying process {} failed: {error}", session.pid);
         }
     }
