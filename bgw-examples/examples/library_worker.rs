@@ -1,5 +1,5 @@
-//! Workers in a shared library. Build it with `cargo build -p bgw-examples --examples`, and register a
-//! worker with `.library("…/liblibrary_worker.so", "count_ticks")`.
+//! Workers in a shared library. Build it with `cargo build -p bgw-examples --examples`, and
+//! register a worker with `.library("…/liblibrary_worker.so", "count_ticks")`.
 
 use bgw_backend::{BackgroundWorker, Worker, WorkerError, export_worker};
 use std::time::Duration;

@@ -1,8 +1,8 @@
 //! Log lines of the programs go to standard error, with one `write` for each line.
 //!
-//! Install the subscriber before the postmaster is forked: then the postmaster and its workers inherit
-//! it. A subscriber that writes from a thread of its own loses their lines, since threads do not
-//! survive a fork.
+//! Install the subscriber before the postmaster is forked: then the postmaster and its workers
+//! inherit it. A subscriber that writes from a thread of its own loses their lines, since threads
+//! do not survive a fork.
 
 use tracing_subscriber::EnvFilter;
 

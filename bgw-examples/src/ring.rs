@@ -5,15 +5,15 @@
 //! ```
 //!
 //! The queues are created before the postmaster is forked, so that the postmaster and its workers
-//! inherit the mappings. They are leaked, because workers use them until the process ends. Each worker
-//! takes the receiving end of the queue on its left and the sending end of the queue on its right, and
-//! reports that it is ready. When its left neighbour has detached, a worker passes on the rest and
-//! exits with 0, so the end of the messages travels round the ring as well.
+//! inherit the mappings. They are leaked, because workers use them until the process ends. Each
+//! worker takes the receiving end of the queue on its left and the sending end of the queue on its
+//! right, and reports that it is ready. When its left neighbour has detached, a worker passes on
+//! the rest and exits with 0, so the end of the messages travels round the ring as well.
 //!
-//! A death travels the same way. The program that waits for the workers closes both queues of a worker
-//! that has ended; its neighbours see that and end, and so on. They all exit with 0, so the worker
-//! that did not is the one to blame. The workers do without `SHMEM_ACCESS`: a queue stays intact
-//! whichever process dies, so no crash reset is needed.
+//! A death travels the same way. The program that waits for the workers closes both queues of a
+//! worker that has ended; its neighbours see that and end, and so on. They all exit with 0, so the
+//! worker that did not is the one to blame. The workers do without `SHMEM_ACCESS`: a queue stays
+//! intact whichever process dies, so no crash reset is needed.
 
 use bgw_backend::{
     Backend, BackgroundWorker, Handle, Worker, WorkerError, WorkerProcess, WorkerResult,
@@ -60,8 +60,8 @@ impl fmt::Display for Failed {
 impl Error for Failed {}
 
 impl Ring {
-    /// Creates the queues for `workers` workers, each with a buffer of `buffer` bytes. Call it before
-    /// the postmaster is launched.
+    /// Creates the queues for `workers` workers, each with a buffer of `buffer` bytes. Call it
+    /// before the postmaster is launched.
     ///
     /// # Errors
     /// A buffer that is empty or too large; a system call that failed.
@@ -135,8 +135,8 @@ impl Ring {
         Ok(())
     }
 
-    /// Sends `count` messages of every size round the ring, as fast as possible, and checks each that
-    /// comes back. Returns the number of bytes. All workers have ended when it returns.
+    /// Sends `count` messages of every size round the ring, as fast as possible, and checks each
+    /// that comes back. Returns the number of bytes. All workers have ended when it returns.
     ///
     /// # Errors
     /// A worker died: which, and how. A message came back changed.
@@ -156,8 +156,8 @@ impl Ring {
         })
     }
 
-    /// Waits until all workers have ended, and closes the queues of each that has. The first that did
-    /// not exit with 0 is the error.
+    /// Waits until all workers have ended, and closes the queues of each that has. The first that
+    /// did not exit with 0 is the error.
     fn watch(&self, handles: &[Handle]) -> Result<(), Failure> {
         let mut left: Vec<Handle> = handles.to_vec();
         let mut numbers: Vec<usize> = (1..=handles.len()).collect();

@@ -2,9 +2,9 @@
 //!
 //! Each worker has a table of its own, `schemaN.counted`, with rows of type `delta` and one row of
 //! type `total`. On each tick, and whenever its latch is set, it adds the deltas to the total and
-//! deletes them, in one transaction. It reads its settings again on SIGHUP, stops on SIGTERM, and ends
-//! when the postmaster dies. It works on a PostgreSQL server and in an SQLite file. SQLite has no
-//! schemas, so there the schema is the first half of the table's name.
+//! deletes them, in one transaction. It reads its settings again on SIGHUP, stops on SIGTERM, and
+//! ends when the postmaster dies. It works on a PostgreSQL server and in an SQLite file. SQLite has
+//! no schemas, so there the schema is the first half of the table's name.
 
 use bgw_backend::{BackgroundWorker, InvalidWorker, RestartPolicy, StartTime};
 use bgw_backend::{Tx, Value, is_on_a_server};
@@ -129,8 +129,8 @@ fn make_table(tx: &mut Tx<'_>, table: &str, schema: u64) -> Result<(), WorkerErr
     Ok(())
 }
 
-/// Adds the deltas to the total. Returns the new total if there were any. It adds exactly the rows that
-/// it deletes; rows inserted meanwhile are left for the next round.
+/// Adds the deltas to the total. Returns the new total if there were any. It adds exactly the rows
+/// that it deletes; rows inserted meanwhile are left for the next round.
 fn fold(tx: &mut Tx<'_>, table: &str) -> Result<Option<i64>, WorkerError> {
     let delete = format!("DELETE FROM {table} WHERE type = 'delta' RETURNING value");
     let deleted = tx.query(&delete, &[])?;

@@ -1,8 +1,8 @@
 //! `prefork`: a TCP server whose postmaster passes one listening socket to N workers.
 //!
-//! The kernel hands each connection to one of the waiting workers. One worker is killed while clients
-//! send requests: at most its connection breaks, the others go on serving, and the postmaster starts
-//! it again.
+//! The kernel hands each connection to one of the waiting workers. One worker is killed while
+//! clients send requests: at most its connection breaks, the others go on serving, and the
+//! postmaster starts it again.
 
 use bgw_backend::{
     Backend, BackgroundWorker, Handle, RestartPolicy, ShutdownMode, WaitEvents, Worker,

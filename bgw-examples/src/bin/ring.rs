@@ -1,7 +1,8 @@
 //! `ring`: messages of every size through N workers in a ring, by queues in shared memory.
 //!
-//! Exits with 0 when every message has come back unchanged. Otherwise it prints the reason and exits
-//! with 1: a worker that cannot start, one that died (which, and how), a message that was changed.
+//! Exits with 0 when every message has come back unchanged. Otherwise it prints the reason and
+//! exits with 1: a worker that cannot start, one that died (which, and how), a message that was
+//! changed.
 
 use bgw_backend::{Backend, ShutdownMode};
 use bgw_examples::{logging, ring};

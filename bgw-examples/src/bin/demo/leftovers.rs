@@ -32,8 +32,8 @@ fn inode(line: &str) -> Option<u64> {
     line.split_ascii_whitespace().nth(4)?.parse().ok()
 }
 
-/// Mappings and descriptors of a region, in every process that we may inspect. The region has no name
-/// in a file system: the kernel frees it with its last mapping and descriptor.
+/// Mappings and descriptors of a region, in every process that we may inspect. The region has no
+/// name in a file system: the kernel frees it with its last mapping and descriptor.
 pub(crate) fn shared_memory(region: u64) -> Vec<String> {
     let mut found = Vec::new();
     let Ok(processes) = fs::read_dir("/proc") else { return found };

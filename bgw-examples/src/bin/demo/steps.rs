@@ -1,6 +1,7 @@
 //! The steps of the demo, in order. Each prints what it sees, and fails if that is wrong.
 
-use crate::{Arguments, leftovers};
+use crate::arguments::Arguments;
+use crate::leftovers;
 use bgw_backend::{
     Backend, BackgroundWorker, ExitCause, Handle, Pid, RestartPolicy, ShutdownMode, StartTime,
     Worker, WorkerError, WorkerStatus, entry,
