@@ -1,29 +1,44 @@
-//! The promise: a program ends its own waits from a signal handler, and no such signal is lost.
+//! The promise: a program ends all its own waits from a signal handler, and no such interrupt is lost.
 //!
-//! Alone in its file, since the interrupt ends the waits of all threads. Would catch: a flag that is
-//! checked only before the sleep, or cleared by the first wait that saw it.
+//! Alone in its file, since an interrupt is for all threads of a process. Would catch: a flag that a
+//! wait reads only before it sleeps, one that the first wait uses up, a wake-up that reaches one of
+//! several waiters or none that blocks its signals.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod support;
 
-use bgw_backend::{Pid, WaitError, WorkerStatus, interrupt_waits, take_interrupt};
+use bgw_backend::{Pid, WaitError, WorkerStatus, interrupt_waits, take_interrupt, wait_any};
+use nix::sys::signal::SigSet;
+use std::slice::from_ref;
 use std::time::Duration;
-use support::{cluster, worker};
+use support::{cluster, waiting_thread, woken, worker};
 
 #[test]
-fn a_wait_is_interrupted_until_the_interrupt_is_taken_back() {
+fn every_wait_is_interrupted_until_the_interrupt_is_taken_back() {
     let (straw, backend) = cluster(1);
     let handle = backend.register(&worker()).unwrap();
-    let waiting = handle.clone();
-    let (tell, told) = std::sync::mpsc::channel();
-    let thread = std::thread::spawn(move || {
-        tell.send(()).unwrap();
-        waiting.wait_for_startup()
-    });
-    told.recv().unwrap();
+    let interrupted: Vec<_> = (0..8)
+        .map(|number| {
+            let (handle, backend) = (handle.clone(), backend.clone());
+            waiting_thread(move || {
+                if number % 2 == 0 {
+                    SigSet::all().thread_block().unwrap();
+                }
+                let waited = match number / 2 {
+                    0 => handle.wait_for_startup().map(drop),
+                    1 => handle.wait_for_end().map(drop),
+                    2 => wait_any(from_ref(&handle), None).map(drop),
+                    _ => backend.wait_for_notification(None).map(drop),
+                };
+                matches!(waited, Err(WaitError::Interrupted))
+            })
+        })
+        .collect();
     interrupt_waits();
-    assert!(matches!(thread.join().unwrap(), Err(WaitError::Interrupted)));
-    assert!(matches!(handle.wait_for_startup(), Err(WaitError::Interrupted)), "not lost");
+    for (number, waiter) in interrupted.into_iter().enumerate() {
+        assert!(woken(waiter), "waiter {number}");
+    }
+    assert!(matches!(handle.wait_for_startup(), Err(WaitError::Interrupted)), "not used up");
     straw.start(&handle, 42);
     let running = WorkerStatus::Started(Pid::new(42).unwrap());
     assert_eq!(handle.wait_for_startup().unwrap(), running, "an answer comes first");

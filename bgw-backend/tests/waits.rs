@@ -13,7 +13,7 @@ use bgw_backend::{
 };
 use bgw_core::internals::flag;
 use std::time::Duration;
-use support::{INCARNATION, PATIENCE, cluster, key, report, worker};
+use support::{INCARNATION, PATIENCE, cluster, key, report, waiting_thread, woken, worker};
 
 fn running(pid: u32) -> WorkerStatus {
     WorkerStatus::Started(Pid::new(pid).unwrap())
@@ -112,19 +112,15 @@ fn a_handle_of_another_incarnation_or_of_no_slot_answers_stopped() {
     assert_eq!(straw.slots.look(key(&handle)).unwrap().flags() & flag::TERMINATE, 0);
 }
 
-/// Waits in a thread, and does `then` once the thread sleeps (or is about to).
+/// Waits in a thread, and does `then` once the thread sleeps.
+#[track_caller]
 fn wait_while<T: Send + 'static>(
     wait: impl FnOnce() -> Result<T, WaitError> + Send + 'static,
     then: impl FnOnce(),
 ) -> Result<T, WaitError> {
-    let (tell, told) = std::sync::mpsc::channel();
-    let thread = std::thread::spawn(move || {
-        tell.send(()).unwrap();
-        wait()
-    });
-    told.recv().unwrap();
+    let waiter = waiting_thread(wait);
     then();
-    thread.join().unwrap()
+    woken(waiter)
 }
 
 #[test]

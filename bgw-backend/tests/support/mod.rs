@@ -15,6 +15,7 @@ use shmem_slots::Key;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime};
 
 /// How long a test waits for something that must come.
@@ -136,4 +137,25 @@ pub fn report(code: u8) -> ExitReport {
         system_time: Duration::ZERO,
         max_rss_kib: 1,
     }
+}
+
+/// A thread that runs `wait`; it is asleep there when this returns.
+#[track_caller]
+pub fn waiting_thread<T: Send + 'static>(
+    wait: impl FnOnce() -> T + Send + 'static,
+) -> JoinHandle<T> {
+    let (tell, told) = std::sync::mpsc::channel();
+    let thread = std::thread::spawn(move || {
+        tell.send(nix::unistd::gettid()).unwrap();
+        wait()
+    });
+    process_test::wait_until_asleep(told.recv().unwrap());
+    thread
+}
+
+/// What the wait of a thread returned, now that its event has come.
+#[track_caller]
+pub fn woken<T>(waiter: JoinHandle<T>) -> T {
+    process_test::wait_until("the waiter is awake", PATIENCE, || waiter.is_finished());
+    waiter.join().unwrap()
 }
