@@ -6,16 +6,17 @@
 //! of their own, where they choose the next pid. That takes root; without it they are skipped.
 
 use crate::support::{
-    Cluster, PATIENCE, connect, functions, kill, note_path, raw, read_note, ready, shared, simple,
-    started, stopped, worker, write_note,
+    Cluster, PATIENCE, connect, functions, kill, raw, read_note, ready, shared, simple, started,
+    stopped, worker, write_note,
 };
 use bgw_backend::{
     Backend, Pid, RegisterError, RestartPolicy, Worker, WorkerError, WorkerFlags, WorkerStatus,
     entry,
 };
 use bgw_postmaster::{Postmaster, StaticError};
-use nix::sched::{CloneFlags, unshare};
-use process_test::{Signal, Stranger, Test, fork_child, skip, tests, wait_until};
+use process_test::{
+    Signal, Stranger, Test, choose_next_pid, fork_child, in_pid_namespace, tests, wait_until,
+};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 pub(crate) fn tests() -> Vec<Test> {
@@ -154,39 +155,18 @@ fn the_slot_is_free_before_its_end_is_notified() {
     cluster.end();
 }
 
-const NEXT_PID: &str = "/proc/sys/kernel/ns_last_pid";
-
-/// Runs `test` as the first process of a new pid namespace.
-fn in_a_namespace(test: impl FnOnce()) {
-    if let Err(errno) = unshare(CloneFlags::CLONE_NEWPID) {
-        skip(format!("a pid namespace cannot be made ({errno}); it takes root"));
-    }
-    let mut first = fork_child(|| {
-        if std::fs::write(NEXT_PID, "100").is_err() {
-            write_note("skip", "").unwrap();
-            return;
-        }
-        test();
-    });
-    let ended = first.wait();
-    if note_path("skip").exists() {
-        skip(format!("{NEXT_PID} cannot be written; it takes root"));
-    }
-    assert_eq!(ended.code(), Some(0));
-}
-
-/// A process with exactly this pid, which SIGUSR1 would end.
+/// A process with this very pid, which SIGUSR1 would end.
 fn stranger(pid: Pid) -> Stranger {
-    std::fs::write(NEXT_PID, (pid.get() - 1).to_string()).unwrap();
+    choose_next_pid(raw(pid));
     let stranger = Stranger::new();
-    assert_eq!(stranger.pid().as_raw(), pid.as_raw(), "the pid was used again");
+    assert_eq!(stranger.pid().as_raw(), pid.as_raw(), "the pid is reused");
     stranger
 }
 
-/// A child of the backend keeps its connection open, so that the postmaster does not learn of its end.
-/// Would fail if the target were signalled by its number: the stranger has it by then.
+/// A child of the backend keeps its connection open, so the postmaster does not notice its end. Would
+/// fail if the target were signalled by its pid: the stranger has it by then.
 fn a_reused_pid_of_a_backend_is_not_signalled() {
-    in_a_namespace(|| {
+    in_pid_namespace(|| {
         let cluster = Cluster::new();
         let folder = cluster.folder.clone();
         let mut backend = fork_child(move || {
@@ -194,7 +174,7 @@ fn a_reused_pid_of_a_backend_is_not_signalled() {
             backend.enable_notifications().unwrap();
             let description = worker("sleep").notify(backend.pid()).build().unwrap();
             started(&backend.register(&description).unwrap());
-            // SAFETY: the child does nothing but live on; the namespace's end is its own.
+            // SAFETY: the child only lives on, until the namespace ends.
             if unsafe { nix::unistd::fork() }.unwrap().is_child() {
                 loop {
                     std::thread::park();
@@ -208,13 +188,13 @@ fn a_reused_pid_of_a_backend_is_not_signalled() {
         handle.terminate().unwrap();
         stopped(&handle);
         cluster.backend.ping().unwrap();
-        assert!(stranger.answers(), "the stranger was signalled");
+        assert!(stranger.answers(), "the stranger got no signal");
         drop(stranger);
         cluster.end();
     });
 }
 
-/// Registers a worker that comes back after a reset, to be told of its end.
+/// Registers a worker that survives resets, with itself as the notify target.
 fn registers(worker: &mut Worker) -> Result<(), WorkerError> {
     worker.handle_terminate();
     worker.unblock_signals()?;
@@ -234,9 +214,9 @@ fn registers(worker: &mut Worker) -> Result<(), WorkerError> {
     Ok(())
 }
 
-/// Would fail if the target of a worker that is started anew after a reset were kept as a number.
+/// Would fail if a worker that restarts after a reset kept its target as a pid.
 fn a_reused_pid_is_not_signalled_after_a_reset() {
-    in_a_namespace(|| {
+    in_pid_namespace(|| {
         let cluster = Cluster::with(|builder| builder.function("registers", entry(registers)));
         let (target, pid) = cluster.start(&worker("registers").build().unwrap());
         read_note("registered");
@@ -248,7 +228,7 @@ fn a_reused_pid_is_not_signalled_after_a_reset() {
                 cluster.backend.workers().into_iter().find(|info| info.worker.name() == "kept");
             kept.filter(|info| matches!(info.status, WorkerStatus::Started(_)) && info.ready)
         };
-        wait_until("the target is gone and the kept one runs again", PATIENCE, || {
+        wait_until("the target is gone and the kept worker runs again", PATIENCE, || {
             matches!(target.status(), WorkerStatus::Stopped(_)) && kept().is_some()
         });
         let mut stranger = stranger(pid);
@@ -256,7 +236,7 @@ fn a_reused_pid_is_not_signalled_after_a_reset() {
         handle.terminate().unwrap();
         stopped(&handle);
         cluster.backend.ping().unwrap();
-        assert!(stranger.answers(), "the stranger was signalled");
+        assert!(stranger.answers(), "the stranger got no signal");
         drop(stranger);
         cluster.end();
     });

@@ -12,6 +12,7 @@ use bgw_core::{
 use bgw_postmaster::{Launched, Postmaster, PostmasterBuilder};
 use process_test::wait_until;
 use shmem_slots::Key;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 pub const PATIENCE: Duration = Duration::from_secs(30);
@@ -103,6 +104,11 @@ impl Cluster {
 
 pub fn attach(socket: ControlSocket) -> Attachment {
     Attachment::attach(socket, false, Some(Instant::now() + PATIENCE)).unwrap()
+}
+
+/// Attaches to the postmaster of this folder, as another program does.
+pub fn second_peer(folder: &Path) -> Attachment {
+    attach(ControlSocket::connect(&folder.join("control.sock")).unwrap())
 }
 
 pub fn publish(peer: &Attachment, record: &WorkerRecord, flags: u8) -> Key {

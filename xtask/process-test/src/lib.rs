@@ -49,6 +49,7 @@ pub(crate) mod guard;
 pub(crate) mod verdict;
 
 mod child;
+mod namespace;
 mod stranger;
 mod tree;
 mod until;
@@ -57,6 +58,7 @@ mod sys;
 
 pub use body::skip;
 pub use child::{Child, Ended, fork_child};
+pub use namespace::{choose_next_pid, in_pid_namespace};
 pub use nix::sys::signal::Signal;
 pub use nix::unistd::Pid;
 pub use registry::{Test, watchdog};
