@@ -3,13 +3,14 @@
 //!
 //! Would catch: a set that reaches a futex but not `ppoll`, a signal that a helper thread swallows.
 
+use crate::support::waiter::waiting_thread;
 use crate::support::{
-    Cluster, PATIENCE, alive, kill, raw, read_note, ready, simple, started, stopped, worker,
-    write_note,
+    Cluster, PATIENCE, alive, kill, raw, read_note, ready, simple, started, stopped,
+    wait_until_asleep, worker, write_note,
 };
 use bgw_backend::{ExitCause, SocketInterest, WaitEvents, Worker, WorkerError, entry};
 use nix::sys::signal::{SigSet, SigmaskHow, pthread_sigmask};
-use process_test::{Signal, Test, tests, wait_until};
+use process_test::{Signal, Test, tests, wait_until, wait_until_all_asleep};
 use std::io::Write;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
@@ -20,6 +21,7 @@ pub(crate) fn tests() -> Vec<Test> {
         a_latch_is_set_from_another_process_and_from_a_handler => [B63],
         one_wait_covers_latch_timeout_socket_and_postmaster_death => [B64],
         a_signal_on_a_helper_thread_wakes_the_main_thread => [R20],
+        a_notification_on_a_helper_thread_wakes_the_waiting_one => [R20],
     ]
 }
 
@@ -27,7 +29,7 @@ extern "C" fn on_usr2(_: libc::c_int) {
     bgw_backend::set_latch();
 }
 
-/// Says what ended each of its waits, and how many sets it has seen.
+/// Notes each set that has ended one of its waits.
 fn counts_latch(worker: &mut Worker) -> Result<(), WorkerError> {
     // SAFETY: the handler does what is safe in one.
     unsafe { libc::signal(libc::SIGUSR2, on_usr2 as *const () as libc::sighandler_t) };
@@ -51,12 +53,14 @@ fn counts_latch(worker: &mut Worker) -> Result<(), WorkerError> {
     Ok(())
 }
 
-/// Would hang if a set did not reach a sleeper in a futex or in `ppoll`, from outside or from a handler.
+/// Would hang if a set did not reach a sleeper in a futex or in `ppoll`, be it by another process or by
+/// a handler.
 fn a_latch_is_set_from_another_process_and_from_a_handler() {
     let cluster = Cluster::with(|builder| builder.function("counts", entry(counts_latch)));
     let handle = cluster.backend.register(&simple("counts")).unwrap();
     let pid = ready(&handle);
     for number in 0..8 {
+        wait_until_asleep(pid);
         match number / 2 % 2 {
             0 => assert!(handle.set_latch().unwrap()),
             _ => kill(pid, Signal::SIGUSR2),
@@ -66,7 +70,7 @@ fn a_latch_is_set_from_another_process_and_from_a_handler() {
     cluster.end();
 }
 
-/// One wait after the other, each for everything; says what it was.
+/// Waits four times, each time for everything, and notes what came.
 fn waits_for_everything(worker: &mut Worker) -> Result<(), WorkerError> {
     worker.unblock_signals()?;
     let socket = worker.descriptor("socket").ok_or("no socket")?;
@@ -89,7 +93,7 @@ fn waits_for_everything(worker: &mut Worker) -> Result<(), WorkerError> {
     Ok(())
 }
 
-/// Would fail if one of the four were not in the wait, or another one were told.
+/// Would fail if the wait did not watch one of the four, or named another.
 fn one_wait_covers_latch_timeout_socket_and_postmaster_death() {
     let (mut ours, theirs) = UnixStream::pair().unwrap();
     let cluster = Cluster::with(|builder| {
@@ -100,19 +104,22 @@ fn one_wait_covers_latch_timeout_socket_and_postmaster_death() {
     let handle = cluster.backend.register(&simple("everything")).unwrap();
     let pid = ready(&handle);
     assert_eq!(read_note("woken-0"), "WaitEvents(TIMEOUT)");
+    wait_until_asleep(pid);
     assert!(handle.set_latch().unwrap());
     assert_eq!(read_note("woken-1"), "WaitEvents(LATCH_SET)");
+    wait_until_asleep(pid);
     ours.write_all(b"x").unwrap();
     assert_eq!(read_note("woken-2"), "WaitEvents(SOCKET_READABLE)");
+    wait_until_asleep(pid);
     kill(cluster.launched.pid(), Signal::SIGKILL);
-    // The signal that tells a worker of it sets its latch besides.
+    // The signal that a worker gets then sets its latch as well.
     let last = read_note("woken-3");
     assert!(last.contains("POSTMASTER_DEATH") && !last.contains("TIMEOUT"), "{last}");
     cluster.launched.wait().unwrap();
     wait_until("the worker has ended", PATIENCE, || !alive(pid));
 }
 
-/// Its main thread blocks every signal; its helpers get them.
+/// Its main thread blocks every signal, so its three helpers get them.
 fn threaded(worker: &mut Worker) -> Result<(), WorkerError> {
     worker.handle_terminate();
     worker.unblock_signals()?;
@@ -136,25 +143,33 @@ fn a_signal_on_a_helper_thread_wakes_the_main_thread() {
     let cluster = Cluster::with(|builder| builder.function("threaded", entry(threaded)));
     let (handle, pid) = cluster.start(&simple("threaded"));
     ready(&handle);
-    assert!(handle.set_latch().unwrap());
+    wait_until_all_asleep(raw(pid), 4);
     handle.terminate().unwrap();
     assert_eq!(stopped(&handle).cause, ExitCause::Exited(0));
     assert!(!alive(pid));
-    // The same for a program's notification.
+    cluster.end();
+}
+
+/// Would hang if a notification woke only the thread in which its handler ran.
+fn a_notification_on_a_helper_thread_wakes_the_waiting_one() {
+    let cluster = Cluster::new();
     cluster.backend.enable_notifications().unwrap();
-    let helper = std::thread::spawn(|| {
+    let _helper = std::thread::spawn(|| {
         loop {
             std::thread::park();
         }
     });
+    // From here on only the helper takes the signal; the waiting thread inherits this mask.
     let mut usr1 = SigSet::empty();
     usr1.add(Signal::SIGUSR1);
     pthread_sigmask(SigmaskHow::SIG_BLOCK, Some(&usr1), None).unwrap();
+    kill(cluster.launched.pid(), Signal::SIGSTOP);
     let description = worker("sleep").notify(cluster.backend.pid()).build().unwrap();
     let handle = cluster.backend.register(&description).unwrap();
-    assert!(cluster.backend.wait_for_notification(Some(PATIENCE)).unwrap());
+    let backend = cluster.backend.clone();
+    let waiter = waiting_thread(move || backend.wait_for_notification(Some(PATIENCE)).unwrap());
+    kill(cluster.launched.pid(), Signal::SIGCONT);
+    assert!(waiter.join().unwrap());
     started(&handle);
-    assert!(!helper.is_finished());
-    assert!(process_test::alive(raw(cluster.launched.pid())));
     cluster.end();
 }

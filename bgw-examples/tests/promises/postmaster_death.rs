@@ -1,29 +1,35 @@
 //! The promise: when the postmaster is killed, every waiter learns of it and every worker ends. Its
 //! folder stays locked until the last worker has ended.
 //!
-//! Would catch: a wait that does not watch the postmaster, a worker that lives on, a second postmaster
-//! beside the children of the first.
+//! Would catch: a wait that does not watch the postmaster, a wake-up that one of several waiters keeps
+//! to itself, a worker that lives on, a second postmaster beside the children of the first.
 
+use crate::support::waiter::{waiting_program, waiting_threads};
 use crate::support::{
-    Cluster, PATIENCE, alive, connect, kill, note_path, read_note, ready, simple, started, worker,
+    Cluster, PATIENCE, alive, connect, kill, note_path, ready, simple, wait_until_asleep, worker,
     write_note,
 };
 use bgw_backend::{
-    RegisterError, SocketInterest, WaitEvents, Worker, WorkerError, WorkerStatus, entry,
+    BackgroundWorker, Handle, Pid, RegisterError, SocketInterest, WaitEvents, Worker, WorkerError,
+    WorkerStatus, entry,
 };
-use process_test::{Signal, Test, fork_child, tests, wait_until};
+use bgw_postmaster::{BuildError, Postmaster};
+use process_test::{Signal, Test, tests, wait_until};
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 
 pub(crate) fn tests() -> Vec<Test> {
     tests![
         the_death_wakes_the_waiters_of_three_programs => [B19],
-        a_stopped_waiter_does_not_hide_the_death_from_another,
-        every_kind_of_worker_ends_with_its_postmaster => [B70, R13],
-        a_worker_that_blocks_every_signal_is_killed,
-        a_wait_that_exits_on_the_death_does_not_return => [B65],
-        a_wait_that_begins_after_the_death_ends_at_once,
+        the_death_wakes_every_thread_of_a_program => [B19, X05],
+        the_death_wakes_sessions_that_share_a_liveness_word => [B19],
+        a_stopped_waiter_does_not_hide_the_death_from_another => [B19],
+        a_wait_that_begins_after_the_death_ends_at_once => [B19],
         registering_with_a_dead_postmaster_is_an_error,
+        every_kind_of_worker_ends_with_its_postmaster => [B70, R13],
+        commands_end_with_their_postmaster => [B70, R13],
+        a_worker_that_blocks_every_signal_is_killed => [B70, R13],
+        a_wait_that_exits_on_the_death_does_not_return => [B65],
         a_second_postmaster_is_refused_while_the_first_lives => [B79],
         surviving_children_keep_the_folder_locked => [B79],
     ]
@@ -33,85 +39,146 @@ fn kill_postmaster(cluster: &Cluster) {
     kill(cluster.launched.pid(), Signal::SIGKILL);
 }
 
-/// Would hang if the death were not in the wait, or told one waiter only.
+fn learns_of_the_death(handle: &Handle) {
+    let status = handle.wait_for_shutdown_timeout(PATIENCE).unwrap();
+    assert_eq!(status, WorkerStatus::PostmasterDied);
+}
+
+#[track_caller]
+fn wait_for_the_end_of(pid: Pid, what: &str) {
+    wait_until(&format!("{what} has ended"), PATIENCE, || !alive(pid));
+}
+
+/// Would hang if the wait did not watch the postmaster, or if the death woke one waiter only.
 fn the_death_wakes_the_waiters_of_three_programs() {
     let cluster = Cluster::new();
     let (handle, pid) = cluster.start(&simple("sleep"));
-    let id = handle.id();
-    let mut children: Vec<_> = (0..3)
-        .map(|number| {
-            let folder = cluster.folder.clone();
-            fork_child(move || {
-                let handle = connect(&folder).handle(id);
-                write_note(&number.to_string(), "waiting").unwrap();
-                assert_eq!(handle.wait_for_shutdown().unwrap(), WorkerStatus::PostmasterDied);
-            })
-        })
-        .collect();
-    for number in 0..3 {
-        read_note(&number.to_string());
-    }
+    let mut programs =
+        [(); 3].map(|()| waiting_program(&cluster.folder, handle.id(), learns_of_the_death));
     kill_postmaster(&cluster);
-    for child in &mut children {
-        assert_eq!(child.wait().code(), Some(0));
+    for program in &mut programs {
+        assert_eq!(program.wait().code(), Some(0));
     }
-    wait_until("the worker has ended", PATIENCE, || !alive(pid));
+    wait_for_the_end_of(pid, "the worker");
     cluster.launched.wait().unwrap();
 }
 
-/// The kernel wakes one waiter of a liveness word. The one that it wakes may be killed before it
-/// passes that on: each session has a word of its own, so nobody depends on it.
+/// All waits of a session sleep on one liveness word, and the kernel wakes one of them. Would time out
+/// if that one did not wake the others.
+fn the_death_wakes_every_thread_of_a_program() {
+    let cluster = Cluster::new();
+    let (handle, _) = cluster.start(&simple("sleep"));
+    let mut program = waiting_threads(&cluster.folder, handle.id(), 6, learns_of_the_death);
+    kill_postmaster(&cluster);
+    assert_eq!(program.wait().code(), Some(0));
+    cluster.launched.wait().unwrap();
+}
+
+/// There are 511 words for sessions: session n + 511 shares that of session n. Would time out if the
+/// one that the kernel wakes did not wake the other.
+fn the_death_wakes_sessions_that_share_a_liveness_word() {
+    let cluster = Cluster::new();
+    let (handle, _) = cluster.start(&simple("sleep"));
+    let waiter = || waiting_program(&cluster.folder, handle.id(), learns_of_the_death);
+    let mut programs = vec![waiter()];
+    for _ in 0..510 {
+        drop(connect(&cluster.folder));
+    }
+    programs.extend([waiter(), waiter()]);
+    kill_postmaster(&cluster);
+    for program in &mut programs {
+        assert_eq!(program.wait().code(), Some(0));
+    }
+    cluster.launched.wait().unwrap();
+}
+
+/// The kernel wakes one waiter of a word, and that one may be killed before it wakes the others.
+/// Would time out if two sessions shared a word without need.
 fn a_stopped_waiter_does_not_hide_the_death_from_another() {
     let cluster = Cluster::new();
     let (handle, pid) = cluster.start(&simple("sleep"));
-    let id = handle.id();
-    let waiter = |name: &'static str| {
-        let folder = cluster.folder.clone();
-        fork_child(move || {
-            let handle = connect(&folder).handle(id);
-            write_note(name, "waiting").unwrap();
-            assert_eq!(handle.wait_for_shutdown().unwrap(), WorkerStatus::PostmasterDied);
-        })
-    };
-    let first = waiter("first");
-    let mut second = waiter("second");
-    read_note("first");
-    read_note("second");
-    // Stopped, the first one can be woken but passes nothing on.
+    let waiter = || waiting_program(&cluster.folder, handle.id(), learns_of_the_death);
+    let (first, mut second) = (waiter(), waiter());
+    // Stopped, it can be woken but wakes nobody.
     first.kill(Signal::SIGSTOP);
     kill_postmaster(&cluster);
     assert_eq!(second.wait().code(), Some(0));
     drop(first);
-    wait_until("the worker has ended", PATIENCE, || !alive(pid));
+    wait_for_the_end_of(pid, "the worker");
     cluster.launched.wait().unwrap();
-    let _ = (WaitEvents::all(), started);
 }
 
-/// Would fail if one of these waits or loops did not see the death.
+/// Would hang if a wait relied on the wake-up only, and fail if the death hid what the slot says.
+fn a_wait_that_begins_after_the_death_ends_at_once() {
+    let cluster = Cluster::new();
+    let (handle, pid) = cluster.start(&simple("sleep"));
+    kill_postmaster(&cluster);
+    cluster.launched.wait().unwrap();
+    assert_eq!(handle.wait_for_shutdown().unwrap(), WorkerStatus::PostmasterDied);
+    assert_eq!(handle.wait_for_startup().unwrap(), WorkerStatus::Started(pid), "the slot answers");
+    assert!(!cluster.backend.postmaster_is_alive());
+    wait_for_the_end_of(pid, "the worker");
+}
+
+/// Would fail if a registration claimed a slot that nobody will ever look at.
+fn registering_with_a_dead_postmaster_is_an_error() {
+    let cluster = Cluster::new();
+    kill_postmaster(&cluster);
+    cluster.launched.wait().unwrap();
+    let refused = cluster.backend.register(&simple("sleep")).unwrap_err();
+    assert!(matches!(refused, RegisterError::PostmasterDied { .. }), "{refused}");
+}
+
+/// Would fail if one of these waits or loops missed the death.
 fn every_kind_of_worker_ends_with_its_postmaster() {
     let cluster = Cluster::new();
-    let mut pids = Vec::new();
-    for function in ["sleep", "socket", "busy", "default", "stubborn"] {
+    let mut workers = Vec::new();
+    for function in ["sleep", "socket", "default", "stubborn", "busy"] {
         let handle = cluster.backend.register(&simple(function)).unwrap();
-        pids.push((function, ready(&handle)));
+        let pid = ready(&handle);
+        if function != "busy" {
+            wait_until_asleep(pid);
+        }
+        workers.push((function, pid));
     }
     kill_postmaster(&cluster);
-    for (function, pid) in pids {
-        wait_until(&format!("\"{function}\" has ended"), PATIENCE, || !alive(pid));
+    for (function, pid) in workers {
+        wait_for_the_end_of(pid, function);
     }
     cluster.launched.wait().unwrap();
 }
 
+/// Would fail if a command lost its parent-death signal on the way through `execve`, however it was
+/// started.
+fn commands_end_with_their_postmaster() {
+    let cluster = Cluster::new();
+    let mut pids = Vec::new();
+    for (program, arguments) in [("sleep", ["1000"].as_slice()), ("sh", &["-c", "read line"])] {
+        let command =
+            BackgroundWorker::builder(program).command(program, arguments.iter().copied());
+        let (_, pid) = cluster.start(&command.build().unwrap());
+        let name = || std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap();
+        wait_until("it has become the program", PATIENCE, || name().trim_end() == program);
+        pids.push((program, pid));
+    }
+    kill_postmaster(&cluster);
+    for (program, pid) in pids {
+        wait_for_the_end_of(pid, program);
+    }
+    cluster.launched.wait().unwrap();
+}
+
+/// Would hang without the timer by which the kernel kills it.
 fn a_worker_that_blocks_every_signal_is_killed() {
     let cluster = Cluster::new();
     let handle = cluster.backend.register(&simple("deaf")).unwrap();
     let pid = ready(&handle);
     kill_postmaster(&cluster);
-    wait_until("its timer has killed it", PATIENCE, || !alive(pid));
+    wait_for_the_end_of(pid, "the worker");
     cluster.launched.wait().unwrap();
 }
 
-/// Says so if its wait comes back from the postmaster's death.
+/// Notes when its wait returns after the postmaster's death.
 fn exits_in_its_wait(worker: &mut Worker) -> Result<(), WorkerError> {
     worker.unblock_signals()?;
     let (ours, _theirs) = UnixStream::pair()?;
@@ -128,67 +195,50 @@ fn exits_in_its_wait(worker: &mut Worker) -> Result<(), WorkerError> {
     }
 }
 
-/// Would fail if the wait came back, as the one with `POSTMASTER_DEATH` does.
+/// Would fail if the wait returned, as the one for `POSTMASTER_DEATH` does.
 fn a_wait_that_exits_on_the_death_does_not_return() {
     let cluster = Cluster::with(|builder| builder.function("exits", entry(exits_in_its_wait)));
-    let mut pids = Vec::new();
-    for way in 0..2 {
+    let pids = [0, 1].map(|way| {
         let description = worker("exits").main_arg(way).build().unwrap();
-        pids.push(ready(&cluster.backend.register(&description).unwrap()));
-    }
-    kill(cluster.launched.pid(), Signal::SIGKILL);
+        ready(&cluster.backend.register(&description).unwrap())
+    });
+    pids.into_iter().for_each(wait_until_asleep);
+    kill_postmaster(&cluster);
     cluster.launched.wait().unwrap();
     for pid in pids {
-        wait_until("the worker has ended", PATIENCE, || !alive(pid));
+        wait_for_the_end_of(pid, "the worker");
     }
     assert!(!note_path("returned").exists());
 }
 
-fn a_wait_that_begins_after_the_death_ends_at_once() {
-    let cluster = Cluster::new();
-    let (handle, pid) = cluster.start(&simple("sleep"));
-    kill_postmaster(&cluster);
-    cluster.launched.wait().unwrap();
-    assert_eq!(handle.wait_for_shutdown().unwrap(), WorkerStatus::PostmasterDied);
-    assert_eq!(handle.wait_for_startup().unwrap(), WorkerStatus::Started(pid), "the word answers");
-    assert!(!cluster.backend.postmaster_is_alive());
-    wait_until("the worker has ended", PATIENCE, || !alive(pid));
+fn second_postmaster(cluster: &Cluster) -> Result<Postmaster, BuildError> {
+    Postmaster::builder().runtime_dir(&cluster.folder).build()
 }
 
-fn registering_with_a_dead_postmaster_is_an_error() {
-    let cluster = Cluster::new();
-    kill_postmaster(&cluster);
-    cluster.launched.wait().unwrap();
-    let refused = cluster.backend.register(&simple("sleep")).unwrap_err();
-    assert!(matches!(refused, RegisterError::PostmasterDied { .. }), "{refused}");
-}
-
-/// Would fail if the folder were locked by the postmaster alone, or stayed locked at its end.
+/// Would fail if nothing locked the folder, or if it stayed locked after an orderly end.
 fn a_second_postmaster_is_refused_while_the_first_lives() {
     let cluster = Cluster::new();
-    let handle = cluster.backend.register(&simple("sleep")).unwrap();
+    let (handle, _) = cluster.start(&simple("sleep"));
     ready(&handle);
-    let second = || bgw_postmaster::Postmaster::builder().runtime_dir(&cluster.folder).build();
-    let refused = second().unwrap_err();
-    assert!(matches!(refused, bgw_postmaster::BuildError::InUse { .. }), "{refused}");
+    let refused = second_postmaster(&cluster).unwrap_err();
+    assert!(matches!(refused, BuildError::InUse { .. }), "{refused}");
     let folder = cluster.folder.clone();
     cluster.end();
-    bgw_postmaster::Postmaster::builder().runtime_dir(folder).build().unwrap();
+    Postmaster::builder().runtime_dir(folder).build().unwrap();
 }
 
-/// Would fail if the folder's lock were the postmaster's alone.
+/// Would fail if the lock belonged to the postmaster only.
 fn surviving_children_keep_the_folder_locked() {
     let cluster = Cluster::new();
     let (handle, pid) = cluster.start(&simple("sleep"));
     ready(&handle);
-    // It cannot act on its postmaster's death.
+    // Stopped, it does not act on its postmaster's death.
     kill(pid, Signal::SIGSTOP);
-    kill(cluster.launched.pid(), Signal::SIGKILL);
+    kill_postmaster(&cluster);
     cluster.launched.wait().unwrap();
-    let again = || bgw_postmaster::Postmaster::builder().runtime_dir(&cluster.folder).build();
-    let refused = again().unwrap_err();
-    assert!(matches!(refused, bgw_postmaster::BuildError::InUse { .. }), "{refused}");
+    let refused = second_postmaster(&cluster).unwrap_err();
+    assert!(matches!(refused, BuildError::InUse { .. }), "{refused}");
     kill(pid, Signal::SIGKILL);
-    wait_until("the child is gone", PATIENCE, || !alive(pid));
-    again().unwrap();
+    wait_for_the_end_of(pid, "the worker");
+    second_postmaster(&cluster).unwrap();
 }

@@ -4,6 +4,7 @@
 //! Would catch: a worker that outlives its postmaster, a milder request that replaces a stricter one, a
 //! registration that is lost during a shutdown, a loop that starts workers and ignores its signals.
 
+use crate::support::waiter::waiting_program;
 use crate::support::{
     Cluster, PATIENCE, alive, connect, functions, kill, read_note, ready, simple, started, stopped,
     worker, write_note,
@@ -18,6 +19,7 @@ use process_test::{Signal, Test, fork_child, tests, wait_until};
 pub(crate) fn tests() -> Vec<Test> {
     tests![
         fast_shutdown_ends_every_worker_and_exits_0 => [B72],
+        fast_shutdown_ends_the_workers_of_every_phase => [R27],
         smart_shutdown_waits_for_attached_programs => [B71, R15],
         immediate_shutdown_kills_what_does_not_quit => [B73, R16],
         a_stricter_shutdown_overrides_a_milder_one_and_not_the_reverse => [B74],
@@ -30,7 +32,7 @@ pub(crate) fn tests() -> Vec<Test> {
     ]
 }
 
-/// Would fail if a kind of worker did not hear SIGTERM, or the folder kept the socket.
+/// Would fail if SIGTERM missed a kind of worker, or if the folder kept the socket.
 fn fast_shutdown_ends_every_worker_and_exits_0() {
     let cluster = Cluster::new();
     let mut pids = Vec::new();
@@ -46,9 +48,47 @@ fn fast_shutdown_ends_every_worker_and_exits_0() {
     assert!(!cluster.folder.join("control.sock").exists());
 }
 
+/// Would fail if the shutdown waited for the last phase, or if SIGTERM missed the workers of an earlier
+/// one: they end with their own exit codes.
+fn fast_shutdown_ends_the_workers_of_every_phase() {
+    use StartTime::{ConsistentState, PostmasterStart, RecoveryFinished};
+    for reached in [PostmasterStart, ConsistentState, RecoveryFinished] {
+        for by_signal in [false, true] {
+            let cluster = Cluster::with(|builder| builder.initial_phase(PostmasterStart));
+            cluster.backend.advance(reached).unwrap();
+            let (mut live, mut unstarted) = (Vec::new(), Vec::new());
+            for phase in [PostmasterStart, ConsistentState, RecoveryFinished] {
+                for (function, code) in [("sleep", 0), ("default", 1)] {
+                    let description = worker(function).start_time(phase).build().unwrap();
+                    let handle = cluster.backend.register(&description).unwrap();
+                    if phase <= reached {
+                        ready(&handle);
+                        live.push((handle, code));
+                    } else {
+                        unstarted.push(handle);
+                    }
+                }
+            }
+            if by_signal {
+                kill(cluster.launched.pid(), Signal::SIGINT);
+            } else {
+                cluster.backend.shutdown(ShutdownMode::Fast).unwrap();
+            }
+            for (handle, code) in &live {
+                assert_eq!(stopped(handle).cause, ExitCause::Exited(*code), "{reached:?}");
+            }
+            for handle in &unstarted {
+                let never = ExitCause::NotStarted(NotStarted::ShuttingDown);
+                assert_eq!(stopped(handle).cause, never, "{reached:?}");
+            }
+            ended(cluster);
+        }
+    }
+}
+
 /// Would fail if the late worker were refused, or workers ended before the programs left.
 fn smart_shutdown_waits_for_attached_programs() {
-    // Not the launcher's end is to end it, but that of the last program.
+    // The end of the last program ends it here, not that of the launcher.
     let cluster = Cluster::with(|builder| builder.stop_with_launcher(false));
     let (first, _) = cluster.start(&simple("sleep"));
     let second_program = connect(&cluster.folder);
@@ -80,24 +120,27 @@ fn immediate_shutdown_kills_what_does_not_quit() {
     assert_eq!(cluster.launched.wait().unwrap(), ExitCause::Exited(0));
 }
 
+/// Waits for the postmaster's orderly end, and removes its folder for the next one.
+#[track_caller]
 fn ended(cluster: Cluster) {
     assert_eq!(cluster.launched.wait().unwrap(), ExitCause::Exited(0));
+    std::fs::remove_dir_all(cluster.folder).unwrap();
 }
 
-/// Would hang if the fast shutdown did not end the smart one, or took the immediate one's kill away.
+/// Would hang if the fast shutdown did not replace the smart one, or if it replaced the immediate one,
+/// which kills.
 fn a_stricter_shutdown_overrides_a_milder_one_and_not_the_reverse() {
     let cluster = Cluster::new();
     let (handle, _) = cluster.start(&simple("sleep"));
     ready(&handle);
-    // The attached test holds up a smart shutdown for ever.
+    // The smart shutdown waits for this program, which stays attached.
     cluster.backend.shutdown(ShutdownMode::Smart).unwrap();
     cluster.backend.ping().unwrap();
     assert!(matches!(handle.status(), WorkerStatus::Started(_)));
     cluster.backend.shutdown(ShutdownMode::Fast).unwrap();
     assert_eq!(stopped(&handle).cause, ExitCause::Exited(0));
     ended(cluster);
-    std::fs::remove_dir_all(std::env::temp_dir().join("cluster")).unwrap();
-    // A stopped worker ends by the immediate shutdown's kill alone, five seconds later.
+    // Only the immediate shutdown's SIGKILL, five seconds later, ends a stopped worker.
     let cluster = Cluster::new();
     let (stuck, pid) = cluster.start(&simple("sleep"));
     ready(&stuck);
@@ -109,7 +152,7 @@ fn a_stricter_shutdown_overrides_a_milder_one_and_not_the_reverse() {
     ended(cluster);
 }
 
-/// Would hang if a mode did not reach one of the three, or left an unstarted one on its list.
+/// Would hang if a mode missed one of the three workers, or left the unstarted one on its list.
 fn every_mode_ends_idle_busy_and_unstarted_workers() {
     for mode in [ShutdownMode::Smart, ShutdownMode::Fast, ShutdownMode::Immediate] {
         let cluster = Cluster::with(|builder| builder.initial_phase(StartTime::ConsistentState));
@@ -123,9 +166,9 @@ fn every_mode_ends_idle_busy_and_unstarted_workers() {
         ready(&busy);
         assert_eq!(unstarted.status(), WorkerStatus::NotYetStarted);
         cluster.launched.shutdown(mode).unwrap();
-        let Cluster { launched, backend, .. } = cluster;
+        let Cluster { launched, backend, folder } = cluster;
         if mode == ShutdownMode::Smart {
-            // It waits for the attached program.
+            // It waits for this program.
             drop((idle, busy, unstarted, backend));
         } else {
             let cause = |handle: &Handle| stopped(handle).cause;
@@ -135,18 +178,15 @@ fn every_mode_ends_idle_busy_and_unstarted_workers() {
             assert_eq!(cause(&unstarted), ExitCause::NotStarted(NotStarted::ShuttingDown));
         }
         assert_eq!(launched.wait().unwrap(), ExitCause::Exited(0), "{mode}");
-        std::fs::remove_dir_all(std::env::temp_dir().join("cluster")).unwrap();
+        std::fs::remove_dir_all(folder).unwrap();
     }
 }
 
-/// Would hang if unstarted workers were forgotten at the shutdown.
+/// Would hang if the shutdown forgot unstarted workers.
 fn shutdown_releases_the_waiter_of_an_unstarted_worker() {
     let cluster = Cluster::with(|builder| builder.initial_phase(StartTime::PostmasterStart));
     let handle = cluster.backend.register(&simple("sleep")).unwrap();
-    let (id, folder) = (handle.id(), cluster.folder.clone());
-    let mut waiter = fork_child(move || {
-        let handle = connect(&folder).handle(id);
-        write_note("waiting", "").unwrap();
+    let mut waiter = waiting_program(&cluster.folder, handle.id(), |handle| {
         match handle.wait_for_startup().unwrap() {
             WorkerStatus::Stopped(Some(report)) => {
                 assert_eq!(report.cause, ExitCause::NotStarted(NotStarted::ShuttingDown));
@@ -154,13 +194,12 @@ fn shutdown_releases_the_waiter_of_an_unstarted_worker() {
             other => panic!("{other:?}"),
         }
     });
-    read_note("waiting");
     cluster.launched.shutdown(ShutdownMode::Fast).unwrap();
     assert_eq!(waiter.wait().code(), Some(0));
     assert_eq!(cluster.launched.wait().unwrap(), ExitCause::Exited(0));
 }
 
-/// Would hang if a registration were left lying in its slot, and fail if it were started.
+/// Would hang if the registration stayed in its slot, and fail if the worker started.
 fn a_registration_during_a_shutdown_reads_stopped() {
     let cluster = Cluster::new();
     let (stubborn, pid) = cluster.start(&simple("stubborn"));
@@ -168,19 +207,19 @@ fn a_registration_during_a_shutdown_reads_stopped() {
     cluster.backend.shutdown(ShutdownMode::Fast).unwrap();
     let late = cluster.backend.register(&simple("sleep")).unwrap();
     assert_eq!(stopped(&late).cause, ExitCause::NotStarted(NotStarted::ShuttingDown));
-    assert_eq!(cluster.backend.workers().len(), 1, "on no list");
+    assert_eq!(cluster.backend.workers().len(), 1, "it is not registered");
     kill(pid, Signal::SIGKILL);
     ended(cluster);
 }
 
-/// Asks its postmaster for a shutdown, as its first act.
+/// Requests a shutdown of its postmaster first thing.
 fn shuts_down(_: &mut Worker) -> Result<(), WorkerError> {
     nix::sys::signal::kill(nix::unistd::getppid(), Signal::SIGINT).map_err(std::io::Error::from)?;
     Ok(())
 }
 
-/// Stopped, the postmaster finds five thousand registrations at once, and the first worker asks for a
-/// shutdown. Would fail if all were started before the postmaster looked at its signals again.
+/// Stopped and continued, the postmaster finds five thousand registrations at once, and the first
+/// worker requests a shutdown. Would fail if all started before the postmaster read its signals again.
 fn thousands_of_registrations_do_not_starve_a_shutdown() {
     const COUNT: u32 = 5000;
     let cluster = Cluster::with(|builder| {
@@ -199,11 +238,12 @@ fn thousands_of_registrations_do_not_starve_a_shutdown() {
         }
     }
     stopped(&first);
-    // How many is the machine's to say; all of them would be one batch.
-    assert!(was_started < COUNT / 2, "{was_started} were started before the shutdown was heard");
+    // How many depends on the machine; all of them would be one batch.
+    assert!(was_started < COUNT / 2, "{was_started} started before the shutdown began");
     ended(cluster);
 }
 
+/// Would fail if the postmaster missed the end of its launcher, or left its workers behind.
 fn a_launched_postmaster_ends_with_its_launcher() {
     let mut launcher = fork_child(|| {
         let cluster = Cluster::new();
@@ -220,7 +260,7 @@ fn a_launched_postmaster_ends_with_its_launcher() {
     }
 }
 
-/// Would fail if a handler that the postmaster sets for its workers, or its mask, were left behind.
+/// Would fail if `run` left a handler of the postmaster or its mask behind.
 fn run_gives_the_program_its_signals_back() {
     let folder = std::env::temp_dir().join("cluster");
     let path = folder.clone();

@@ -4,8 +4,9 @@
 //! Would catch: a request lost between two runs of a worker or in its start, a SIGTERM handler that does
 //! unsafe work, a requested end that resets the cluster.
 
+use crate::support::waiter::waiting_thread;
 use crate::support::{
-    Cluster, PATIENCE, kill, note_path, ready, restarting, shared, simple, started, stopped,
+    Cluster, PATIENCE, kill, ready, restarting, shared, simple, started, stopped,
 };
 use bgw_backend::{
     ExitCause, NotStarted, RestartPolicy, StartTime, Worker, WorkerError, WorkerStatus, entry,
@@ -26,14 +27,14 @@ pub(crate) fn tests() -> Vec<Test> {
     ]
 }
 
-/// Would fail if SIGTERM were not sent, or the policy beat the request.
+/// Would fail if SIGTERM were not sent, or if the policy overrode the request.
 fn a_terminated_worker_gets_sigterm_and_is_not_restarted() {
     let cluster = Cluster::with(|builder| builder.max_workers(1));
     let handle = cluster.backend.register(&restarting("default", Duration::ZERO)).unwrap();
     ready(&handle);
     handle.terminate().unwrap();
     let report = stopped(&handle);
-    assert_eq!(report.cause, ExitCause::Exited(1), "as SIGTERM makes it end");
+    assert_eq!(report.cause, ExitCause::Exited(1), "its end by SIGTERM");
     assert!(report.unregistered && report.requested);
     cluster.backend.ping().unwrap();
     assert!(matches!(handle.status(), WorkerStatus::Stopped(_)));
@@ -41,13 +42,16 @@ fn a_terminated_worker_gets_sigterm_and_is_not_restarted() {
     cluster.end();
 }
 
-/// Would fail if it started in its phase all the same, or the waiter were not told.
+/// Would fail if it started in its phase all the same, and hang if its end woke no waiter.
 fn a_worker_terminated_before_its_phase_never_starts() {
     let cluster = Cluster::with(|builder| builder.initial_phase(StartTime::PostmasterStart));
     let handle = cluster.backend.register(&simple("sleep")).unwrap();
-    // It is on the list by then, and waits for its phase.
+    // Registered by now, it waits for its phase.
     cluster.backend.ping().unwrap();
+    let waiting = handle.clone();
+    let waiter = waiting_thread(move || waiting.wait_for_startup().unwrap());
     handle.terminate().unwrap();
+    assert!(matches!(waiter.join().unwrap(), WorkerStatus::Stopped(_)));
     let report = stopped(&handle);
     assert_eq!(report.cause, ExitCause::NotStarted(NotStarted::Terminated));
     assert_eq!(report.pid, None);
@@ -55,8 +59,7 @@ fn a_worker_terminated_before_its_phase_never_starts() {
     cluster.end();
 }
 
-/// Would hang if a slot whose request to end was there first were dropped without a word, and fail if
-/// it kept its place.
+/// Would hang if the intake dropped a terminated slot without a wake-up, and fail if it did not free it.
 fn a_worker_terminated_before_its_intake_never_starts() {
     let cluster = Cluster::with(|builder| builder.max_workers(1));
     let postmaster = cluster.launched.pid();
@@ -64,16 +67,15 @@ fn a_worker_terminated_before_its_intake_never_starts() {
     let handle = cluster.backend.register(&simple("sleep")).unwrap();
     handle.terminate().unwrap();
     let waiting = handle.clone();
-    let waiter = std::thread::spawn(move || waiting.wait_for_startup().unwrap());
+    let waiter = waiting_thread(move || waiting.wait_for_startup().unwrap());
     kill(postmaster, Signal::SIGCONT);
     assert!(matches!(waiter.join().unwrap(), WorkerStatus::Stopped(_)));
-    assert_eq!(stopped(&handle).pid, None, "it was never started");
-    assert!(!note_path("x").exists());
+    assert_eq!(stopped(&handle).pid, None, "it never started");
     started(&cluster.backend.register(&simple("sleep")).unwrap());
     cluster.end();
 }
 
-/// Would fail if the slot stayed taken for the hour that the restart is away.
+/// Would fail if the slot stayed taken for the hour until the restart.
 fn terminate_between_two_runs_unregisters_at_once() {
     let cluster = Cluster::with(|builder| builder.max_workers(1));
     let hour = Duration::from_secs(3600);
@@ -85,13 +87,13 @@ fn terminate_between_two_runs_unregisters_at_once() {
         handle.exit_report().is_some_and(|report| report.unregistered)
     });
     let report = stopped(&handle);
-    assert_eq!(report.cause, ExitCause::Exited(1), "how it ended is not forgotten");
+    assert_eq!(report.cause, ExitCause::Exited(1), "the report of its run stays");
     assert!(report.requested);
     stopped(&cluster.backend.register(&simple("quick")).unwrap());
     cluster.end();
 }
 
-/// Would fail if a request after the end were an error or hit the postmaster.
+/// Would fail if a request after the end were an error, or if it ended the postmaster.
 fn terminate_is_harmless_twice_and_after_the_end() {
     let cluster = Cluster::new();
     let (handle, _) = cluster.start(&simple("sleep"));
@@ -106,6 +108,7 @@ fn terminate_is_harmless_twice_and_after_the_end() {
     cluster.end();
 }
 
+/// Would hang if a request got lost while the worker starts.
 fn terminate_during_the_start_never_loses_the_request() {
     let cluster = Cluster::new();
     for round in 0..300 {
@@ -133,7 +136,7 @@ fn allocates(worker: &mut Worker) -> Result<(), WorkerError> {
     Ok(())
 }
 
-/// Would hang or crash, now and then, if the handler of SIGTERM allocated, logged or took a lock.
+/// Would now and then hang or crash if the handler of SIGTERM allocated, logged or took a lock.
 fn sigterm_during_allocations_ends_the_worker_in_order() {
     let cluster = Cluster::with(|builder| builder.function("allocates", entry(allocates)));
     for round in 0..50 {
@@ -145,8 +148,7 @@ fn sigterm_during_allocations_ends_the_worker_in_order() {
     cluster.end();
 }
 
-/// Would fail if the kill after the grace time reset the cluster, or were not recorded as asked
-/// for.
+/// Would fail if the kill after the grace time reset the cluster, or was not recorded as requested.
 fn a_requested_end_is_no_crash() {
     let grace = Duration::from_millis(200);
     let cluster = Cluster::with(|builder| builder.max_workers(8).terminate_grace(grace));
@@ -157,8 +159,8 @@ fn a_requested_end_is_no_crash() {
     let report = stopped(&stubborn);
     assert_eq!(report.cause, ExitCause::Signaled { signal: 9, core_dumped: false });
     assert!(report.requested);
-    // In a reset it would be told so, and not started.
+    // In a reset this one would not start.
     started(&cluster.backend.register(&simple("sleep")).unwrap());
-    assert_eq!(bystander.status(), WorkerStatus::Started(pid), "nobody else is touched");
+    assert_eq!(bystander.status(), WorkerStatus::Started(pid), "everybody else goes on");
     cluster.end();
 }

@@ -1,26 +1,30 @@
 //! The promise: a wait ends on its event, on its deadline, on the postmaster's death, and when its own
 //! process is interrupted. It ends on nothing else, and never too late.
 //!
-//! Would catch: an event that a wait does not watch, a wake-up that reaches one of several waiters, a
-//! worker beyond the first hundred that nobody watches.
+//! Every waiter is known to sleep before its event comes. Would catch: an event that a wait does not
+//! watch, a wake-up that reaches one of several waiters, a worker beyond the first hundred that nobody
+//! watches.
 
+use crate::support::waiter::{waiting_program, waiting_thread, waiting_threads};
 use crate::support::{
-    Cluster, PATIENCE, alive, connect, kill, note_path, read_note, ready, simple, stopped, worker,
-    write_note,
+    Cluster, PATIENCE, alive, kill, note_path, read_note, ready, simple, started, stopped,
+    wait_until_asleep, worker, write_note,
 };
 use bgw_backend::{
-    ExitCause, Handle, StartTime, WaitError, Worker, WorkerError, WorkerStatus, entry,
+    ExitCause, Handle, StartTime, WaitError, Worker, WorkerError, WorkerFlags, WorkerStatus, entry,
     interrupt_waits, take_interrupt, wait_all, wait_any,
 };
-use process_test::{Signal, Test, fork_child, tests, wait_until};
+use process_test::{Signal, Test, tests, wait_until};
+use std::slice::from_ref;
 use std::time::Duration;
 
 pub(crate) fn tests() -> Vec<Test> {
     tests![
+        a_wait_for_the_start_ends_with_the_start => [B16],
         a_wait_for_the_start_ends_when_no_start_can_come => [B17],
         each_wait_ends_when_the_postmaster_dies => [B18, B19],
         sigterm_or_sigint_interrupts_a_workers_wait => [B20],
-        a_program_ends_its_own_wait_from_a_signal_handler => [B20],
+        a_program_ends_its_own_waits_from_a_signal_handler => [B20],
         an_end_wakes_every_waiter_in_every_process => [X05],
         wait_any_names_the_worker_that_ended => [X06],
         wait_any_over_many_workers_names_each_as_it_ends => [X06, X08],
@@ -29,12 +33,33 @@ pub(crate) fn tests() -> Vec<Test> {
     ]
 }
 
-/// Would hang if a wait for the start looked for `Started` alone.
+/// Would hang if a start did not wake its waiters.
+fn a_wait_for_the_start_ends_with_the_start() {
+    let cluster = Cluster::with(|builder| builder.initial_phase(StartTime::PostmasterStart));
+    let handle = cluster.backend.register(&simple("sleep")).unwrap();
+    let waits: [fn(Handle) -> WorkerStatus; 3] = [
+        |handle| handle.wait_for_startup().unwrap(),
+        |handle| handle.wait_for_startup_timeout(PATIENCE).unwrap(),
+        |handle| handle.wait_for_ready().unwrap(),
+    ];
+    let waiters = waits.map(|wait| {
+        let handle = handle.clone();
+        waiting_thread(move || wait(handle))
+    });
+    cluster.backend.advance(StartTime::RecoveryFinished).unwrap();
+    let pid = started(&handle);
+    for waiter in waiters {
+        assert_eq!(waiter.join().unwrap(), WorkerStatus::Started(pid));
+    }
+    cluster.end();
+}
+
+/// Would hang if a wait for the start looked for `Started` only.
 fn a_wait_for_the_start_ends_when_no_start_can_come() {
     let cluster = Cluster::with(|builder| builder.initial_phase(StartTime::PostmasterStart));
     let handle = cluster.backend.register(&simple("sleep")).unwrap();
     let waiting = handle.clone();
-    let waiter = std::thread::spawn(move || waiting.wait_for_startup().unwrap());
+    let waiter = waiting_thread(move || waiting.wait_for_startup().unwrap());
     handle.terminate().unwrap();
     assert!(matches!(waiter.join().unwrap(), WorkerStatus::Stopped(_)));
     cluster.backend.advance(StartTime::RecoveryFinished).unwrap();
@@ -51,37 +76,28 @@ fn each_wait_ends_when_the_postmaster_dies() {
     let early = worker("sleep").start_time(StartTime::PostmasterStart).build().unwrap();
     let (running, pid) = cluster.start(&early);
     type Wait = fn(&Handle) -> Result<WorkerStatus, WaitError>;
-    let waits: [(&str, &Handle, Wait); 5] = [
+    let waits: [(&str, &Handle, Wait); 6] = [
         ("startup", &unstarted, Handle::wait_for_startup),
         ("ready", &unstarted, Handle::wait_for_ready),
         ("shutdown", &running, Handle::wait_for_shutdown),
-        ("any", &running, |handle| {
-            wait_any(std::slice::from_ref(handle), None).map(|(_, status)| status)
-        }),
-        ("all", &running, |handle| wait_all(std::slice::from_ref(handle), None).map(|all| all[0])),
+        ("end", &running, Handle::wait_for_end),
+        ("any", &running, |handle| wait_any(from_ref(handle), None).map(|(_, status)| status)),
+        ("all", &running, |handle| wait_all(from_ref(handle), None).map(|all| all[0])),
     ];
-    let mut children: Vec<_> = waits
-        .iter()
-        .map(|&(name, handle, wait)| {
-            let (folder, id) = (cluster.folder.clone(), handle.id());
-            let child = fork_child(move || {
-                let handle = connect(&folder).handle(id);
-                write_note(name, "").unwrap();
-                assert_eq!(wait(&handle).unwrap(), WorkerStatus::PostmasterDied, "{name}");
-            });
-            read_note(name);
-            child
+    let mut programs = waits.map(|(name, handle, wait)| {
+        waiting_program(&cluster.folder, handle.id(), |handle| {
+            assert_eq!(wait(handle).unwrap(), WorkerStatus::PostmasterDied, "{name}");
         })
-        .collect();
+    });
     kill(cluster.launched.pid(), Signal::SIGKILL);
-    for child in &mut children {
-        assert_eq!(child.wait().code(), Some(0));
+    for program in &mut programs {
+        assert_eq!(program.wait().code(), Some(0));
     }
     cluster.launched.wait().unwrap();
     wait_until("the worker has ended", PATIENCE, || !alive(pid));
 }
 
-/// Waits for a worker that never ends, and says how that went.
+/// Waits for a worker that never ends, and notes whether the wait was interrupted.
 fn waits_for_another(worker: &mut Worker) -> Result<(), WorkerError> {
     worker.unblock_signals()?;
     let other = worker.backend().register(&simple("sleep"))?;
@@ -93,17 +109,17 @@ fn waits_for_another(worker: &mut Worker) -> Result<(), WorkerError> {
     Ok(worker.check_interrupts()?)
 }
 
-/// Would hang if the waiter's own signals were not in the wait.
+/// Would hang if a wait did not watch the signals of its own process.
 fn sigterm_or_sigint_interrupts_a_workers_wait() {
     let cluster = Cluster::with(|builder| {
         builder.max_workers(8).function("waiter", entry(waits_for_another))
     });
-    let flags =
-        bgw_backend::WorkerFlags::SHMEM_ACCESS | bgw_backend::WorkerFlags::DATABASE_CONNECTION;
+    let flags = WorkerFlags::SHMEM_ACCESS | WorkerFlags::DATABASE_CONNECTION;
     for signal in [Signal::SIGTERM, Signal::SIGINT] {
         let description = worker("waiter").flags(flags).build().unwrap();
         let handle = cluster.backend.register(&description).unwrap();
         let pid = ready(&handle);
+        wait_until_asleep(pid);
         kill(pid, signal);
         assert_eq!(read_note("waited"), "true", "{signal}");
         std::fs::remove_file(note_path("waited")).unwrap();
@@ -117,57 +133,40 @@ extern "C" fn on_alarm(_: libc::c_int) {
     interrupt_waits();
 }
 
-/// Would hang if the wait were resumed after the handler.
-fn a_program_ends_its_own_wait_from_a_signal_handler() {
+/// Would hang if a wait went on after the handler, or if one wait used up the interrupt of another.
+fn a_program_ends_its_own_waits_from_a_signal_handler() {
     let cluster = Cluster::new();
     let (handle, _) = cluster.start(&simple("sleep"));
-    // SAFETY: the handler does what is safe in one.
-    let before =
-        unsafe { libc::signal(libc::SIGALRM, on_alarm as *const () as libc::sighandler_t) };
-    assert_ne!(before, libc::SIG_ERR);
-    let me = nix::unistd::Pid::this();
-    let mut alarm = fork_child(move || {
-        process_test::wait_until("the test sleeps", PATIENCE, || {
-            let stat = std::fs::read_to_string(format!("/proc/{me}/stat")).unwrap();
-            stat.rsplit(") ").next().is_some_and(|rest| rest.starts_with('S'))
-        });
-        nix::sys::signal::kill(me, Signal::SIGALRM).unwrap();
+    let mut program = waiting_threads(&cluster.folder, handle.id(), 4, |handle| {
+        // SAFETY: the handler does what is safe in one.
+        let before =
+            unsafe { libc::signal(libc::SIGALRM, on_alarm as *const () as libc::sighandler_t) };
+        assert_ne!(before, libc::SIG_ERR);
+        assert!(matches!(handle.wait_for_shutdown(), Err(WaitError::Interrupted)));
+        assert!(matches!(handle.wait_for_shutdown(), Err(WaitError::Interrupted)), "not used up");
     });
+    program.kill(Signal::SIGALRM);
+    assert_eq!(program.wait().code(), Some(0));
+    interrupt_waits();
     assert!(matches!(handle.wait_for_shutdown(), Err(WaitError::Interrupted)));
-    assert!(take_interrupt());
-    assert_eq!(alarm.wait().code(), Some(0));
+    assert!(take_interrupt() && !take_interrupt(), "until it is taken back");
+    let soon = Duration::from_millis(5);
+    assert!(matches!(handle.wait_for_shutdown_timeout(soon), Err(WaitError::TimedOut)));
     cluster.end();
 }
 
-/// Would fail if a wake-up reached one waiter only, or one process only.
+/// Would fail if a wake-up reached one waiter or one process only.
 fn an_end_wakes_every_waiter_in_every_process() {
     let cluster = Cluster::new();
     let (handle, _) = cluster.start(&simple("sleep"));
-    let id = handle.id();
-    let mut children: Vec<_> = (0..5)
-        .map(|number| {
-            let folder = cluster.folder.clone();
-            fork_child(move || {
-                let backend = connect(&folder);
-                let threads: Vec<_> = (0..3)
-                    .map(|_| {
-                        let handle = backend.handle(id);
-                        std::thread::spawn(move || stopped(&handle).requested)
-                    })
-                    .collect();
-                write_note(&number.to_string(), "waiting").unwrap();
-                for thread in threads {
-                    assert!(thread.join().unwrap());
-                }
-            })
+    let mut programs = [(); 5].map(|()| {
+        waiting_threads(&cluster.folder, handle.id(), 3, |handle| {
+            assert!(stopped(handle).requested);
         })
-        .collect();
-    for number in 0..children.len() {
-        read_note(&number.to_string());
-    }
+    });
     handle.terminate().unwrap();
-    for child in &mut children {
-        assert_eq!(child.wait().code(), Some(0));
+    for program in &mut programs {
+        assert_eq!(program.wait().code(), Some(0));
     }
     cluster.end();
 }
@@ -176,15 +175,18 @@ fn an_end_wakes_every_waiter_in_every_process() {
 fn wait_any_names_the_worker_that_ended() {
     let cluster = Cluster::new();
     let handles: Vec<_> = (0..10).map(|_| cluster.start(&simple("sleep")).0).collect();
+    let watched = handles.clone();
+    let waiter = waiting_thread(move || wait_any(&watched, Some(PATIENCE)).unwrap());
     handles[6].terminate().unwrap();
-    let (which, status) = bgw_backend::wait_any(&handles, Some(PATIENCE)).unwrap();
+    let (which, status) = waiter.join().unwrap();
     assert_eq!(which, 6);
     assert!(matches!(status, WorkerStatus::Stopped(Some(_))));
+    assert_eq!(wait_any(&handles, Some(PATIENCE)).unwrap().0, 6, "it has ended before the wait");
     cluster.end();
 }
 
-/// More workers than one system call can watch: would hang if the rest were not watched, and fail if
-/// another one were named, or the deadline missed.
+/// More workers than one system call can watch. Would hang if the rest were not watched, and fail if
+/// another worker were named, or the deadline missed.
 fn wait_any_over_many_workers_names_each_as_it_ends() {
     const COUNT: usize = 150;
     let cluster = Cluster::with(|builder| builder.max_workers(COUNT as u32));
@@ -197,8 +199,8 @@ fn wait_any_over_many_workers_names_each_as_it_ends() {
     assert!(matches!(wait_any(&handles, soon), Err(WaitError::TimedOut)));
     let mut left = handles;
     for place in [COUNT - 1, 70, 0] {
-        let waiting = left.clone();
-        let waiter = std::thread::spawn(move || wait_any(&waiting, Some(PATIENCE)).unwrap());
+        let watched = left.clone();
+        let waiter = waiting_thread(move || wait_any(&watched, Some(PATIENCE)).unwrap());
         left[place].terminate().unwrap();
         let (which, status) = waiter.join().unwrap();
         assert_eq!(which, place);
@@ -208,7 +210,7 @@ fn wait_any_over_many_workers_names_each_as_it_ends() {
     cluster.end();
 }
 
-/// Would fail if one were left out, or the order lost.
+/// Would fail if a worker were left out, or the order lost.
 fn wait_all_waits_for_every_worker() {
     // Held until all are registered, so that none gets the slot, and the report, of another.
     let cluster =
@@ -219,8 +221,10 @@ fn wait_all_waits_for_every_worker() {
             cluster.backend.register(&code).unwrap()
         })
         .collect();
+    let watched = handles.clone();
+    let waiter = waiting_thread(move || wait_all(&watched, Some(PATIENCE)).unwrap());
     cluster.backend.advance(StartTime::RecoveryFinished).unwrap();
-    let all = wait_all(&handles, Some(PATIENCE)).unwrap();
+    let all = waiter.join().unwrap();
     assert_eq!(all.len(), handles.len());
     for (number, status) in all.iter().enumerate() {
         let WorkerStatus::Stopped(Some(report)) = status else { panic!("{status:?}") };
@@ -230,7 +234,7 @@ fn wait_all_waits_for_every_worker() {
     cluster.end();
 }
 
-/// Would hang if a deadline were not passed on to the kernel.
+/// Would hang if a deadline did not reach the kernel.
 fn every_wait_honours_its_deadline() {
     let cluster = Cluster::with(|builder| builder.initial_phase(StartTime::ConsistentState));
     let soon = Duration::from_millis(10);
@@ -243,6 +247,7 @@ fn every_wait_honours_its_deadline() {
         unstarted.wait_for_startup_timeout(soon).map(drop),
         unstarted.wait_for_ready_timeout(soon).map(drop),
         running.wait_for_shutdown_timeout(soon).map(drop),
+        running.wait_for_end_timeout(soon).map(drop),
         wait_any(&both, Some(soon)).map(drop),
         wait_all(&both, Some(soon)).map(drop),
         cluster.backend.wait_for_notification(Some(soon)).map(drop),

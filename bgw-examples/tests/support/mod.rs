@@ -5,6 +5,7 @@
 pub mod database;
 #[cfg(feature = "fault")]
 pub mod fault;
+pub mod waiter;
 
 use bgw_backend::{
     Backend, BackgroundWorker, BackgroundWorkerBuilder, ExitReport, Handle, Pid, RestartPolicy,
@@ -119,7 +120,13 @@ pub fn alive(pid: Pid) -> bool {
     process_test::alive(raw(pid))
 }
 
-/// A file that a worker writes to tell the test something; complete when it is there.
+/// Waits until the process sleeps in a wait.
+#[track_caller]
+pub fn wait_until_asleep(pid: Pid) {
+    process_test::wait_until_asleep(raw(pid));
+}
+
+/// A file that a worker writes to tell the test something; complete when it exists.
 pub fn note_path(name: &str) -> PathBuf {
     std::env::temp_dir().join(format!("note-{name}"))
 }

@@ -48,6 +48,7 @@ pub(crate) mod body;
 pub(crate) mod guard;
 pub(crate) mod verdict;
 
+mod asleep;
 mod child;
 mod namespace;
 mod stranger;
@@ -56,6 +57,7 @@ mod until;
 
 mod sys;
 
+pub use asleep::{asleep, wait_until_all_asleep, wait_until_asleep};
 pub use body::skip;
 pub use child::{Child, Ended, fork_child};
 pub use namespace::{choose_next_pid, in_pid_namespace};
