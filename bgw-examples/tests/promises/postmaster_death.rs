@@ -153,7 +153,7 @@ fn every_kind_of_worker_ends_with_its_postmaster() {
 fn commands_end_with_their_postmaster() {
     let cluster = Cluster::new();
     let mut pids = Vec::new();
-    for (program, arguments) in [("sleep", ["1000"].as_slice()), ("sh", &["-c", "read line"])] {
+    for (program, arguments) in [("sleep", ["1000"].as_slice()), ("tail", &["-f", "/dev/null"])] {
         let command =
             BackgroundWorker::builder(program).command(program, arguments.iter().copied());
         let (_, pid) = cluster.start(&command.build().unwrap());

@@ -100,8 +100,8 @@ fn after_any_bytes_a_reset_brings_normal_service() {
     let survivors = [cluster.register(&worker("sleep")), cluster.register(&shared)];
     let [isolated, crashing] = survivors.map(|key| cluster.started(key));
     let mut noise = numbers();
-    let words = cluster.peer.cells();
-    let liveness = words.liveness_words().as_ptr_range();
+    let cells = cluster.peer.slots().writable_cells().unwrap().shared_cells();
+    let liveness = cells[16..16 + 512].as_ptr_range();
     for round in 0..60 {
         for cell in cluster.peer.slots().memory().writable_cells().unwrap() {
             let value = noise();
