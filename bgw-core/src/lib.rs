@@ -1,9 +1,9 @@
 //! The types that a postmaster and its backends agree on.
 //!
-//! A postmaster forks and reaps worker processes; backends register them at run time, ask how they
-//! are and wait for them. The two sides meet in this crate alone: in the description of a worker,
-//! in the handle that names one registration, in what lies in shared memory, and in the messages of
-//! the control socket. Neither side is in here.
+//! A postmaster forks and reaps worker processes. Backends register them at run time, ask for their
+//! status and wait for them. The two sides meet in this crate: in the description of a worker, the
+//! handle of a registration, what lies in shared memory, and the messages of the control socket.
+//! Neither side is here.
 //!
 //! ```
 //! use bgw_core::{BackgroundWorker, RestartPolicy, WorkerFlags};
@@ -21,19 +21,21 @@
 //! # }
 //! ```
 //!
-//! Types that matter: [`BackgroundWorker`] says what to run, [`WorkerHandle`] names one
-//! registration of it, [`WorkerStatus`] and [`ExitReport`] say what became of it, [`Latch`] wakes a
-//! process, and [`Attachment`] is what a process of the cluster holds.
+//! [`BackgroundWorker`] says what to run, and [`WorkerHandle`] names one registration of it.
+//! [`WorkerStatus`] and [`ExitReport`] say what became of it. A process of the cluster holds an
+//! [`Attachment`].
 //!
 //! | guarantee | how |
 //! |---|---|
-//! | bytes from shared memory or a socket give a value or an error | decoded copies only, see `shared` and `control` |
-//! | a wait ends on its event, its deadline or the postmaster's death | `futex_waitv` on the word, the latch and a liveness word that the kernel marks |
-//! | no signal goes to a process by number alone | pidfds, and a look at the slot between opening and sending |
+//! | bytes from shared memory or a socket give a value or an error | they are copied once, then decoded and checked |
+//! | a wait ends on its event, its deadline or the postmaster's death | one `futex_waitv`, also on a liveness word that the kernel marks |
+//! | no signal goes to a process by its number alone | pidfds; the slot is checked between opening and sending |
 //!
-//! Reading order: `worker` (what to run), `handle`, `status`, `exit`, `shared` (what lies in the region),
-//! `attachment` and `control` (how a process joins), `process` (this process as a worker), `wait_set`,
-//! `ffi` (workers in libraries), `sys`.
+//! It starts no process and registers no worker: see `bgw-postmaster` and `bgw-backend`.
+//!
+//! Reading order: `worker` (what to run), `handle`, `status`, `exit`, `shared` (what lies in the
+//! region), `attachment` and `control` (how a process joins), `process` (this process as a worker),
+//! `wait_set`, `ffi` (workers in libraries), `sys`.
 
 mod worker;
 

@@ -1,7 +1,7 @@
 //! Signal handlers of a worker, and signal masks.
 //!
 //! A handler may interrupt the process between any two instructions. So it only calls
-//! [`Interrupts::raise`] (atomics, a futex wake, a write to an eventfd) or ends the process; it keeps
+//! `Interrupts::raise` (atomics, a futex wake, a write to an eventfd) or ends the process; it keeps
 //! `errno`, allocates nothing and takes no lock.
 //!
 //! | signal | at the start of a worker | PostgreSQL |
@@ -15,7 +15,7 @@
 //! | SIGPWR | never blocked; the postmaster died (parent-death signal) | the same |
 //! | SIGURG | never blocked; wakes a sleeper in `ppoll` | the same |
 //!
-//! Fault signals ([`FAULTS`]) are blocked in no process of the cluster. The kernel kills a process that
+//! Fault signals (`FAULTS`) are blocked in no process of the cluster. The kernel kills a process that
 //! faults while the signal is blocked, and no handler or message of the program's runs then.
 
 use super::interrupts::{Interrupts, Pending};
