@@ -34,6 +34,8 @@ pub(crate) enum Task {
     Bench(Bench),
     /// Looks at what each crate would publish, offline
     Package,
+    /// Brings crates to crates.io, short of publishing them
+    Release(Release),
     /// All that must hold before a change is taken in: tests, format, clippy, docs, tidy, package
     Ci(Ci),
 }
@@ -171,6 +173,25 @@ impl Peer {
             Self::Supervisord => "supervisord",
         }
     }
+}
+
+/// Flags of `release`.
+#[derive(Debug, Args)]
+#[command(arg_required_else_help = true)]
+pub(crate) struct Release {
+    #[command(subcommand)]
+    pub(crate) step: ReleaseStep,
+}
+
+/// How far to go.
+#[derive(Clone, Copy, Debug, Subcommand)]
+pub(crate) enum ReleaseStep {
+    /// Says which crates have a new version in their CHANGELOG, and what forbids a release
+    Plan,
+    /// Writes the planned versions into all manifests, and the date into the CHANGELOGs
+    Prepare,
+    /// Packages the prepared crates, builds them from their packages, prints how to publish them
+    DryRun,
 }
 
 /// Flags of `ci`.

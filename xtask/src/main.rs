@@ -2,6 +2,7 @@
 //! each task is one module with a `run` that prints what it found in its last line.
 
 mod artifacts;
+mod changelog;
 mod error;
 mod flags;
 mod program;
@@ -18,6 +19,7 @@ mod loom;
 mod model;
 mod package;
 mod parity;
+mod release;
 mod test;
 mod tidy;
 
@@ -38,6 +40,7 @@ fn main() -> ExitCode {
         Task::Bench(flags) => bench::run(&flags),
         Task::Deny => deny::run(),
         Task::Package => package::run(),
+        Task::Release(flags) => release::run(&flags),
         Task::Ci(flags) => ci::run(&flags),
     };
     outcome.unwrap_or_else(|error| {

@@ -1,8 +1,8 @@
 //! `cargo xtask package`: what each crate would publish, looked at offline. Builds nothing and
 //! uploads nothing.
 
-use crate::Result;
 use crate::workspace::{PackageExt, Workspace};
+use crate::{Result, changelog};
 use cargo_metadata::Package;
 use std::process::ExitCode;
 use xshell::cmd;
@@ -22,6 +22,9 @@ pub(crate) fn run() -> Result<ExitCode> {
         println!("{name} {version}: {} files", files.lines().count());
         findings.extend(about(package));
         findings.extend(contents(package, &files));
+        findings.extend(out_of_step(package, &workspace.packages));
+        let changelog = workspace.shell.read_file(package.folder().join("CHANGELOG.md"));
+        findings.extend(unreadable(name, &changelog.unwrap_or_default()));
     }
     for finding in &findings {
         println!("{finding}");
@@ -51,6 +54,31 @@ fn about(package: &Package) -> Vec<String> {
         .collect()
 }
 
+/// Dependencies on published crates of this workspace in another version than they have here. They
+/// would build here, where the path counts, and not elsewhere.
+fn out_of_step(package: &Package, packages: &[Package]) -> Vec<String> {
+    let other = |name: &str| packages.iter().find(|p| p.name == name && p.is_published());
+    let pairs = package.dependencies.iter().filter_map(|d| Some((d, other(&d.name)?)));
+    pairs
+        .filter(|(dependency, other)| dependency.req.to_string() != format!("^{}", other.version))
+        .map(|(dependency, other)| {
+            let (name, wanted, version) = (&package.name, &dependency.name, &other.version);
+            format!("{name}: wants {wanted} {}, which is {version}; write that", dependency.req)
+        })
+        .collect()
+}
+
+/// What is wrong with a CHANGELOG.
+fn unreadable(name: &str, text: &str) -> Option<String> {
+    match changelog::sections(text) {
+        Ok(sections) if sections.is_empty() => {
+            Some(format!("{name}: CHANGELOG.md has no `## VERSION (unreleased)`; write one"))
+        }
+        Ok(_) => None,
+        Err(error) => Some(format!("{name}: CHANGELOG.md: {error}")),
+    }
+}
+
 /// Files that are missing in the list, and files that do not belong there.
 fn contents(package: &Package, files: &str) -> Vec<String> {
     let name = &package.name;
@@ -70,8 +98,8 @@ fn contents(package: &Package, files: &str) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::{about, contents};
-    use crate::workspace::example;
+    use super::{about, contents, out_of_step, unreadable};
+    use crate::workspace::{example, example_dependency};
     use serde_json::json;
 
     #[test]
@@ -81,6 +109,23 @@ mod tests {
         });
         let package = example("x", fields);
         assert_eq!(about(&package), ["x: the manifest lacks `rust-version`; add it to [package]"]);
+    }
+
+    #[test]
+    fn path_dependencies_name_the_version_that_is_here() {
+        let lower = example("lower", json!({"version": "0.1.1"}));
+        for (req, wrong) in [("^0.1.1", 0), ("^0.1.0", 1), (">=0.1", 1)] {
+            let dependency = example_dependency("lower", req, None);
+            let upper = example("upper", json!({"dependencies": [dependency]}));
+            assert_eq!(out_of_step(&upper, std::slice::from_ref(&lower)).len(), wrong, "{req}");
+        }
+    }
+
+    #[test]
+    fn a_changelog_names_versions() {
+        assert_eq!(unreadable("x", "## 0.1.0 (unreleased)\n"), None);
+        assert!(unreadable("x", "").unwrap().contains("write one"));
+        assert!(unreadable("x", "## soon\n").unwrap().contains("line 1"));
     }
 
     #[test]

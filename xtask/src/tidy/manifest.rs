@@ -4,6 +4,7 @@ use super::Finding;
 use crate::workspace::{PackageExt, Workspace};
 use cargo_metadata::{DependencyKind, Package};
 use std::fs;
+use toml_edit::DocumentMut;
 
 /// Which crates of the workspace each may depend on. The arrows point down only; postmaster and
 /// backend meet in bgw-core alone, in their tests too.
@@ -81,17 +82,18 @@ fn dependencies(file: &str, package: &Package, packages: &[Package]) -> Vec<Find
 }
 
 fn literal_version(file: &str, manifest: &str) -> Option<Finding> {
-    let mut section = "";
-    for (index, line) in manifest.lines().enumerate() {
-        if line.starts_with('[') {
-            section = line.trim_end();
-        } else if section == "[package]" && line.starts_with("version") {
-            let inherited = line.contains("workspace");
+    let document: DocumentMut = match manifest.parse() {
+        Ok(document) => document,
+        Err(error) => return Some(finding(file, 0, "version", error.to_string())),
+    };
+    match document.get("package").and_then(|package| package.get("version")) {
+        Some(version) if version.is_str() => None,
+        Some(_) => {
             let text = "the version is inherited; write it here, crates are released one by one";
-            return inherited.then(|| finding(file, index + 1, "version", text.to_owned()));
+            Some(finding(file, 0, "version", text.to_owned()))
         }
+        None => Some(finding(file, 0, "version", "no version in [package]; write one".to_owned())),
     }
-    Some(finding(file, 0, "version", "no version in [package]; write one".to_owned()))
 }
 
 fn wanted_files(folder: &str, package: &Package, files: &[String]) -> Vec<Finding> {
@@ -176,10 +178,14 @@ mod tests {
     #[test]
     fn the_version_is_literal() {
         assert_eq!(literal_version("x", "[package]\nname = \"a\"\nversion = \"0.1.0\"\n"), None);
-        let line = |text| literal_version("x", text).map(|finding| finding.line);
-        assert_eq!(line("[package]\nversion.workspace = true\n"), Some(2));
-        assert_eq!(line("[package]\nversion = { workspace = true }\n"), Some(2));
-        assert_eq!(line("[dependencies]\nversion = \"1\"\n"), Some(0));
+        for other in [
+            "[package]\nversion.workspace = true\n",
+            "[package]\nversion = { workspace = true }\n",
+            "[dependencies]\nversion = \"1\"\n",
+            "[package",
+        ] {
+            assert!(literal_version("x", other).is_some(), "{other}");
+        }
     }
 
     #[test]
