@@ -35,7 +35,7 @@ fn connects_twice(worker: &mut Worker) -> Result<(), WorkerError> {
     Ok(())
 }
 
-/// Would fail if the close of the second connection gave back what the worker claims by what it
+/// Would fail if closing the second connection gave back what the worker claims through the one that it
 /// inherited.
 fn a_claim_outlives_another_connection_of_its_process() {
     let cluster =

@@ -40,17 +40,18 @@ fn dies(cluster: &Cluster, point: &str) {
     assert_eq!(cluster.launched.wait().unwrap(), killed, "{point}");
 }
 
-/// Workers that are there besides, in waits of several kinds. They end when their postmaster does.
+/// Workers in waits of several kinds. They end with their postmaster.
 fn bystanders(cluster: &Cluster) {
     for function in ["socket", "default"] {
         ready(&cluster.backend.register(&simple(function)).unwrap());
     }
 }
 
-/// Would fail if a waiter slept on, were told something that has not happened, or a worker lived on.
+/// Would time out if a waiter slept on or a worker lived on, and fail if a waiter learned of something
+/// that has not happened.
 fn the_death_in_a_start_is_noticed() {
     for point in in_postmaster(&["intake:", "start:", "report:"]) {
-        // The two bystanders come by here first.
+        // The two bystanders pass here first.
         let cluster =
             cluster(&format!("{point}=kill@{}", if point.ends_with("notify") { 1 } else { 3 }));
         cluster.backend.enable_notifications().unwrap();
@@ -74,10 +75,10 @@ fn the_death_in_a_start_is_noticed() {
     }
 }
 
-/// Would fail as the one before; and if an end were told before its report is there.
+/// Would fail like the test before, and if an end were visible before its report.
 fn the_death_in_an_end_is_noticed() {
     for point in in_postmaster(&["stop:", "exit:", "free:"]) {
-        // By a terminate the slot is freed; by an exit 1 it stays for the next start.
+        // Terminate frees the slot; exit 1 keeps it for the next start.
         let ways: &[bool] = match point {
             "exit:before_word" => &[false],
             _ if point.starts_with("exit:") => &[true, false],
@@ -130,7 +131,7 @@ fn end_at(point: &str, freed: bool) {
     a_new_postmaster_takes_over(point);
 }
 
-/// Would fail if a waiter of the life before, or of the next one, slept on.
+/// Would time out if a waiter from before the reset, or one from after it, slept on.
 fn the_death_in_a_reset_is_noticed() {
     for point in in_postmaster(&["reset:"]) {
         let cluster = cluster(&format!("{point}=kill"));
@@ -151,8 +152,8 @@ fn the_death_in_a_reset_is_noticed() {
     }
 }
 
-/// A program that has connected waits for its welcome meanwhile. Would fail if it, or the launching
-/// program, were left waiting, or if the folder stayed taken.
+/// A program has connected and waits for its welcome. Would time out if it or the launching program
+/// waited for ever, or if the folder stayed locked.
 fn a_postmaster_killed_as_it_begins_leaves_its_folder_free() {
     for point in in_postmaster(&["begin:"]) {
         for kills_itself in [true, false] {
@@ -189,7 +190,7 @@ fn a_postmaster_killed_as_it_begins_leaves_its_folder_free() {
     }
 }
 
-/// Would fail if a socket or a lock that is left behind kept the next postmaster away.
+/// Would time out if a socket or a lock that stays behind kept the next postmaster out.
 fn a_postmaster_killed_in_a_shutdown_leaves_its_folder_free() {
     for point in in_postmaster(&["end:"]) {
         let cluster = cluster(&format!("{point}=kill"));
@@ -200,8 +201,8 @@ fn a_postmaster_killed_in_a_shutdown_leaves_its_folder_free() {
     }
 }
 
-/// The word is written and nobody is woken: the death of the postmaster wakes them, and they look at
-/// the word first. Those points are the slots' own.
+/// The word is written and its waiters still sleep: the death of the postmaster wakes them, and they read
+/// the word first. These points are the slots' own.
 fn the_death_between_a_word_and_its_wake_up_is_noticed() {
     let points = [
         ("update:before_wake", "started"),
@@ -212,7 +213,7 @@ fn the_death_between_a_word_and_its_wake_up_is_noticed() {
         ("free:before_wake", "stopped"),
     ];
     for (point, truth) in points {
-        // Those points are read once in a process, so each is met in another one.
+        // A process reads these points once, so each needs a process of its own.
         let mut scene = fork_child(|| {
             // SAFETY: the child has one thread.
             unsafe { std::env::set_var("SHMEM_SLOTS_FAULT", format!("{point}=kill")) };
@@ -240,9 +241,9 @@ fn the_death_between_a_word_and_its_wake_up_is_noticed() {
     }
 }
 
-/// One worker stopped at each step of its start, most of them deaf to all but the kernel, and workers
-/// in waits. Would fail if a start did not look whether its postmaster still lives, or if the signal
-/// of its death were lost between two steps.
+/// A worker is stopped at each step of its start, where it blocks all signals most of the time, beside
+/// workers in waits. Would time out if a start did not check that its postmaster still lives, or if the
+/// signal of its death were lost between two steps.
 fn a_worker_at_any_step_of_its_start_ends_with_its_postmaster() {
     let points = in_workers();
     let name = |number: usize| format!("stopped {number}");
@@ -286,9 +287,9 @@ fn a_worker_at_any_step_of_its_start_ends_with_its_postmaster() {
     a_new_postmaster_takes_over("all steps");
 }
 
-/// Would fail if a point were added that no test here goes to.
+/// Would fail if a new point had no test here.
 fn every_point_of_the_postmaster_is_met() {
-    // Those of spares are met in fault_spares.rs.
+    // The tests of `spares` meet those of spares.
     let prefixes = [
         "begin:", "intake:", "start:", "spare:", "report:", "stop:", "exit:", "free:", "reset:",
         "end:",
@@ -299,8 +300,8 @@ fn every_point_of_the_postmaster_is_met() {
     assert!(left.is_empty(), "{left:?}");
 }
 
-/// Would fail if a registration that is terminated before anybody looked at it were started, kept its
-/// slot, or left its waiter asleep.
+/// Would fail if a registration that is terminated before its intake started or kept its slot, and time
+/// out if its waiter slept on.
 fn a_worker_terminated_before_its_intake_never_runs() {
     let cluster = cluster("");
     let postmaster = cluster.launched.pid();
@@ -312,11 +313,11 @@ fn a_worker_terminated_before_its_intake_never_runs() {
     waiter.wait_for(&handle);
     assert_eq!(handle.status(), WorkerStatus::NotYetStarted);
     kill(postmaster, Signal::SIGCONT);
-    assert_eq!(waiter.answers("the pick-up"), ("stopped".into(), "stopped".into()));
-    let report = unregistered(&handle, "the pick-up");
+    assert_eq!(waiter.answers("the intake"), ("stopped".into(), "stopped".into()));
+    let report = unregistered(&handle, "the intake");
     assert_eq!(report.cause, ExitCause::NotStarted(NotStarted::Terminated));
     assert!(report.requested && report.pid.is_none());
-    nothing_leaked(&cluster, descriptors, "the pick-up");
+    nothing_leaked(&cluster, descriptors, "the intake");
     assert!(!note_path("describe").exists(), "it never ran");
     cluster.end();
 }

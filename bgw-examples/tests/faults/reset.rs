@@ -19,8 +19,8 @@ pub(crate) fn tests() -> Vec<Test> {
     ]
 }
 
-/// The postmaster is stopped when it has told one worker to quit and not yet the other. Would fail if
-/// the crash in between began a second reset, or were forgotten.
+/// The postmaster is stopped between the SIGQUIT to one worker and the SIGQUIT to the next. Would fail if
+/// the crash in between began a second reset, and time out if it were forgotten.
 fn a_crash_during_the_reset_is_part_of_the_same_reset() {
     let log = Log::start();
     let cluster = cluster("stop:before_signal=stop@2");
@@ -29,10 +29,10 @@ fn a_crash_during_the_reset_is_part_of_the_same_reset() {
     let pids = handles.each_ref().map(ready);
     let life = handles[0].id().incarnation();
     kill(pids[0], Signal::SIGABRT);
-    wait_for_state(cluster.launched.pid(), 'T', "before the second one is told to quit");
+    wait_for_state(cluster.launched.pid(), 'T', "before the second SIGQUIT");
     kill(pids[2], Signal::SIGABRT);
     kill(cluster.launched.pid(), Signal::SIGCONT);
-    wait_until("all run, anew", PATIENCE, || {
+    wait_until("all run again", PATIENCE, || {
         let workers = cluster.backend.workers();
         let runs = |status| matches!(status, WorkerStatus::Started(pid) if !pids.contains(&pid));
         workers.len() == 3 && workers.iter().all(|info| runs(info.status))
@@ -46,11 +46,11 @@ fn a_crash_during_the_reset_is_part_of_the_same_reset() {
     cluster.end();
 }
 
-/// The worker has ended in a crash reset and is to come again when its end is asked for. Would fail if
-/// a request were lost that comes when the slots are about to be made anew.
+/// The worker has ended in a crash reset and would restart when terminate comes. Would fail if a request
+/// were lost that comes just before the slots are made anew.
 fn terminate_in_a_crash_reset_is_not_lost() {
-    // The last one: before the word of the second end, which is the last, when the request is found in
-    // the word that is replaced.
+    // The last point comes before the word of the second and last end: the request is in the word that
+    // it replaces.
     for (point, times) in [("reset:before", 1), ("reset:new_life", 1), ("exit:before_word", 2)] {
         let cluster = cluster(&format!("{point}=stop@{times}"));
         let sharing = || -> Handle { cluster.backend.register(&shared("sleep", AT_ONCE)).unwrap() };
@@ -60,7 +60,7 @@ fn terminate_in_a_crash_reset_is_not_lost() {
         wait_for_state(cluster.launched.pid(), 'T', point);
         ends.terminate().unwrap();
         kill(cluster.launched.pid(), Signal::SIGCONT);
-        wait_until(&format!("{point}: the other one runs"), PATIENCE, || {
+        wait_until(&format!("{point}: the other worker runs"), PATIENCE, || {
             let runs = |info: &WorkerInfo| {
                 info.ready && info.handle.incarnation() != ends.id().incarnation()
             };
@@ -73,8 +73,8 @@ fn terminate_in_a_crash_reset_is_not_lost() {
     }
 }
 
-/// A program takes whatever slot is free while the slots are made anew. Would fail if it got that of a
-/// worker that is to come again.
+/// A program takes every free slot while the slots are made anew. Would fail if it got the slot of a
+/// worker that restarts.
 fn a_reset_keeps_the_slots_of_workers_that_restart() {
     for point in ["reset:freed", "reset:before_place"] {
         let cluster = cluster(&format!("{point}=stop"));
@@ -98,12 +98,12 @@ fn a_reset_keeps_the_slots_of_workers_that_restart() {
     }
 }
 
-/// A registration is under way when the slots are made anew: stopped before it claims one. Would fail if
-/// its handle were of the life before, and told of a running worker that it has ended.
+/// A registration is stopped before its claim while the slots are made anew. Would fail if its handle had
+/// the incarnation from before: it would read a running worker as ended.
 fn a_registration_across_a_reset_gets_a_new_handle() {
     let cluster = cluster("");
     let folder = cluster.folder.clone();
-    // Forked before this process has met a point of the slots: they are read once.
+    // Forked before this process reaches a point of the slots, since a process reads them once.
     let mut registering = fork_child(move || {
         let backend = connect(&folder);
         write_note("attached", "").unwrap();

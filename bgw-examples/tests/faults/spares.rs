@@ -25,7 +25,7 @@ const SPARES: usize = 2;
 
 const KILLED: ExitCause = ExitCause::Signaled { signal: 9, core_dumped: false };
 
-/// With all its spares asleep.
+/// A cluster whose spares are all asleep.
 fn cluster(faults: &str) -> Cluster {
     let cluster = cluster_with(faults, |builder| builder.warm_spares(SPARES));
     let asleep = |pid: process_test::Pid| {
@@ -41,8 +41,8 @@ fn cluster(faults: &str) -> Cluster {
     cluster
 }
 
-/// Would fail if a signal that comes before the spare is awake were lost, or killed it as if it had no
-/// worker.
+/// Would fail if a signal that comes before the spare is awake were lost, or killed it like a spare
+/// without a worker.
 fn terminate_at_each_step_of_a_spare_ends_the_worker() {
     for point in in_postmaster(&["spare:", "report:"]).into_iter().chain(in_spares()) {
         let cluster = cluster(&format!("{point}=stop"));
@@ -66,7 +66,7 @@ fn terminate_at_each_step_of_a_spare_ends_the_worker() {
     }
 }
 
-/// Would fail if a worker that never began were reported as ended, or one that began as never begun.
+/// Would fail if a worker that never began were reported as ended, or if one that began were not.
 fn a_spare_killed_before_it_takes_its_job_is_replaced_and_afterwards_reported() {
     for point in in_spares() {
         let never_began = point == "waking:woken";
@@ -88,7 +88,7 @@ fn a_spare_killed_before_it_takes_its_job_is_replaced_and_afterwards_reported() 
     }
 }
 
-/// Would fail if the worker were handed to another spare, although its end was asked for.
+/// Would fail if another spare got the worker in spite of terminate.
 fn a_terminated_worker_in_a_killed_spare_is_not_restarted() {
     let cluster = cluster("waking:woken=stop");
     let descriptors = descriptors(cluster.launched.pid());
@@ -105,7 +105,7 @@ fn a_terminated_worker_in_a_killed_spare_is_not_restarted() {
     cluster.end();
 }
 
-/// Would fail if a spare outlived its postmaster, or a waiter slept on.
+/// Would time out if a spare outlived its postmaster, or if a waiter slept on.
 fn the_postmasters_death_at_each_step_of_a_hand_over_is_noticed() {
     for point in in_postmaster(&["spare:"]) {
         let cluster = cluster(&format!("{point}=kill"));
@@ -123,8 +123,7 @@ fn the_postmasters_death_at_each_step_of_a_hand_over_is_noticed() {
     }
 }
 
-/// Would fail if a spare had no parent-death signal while it changes from one to the other, or none
-/// afterwards.
+/// Would time out if a spare had no parent-death signal while it becomes a worker, or none afterwards.
 fn a_spare_stopped_at_each_step_ends_with_its_postmaster() {
     let afterwards = ["child:before_signals", "child:before_entry"];
     for point in in_spares().into_iter().chain(afterwards) {
@@ -136,7 +135,7 @@ fn a_spare_stopped_at_each_step_ends_with_its_postmaster() {
         kill(cluster.launched.pid(), Signal::SIGKILL);
         assert_eq!(cluster.launched.wait().unwrap(), KILLED, "{point}");
         assert_eq!(handle.wait_for_shutdown().unwrap(), WorkerStatus::PostmasterDied, "{point}");
-        // It is dead already if the signal is still the one of its sleep, and need not go on.
+        // It is dead already if it still has the signal of its sleep.
         let _ = nix::sys::signal::kill(raw(pid), Signal::SIGCONT);
         wait_until(&format!("{point}: it has ended"), PATIENCE, || !alive(pid));
         a_new_postmaster_takes_over(point);

@@ -38,8 +38,8 @@ pub(crate) fn tests() -> Vec<Test> {
 
 const KILLED: ExitCause = ExitCause::Signaled { signal: 9, core_dumped: false };
 
-/// Would fail if SIGTERM were heard before its handler stands (exit by a signal), if it were lost over
-/// a step (the worker is started again, at once), or if a waiter were left asleep.
+/// Would fail if SIGTERM arrived before its handler is installed (the signal kills) or were lost between
+/// two steps (the worker restarts at once), and time out if a waiter slept on.
 fn terminate_at_each_step_of_the_start_ends_the_worker() {
     for point in in_postmaster(&["intake:", "start:", "report:"]) {
         terminate_at(point, "sleep");
@@ -96,8 +96,8 @@ fn signals_are_blocked_at(point: &str) -> bool {
         || ["child:forked", "worker:before_unblock"].contains(&point)
 }
 
-/// Would fail if an end before its start was reported were lost, if the policy were not asked, or if
-/// the slot stayed taken.
+/// Would fail if an end before the report of its start were lost, if the policy were ignored, or if the
+/// slot stayed taken.
 fn a_worker_killed_at_any_point_is_reported_and_follows_its_policy() {
     for point in in_workers() {
         let report = met(point, "kill", RestartPolicy::Never);
@@ -109,7 +109,7 @@ fn a_worker_killed_at_any_point_is_reported_and_follows_its_policy() {
     }
 }
 
-/// Would fail if an error in the start were taken for a crash, or for a success.
+/// Would fail if an error in the start read as a crash or as a success.
 fn a_step_that_fails_in_a_worker_exits_1_and_follows_its_policy() {
     for point in fallible_in_workers() {
         let report = met(point, "error", RestartPolicy::Never);
@@ -124,7 +124,7 @@ fn a_step_that_fails_in_a_worker_exits_1_and_follows_its_policy() {
     }
 }
 
-/// A worker meets a fault once: the report of its last end.
+/// The last report of a worker that meets a fault once.
 fn met(point: &str, action: &str, restart: RestartPolicy) -> ExitReport {
     let cluster = cluster(&format!("{point}={action}"));
     let descriptors = descriptors(cluster.launched.pid());
@@ -139,12 +139,12 @@ fn sharing(function: &str) -> BackgroundWorker {
     worker(function).flags(WorkerFlags::SHMEM_ACCESS).restart(AT_ONCE).build().unwrap()
 }
 
-/// After the reset the worker fails once more, before it has touched anything: an ordinary exit 1.
-/// Would fail if a second reset came of the clean-up mark that the first life left behind.
+/// After the reset the worker fails once more before it touches anything: an ordinary exit 1. Would fail
+/// if the clean-up mark of its first run caused a second reset.
 fn a_worker_with_shared_state_killed_at_any_point_causes_one_reset() {
     let points = in_workers().into_iter().filter(|&point| point != "child:before_exec");
     for point in points {
-        // How often it has come to that step when it comes there in its second life.
+        // How often it has passed that step when it passes it in its second run.
         let times = match point {
             "child:forked" | "child:before_death_signal" => 1,
             _ => 2,
@@ -166,8 +166,8 @@ fn a_worker_with_shared_state_killed_at_any_point_causes_one_reset() {
     }
 }
 
-/// The child is gone before the postmaster has looked at its pid. Would fail if the end were missed,
-/// or told before the start.
+/// The child ends before the postmaster reads its pid. Would time out if the end were missed, and fail if
+/// it came before the start.
 fn a_worker_that_ends_before_its_start_is_reported_reads_as_ended() {
     for point in in_postmaster(&["start:forked", "start:watched", "report:"]) {
         let cluster = cluster(&format!("{point}=stop"));
@@ -188,9 +188,9 @@ fn a_worker_that_ends_before_its_start_is_reported_reads_as_ended() {
     }
 }
 
-/// The postmaster is stopped in a worker's end, and all other slots are taken. Would fail if a pid were
-/// free for others while a slot or a notification still means it, if a slot could be taken before it
-/// is free or not at once when it is, or if the next tenant suffered from the end of the one before.
+/// The postmaster is stopped in a worker's end, with all other slots taken. Would fail if the pid were
+/// reaped while a slot or a notification still uses it, if the slot could be taken before it is free or
+/// not at once afterwards, or if the end of one tenant hit the next.
 fn a_postmaster_stopped_in_an_end_reaps_last_and_frees_in_time() {
     let all = bgw_postmaster::fault::POINTS;
     let place = |name: &str| all.iter().position(|point| *point == name).unwrap();
@@ -200,7 +200,7 @@ fn a_postmaster_stopped_in_an_end_reaps_last_and_frees_in_time() {
         cluster.backend.enable_notifications().unwrap();
         let register = || cluster.backend.register(&simple("sleep"));
         let others: Vec<_> = (1..CAPACITY).map(|_| register().unwrap()).collect();
-        // Only an end that is not for good is published in a word.
+        // Only an end before a restart is published in the slot's word.
         let stays = point == "exit:before_word";
         let description = worker(if stays { "fail" } else { "brief" });
         let description = description.restart(RestartPolicy::after_secs(60));
@@ -221,7 +221,7 @@ fn a_postmaster_stopped_in_an_end_reaps_last_and_frees_in_time() {
             cluster.backend.workers().iter().all(|info| info.handle != handle.id())
         });
         if next.is_err() {
-            // Taken off between two lives, it is remembered as it ended.
+            // Unregistered between two runs, it keeps the report of the first.
             let ended = ExitCause::Exited(u8::from(stays));
             assert_eq!(unregistered(&handle, point).cause, ended, "{point}");
             ready(&register().unwrap());
@@ -233,7 +233,8 @@ fn a_postmaster_stopped_in_an_end_reaps_last_and_frees_in_time() {
     }
 }
 
-/// Would fail if the waiter slept on, the slot stayed taken, or the other one were not retried.
+/// Would time out if the waiter slept on or if the other worker were not retried, and fail if the slot
+/// stayed taken.
 fn a_failed_fork_is_reported_and_retried_by_policy() {
     for point in ["start:before_fork", "start:forked"] {
         let cluster = cluster(&format!("{point}=error;{point}=error@2"));
@@ -264,8 +265,8 @@ fn a_failed_fork_is_reported_and_retried_by_policy() {
     }
 }
 
-/// The child was in its main, with shared state under its hands, when the postmaster found that it
-/// could not watch it and killed it. Would fail if that were a failed fork like any other.
+/// The child runs its main, with shared state, when the postmaster finds that it cannot watch it and
+/// kills it. Would time out if that counted as a failed fork.
 fn an_unwatched_child_with_shared_state_has_crashed() {
     let cluster = cluster("start:forked=stop@2;start:forked=error@2");
     let postmaster = cluster.launched.pid();
@@ -278,7 +279,7 @@ fn an_unwatched_child_with_shared_state_has_crashed() {
         descendants(raw(postmaster)).into_iter().any(|pid| pid != raw(first) && sleeps(pid))
     });
     kill(postmaster, Signal::SIGCONT);
-    wait_until("both run, anew", PATIENCE, || {
+    wait_until("both run again", PATIENCE, || {
         let workers = cluster.backend.workers();
         let runs = |status| matches!(status, WorkerStatus::Started(pid) if pid != first);
         workers.len() == 2 && workers.iter().all(|info| runs(info.status))
@@ -288,8 +289,8 @@ fn an_unwatched_child_with_shared_state_has_crashed() {
     cluster.end();
 }
 
-/// As above, but the child was through before it was killed. Would fail if it were started again, or
-/// if what it had claimed for another registration were lost.
+/// As above, but the child has ended before it is killed. Would fail if it restarted, or if its end were
+/// lost.
 fn an_unwatched_child_that_has_ended_reads_as_ended() {
     let cluster = cluster("start:forked=stop;start:forked=error");
     let postmaster = cluster.launched.pid();
@@ -305,8 +306,8 @@ fn an_unwatched_child_that_has_ended_reads_as_ended() {
     cluster.end();
 }
 
-/// A child that was killed since it could not be watched had claimed a slot for a worker of its own.
-/// Would fail if that slot were never given back.
+/// A child that cannot be watched is killed in the middle of a registration of its own. Would fail if
+/// the slot that it had claimed stayed taken.
 fn the_claims_of_an_unwatched_child_are_given_back() {
     let cluster = cluster_with("start:forked=stop;start:forked=error", |builder| {
         builder.function("claims", bgw_backend::entry(claims))
@@ -324,9 +325,9 @@ fn the_claims_of_an_unwatched_child_are_given_back() {
     cluster.end();
 }
 
-/// Stops itself while it registers another worker, with the slot claimed.
+/// Stops itself in the middle of a registration, with the slot claimed.
 fn claims(worker: &mut bgw_backend::Worker) -> Result<(), bgw_backend::WorkerError> {
-    // SAFETY: a worker has one thread; its slots have met no point yet, so this is read now.
+    // SAFETY: a worker has one thread. Its slots have passed no point yet, so they read this later.
     unsafe { std::env::set_var("SHMEM_SLOTS_FAULT", "claim:after_swap=stop") };
     write_note("claims", &std::process::id().to_string())?;
     worker.backend().register(&simple("quick"))?;
@@ -340,7 +341,7 @@ fn sleeps(pid: process_test::Pid) -> bool {
     stat.rsplit(") ").next().is_some_and(|rest| rest.starts_with('S'))
 }
 
-/// Would fail if an error in looking at an ended child lost it: nothing would come in its place.
+/// Would time out if an error while looking at an ended child lost its end: no other event follows.
 fn a_process_that_cannot_be_reaped_is_reported_all_the_same() {
     for point in ["exit:before_peek", "exit:before_reap"] {
         let cluster = cluster(&format!("{point}=error"));

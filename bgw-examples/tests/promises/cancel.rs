@@ -26,7 +26,7 @@ pub(crate) fn tests() -> Vec<Test> {
     ]
 }
 
-/// Would fail if the statement went on, the worker ended with it, or its rows stayed.
+/// Would time out if the statement went on, and fail if the worker ended with it or if its rows stayed.
 fn cancels(database: &Database) {
     sql(database, &["CREATE TABLE t (v integer)"]);
     let target = Target::of(database);
@@ -67,7 +67,7 @@ fn sigint_cancels_only_the_statement_on_postgres() {
     cancels(&postgres());
 }
 
-/// A file has one writer at a time. Would fail if the worker waited for the other one until it gives up.
+/// A file has one writer at a time. Would time out if SIGINT did not end the wait for the other writer.
 fn sigint_ends_a_wait_for_another_writer() {
     let database = sqlite();
     sql(&database, &["CREATE TABLE t (v integer)"]);
@@ -102,8 +102,8 @@ fn status(pid: Pid, name: &str) -> String {
     line.trim().to_owned()
 }
 
-/// The server's process is stopped before the statement comes and goes on when the cancel is there: it
-/// hears the cancel first, while it has nothing to cancel. Would fail if that were the only one.
+/// The server's process is stopped until statement and cancel have both arrived, and then handles the
+/// cancel first, while it has nothing to cancel. Would time out if no other cancel followed.
 fn a_cancel_that_overtakes_its_statement_is_repeated() {
     let database = postgres();
     let target = Target::of(&database);
@@ -139,8 +139,8 @@ fn a_cancel_that_overtakes_its_statement_is_repeated() {
     cluster.end();
 }
 
-/// Short transactions, so that the cancels come before, in and after their statements. A cancel that
-/// is late shows as a failed statement that nobody wanted to cancel.
+/// Short transactions, so cancels come before, in and after their statements. A late cancel would fail
+/// a statement that nobody cancelled.
 fn hail(worker: &mut Worker, target: &Target) -> Result<(), WorkerError> {
     let open = |folder: &str| std::fs::read_dir(folder).map(Iterator::count);
     target.connect(worker)?;
@@ -166,8 +166,8 @@ fn hail(worker: &mut Worker, target: &Target) -> Result<(), WorkerError> {
     Ok(())
 }
 
-/// Would fail if a cancel hit a later statement, a committed row were missing, a cancelled one there,
-/// or a descriptor or a thread were left.
+/// Would fail if a cancel hit a later statement, if a committed row were missing or a cancelled one
+/// present, or if a descriptor or a thread were left.
 fn many_cancels_hit_their_statement_or_none_and_leak_nothing() {
     let database = postgres();
     sql(&database, &["CREATE TABLE t (v integer)"]);
@@ -178,7 +178,7 @@ fn many_cancels_hit_their_statement_or_none_and_leak_nothing() {
     let pid = started(&handle);
     read_note("begun");
     wait_until("the worker is done", PATIENCE, || {
-        // It may have ended: its pid stays its own until its end is published.
+        // It may have ended; nobody else gets its pid before its end is published.
         let _ = nix::sys::signal::kill(raw(pid), Signal::SIGINT);
         std::thread::sleep(Duration::from_millis(2));
         !alive(pid)
@@ -193,7 +193,7 @@ fn many_cancels_hit_their_statement_or_none_and_leak_nothing() {
     cluster.end();
 }
 
-/// Would fail if the worker waited for the end of its statement, or committed.
+/// Would time out if the worker waited for the end of its statement, and fail if it committed.
 fn terminates(database: &Database) {
     sql(database, &["CREATE TABLE t (v integer)"]);
     let target = Target::of(database);
@@ -224,7 +224,7 @@ fn sigterm_cuts_a_statement_short_on_postgres() {
     terminates(&postgres());
 }
 
-/// Would fail if the worker went on with its statement until the kernel kills it.
+/// Would fail if the worker missed the death in its statement: then only the kernel would end it.
 fn ends_with_the_postmaster(database: &Database) {
     sql(database, &["CREATE TABLE t (v integer)"]);
     let target = Target::of(database);

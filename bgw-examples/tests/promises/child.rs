@@ -20,7 +20,7 @@ pub(crate) fn tests() -> Vec<Test> {
     ]
 }
 
-/// Would fail without `setsid`, or if the title stayed that of the program.
+/// Would fail without `setsid`, or if the title stayed the program's.
 fn a_worker_is_in_its_own_session_and_its_title_shows_its_name() {
     let cluster = Cluster::new();
     let (handle, _) = cluster.start(&simple("sleep"));
@@ -44,10 +44,10 @@ fn list_descriptors(_: &mut Worker) -> Result<(), WorkerError> {
     Ok(())
 }
 
-/// Would fail if the fence were left out: each of these kinds is open in the postmaster; or if its
-/// placeholders stayed open.
+/// Each of these kinds is open in the postmaster. Would fail if a child closed too little, or if the
+/// placeholders below the descriptor floor stayed open.
 fn a_worker_has_no_descriptor_of_the_postmaster() {
-    // Leaves numbers free below it, which the postmaster must not give to what it opens later.
+    // The postmaster must not use the free numbers below this one for what it opens later.
     let high = nix::fcntl::fcntl(std::io::stdin(), nix::fcntl::FcntlArg::F_DUPFD(60)).unwrap();
     let nulls = std::fs::read_dir("/proc/self/fd")
         .unwrap()
@@ -68,10 +68,10 @@ fn a_worker_has_no_descriptor_of_the_postmaster() {
     assert_eq!(count("eventpoll"), 0, "{found}");
     assert_eq!(count("signalfd"), 0, "{found}");
     assert_eq!(count("socket:"), 0, "{found}");
-    assert_eq!(count("memfd"), 1, "the region that it has mapped anyway: {found}");
-    assert_eq!(count("eventfd"), 1, "the doorbell alone: {found}");
+    assert_eq!(count("memfd"), 1, "the region, which it has mapped anyway: {found}");
+    assert_eq!(count("eventfd"), 1, "only the doorbell: {found}");
     assert_eq!(count("/dev/null"), nulls, "the program's own: {found}");
-    assert_eq!(count("pidfd"), 1, "the postmaster's alone: {found}");
+    assert_eq!(count("pidfd"), 1, "only the postmaster's: {found}");
     cluster.end();
 }
 
@@ -100,7 +100,7 @@ fn signal_sets(_: &mut Worker) -> Result<(), WorkerError> {
     Ok(())
 }
 
-/// Would fail if a signal could come before the worker is ready, or SIGQUIT could not.
+/// Would fail if a signal could arrive before the worker unblocks it, or if SIGQUIT could not.
 fn signal_masks_and_dispositions_at_entry_match_the_documentation() {
     let cluster = Cluster::with(|builder| builder.function("signals", entry(signal_sets)));
     let database = WorkerFlags::SHMEM_ACCESS | WorkerFlags::DATABASE_CONNECTION;
@@ -147,7 +147,7 @@ fn note_reload(worker: &mut Worker) -> Result<(), WorkerError> {
     Ok(())
 }
 
-/// Would fail if one worker were left out, or one that ignores SIGHUP died of it.
+/// Would time out if one worker got no SIGHUP, and fail if it killed a worker that does not handle it.
 fn sighup_at_the_postmaster_reaches_every_worker() {
     let cluster = Cluster::with(|builder| builder.function("reloads", entry(note_reload)));
     let (ignores, _) = cluster.start(&simple("sleep"));

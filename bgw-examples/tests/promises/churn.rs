@@ -77,7 +77,7 @@ fn ended_once(handles: &[bgw_backend::Handle]) {
                 assert_eq!(report.cause, ExitCause::Exited(0));
                 assert_eq!(report.restarts, 0);
             }
-            // The slot was used again before we looked.
+            // The slot was reused before this look.
             WorkerStatus::Stopped(None) => {}
             other => panic!("{other:?}"),
         }

@@ -24,7 +24,7 @@ pub(crate) fn tests() -> Vec<Test> {
     ]
 }
 
-/// A cluster for each way to start a command, one after the other.
+/// A cluster for each way to start a command.
 fn clusters() -> impl Iterator<Item = Cluster> {
     [false, true]
         .into_iter()
@@ -37,7 +37,7 @@ fn run(cluster: &Cluster, program: &str, args: &[&str]) -> ExitCause {
     stopped(&cluster.backend.register(&worker).unwrap()).cause
 }
 
-/// What `cp` makes of a file of its own process.
+/// The file of `cp`'s own process, which it copies.
 fn own_file(cluster: &Cluster, name: &str) -> String {
     let copy = std::env::temp_dir().join("copy");
     let from = format!("/proc/self/{name}");
@@ -47,15 +47,14 @@ fn own_file(cluster: &Cluster, name: &str) -> String {
     text
 }
 
-/// Would fail if the mask or an ignored signal of the postmaster's were left, if it had no session of
-/// its own, or if a descriptor of the postmaster's were open.
+/// Would fail if the command kept the postmaster's mask, an ignored signal, its session or a descriptor.
 fn a_command_starts_clean() {
     for cluster in clusters() {
         let status = own_file(&cluster, "status");
         for set in ["SigBlk:", "SigIgn:", "SigCgt:"] {
             let line = status.lines().find(|line| line.starts_with(set)).unwrap();
             let bits = u64::from_str_radix(line.split_whitespace().nth(1).unwrap(), 16).unwrap();
-            // 32 and 33 are the C library's own: as whoever started the tests has left them.
+            // 32 and 33 are the C library's own, as the process that started the tests left them.
             assert_eq!(bits & !(3 << 31), 0, "{line}");
         }
         let stat = own_file(&cluster, "stat");
@@ -73,14 +72,14 @@ fn a_command_starts_clean() {
     }
 }
 
-/// Would fail if the environment were lost, or `PATH` not searched in its order.
+/// Would fail if the environment were lost, or if `PATH` were searched in another order.
 fn a_command_gets_the_environment_and_is_found_in_path() {
     let folders = ["first", "second"].map(|name| std::env::temp_dir().join(name));
     for folder in &folders {
         std::fs::create_dir(folder).unwrap();
     }
     script(&folders[1], "found", "#!/bin/sh\nexit 7\n", 0o755);
-    // There, and not to be run: the search goes on.
+    // It exists but cannot be executed, so the search goes on.
     script(&folders[0], "found", "#!/bin/sh\nexit 8\n", 0o644);
     let [first, second] = folders.each_ref().map(|folder| folder.display());
     let path = format!("{first}:{second}:{}", std::env::var("PATH").unwrap());
@@ -103,7 +102,7 @@ fn script(folder: &Path, name: &str, text: &str, mode: u32) -> String {
     path.to_str().unwrap().to_owned()
 }
 
-/// Would fail if `ENOEXEC` were an end, or if the arguments were shifted.
+/// Would fail if `ENOEXEC` ended the command, or if its arguments were shifted.
 fn a_script_without_a_shebang_runs_in_the_shell() {
     let path = script(&std::env::temp_dir(), "plain", "test \"$1$2\" = ab && exit 9\n", 0o755);
     for cluster in clusters() {
@@ -112,8 +111,8 @@ fn a_script_without_a_shebang_runs_in_the_shell() {
     }
 }
 
-/// Would fail if the reason were lost, or passed for an exit code of the program, or if the child went
-/// on in the postmaster's code.
+/// Would fail if the reason were lost or read as an exit code of the program, or if the child went on in
+/// the postmaster's code.
 fn a_program_that_cannot_run_is_reported_and_logged() {
     let log = Log::start();
     let closed = script(&std::env::temp_dir(), "closed", "exit 0\n", 0o644);
@@ -133,7 +132,7 @@ fn a_program_that_cannot_run_is_reported_and_logged() {
     log.wait_for(&format!("running \"{closed}\" failed: Permission denied"));
 }
 
-/// Would fail if a start that failed at the program were given up for good.
+/// Would fail if one failed `execve` were final.
 fn a_program_that_cannot_run_is_restarted_by_its_policy() {
     for cluster in clusters() {
         let late = std::env::temp_dir().join("late");
@@ -150,8 +149,8 @@ fn a_program_that_cannot_run_is_restarted_by_its_policy() {
     }
 }
 
-/// Would fail if a stack or the orders of a child that still uses them were given to another. None ends
-/// before all are registered: the slot of one that has ended is another's, and its report gone.
+/// Would fail if two children at a time used one stack or one exec plan. All wait until the last is
+/// registered, since the next registration may take an ended worker's slot with its report.
 fn a_burst_of_commands_runs_completely() {
     let gate = std::env::temp_dir().join("gate");
     nix::unistd::mkfifo(&gate, nix::sys::stat::Mode::S_IRWXU).unwrap();
@@ -159,7 +158,7 @@ fn a_burst_of_commands_runs_completely() {
         for _ in 0..5 {
             let handles: Vec<_> = (0..40u8)
                 .map(|code| {
-                    // To open it for reading waits for somebody who writes.
+                    // Opening it for reading waits for a writer.
                     let script = format!(": < {}; exit {code}", gate.display());
                     let worker = BackgroundWorker::builder("c").command("sh", ["-c", &script]);
                     cluster.backend.register(&worker.build().unwrap()).unwrap()
@@ -175,6 +174,7 @@ fn a_burst_of_commands_runs_completely() {
     }
 }
 
+/// Would fail if an argument were split or lost, or if SIGTERM were not recorded as requested.
 fn a_command_reports_its_exit_code_and_ends_on_terminate() {
     let cluster = Cluster::new();
     let description = BackgroundWorker::builder("c")

@@ -36,7 +36,7 @@ fn row(worker: &mut Worker, query: &str) -> Result<String, WorkerError> {
     Ok(texts.join("|"))
 }
 
-/// Would fail if the user or the database were another than the named one.
+/// Would fail if the worker connected as another user or to another database.
 fn connects(target: Target, query: &'static str, expected: &str) {
     let cluster = cluster("connect", move |worker| {
         worker.unblock_signals()?;
@@ -113,7 +113,7 @@ fn commit_and_roll_back(worker: &mut Worker) -> Result<(), WorkerError> {
             panic!("on purpose")
         })
     }));
-    // A statement that failed, by an error that was not passed on.
+    // A statement fails, and its error is ignored.
     let hidden: Result<(), DatabaseError> = worker.transaction(|tx| {
         tx.execute(insert, &value(8))?;
         assert!(tx.execute("INSERT INTO nowhere VALUES (1)", &[]).is_err());
@@ -160,7 +160,7 @@ fn commit_and_rollback_on_postgres() {
 
 const TWO_TABLES: [&str; 2] = ["CREATE TABLE a (v integer)", "CREATE TABLE b (v integer)"];
 
-/// Inserts into two tables; the first time it stops in between, where `pause` says how.
+/// Inserts into two tables. The first time it stops in between, as `pause` says.
 fn in_two_steps(
     worker: &mut Worker,
     backend_pid: &'static str,
@@ -192,7 +192,7 @@ fn both_are_there_once(database: &Database) {
     assert_eq!(number(database, query), 11);
 }
 
-/// Would fail if what a killed worker had inserted stayed, or locked out the next.
+/// Would fail if the rows of a killed worker stayed, and time out if its locks did.
 fn killed_in_mid_transaction(database: &Database) {
     sql(database, &TWO_TABLES);
     let target = Target::of(database);
@@ -221,7 +221,7 @@ fn a_kill_in_mid_transaction_leaves_nothing_half_done_on_postgres() {
     killed_in_mid_transaction(&postgres());
 }
 
-/// Would fail if the worker hung, crashed, or went on without its transaction.
+/// Would time out if the worker hung, and fail if it crashed or went on without its transaction.
 fn loses_its_connection(
     pause: impl Fn(&mut bgw_backend::Tx<'_>) -> Result<(), WorkerError> + 'static,
     cut: impl Fn(&Database, &str),

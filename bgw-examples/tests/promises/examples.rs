@@ -65,7 +65,7 @@ fn spi(folder: &Path, arguments: &[&str]) -> String {
     String::from_utf8(run(&mut command).stdout).unwrap()
 }
 
-/// Would fail if a delta were lost or folded twice, a reload needed a restart, or a stopped worker
+/// Would time out if a delta were lost or if a reload needed a restart, and fail if a stopped worker
 /// stayed in the list.
 fn worker_spi_folds_reloads_lists_and_stops() {
     let folder = std::env::temp_dir();
@@ -83,16 +83,14 @@ fn worker_spi_folds_reloads_lists_and_stops() {
         .arg(&settings)
         .spawn()
         .unwrap();
-    wait_until("the control socket is there", PATIENCE, || {
-        folder.join("run/control.sock").exists()
-    });
+    wait_until("the control socket exists", PATIENCE, || folder.join("run/control.sock").exists());
     let launched = spi(&folder, &["launch", "7"]);
     let handle = launched.split_whitespace().next().unwrap().to_owned();
     let connection = rusqlite::Connection::open(&database).unwrap();
     connection.busy_timeout(PATIENCE).unwrap();
     let count =
         |query: &str| -> i64 { connection.query_row(query, [], |row| row.get(0)).unwrap_or(-1) };
-    wait_until("all three tables are there", PATIENCE, || {
+    wait_until("all three tables exist", PATIENCE, || {
         count("SELECT count(*) FROM sqlite_master WHERE type = 'table'") == 3
     });
     for schema in [1, 7] {
@@ -101,14 +99,14 @@ fn worker_spi_folds_reloads_lists_and_stops() {
             connection.execute(&insert, [value * schema]).unwrap();
         }
     }
-    // Their nap is an hour; the new settings make it short, without a restart.
+    // Their nap is an hour; the new settings shorten it without a restart.
     write_settings(20);
     let postmaster = nix::unistd::Pid::from_raw(server.id().cast_signed());
     nix::sys::signal::kill(postmaster, nix::sys::signal::Signal::SIGHUP).unwrap();
     for (schema, total) in [(1, 18), (7, 126)] {
         let query = format!("SELECT value FROM \"schema{schema}.counted\" WHERE type = 'total'");
         wait_until(&format!("schema {schema} is folded"), PATIENCE, || count(&query) == total);
-        // The signal itself made them look once; that they look again is the new setting's work.
+        // The signal itself woke them once; the second time they wake by the new setting.
         let insert = format!("INSERT INTO \"schema{schema}.counted\" VALUES ('delta', 1000)");
         connection.execute(&insert, []).unwrap();
         let again = total + 1000;

@@ -38,25 +38,25 @@ fn a_handle_goes_from_not_yet_started_to_started_to_stopped() {
     cluster.end();
 }
 
-/// Would fail if the generation were not compared in `look` or in `set_flags`.
+/// Would fail if `look` or `set_flags` did not compare the generation.
 fn a_stale_handle_neither_answers_for_nor_ends_the_next_worker() {
     let cluster = Cluster::with(|builder| builder.max_workers(1));
     let (old, _) = cluster.start(&simple("sleep"));
     old.terminate().unwrap();
-    stopped(&old);
+    let report = stopped(&old);
     let (new, pid) = cluster.start(&simple("sleep"));
-    assert_eq!(old.id().slot(), new.id().slot(), "one slot: it was used again");
-    assert_eq!(old.status(), WorkerStatus::Stopped(None), "its report went with the slot");
-    assert_eq!(old.wait_for_shutdown().unwrap(), WorkerStatus::Stopped(None));
+    assert_eq!(old.id().slot(), new.id().slot(), "one slot, so it is reused");
+    assert_eq!(old.status(), WorkerStatus::Stopped(Some(report)), "its own report");
+    assert_eq!(old.wait_for_shutdown().unwrap(), WorkerStatus::Stopped(Some(report)));
     old.terminate().unwrap();
     cluster.backend.ping().unwrap();
-    assert_eq!(new.status(), WorkerStatus::Started(pid), "nothing happened to the next one");
-    assert!(!cluster.backend.workers()[0].terminating, "nor will it");
+    assert_eq!(new.status(), WorkerStatus::Started(pid), "the next worker goes on");
+    assert!(!cluster.backend.workers()[0].terminating, "and nobody asked it to end");
     assert!(alive(pid));
     cluster.end();
 }
 
-/// Would fail if the word kept the old pid, or restarts were not counted.
+/// Would fail if the slot kept the old pid, or if a restart were not counted.
 fn a_failed_worker_stops_and_starts_again_with_another_pid() {
     let cluster = Cluster::new();
     let (handle, first) = cluster.start(&restarting("sleep", Duration::from_millis(100)));
@@ -76,6 +76,7 @@ fn a_failed_worker_stops_and_starts_again_with_another_pid() {
     cluster.end();
 }
 
+/// Would fail if the text of a handle lost a part of it, or if only the registering process could use it.
 fn a_handle_travels_as_text_to_another_process() {
     let cluster = Cluster::new();
     let (handle, pid) = cluster.start(&simple("sleep"));
@@ -93,8 +94,7 @@ fn a_handle_travels_as_text_to_another_process() {
     cluster.end();
 }
 
-/// Would fail if a forked child could change the cluster in the name of its parent, or take an answer
-/// on the parent's connection.
+/// Would fail if a forked child could act on behalf of its parent, or read an answer from its connection.
 fn a_forked_child_cannot_use_its_parents_backend() {
     let cluster = Cluster::new();
     let backend = cluster.backend.clone();

@@ -26,7 +26,7 @@ pub(crate) fn tests() -> Vec<Test> {
     ]
 }
 
-/// How many helpers the leader asks for, and into how many parts it cuts the work.
+/// How many parts the work has, and how many helpers the leader asks for.
 const PARTS: u64 = 4;
 
 /// The rows of each part, numbered from 1.
@@ -39,7 +39,7 @@ const FAILS: u64 = 1;
 
 const HANGS: u64 = 2;
 
-/// A helper's description; its argument says which part, and what is to become of it.
+/// The description of a helper. Its argument holds its part and its fate.
 fn helper(part: u64, fate: u64) -> BackgroundWorker {
     let flags =
         WorkerFlags::CLASS_PARALLEL | WorkerFlags::SHMEM_ACCESS | WorkerFlags::DATABASE_CONNECTION;
@@ -59,7 +59,7 @@ fn help(worker: &mut Worker, target: &Target) -> Result<(), WorkerError> {
     let part = worker.main_arg() % PARTS;
     match worker.main_arg() / PARTS {
         ADDS_UP => {
-            // Not before the leader has asked for all: a place that becomes free is one more helper.
+            // Only when the leader has asked for all: a free place would be one more helper.
             read_note("helpers");
             add_up(worker, part)
         }
@@ -71,7 +71,7 @@ fn help(worker: &mut Worker, target: &Target) -> Result<(), WorkerError> {
     }
 }
 
-/// The helpers of a leader. However it leaves, they do not work on without it.
+/// The helpers of a leader. They end with it, however it leaves.
 struct Helpers(Vec<Handle>);
 
 impl Drop for Helpers {
@@ -82,8 +82,8 @@ impl Drop for Helpers {
     }
 }
 
-/// Shares the parts out; does itself what nobody is left for. Its argument is the fate of the helper of
-/// part 1; that of part 0 is to hang then, the others have none.
+/// Gives each part to a helper, and does itself what is left. Its argument is the fate of the helper of
+/// part 1; the helper of part 0 hangs then, and there are no others.
 fn lead(worker: &mut Worker, target: &Target) -> Result<(), WorkerError> {
     worker.unblock_signals()?;
     target.connect(worker)?;
@@ -113,7 +113,7 @@ fn lead(worker: &mut Worker, target: &Target) -> Result<(), WorkerError> {
     Ok(())
 }
 
-/// A cluster with the work in its database, and a leader that is at it.
+/// A cluster with the work in its database, and a leader at work.
 fn led(database: &Database, cap: u32, fate: u64) -> (Cluster, Handle) {
     let all: Vec<String> = (0..PARTS)
         .flat_map(|part| (1..=ROWS).map(move |value| format!("({part}, {value})")))
@@ -140,7 +140,8 @@ fn led(database: &Database, cap: u32, fate: u64) -> (Cluster, Handle) {
     (cluster, handle)
 }
 
-/// Would fail if the leader gave up for want of helpers, waited for more, or left a part out.
+/// Would fail if the leader gave up with fewer helpers or left a part out, and time out if it waited for
+/// more.
 fn with_fewer(database: &Database) {
     let (cluster, leader) = led(database, 2, ADDS_UP);
     assert_eq!(stopped(&leader).cause, ExitCause::Exited(0));
@@ -171,7 +172,7 @@ fn class_is_free(cluster: &Cluster, cap: u32) {
     }
 }
 
-/// Would fail if the leader took the failed part for done, or its other helper worked on.
+/// Would fail if the leader took the failed part for done, and time out if its other helper worked on.
 fn hears_of_an_error(database: &Database) {
     let log = Log::start();
     let (cluster, leader) = led(database, 2, FAILS);
@@ -192,11 +193,11 @@ fn an_error_in_a_helper_reaches_the_leader_on_postgres() {
     hears_of_an_error(&postgres());
 }
 
-/// Would fail if a helper lived on, came back, or kept its place in the class.
+/// Would time out if a helper lived on or came back, and fail if it kept its place in the class.
 fn dies(database: &Database) {
     let (cluster, leader) = led(database, 2, HANGS);
     let pid = started(&leader);
-    // Both are registered, and one works.
+    // Both are registered, and one is at work.
     read_note("helpers");
     read_note("hanging");
     let helpers: Vec<Pid> = cluster

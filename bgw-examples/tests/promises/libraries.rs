@@ -7,7 +7,7 @@
 use crate::support::{Cluster, Log, PATIENCE, ready, stopped};
 use bgw_backend::{BackgroundWorker, BackgroundWorkerBuilder, ExitCause, RestartPolicy};
 use process_test::{Test, tests, wait_until};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
@@ -20,12 +20,14 @@ pub(crate) fn tests() -> Vec<Test> {
     ]
 }
 
-/// Built by `cargo test` beside the tests; here, when only these tests were asked for.
+/// `cargo test` builds it beside the tests; this builds it when cargo built these tests only. A library
+/// of other sources than these tests would be refused.
 fn rust_library() -> PathBuf {
     let tests = std::env::current_exe().unwrap();
     let profile = tests.ancestors().nth(2).unwrap();
     let path = profile.join("examples/liblibrary_worker.so");
-    if !path.exists() {
+    let built_at = |path: &Path| std::fs::metadata(path).and_then(|file| file.modified()).ok();
+    if built_at(&path) < built_at(&tests) {
         let mut cargo = Command::new(env!("CARGO"));
         cargo.args(["build", "--quiet", "-p", "bgw-examples", "--example", "library_worker"]);
         cargo.args(profile.ends_with("release").then_some("--release"));
@@ -55,8 +57,8 @@ fn maps(pid: impl std::fmt::Display) -> String {
     std::fs::read_to_string(format!("/proc/{pid}/maps")).unwrap()
 }
 
-/// Would fail if the library's copy of the crate did not become the worker (its signals, its latch, its
-/// cluster), or if the postmaster itself loaded the library.
+/// Would fail if the library's copy of the crate did not become the worker, with its signals, latch and
+/// cluster, or if the postmaster loaded the library.
 fn a_rust_library_is_loaded_in_the_child() {
     let cluster = Cluster::new();
     let library = rust_library();
@@ -64,12 +66,15 @@ fn a_rust_library_is_loaded_in_the_child() {
     let (handle, pid) = cluster.start(&ticking);
     ready(&handle);
     assert!(maps(pid).contains("liblibrary_worker.so"));
-    assert!(!maps(cluster.launched.pid()).contains("liblibrary_worker.so"), "in the child alone");
+    assert!(
+        !maps(cluster.launched.pid()).contains("liblibrary_worker.so"),
+        "only the child loads it"
+    );
     assert!(handle.set_latch().unwrap());
     handle.terminate().unwrap();
     assert_eq!(stopped(&handle).cause, ExitCause::Exited(0));
     let path = library.to_str().unwrap().as_bytes();
-    // The extra bytes hold 128; a longer path comes by a link.
+    // Only 128 extra bytes fit, so a longer path goes through a link.
     let link = std::env::temp_dir().join("w.so");
     let path = if path.len() > 128 {
         std::os::unix::fs::symlink(&library, &link).unwrap();
@@ -83,7 +88,8 @@ fn a_rust_library_is_loaded_in_the_child() {
     cluster.end();
 }
 
-/// Would fail if a field of the context stood elsewhere, or SIGTERM did not reach `should_stop`.
+/// Would fail if a field of the context were at another offset, or if SIGTERM did not reach
+/// `should_stop`.
 fn a_c_library_gets_its_description_and_ends_in_order() {
     let log = Log::start();
     let cluster = Cluster::new();
@@ -98,7 +104,7 @@ fn a_c_library_gets_its_description_and_ends_in_order() {
     cluster.end();
 }
 
-/// Would fail if the start hung, the reason were not said, or the policy not followed.
+/// Would time out if the start hung, the reason were not logged or the policy were ignored.
 fn an_unloadable_library_is_logged_and_exits_1() {
     let log = Log::start();
     let cluster = Cluster::new();
@@ -120,7 +126,7 @@ fn an_unloadable_library_is_logged_and_exits_1() {
     cluster.end();
 }
 
-/// Would fail if the border swallowed the text, or a panic went through it.
+/// Would fail if the text were lost at the border of the library, or if a panic crossed it.
 fn an_error_or_a_panic_in_a_library_is_logged_and_exits_1() {
     let log = Log::start();
     let cluster = Cluster::new();

@@ -18,7 +18,7 @@ pub(crate) fn tests() -> Vec<Test> {
     ]
 }
 
-/// Would fail if the worker died by the signal itself, or its words were lost.
+/// Would fail if the signal killed the worker, or if the log missed its message.
 fn sigterm_is_logged_as_an_administrator_command() {
     let log = Log::start();
     let cluster = Cluster::new();
@@ -35,7 +35,7 @@ fn chain(_: &mut Worker) -> Result<(), WorkerError> {
     Err(SignalsError { what: "the outer step", source }.into())
 }
 
-/// Would fail if a panic ended the process by a signal, or a cause in the chain were left out.
+/// Would fail if a panic ended the process by a signal, or if a source of the error were not logged.
 fn an_error_or_a_panic_is_logged_and_exits_1() {
     let log = Log::start();
     let cluster = Cluster::with(|builder| builder.function("chain", entry(chain)));
@@ -54,7 +54,7 @@ fn an_error_or_a_panic_is_logged_and_exits_1() {
     cluster.end();
 }
 
-/// Would fail if an end were logged without its type, its pid or its cause, or as another process's.
+/// Would fail if an end were logged without type, pid or cause, or with those of another process.
 fn exits_and_crashes_are_logged_with_type_pid_and_cause() {
     let log = Log::start();
     let cluster = Cluster::new();
@@ -79,7 +79,7 @@ fn exits_and_crashes_are_logged_with_type_pid_and_cause() {
     cluster.end();
 }
 
-/// Would fail if the postmaster or the library wrote a line for each of them.
+/// Would fail if the postmaster or the library logged each refusal.
 fn refused_registrations_do_not_fill_the_log() {
     let log = Log::start();
     let cluster = Cluster::with(|builder| builder.max_workers(1));

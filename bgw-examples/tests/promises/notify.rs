@@ -41,7 +41,7 @@ pub(crate) fn tests() -> Vec<Test> {
     .concat()
 }
 
-/// Would fail if one of the two signals were not sent, or sent before the fact.
+/// Would fail if one of the two signals did not come, or came before the fact.
 fn the_target_is_signalled_at_the_start_and_at_the_end() {
     let cluster = Cluster::new();
     cluster.backend.enable_notifications().unwrap();
@@ -62,12 +62,12 @@ extern "C" fn count(_: libc::c_int) {
 }
 
 fn count_signals() {
-    // SAFETY: the handler touches an atomic only.
+    // SAFETY: the handler only adds to an atomic.
     let before = unsafe { libc::signal(libc::SIGUSR1, count as *const () as libc::sighandler_t) };
     assert_ne!(before, libc::SIG_ERR);
 }
 
-/// Would fail if the registering process were told by default.
+/// Would fail if the registering process were the target by default.
 fn without_a_target_nobody_is_signalled() {
     let cluster = Cluster::new();
     count_signals();
@@ -81,7 +81,7 @@ fn without_a_target_nobody_is_signalled() {
     cluster.end();
 }
 
-/// Would fail if the worker ended with its handle, or the signal to nobody ended the postmaster.
+/// Would fail if the worker ended with its handle, or if a target that is gone ended the postmaster.
 fn a_worker_outlives_its_notify_target() {
     let cluster = Cluster::new();
     let folder = cluster.folder.clone();
@@ -93,7 +93,7 @@ fn a_worker_outlives_its_notify_target() {
     });
     assert_eq!(child.wait().code(), Some(0));
     let workers = cluster.backend.workers();
-    assert_eq!(workers.len(), 1, "the worker goes on without who registered it");
+    assert_eq!(workers.len(), 1, "the worker goes on without its registrant");
     let handle = cluster.backend.handle(workers[0].handle);
     handle.terminate().unwrap();
     stopped(&handle);
@@ -101,16 +101,17 @@ fn a_worker_outlives_its_notify_target() {
     cluster.end();
 }
 
-/// Would fail if a backend could name a stranger.
+/// Would fail if a backend could have another process signalled.
 fn a_notify_target_other_than_the_caller_is_refused() {
     let cluster = Cluster::new();
     let description = worker("sleep").notify(cluster.launched.pid()).build().unwrap();
     let refused = cluster.backend.register(&description).unwrap_err();
     assert!(matches!(refused, RegisterError::NotifyTarget { .. }), "{refused}");
-    assert!(cluster.backend.workers().is_empty(), "nothing is half registered");
+    assert!(cluster.backend.workers().is_empty(), "nothing is registered");
     cluster.end();
 }
 
+/// Would end this process if the registration passed: SIGUSR1 kills whoever does not handle it.
 fn a_notify_target_without_a_handler_is_refused() {
     let cluster = Cluster::new();
     let description = worker("sleep").notify(cluster.backend.pid()).build().unwrap();
@@ -123,7 +124,7 @@ fn a_notify_target_without_a_handler_is_refused() {
     cluster.end();
 }
 
-/// Would fail if it were registered, or the postmaster did not start without it.
+/// Would fail if the worker were registered, or if the postmaster did not start without it.
 fn a_static_worker_with_a_notify_target_is_refused() {
     let mut postmaster = functions(Postmaster::builder()).build().unwrap();
     let with_target = worker("sleep").notify(bgw_backend::Pid::this()).build().unwrap();
@@ -136,7 +137,8 @@ fn a_static_worker_with_a_notify_target_is_refused() {
     launched.wait().unwrap();
 }
 
-/// One slot, registered anew from each wake-up, thousands of times: never refused.
+/// Registers again after each wake-up, 10,000 times, with a single slot. Would fail if a notification
+/// came before the slot is free.
 fn the_slot_is_free_before_its_end_is_notified() {
     const ROUNDS: u32 = 10_000;
     let cluster = Cluster::with(|builder| builder.max_workers(1));

@@ -25,7 +25,7 @@ fn cluster(general: u32, parallel: u32) -> Cluster {
     Cluster::with(|builder| builder.max_workers(general).max_parallel_workers(parallel))
 }
 
-/// Fills the class, and is refused with both numbers one later.
+/// Fills the class; the next registration is refused.
 #[track_caller]
 fn fills_exactly(cluster: &Cluster, cap: u32) -> Vec<bgw_backend::Handle> {
     let handles: Vec<_> =
@@ -42,7 +42,7 @@ fn fills_exactly(cluster: &Cluster, cap: u32) -> Vec<bgw_backend::Handle> {
     handles
 }
 
-/// Would fail if either class took a slot of the other, or a place were not given back.
+/// Would fail if a class took a slot of the other, or if an end did not free its place.
 fn the_parallel_class_has_its_own_cap() {
     let cluster = cluster(2, 3);
     assert_eq!((cluster.backend.capacity(), cluster.backend.parallel_capacity()), (2, 3));
@@ -60,7 +60,7 @@ fn the_parallel_class_has_its_own_cap() {
     cluster.end();
 }
 
-/// Would fail if the builder let a restart interval pass for the class.
+/// Would fail if the builder accepted a restart interval for the class.
 fn a_parallel_worker_must_never_restart() {
     let restarting = worker("sleep")
         .flags(WorkerFlags::CLASS_PARALLEL)
@@ -69,13 +69,13 @@ fn a_parallel_worker_must_never_restart() {
     assert_eq!(restarting, Err(InvalidWorker::ParallelMustNeverRestart));
 }
 
-/// Would fail if the places of parallel workers that a reset forgets were lost, or counted twice.
+/// Would fail if a reset lost the places of the parallel workers that it forgets, or counted them twice.
 fn the_class_fills_to_its_cap_after_a_reset() {
     let cluster = cluster(4, 3);
     fills_exactly(&cluster, 3);
     let (_crashing, pid) = cluster.start(&shared("sleep", RestartPolicy::after_secs(60)));
     kill(pid, Signal::SIGKILL);
-    wait_until("only the restartable worker is left, and runs", PATIENCE, || {
+    wait_until("only the restartable worker runs", PATIENCE, || {
         let workers = cluster.backend.workers();
         workers.len() == 1
             && workers[0].status.to_string().contains("started (pid")
@@ -85,7 +85,7 @@ fn the_class_fills_to_its_cap_after_a_reset() {
     cluster.end();
 }
 
-/// Would fail if the slot could be seen free before its place is, or the other way round.
+/// Would fail if a slot became free before its place in the class, or after it.
 fn four_processes_never_exceed_the_cap() {
     const CAP: u32 = 3;
     let cluster = cluster(4, CAP);

@@ -34,7 +34,7 @@ fn at(name: &str, phase: StartTime) -> BackgroundWorker {
     BackgroundWorker::builder(name).function("sleep").start_time(phase).build().unwrap()
 }
 
-/// Would fail if a phase were skipped, reached by itself, or not looked at before a fork.
+/// Would fail if a phase were skipped, came by itself, or were not checked before a fork.
 fn static_workers_start_in_their_phase_and_not_before() {
     const PHASES: [StartTime; 3] =
         [StartTime::PostmasterStart, StartTime::ConsistentState, StartTime::RecoveryFinished];
@@ -59,13 +59,13 @@ fn static_workers_start_in_their_phase_and_not_before() {
         }
         assert_eq!(listed.len(), 3);
     }
-    // A phase is never taken back.
+    // A phase never goes back.
     cluster.backend.advance(StartTime::PostmasterStart).unwrap();
     started(&cluster.backend.register(&simple("sleep")).unwrap());
     cluster.end();
 }
 
-/// Whether a type can be copied: the method of the bound is found first where it holds.
+/// Tells whether a type is `Clone`: its own method hides the one of the trait.
 struct Probe<T>(std::marker::PhantomData<T>);
 
 trait Otherwise {
@@ -83,9 +83,9 @@ impl<T: Clone> Probe<T> {
     }
 }
 
-/// PostgreSQL logs that a library came too late. Here the compiler says it: whoever launches or runs a
-/// postmaster gives it away, and there is no second one. Would not compile if either took a
-/// reference, and would fail if it could be cloned.
+/// PostgreSQL logs that a library came too late. Here the compiler says so: launching or running a
+/// postmaster consumes it. Would not compile if either took a reference, and would fail if a
+/// postmaster were `Clone`.
 fn a_running_postmaster_takes_no_static_worker() {
     let launch: fn(Postmaster) -> Result<Launched, RunError> = Postmaster::launch;
     let run: fn(Postmaster) -> Result<u8, RunError> = Postmaster::run;
@@ -95,7 +95,7 @@ fn a_running_postmaster_takes_no_static_worker() {
     assert!(!Probe::<Launched>(std::marker::PhantomData).can_be_cloned());
 }
 
-/// Would fail if the third one were taken, or took the place of another.
+/// Would fail if the third worker were registered, or replaced another.
 fn one_static_worker_too_many_is_refused_and_the_rest_start() {
     let mut postmaster =
         functions(bgw_postmaster::Postmaster::builder()).max_workers(2).build().unwrap();
@@ -114,7 +114,7 @@ fn one_static_worker_too_many_is_refused_and_the_rest_start() {
     launched.wait().unwrap();
 }
 
-/// Would fail if a static parallel worker took a slot of the others.
+/// Would fail if a static parallel worker took a slot of the other class.
 fn static_workers_of_both_classes_get_slots_of_their_class() {
     let parallel = worker("sleep")
         .flags(WorkerFlags::SHMEM_ACCESS | WorkerFlags::CLASS_PARALLEL)
@@ -134,7 +134,7 @@ fn static_workers_of_both_classes_get_slots_of_their_class() {
     cluster.end();
 }
 
-/// The only code of a program that runs inside its postmaster: what it does with log lines.
+/// The one piece of a program that runs inside its postmaster: its log subscriber.
 struct Attaching(std::path::PathBuf);
 
 thread_local! {
@@ -165,18 +165,18 @@ impl<S: tracing::Subscriber> Layer<S> for Attaching {
     }
 }
 
-/// Would hang without the check: the postmaster would wait for its own answer.
+/// Would hang if it could: the postmaster would wait for its own answer.
 fn the_postmaster_cannot_attach_to_itself() {
     let folder = std::env::temp_dir().join("cluster");
     tracing_subscriber::registry().with(Attaching(folder)).init();
     let cluster = Cluster::new();
     let (handle, _) = cluster.start(&simple("sleep"));
     assert!(read_note("attached").starts_with("refused: this process is a postmaster"));
-    assert!(matches!(handle.status(), WorkerStatus::Started(_)), "and it goes on");
+    assert!(matches!(handle.status(), WorkerStatus::Started(_)), "and the postmaster goes on");
     cluster.end();
 }
 
-/// Would fail if one of these were registered, or another field blamed.
+/// Would fail if one of these passed, or if the error named another field.
 fn an_invalid_description_is_refused_by_field() {
     let long = "x".repeat(96);
     let base = || BackgroundWorker::builder("w").function("f");
@@ -204,12 +204,12 @@ fn an_invalid_description_is_refused_by_field() {
     assert!(matches!(parallel.build(), Err(InvalidWorker::ParallelMustNeverRestart)));
 }
 
-/// Would fail if a slot stayed taken, or the waiter were not told.
+/// Would fail if the refused worker kept a slot, and time out if the end of the other woke no waiter.
 fn an_unknown_function_is_refused_and_a_missing_library_exits_1() {
     let cluster = Cluster::new();
     let refused = cluster.backend.register(&simple("missing")).unwrap_err();
     assert!(matches!(&refused, RegisterError::UnknownFunction { name, .. } if name == "missing"));
-    assert!(cluster.backend.workers().is_empty(), "nothing is half registered");
+    assert!(cluster.backend.workers().is_empty(), "nothing is registered");
     let mut postmaster = bgw_postmaster::Postmaster::builder().build().unwrap();
     let refused = postmaster.register(simple("missing")).unwrap_err();
     assert!(refused.to_string().contains("missing"), "{refused}");
@@ -219,7 +219,7 @@ fn an_unknown_function_is_refused_and_a_missing_library_exits_1() {
     cluster.end();
 }
 
-/// Would fail if a full array made the caller wait, or a refusal cost a slot.
+/// Would hang if a full array made the caller wait, and fail if a refusal cost a slot.
 fn a_full_array_refuses_and_recovers() {
     let cluster = Cluster::with(|builder| builder.max_workers(3));
     let handles: Vec<_> =
@@ -236,7 +236,7 @@ fn a_full_array_refuses_and_recovers() {
     cluster.end();
 }
 
-/// Would fail if a bit of the argument or of the extra bytes were lost, or another function called.
+/// Would fail if a bit of the argument or of the extra bytes changed, or if another function ran.
 fn what_was_registered_arrives_unchanged() {
     let cluster = Cluster::new();
     let extra: Vec<u8> = (0..128u32).map(|byte| (byte * 2 + 1) as u8).collect();
@@ -254,7 +254,7 @@ fn what_was_registered_arrives_unchanged() {
     cluster.end();
 }
 
-/// Would fail if the doorbell or the region did not reach workers.
+/// Would fail if a worker did not get the doorbell or the region.
 fn a_worker_registers_another_worker() {
     let cluster = Cluster::new();
     let handle = cluster.backend.register(&simple("nested")).unwrap();

@@ -21,7 +21,7 @@ pub(crate) fn tests() -> Vec<Test> {
     ]
 }
 
-/// Would fail if the report were written after the word, or with another code.
+/// Would fail if the report came after the slot's word, or with another code.
 fn the_report_names_the_cause_and_whether_the_end_is_final() {
     let cluster = Cluster::new();
     let cases = [
@@ -41,7 +41,7 @@ fn the_report_names_the_cause_and_whether_the_end_is_final() {
     cluster.end();
 }
 
-/// Would fail if a code were cut, or the report went before the slot's next tenant came.
+/// Would fail if a code were truncated, or if the report were lost before the slot's next tenant.
 fn every_exit_code_is_reported_until_the_slot_is_reused() {
     let cluster = Cluster::with(|builder| builder.max_workers(1));
     let mut last = None;
@@ -53,13 +53,13 @@ fn every_exit_code_is_reported_until_the_slot_is_reused() {
         assert!(report.pid.is_some() && report.unregistered && !report.requested);
         assert_eq!(handle.exit_report(), Some(report), "it stays readable");
         if let Some(before) = last.replace(handle) {
-            assert_eq!(before.exit_report(), None, "its slot was used again");
+            assert_eq!(before.exit_report(), None, "its slot is reused");
         }
     }
     cluster.end();
 }
 
-/// Aborts; whether it may leave a core, its argument says.
+/// Aborts, with its argument as the limit on core dumps.
 fn aborts(worker: &mut Worker) -> Result<(), WorkerError> {
     let limit = worker.main_arg();
     setrlimit(Resource::RLIMIT_CORE, limit, limit).map_err(std::io::Error::from)?;
@@ -67,7 +67,7 @@ fn aborts(worker: &mut Worker) -> Result<(), WorkerError> {
     std::process::abort();
 }
 
-/// What the kernel says of a child of our own that does the same.
+/// The core flag of a child of this process that does the same.
 fn core_flag_of_a_child(limit: u64) -> bool {
     use std::os::unix::process::{CommandExt, ExitStatusExt};
     let mut command = std::process::Command::new("sh");
@@ -79,8 +79,8 @@ fn core_flag_of_a_child(limit: u64) -> bool {
     command.status().unwrap().core_dumped()
 }
 
-/// Would fail if the flag were left out of the report, or always the same: it is compared with what the
-/// kernel says of a process of our own. (Where the machine writes no cores at all, both are false.)
+/// Would fail if the report had no core flag or always the same: a child of this process shows what it
+/// must be. Both are false where the machine writes no core dumps.
 fn the_signal_and_the_core_flag_are_reported() {
     let cluster = Cluster::with(|builder| builder.function("aborts", entry(aborts)));
     let (_, most) = getrlimit(Resource::RLIMIT_CORE).unwrap();
@@ -109,11 +109,11 @@ fn the_number_of_restarts_is_reported() {
     let cluster = Cluster::new();
     let handle = cluster.backend.register(&restarting("sleep", Duration::ZERO)).unwrap();
     for life in 0..4 {
-        wait_until("it runs in its next life", PATIENCE, || handle.is_ready());
+        wait_until("its next run has begun", PATIENCE, || handle.is_ready());
         let pid = ready(&handle);
         if life < 3 {
             kill(pid, Signal::SIGKILL);
-            wait_until("that life is over", PATIENCE, || {
+            wait_until("that run has ended", PATIENCE, || {
                 handle.exit_report().is_some_and(|report| report.pid == Some(pid))
             });
             assert_eq!(handle.exit_report().unwrap().restarts, life);
@@ -143,14 +143,14 @@ fn burns(_: &mut Worker) -> Result<(), WorkerError> {
     Ok(())
 }
 
-/// Would fail if less were told than the worker itself knew of just before its end.
+/// Would fail if the report had less than the worker itself measured just before its end.
 fn memory_and_cpu_time_are_reported() {
     let cluster = Cluster::with(|builder| builder.function("burns", entry(burns)));
     let report = stopped(&cluster.backend.register(&simple("burns")).unwrap());
     let usage = read_note("usage");
     let known: Vec<u64> = usage.split(' ').take(3).map(|number| number.parse().unwrap()).collect();
     let told = report.user_time + report.system_time;
-    // The kernel counts user and system time apart in ticks, and both together exactly.
+    // The kernel splits the time into user and system by ticks; their sum is exact.
     let wanted =
         Duration::from_micros(known[0] + known[1]).saturating_sub(Duration::from_millis(8));
     assert!(told >= wanted, "{told:?} of {known:?}");

@@ -32,7 +32,7 @@ fn exit_0_is_final_whatever_the_policy() {
         let report = stopped(&handle);
         assert_eq!((report.cause, report.restarts), (ExitCause::Exited(0), 0), "{policy:?}");
         assert!(report.unregistered, "{policy:?}");
-        // The only slot is free: nothing is left that could come back.
+        // The only slot is free, so nothing is left that could come back.
         let next = cluster.backend.register(&simple("sleep")).unwrap();
         started(&next);
         next.terminate().unwrap();
@@ -46,7 +46,7 @@ fn now() -> u64 {
     u64::try_from(now.tv_sec()).unwrap() * 1_000_000_000 + u64::try_from(now.tv_nsec()).unwrap()
 }
 
-/// Writes down when it began, and fails: the second life finds the first one's note.
+/// Notes when its run began and ended, and fails.
 fn note_and_fail(worker: &mut Worker) -> Result<(), WorkerError> {
     let began = now();
     let life = worker.restarts();
@@ -62,7 +62,7 @@ fn life(number: u32) -> (u64, u64) {
     (began.parse().unwrap(), ended.parse().unwrap())
 }
 
-/// Would fail if the interval were left out, or counted from the start.
+/// Would fail if the interval were ignored, or counted from the start of the run.
 fn exit_1_is_restarted_after_its_interval_and_not_before() {
     let interval = Duration::from_millis(300);
     let cluster = Cluster::with(|builder| builder.function("note", entry(note_and_fail)));
@@ -72,21 +72,21 @@ fn exit_1_is_restarted_after_its_interval_and_not_before() {
         assert!(u128::from(between) >= interval.as_nanos(), "{between} ns");
     }
     handle.terminate().unwrap();
-    wait_until("it is gone", PATIENCE, || cluster.backend.workers().is_empty());
+    wait_until("it is unregistered", PATIENCE, || cluster.backend.workers().is_empty());
     cluster.end();
 }
 
-/// Would hang if a worker without an interval waited for a timer that nobody sets.
+/// Would hang if a worker with interval 0 waited for a timer that nobody sets.
 fn an_interval_of_0_restarts_at_once() {
     let cluster = Cluster::with(|builder| builder.function("note", entry(note_and_fail)));
     let handle = cluster.backend.register(&restarting("note", Duration::ZERO)).unwrap();
     life(2);
     handle.terminate().unwrap();
-    wait_until("it is gone", PATIENCE, || cluster.backend.workers().is_empty());
+    wait_until("it is unregistered", PATIENCE, || cluster.backend.workers().is_empty());
     cluster.end();
 }
 
-/// Would fail if the slot were kept for a restart that never comes.
+/// Would fail if the slot stayed taken for a restart that never comes.
 fn a_never_restart_worker_is_unregistered_by_exit_1() {
     let cluster = Cluster::with(|builder| builder.max_workers(1));
     let handle = cluster.backend.register(&simple("fail")).unwrap();

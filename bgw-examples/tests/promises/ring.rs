@@ -39,7 +39,7 @@ fn ring(workers: u32, messages: u64, buffer: usize) -> Command {
     command
 }
 
-/// Passes the messages; what the last line says.
+/// Passes the messages round a ring, and checks its last line.
 #[track_caller]
 fn goes_round(workers: u32, messages: u64, buffer: usize) {
     let output = ring(workers, messages, buffer).output().unwrap();
@@ -48,19 +48,19 @@ fn goes_round(workers: u32, messages: u64, buffer: usize) {
     assert!(output.status.success(), "{text}\n{errors}");
     let expected = format!("ring: ok, {messages} messages");
     assert!(text.lines().last().unwrap().starts_with(&expected), "{text}");
-    assert_eq!(errors, "", "nothing to complain about");
+    assert_eq!(errors, "", "no error is printed");
 }
 
-/// Would fail if a size went wrong at some place of a buffer, or an end of a ring were lost.
+/// Would fail if some size went wrong at some place of a buffer, or if a ring missed its end.
 fn messages_of_every_size_go_round() {
     for (workers, buffer) in [(1, 1), (2, 8), (3, 64), (5, 100), (8, 4096), (2, 1 << 20)] {
-        // Each size, several times.
+        // Each size comes several times.
         goes_round(workers, 60, buffer);
     }
     goes_round(3, 0, 64);
 }
 
-/// Would fail if one wake-up of many were lost: the ring would stand still.
+/// Would hang if one wake-up of many were lost.
 fn many_rounds_are_pipelined() {
     goes_round(4, 20_000, 256);
     for _ in 0..5 {
@@ -68,7 +68,8 @@ fn many_rounds_are_pipelined() {
     }
 }
 
-/// Would fail if the program waited for all workers before it looked at one, or left those that run.
+/// Would hang if the program waited for all workers before it checked one, and fail if it left those
+/// that run.
 fn set_up_fails_clearly_when_a_worker_cannot_be_registered() {
     let output = ring(4, 1000, 64).args(["--max-workers", "3"]).output().unwrap();
     let errors = String::from_utf8(output.stderr).unwrap();
@@ -80,13 +81,13 @@ fn set_up_fails_clearly_when_a_worker_cannot_be_registered() {
         ),
         "{errors}"
     );
-    assert_eq!(output.stdout, b"", "no worker is told to be ready");
+    assert_eq!(output.stdout, b"", "no worker is reported ready");
 }
 
-/// Would fail if the end of a worker in its set-up were not seen, or ended nobody else.
+/// Would hang if the end of a worker in its set-up went unnoticed, and fail if the others went on.
 fn set_up_fails_clearly_when_a_worker_ends_before_it_is_ready() {
     let ring = Ring::create(3, 64).unwrap();
-    // Somebody else has what worker 2 needs.
+    // Another process holds what worker 2 needs.
     let taken = ring.queues()[1].receiver(1).unwrap();
     let cluster = Cluster::with(|builder| builder.function(ring::FUNCTION, ring.function()));
     let failed = ring.start(&cluster.backend).unwrap_err();
@@ -99,7 +100,7 @@ fn set_up_fails_clearly_when_a_worker_ends_before_it_is_ready() {
     cluster.end();
 }
 
-/// A ring at work for ever; does something to it, and gives its exit code and its own last line.
+/// Does something to a ring that works for ever, and returns its exit code and its last line.
 fn disturbed(workers: u32, disturb: impl FnOnce(&[Pid], Pid)) -> (Option<i32>, String) {
     let mut program =
         ring(workers, u64::MAX, 256).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
@@ -117,7 +118,7 @@ fn disturbed(workers: u32, disturb: impl FnOnce(&[Pid], Pid)) -> (Option<i32>, S
     let mut errors = String::new();
     program.stderr.take().unwrap().read_to_string(&mut errors).unwrap();
     let code = program.wait().unwrap().code();
-    // Workers that outlive the postmaster may say so afterwards.
+    // Workers that outlive the postmaster may print more afterwards.
     let own = errors.lines().rfind(|line| line.starts_with("ring: ")).unwrap_or(&errors).to_owned();
     for pid in pids {
         wait_until(&format!("worker {pid} has ended"), PATIENCE, || !process_test::alive(pid));
@@ -125,8 +126,8 @@ fn disturbed(workers: u32, disturb: impl FnOnce(&[Pid], Pid)) -> (Option<i32>, S
     (code, own)
 }
 
-/// Would fail if its neighbours were not told, the program waited for a message that cannot come, or
-/// a neighbour were blamed.
+/// Would hang if its neighbours did not notice, or if the program waited for a message that cannot come,
+/// and fail if the error named a neighbour.
 fn a_killed_worker_ends_the_ring_and_is_named() {
     for workers in [1, 2, 5] {
         for victim in 0..workers as usize {
@@ -144,7 +145,7 @@ fn a_killed_worker_ends_the_ring_and_is_named() {
     }
 }
 
-/// Would fail if a wait on a queue were not ended by SIGTERM, or such an end passed for a regular one.
+/// Would hang if SIGTERM did not end a wait on a queue, and fail if such an end read as a regular one.
 fn a_terminated_worker_ends_the_ring_and_is_named() {
     for victim in 0..3 {
         let mut pid = None;
@@ -158,7 +159,7 @@ fn a_terminated_worker_ends_the_ring_and_is_named() {
     }
 }
 
-/// Would fail if the worker's watches left out its signals, or were taken too late.
+/// Would hang if the wait did not watch the worker's signals, or if it read them too late.
 fn a_signal_between_check_and_wait_ends_the_wait() {
     let ring = Ring::create(1, 64).unwrap();
     let queue = &ring.queues()[0];
@@ -180,7 +181,7 @@ fn a_signal_between_check_and_wait_ends_the_wait() {
     cluster.end();
 }
 
-/// Would fail if a wait on a queue outlived the postmaster.
+/// Would hang if a wait on a queue did not watch the postmaster.
 fn the_postmasters_death_ends_the_ring() {
     let (code, last) = disturbed(3, |_, postmaster| kill(postmaster, Signal::SIGKILL).unwrap());
     assert_eq!((code, last), (Some(1), "ring: the postmaster died".to_owned()));

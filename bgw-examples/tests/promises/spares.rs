@@ -49,7 +49,7 @@ fn spares(cluster: &Cluster) -> Vec<Pid> {
 }
 
 fn wait_for_spares(cluster: &Cluster, count: usize) {
-    wait_until("the spares are there", PATIENCE, || {
+    wait_until("the spares are asleep", PATIENCE, || {
         let asleep = |pid: &Pid| {
             let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
             stat.rsplit(") ").next().is_some_and(|rest| rest.starts_with('S'))
@@ -58,7 +58,7 @@ fn wait_for_spares(cluster: &Cluster, count: usize) {
     });
 }
 
-/// Would fail if workers were forked all the same, or the spare were not replaced.
+/// Would fail if workers were forked all the same, and time out if a used spare were not replaced.
 fn a_worker_starts_in_a_waiting_spare() {
     let cluster = cluster();
     for _ in 0..5 {
@@ -78,7 +78,7 @@ fn a_worker_starts_in_a_waiting_spare() {
     cluster.end();
 }
 
-/// Would fail if a field of the job were lost on the page.
+/// Would fail if a field of the description were lost on the page of a spare.
 fn a_spare_gets_the_whole_description() {
     let cluster = cluster();
     let extra: Vec<u8> = (0..128).collect();
@@ -94,11 +94,11 @@ fn a_spare_gets_the_whole_description() {
     let handle = cluster.backend.register(&simple("default")).unwrap();
     ready(&handle);
     handle.terminate().unwrap();
-    assert_eq!(stopped(&handle).cause, ExitCause::Exited(1), "its handlers stand");
+    assert_eq!(stopped(&handle).cause, ExitCause::Exited(1), "its handlers are installed");
     cluster.end();
 }
 
-/// Would hang if a start waited for the next spare.
+/// Would time out if a start waited for the next spare.
 fn a_burst_larger_than_the_spares_starts_completely() {
     let cluster = cluster();
     let handles: Vec<_> =
@@ -111,7 +111,7 @@ fn a_burst_larger_than_the_spares_starts_completely() {
     cluster.end();
 }
 
-/// Would hang if a job were given to a dead process.
+/// Would time out if a dead spare got a job.
 fn a_worker_never_notices_a_spare_that_died_asleep() {
     let cluster = cluster();
     // Stopped, the postmaster cannot notice the deaths before it has to start the worker.
@@ -129,8 +129,8 @@ fn a_worker_never_notices_a_spare_that_died_asleep() {
     cluster.end();
 }
 
-/// Stopped, a spare gets its job and does not take it; then it is killed. Would fail if that were told
-/// as the worker's end, or counted as a restart.
+/// A stopped spare gets a job, does not take it, and is killed. Would fail if that were reported as the
+/// worker's end, or counted as a restart.
 fn a_spare_that_dies_before_it_takes_its_job_is_replaced() {
     let cluster = cluster();
     let asleep = spares(&cluster);
@@ -166,7 +166,7 @@ fn list(_: &mut Worker) -> Result<(), WorkerError> {
     Ok(())
 }
 
-/// Would fail if a page were left mapped, or a spare's descriptors open.
+/// Would fail if a spare kept the page of another spare mapped, or its descriptors open.
 fn a_spare_has_no_descriptor_or_page_of_others() {
     let cluster = cluster();
     stopped(&cluster.backend.register(&simple("list")).unwrap());
@@ -174,11 +174,12 @@ fn a_spare_has_no_descriptor_or_page_of_others() {
     let count = |what: &str| found.lines().filter(|line| line.contains(what)).count();
     assert_eq!(count("pidfd"), 1, "the postmaster's alone: {found}");
     assert_eq!(count("eventpoll") + count("signalfd") + count("socket:"), 0, "{found}");
-    assert_eq!(count("/dev/zero"), 1, "no page that another spare sleeps on: {found}");
+    assert_eq!(count("/dev/zero"), 1, "no page of another spare: {found}");
     cluster.end();
 }
 
-/// Would leave a process behind, which the harness finds.
+/// Would fail if a spare were still alive after the shutdown, and time out if it outlived a killed
+/// postmaster.
 fn spares_end_with_every_shutdown_and_with_the_postmaster() {
     for mode in [ShutdownMode::Smart, ShutdownMode::Fast, ShutdownMode::Immediate] {
         let cluster = cluster();
@@ -199,7 +200,7 @@ fn spares_end_with_every_shutdown_and_with_the_postmaster() {
     }
 }
 
-/// Would fail if a spare kept the incarnation, or the number of restarts, of the time it was forked.
+/// Would fail if a spare used the incarnation or the number of restarts of the time when it was forked.
 fn restarts_and_resets_use_spares() {
     let cluster = cluster();
     let (handle, first) = cluster.start(&restarting("sleep", Duration::ZERO));
@@ -220,6 +221,9 @@ fn restarts_and_resets_use_spares() {
     let description = worker("describe").build().unwrap();
     let handle = cluster.backend.register(&description).unwrap();
     stopped(&handle);
-    assert!(read_note("describe").ends_with(&handle.to_string()), "its own handle is of this life");
+    assert!(
+        read_note("describe").ends_with(&handle.to_string()),
+        "its own handle has the new incarnation"
+    );
     cluster.end();
 }

@@ -22,7 +22,8 @@ pub(crate) fn tests() -> Vec<Test> {
     ]
 }
 
-/// `RLIMIT_NPROC` counts the processes of a user, and does not bind root: so a child becomes nobody.
+/// Would time out if a failed fork woke no waiter, and fail if the policy were ignored. `RLIMIT_NPROC`
+/// makes the fork fail; it does not bind root, so a child becomes nobody.
 fn a_failed_fork_is_reported_and_retried_by_policy() {
     const NOBODY: u32 = 65534;
     let is_root = nix::unistd::geteuid().is_root();
@@ -48,8 +49,8 @@ fn a_failed_fork_is_reported_and_retried_by_policy() {
 fn forks_fail(launched: &bgw_postmaster::Launched, backend: &bgw_backend::Backend) {
     let postmaster = launched.pid();
     set_process_limit(postmaster, 1);
-    // In this order: the slot of the one that never restarts is free at once, and its report goes
-    // with the next registration.
+    // In this order: the slot of the never-restart worker is free at once, and the next registration
+    // takes it with its report.
     let again = backend.register(&restarting("sleep", Duration::from_millis(300))).unwrap();
     let never = backend.register(&simple("sleep")).unwrap();
     let failed = |cause| matches!(cause, ExitCause::NotStarted(NotStarted::ForkFailed { errno }) if errno == libc::EAGAIN);
@@ -59,24 +60,24 @@ fn forks_fail(launched: &bgw_postmaster::Launched, backend: &bgw_backend::Backen
     let report = stopped(&again);
     assert!(failed(report.cause) && !report.unregistered, "{report:?}");
     set_process_limit(postmaster, libc::RLIM_INFINITY);
-    wait_until("the other one is started by its policy", PATIENCE, || {
+    wait_until("the other worker starts as its policy says", PATIENCE, || {
         matches!(again.status(), WorkerStatus::Started(_))
     });
-    assert_eq!(backend.workers().len(), 1, "the one that never restarts is gone");
+    assert_eq!(backend.workers().len(), 1, "the never-restart worker is gone");
 }
 
 fn set_process_limit(pid: bgw_backend::Pid, limit: u64) {
     let (_, hard) =
         nix::sys::resource::getrlimit(nix::sys::resource::Resource::RLIMIT_NPROC).unwrap();
     let new = libc::rlimit { rlim_cur: limit.min(hard), rlim_max: hard };
-    // SAFETY: `new` is valid for the call, and no old limit is asked for.
+    // SAFETY: `new` is valid for the call, and the old limit is not requested.
     let done = unsafe {
         libc::prlimit(pid.as_raw(), libc::RLIMIT_NPROC, &raw const new, std::ptr::null_mut())
     };
     assert_eq!(done, 0, "prlimit: {}", std::io::Error::last_os_error());
 }
 
-/// Would fail if the threads were not counted before the fork, or not in `run`.
+/// Would fail if `launch` or `run` did not count the threads.
 fn launch_and_run_refuse_a_second_thread() {
     let (go, wait) = std::sync::mpsc::channel::<()>();
     let thread = std::thread::spawn(move || wait.recv());
@@ -93,8 +94,8 @@ fn launch_and_run_refuse_a_second_thread() {
     assert_eq!(launched.wait().unwrap(), ExitCause::Exited(0));
 }
 
-/// The postmaster's own code starts no thread, but the program's may that it calls: its log. This one
-/// keeps a thread from the first line that the postmaster logs about a registration.
+/// The postmaster starts no thread, but code of the program that it calls may: the log. This one starts
+/// a thread at the first line, which the postmaster logs about a registration.
 struct ThreadedLog(Once);
 
 impl tracing::Subscriber for ThreadedLog {
@@ -118,7 +119,7 @@ impl tracing::Subscriber for ThreadedLog {
     fn exit(&self, _: &span::Id) {}
 }
 
-/// A process that runs as the postmaster of the folder that comes with it.
+/// A process that is a postmaster, and its folder.
 fn postmaster() -> (Child, PathBuf) {
     let folder = std::env::temp_dir().join("cluster");
     let path = folder.clone();
@@ -131,8 +132,8 @@ fn postmaster() -> (Child, PathBuf) {
     (child, folder)
 }
 
-/// Would fail if the threads were counted at the beginning only (the worker starts), or if the refusal
-/// were not told (the wait hangs).
+/// Would fail if the threads were counted at the start only: the worker would run. Would time out if the
+/// failure woke no waiter.
 fn no_worker_is_forked_while_a_second_thread_lives() {
     let (mut postmaster, folder) = postmaster();
     let backend = connect(&folder);
@@ -149,7 +150,7 @@ fn no_worker_is_forked_while_a_second_thread_lives() {
 
     write_note("the thread may go", "").unwrap();
     read_note("the thread goes");
-    wait_until("the worker is started after all", PATIENCE, || {
+    wait_until("the worker starts after all", PATIENCE, || {
         matches!(again.status(), WorkerStatus::Started(_))
     });
     backend.shutdown(ShutdownMode::Fast).unwrap();

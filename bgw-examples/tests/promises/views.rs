@@ -27,7 +27,7 @@ fn only(cluster: &Cluster) -> WorkerInfo {
     workers.remove(0)
 }
 
-/// Would fail if a fact of the slot's former tenant, or of the former start, were shown.
+/// Would fail if the view showed a fact of the slot's former tenant or of a former start.
 fn the_view_shows_pid_type_start_time_and_state() {
     let cluster = Cluster::new();
     for kind in ["first kind", "second kind"] {
@@ -37,6 +37,7 @@ fn the_view_shows_pid_type_start_time_and_state() {
         ready(&handle);
         let info = only(&cluster);
         assert_eq!(info.handle, handle.id());
+        assert_eq!(info.worker, description);
         assert_eq!(info.worker.worker_type(), kind);
         assert_eq!(info.status, WorkerStatus::Started(pid));
         let started = info.started_at.unwrap();
@@ -48,7 +49,7 @@ fn the_view_shows_pid_type_start_time_and_state() {
     cluster.end();
 }
 
-/// Would fail if the view or the log showed nothing, or the name in place of a type that there is.
+/// Would fail if the view or the log showed no type, or the name instead of the type.
 fn an_empty_type_becomes_the_name_and_is_shown() {
     let log = Log::start();
     let cluster = Cluster::new();
@@ -65,7 +66,7 @@ fn an_empty_type_becomes_the_name_and_is_shown() {
     cluster.end();
 }
 
-/// Would fail if a worker that has ended were found, or another type were named.
+/// Would fail if an ended worker were found, or if the answer were another type.
 fn a_type_is_found_by_pid_while_the_worker_runs() {
     let cluster = Cluster::new();
     let (_other, _) = cluster.start(&simple("sleep"));
@@ -91,11 +92,11 @@ fn napper(worker: &mut Worker) -> Result<(), WorkerError> {
     Ok(())
 }
 
-/// Would fail if the name were not shown while the worker sleeps, or stayed when it is done.
+/// Would time out if the view did not show the name while the worker sleeps, and fail if it stayed.
 fn a_named_wait_is_visible_while_it_lasts() {
     let cluster = Cluster::with(|builder| builder.function("nap", entry(napper)));
     let (handle, _) = cluster.start(&simple("nap"));
-    wait_until("the wait is shown by its name", PATIENCE, || {
+    wait_until("the view shows the wait", PATIENCE, || {
         only(&cluster).wait_event.as_deref() == Some("NapperMain")
     });
     handle.set_latch().unwrap();
@@ -104,7 +105,7 @@ fn a_named_wait_is_visible_while_it_lasts() {
     cluster.end();
 }
 
-/// Would fail if a worker without the flag, or with another tag, were ended, or one with both not.
+/// Would fail if a worker without the flag or with another tag ended, or if one with both did not.
 fn terminate_by_tag_ends_interruptible_workers_only() {
     let cluster = Cluster::new();
     let tagged = |tag: &str, flags| worker("sleep").tag(tag).flags(flags).build().unwrap();
@@ -121,6 +122,6 @@ fn terminate_by_tag_ends_interruptible_workers_only() {
         assert!(matches!(handle.status(), WorkerStatus::Started(_)), "{handle}");
     }
     let none = cluster.backend.terminate_by_tag("").unwrap();
-    assert!(none.asked.is_empty() && none.holding.is_empty(), "no tag is no resource");
+    assert!(none.asked.is_empty() && none.holding.is_empty(), "an empty tag names no resource");
     cluster.end();
 }

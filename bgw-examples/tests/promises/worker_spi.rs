@@ -54,7 +54,7 @@ fn insert(database: &Database, schema: u64, rows: &str) {
     sql(database, &[&format!("INSERT INTO {} VALUES {rows}", table(database, schema))]);
 }
 
-/// All that stands in the table: how many rows, of them totals, and their sum.
+/// The contents of the table: how many rows, how many of them totals, and their sum.
 fn contents(database: &Database, schema: u64) -> [i64; 3] {
     let query = format!(
         "SELECT count(*), count(CASE type WHEN 'total' THEN 1 END), coalesce(sum(value), 0) FROM {}",
@@ -76,7 +76,8 @@ fn wait_for_total(database: &Database, schema: u64, total: i64) {
     );
 }
 
-/// Would fail if the table were another, its rules did not hold, or a round were not all or nothing.
+/// Would fail if the worker used another table, if the table's rules did not hold, or if half of a round
+/// were done.
 fn counts_up(database: &Database) {
     let settings = write_settings(database, HOUR);
     let log = Log::start();
@@ -87,7 +88,7 @@ fn counts_up(database: &Database) {
     assert_eq!(cluster.backend.worker_type_by_pid(pid).as_deref(), Some("worker_spi"));
     assert_eq!(contents(database, 4), [0, 0, 0], "a new table is empty");
 
-    // As PostgreSQL's own test has it: a total of 0 and a delta of 1.
+    // As in PostgreSQL's own test: a total of 0 and a delta of 1.
     insert(database, 4, "('total', 0), ('delta', 1)");
     handle.set_latch().unwrap();
     wait_for_total(database, 4, 1);
@@ -118,8 +119,8 @@ fn a_launched_worker_counts_up_and_ends_on_postgres() {
     counts_up(&postgres());
 }
 
-/// Would fail if a delta that is inserted in the middle of a round were deleted without being added:
-/// a server's transactions see what others commit meanwhile.
+/// Would fail if a round deleted a delta without adding it: a server's transactions see what others
+/// commit in the middle of a round.
 fn two_inserters_and_two_folders_lose_no_delta() {
     let database = postgres();
     let settings = write_settings(&database, 1);
@@ -130,7 +131,7 @@ fn two_inserters_and_two_folders_lose_no_delta() {
         ready(&handle);
         handle
     };
-    // Two workers on one table wait for each other's rows, and neither adds what the other took.
+    // Two workers on one table wait for each other's rows, and neither adds what the other has taken.
     let workers = [launch(), launch()];
     let name = table(&database, 1);
     let Database::Postgres(server) = &database else { return };
@@ -148,7 +149,7 @@ fn two_inserters_and_two_folders_lose_no_delta() {
     cluster.end();
 }
 
-/// Would fail if a static worker needed a launch, or new settings a restart.
+/// Would time out if a static worker needed a launch, and fail if new settings needed a restart.
 fn takes_a_new_nap_time(database: &Database) {
     let settings = write_settings(database, HOUR);
     let schemas = [1, 2];
@@ -176,7 +177,7 @@ fn takes_a_new_nap_time(database: &Database) {
     }
     let now: Vec<_> = handles.iter().map(started).collect();
     assert_eq!(now, pids, "nobody was restarted");
-    // A settings file that is wrong is said to be so, and changes nothing.
+    // A settings file with an error changes nothing.
     std::fs::write(&settings, "nonsense").unwrap();
     kill(cluster.launched.pid(), Signal::SIGHUP);
     insert(database, 1, "('delta', 1000)");
@@ -198,7 +199,7 @@ fn static_workers_start_and_take_a_new_nap_time_on_postgres() {
     takes_a_new_nap_time(&postgres());
 }
 
-/// Connects as its extra bytes say, `URL USER`, and leaves its mark there.
+/// Connects as its extra bytes `URL USER` say, and leaves its mark.
 fn sign(worker: &mut Worker) -> Result<(), WorkerError> {
     worker.unblock_signals()?;
     let extra = String::from_utf8_lossy(worker.extra()).into_owned();
@@ -216,7 +217,7 @@ fn signer(url: &str, user: &str) -> BackgroundWorker {
     worker("sign").flags(flags).extra(text.as_bytes()).build().unwrap()
 }
 
-/// Would fail if the worker ended up in another database, or as another role.
+/// Would fail if the worker worked in another database or as another role.
 fn a_launch_names_its_database_and_its_role() {
     let database = postgres();
     let create = ["CREATE ROLE bob LOGIN", "CREATE DATABASE marks OWNER bob"];
@@ -232,7 +233,7 @@ fn a_launch_names_its_database_and_its_role() {
     cluster.end();
 }
 
-/// Would fail if a refusal were retried, hung, or were lost on the way to the log.
+/// Would time out if a refusal hung or did not reach the log, and fail if it were retried.
 fn a_refused_connection_is_logged_and_exits_1() {
     let database = postgres();
     let create = [
@@ -263,7 +264,7 @@ fn a_refused_connection_is_logged_and_exits_1() {
     cluster.end();
 }
 
-/// Nobody is started again: never-restart workers are gone.
+/// All are gone, since they never restart.
 fn wait_for_nobody(cluster: &Cluster) {
     let gone = || cluster.backend.workers().is_empty();
     process_test::wait_until("all are gone", PATIENCE.min(Duration::from_secs(10)), gone);

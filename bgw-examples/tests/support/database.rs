@@ -13,7 +13,7 @@ pub fn sqlite() -> Database {
     Database::Sqlite(std::env::temp_dir().join("cluster.db"))
 }
 
-/// A server of the test's own; where PostgreSQL is not installed the test is skipped.
+/// A server for this test; skips the test where PostgreSQL is not installed.
 pub fn postgres() -> Database {
     match Database::on_postgres() {
         Ok(database) => database,
@@ -22,7 +22,7 @@ pub fn postgres() -> Database {
     }
 }
 
-/// Runs statements from outside, on a connection that is closed again: none is to be inherited.
+/// Runs statements on a connection of the test, and closes it: no child must inherit it.
 #[track_caller]
 pub fn sql(database: &Database, statements: &[&str]) {
     let mut client = database.client().unwrap();
@@ -31,13 +31,13 @@ pub fn sql(database: &Database, statements: &[&str]) {
     }
 }
 
-/// The number that a query answers with, from outside.
+/// The number that a query returns on a connection of the test.
 #[track_caller]
 pub fn number(database: &Database, query: &str) -> i64 {
     database.client().unwrap().number(query).unwrap()
 }
 
-/// Waits until the query answers with `wanted`.
+/// Waits until the query returns `wanted`.
 #[track_caller]
 pub fn wait_for_number(database: &Database, query: &str, wanted: i64) {
     let mut client = database.client().unwrap();
@@ -46,7 +46,7 @@ pub fn wait_for_number(database: &Database, query: &str, wanted: i64) {
     });
 }
 
-/// What a worker has to know of its database.
+/// What a worker needs to know of its database.
 #[derive(Clone)]
 pub struct Target {
     pub name: String,
@@ -72,8 +72,8 @@ impl Target {
     }
 }
 
-/// Waits until the endless statement runs. A file cannot be asked: there the worker's note that came
-/// before the statement has to do, and what is sent too early is heard by the statement all the same.
+/// Waits until the endless statement runs. A file cannot tell: there the note that the worker wrote
+/// before the statement must do, and a signal that comes too early cancels the statement all the same.
 pub fn wait_for_endless(database: &Database) {
     if matches!(database, Database::Postgres(_)) {
         let query = "SELECT count(*) FROM pg_stat_activity \

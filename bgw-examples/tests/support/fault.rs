@@ -12,16 +12,16 @@ use process_test::{Child, fork_child, wait_until};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// As many workers as a cluster with faults takes.
+/// The number of slots of a cluster with faults.
 pub const CAPACITY: u32 = 4;
 
-/// All points that lie in the process of a worker that is forked for it.
+/// All points of a worker that is forked.
 pub fn in_workers() -> Vec<&'static str> {
     let all = bgw_postmaster::fault::POINTS.iter().chain(bgw_backend::fault::POINTS);
     all.copied().filter(|point| lies_in_worker(point) && !lies_in_spare(point)).collect()
 }
 
-/// All points that lie in a spare which becomes a worker.
+/// All points of a spare that becomes a worker.
 pub fn in_spares() -> Vec<&'static str> {
     let all = bgw_postmaster::fault::POINTS.iter().copied();
     all.filter(|point| lies_in_spare(point)).collect()
@@ -31,7 +31,7 @@ fn lies_in_spare(point: &str) -> bool {
     point.starts_with("waking:")
 }
 
-/// All points that lie in the postmaster, and whose names begin with one of `prefixes`.
+/// All points of the postmaster whose names begin with one of `prefixes`.
 pub fn in_postmaster(prefixes: &[&str]) -> Vec<&'static str> {
     let all = bgw_postmaster::fault::POINTS.iter().copied();
     let found: Vec<_> = all
@@ -46,13 +46,13 @@ pub fn lies_in_worker(point: &str) -> bool {
     ["child:", "worker:", "waking:"].iter().any(|prefix| point.starts_with(prefix))
 }
 
-/// The points in a worker's process whose step can fail.
+/// The points of a forked worker whose step can fail.
 pub fn fallible_in_workers() -> Vec<&'static str> {
     let all = bgw_postmaster::fault::FALLIBLE.iter().chain(bgw_backend::fault::FALLIBLE);
     all.copied().filter(|point| lies_in_worker(point) && !lies_in_spare(point)).collect()
 }
 
-/// A cluster whose postmaster and workers meet `faults`. Those that come later do not.
+/// A cluster whose postmaster and workers meet `faults`; later clusters do not.
 pub fn cluster(faults: &str) -> Cluster {
     cluster_with(faults, |builder| builder)
 }
@@ -67,13 +67,13 @@ pub fn cluster_with(
     cluster
 }
 
-/// What postmasters meet that are launched from here on.
+/// Sets the faults of the postmasters that are launched from here on.
 pub fn arm(faults: &str) {
     // SAFETY: a test's process has one thread.
     unsafe { std::env::set_var("BGW_FAULT", faults) };
 }
 
-/// A worker that passes `point`: ends by itself after all steps, or is a command.
+/// A worker that passes `point`: one that ends after all steps, or a command.
 pub fn passing(point: &str) -> BackgroundWorkerBuilder {
     match point {
         "child:before_exec" => BackgroundWorker::builder("brief").command("true", [""; 0]),
@@ -110,7 +110,7 @@ pub struct Waiter {
 }
 
 impl Waiter {
-    /// Attaches; waits for nothing yet.
+    /// Attaches a program that waits for nothing yet.
     pub fn attach(folder: &Path, name: &str) -> Self {
         let folder: PathBuf = folder.to_owned();
         let own = name.to_owned();
@@ -136,7 +136,7 @@ impl Waiter {
         Self { child, name: name.to_owned() }
     }
 
-    /// Has it wait for the worker of `handle`, and returns when it sleeps in that wait.
+    /// Makes it wait for the start of this worker, and returns when it sleeps in that wait.
     pub fn wait_for(&self, handle: &Handle) {
         write_note(&format!("{}-go", self.name), &handle.id().to_string()).unwrap();
         read_note(&format!("{}-starts", self.name));
@@ -150,12 +150,10 @@ impl Waiter {
     }
 
     fn sleeps(&self) {
-        let pid = self.child.pid();
-        let pid = Pid::new(pid.as_raw().unsigned_abs()).unwrap();
-        wait_for_state(pid, 'S', "it sleeps in its wait");
+        process_test::wait_until_asleep(self.child.pid());
     }
 
-    /// What it was told of the start and of the end: `started`, `stopped` or `postmaster died`.
+    /// What its waits for the start and for the end returned: `started`, `stopped` or `postmaster died`.
     #[track_caller]
     pub fn answers(mut self, point: &str) -> (String, String) {
         wait_until(&format!("{point}: {} has its answers", self.name), PATIENCE, || {
@@ -181,8 +179,8 @@ pub fn descriptors(pid: Pid) -> usize {
     std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap().count()
 }
 
-/// Nothing has leaked: the postmaster holds no descriptor and no zombie of the past, and every slot
-/// takes a worker. `before`: how many descriptors it had.
+/// Checks that nothing has leaked: the postmaster has as many descriptors as `before` and no zombie, and
+/// every slot takes a worker.
 #[track_caller]
 pub fn nothing_leaked(cluster: &Cluster, before: usize, point: &str) {
     let postmaster = cluster.launched.pid();
@@ -205,7 +203,8 @@ pub fn nothing_leaked(cluster: &Cluster, before: usize, point: &str) {
     }
 }
 
-/// A postmaster is dead: its folder is free once its last worker has gone, and a new one serves there.
+/// Checks, after a postmaster's death, that its folder is free once its last worker has ended, and that a
+/// new postmaster serves there.
 #[track_caller]
 pub fn a_new_postmaster_takes_over(point: &str) {
     let folder = std::env::temp_dir().join("cluster");
@@ -217,7 +216,7 @@ pub fn a_new_postmaster_takes_over(point: &str) {
     cluster.end();
 }
 
-/// The end of a worker that is started again at once: waits for the report of its last one.
+/// Waits until a worker that may restart is unregistered, and returns its last report.
 #[track_caller]
 pub fn unregistered(handle: &Handle, point: &str) -> bgw_backend::ExitReport {
     let last = || handle.exit_report().filter(|report| report.unregistered);

@@ -16,7 +16,7 @@ use process_test::Signal;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// How long a test waits for something that must come.
+/// How long a test waits for what must come.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
 pub struct Cluster {
@@ -26,7 +26,7 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    /// A postmaster with all functions of this file, as `configure` wants it.
+    /// A postmaster with all functions of this file, configured by `configure`.
     pub fn with(configure: impl FnOnce(PostmasterBuilder) -> PostmasterBuilder) -> Self {
         Self::with_static(configure, Vec::new())
     }
@@ -57,7 +57,7 @@ impl Cluster {
         (handle, pid)
     }
 
-    /// Shuts down fast, and checks that the postmaster ends in order.
+    /// Shuts down fast, and checks that the postmaster exits with 0.
     pub fn end(self) {
         self.launched.shutdown(ShutdownMode::Fast).unwrap();
         assert_eq!(self.launched.wait().unwrap(), bgw_backend::ExitCause::Exited(0));
@@ -146,7 +146,7 @@ pub fn read_note(name: &str) -> String {
     std::fs::read_to_string(path).unwrap()
 }
 
-/// What the cluster logs, from here on: of the postmaster and of its workers. Started before the cluster.
+/// The log of the postmaster and of its workers. Start it before the cluster.
 pub struct Log(PathBuf);
 
 impl Log {
@@ -195,17 +195,16 @@ pub fn functions(builder: PostmasterBuilder) -> PostmasterBuilder {
         .function("deaf", entry(deaf))
         .function("describe", entry(describe))
         .function("nested", entry(nested))
-        .function("write_and_wait", entry(write_and_wait))
 }
 
-/// Does what every worker does first, and is done.
+/// Unblocks its signals, is ready, and returns.
 fn brief(worker: &mut Worker) -> Done {
     worker.unblock_signals()?;
     worker.ready();
     Ok(())
 }
 
-/// Sleeps on its latch until it is told to end; exits 0.
+/// Sleeps on its latch until SIGTERM, and exits with 0.
 fn sleep(worker: &mut Worker) -> Done {
     worker.handle_terminate();
     worker.unblock_signals()?;
@@ -216,7 +215,7 @@ fn sleep(worker: &mut Worker) -> Done {
     Ok(())
 }
 
-/// Leaves SIGTERM as it is: ended by it with exit code 1.
+/// Does not handle SIGTERM, which ends it with exit code 1.
 fn default_signals(worker: &mut Worker) -> Done {
     worker.unblock_signals()?;
     worker.ready();
@@ -225,7 +224,7 @@ fn default_signals(worker: &mut Worker) -> Done {
     }
 }
 
-/// Handles SIGTERM by not caring.
+/// Ignores SIGTERM.
 fn stubborn(worker: &mut Worker) -> Done {
     worker.handle_terminate();
     worker.unblock_signals()?;
@@ -235,7 +234,7 @@ fn stubborn(worker: &mut Worker) -> Done {
     }
 }
 
-/// Leaves without coming back to the library.
+/// Exits without a return to the library.
 fn exit_with(worker: &Worker) -> Done {
     worker.ready();
     std::process::exit(i32::try_from(worker.main_arg()).unwrap_or(99))
@@ -255,7 +254,7 @@ fn wait_on_socket(worker: &mut Worker) -> Done {
     Ok(())
 }
 
-/// Works without waiting, but looks.
+/// Computes, and checks for interrupts.
 fn busy_with_checks(worker: &mut Worker) -> Done {
     worker.unblock_signals()?;
     worker.ready();
@@ -265,7 +264,7 @@ fn busy_with_checks(worker: &mut Worker) -> Done {
     }
 }
 
-/// Blocks every signal and looks at nothing: only the kernel can end it.
+/// Blocks every signal and checks nothing: only the kernel can end it.
 fn deaf(worker: &mut Worker) -> Done {
     worker.ready();
     loop {
@@ -273,7 +272,7 @@ fn deaf(worker: &mut Worker) -> Done {
     }
 }
 
-/// Writes down what it knows of itself.
+/// Notes what it knows of itself.
 fn describe(worker: &mut Worker) -> Done {
     let text = format!(
         "{}|{}|{}|{:?}|{}",
@@ -297,24 +296,6 @@ fn nested(worker: &mut Worker) -> Done {
     let status = handle.wait_for_shutdown()?;
     write_note("nested", &format!("{status:?}"))?;
     Ok(())
-}
-
-/// Holds a half-done transaction open until it is killed.
-fn write_and_wait(worker: &mut Worker) -> Done {
-    worker.unblock_signals()?;
-    let database = std::env::temp_dir().join("half.db");
-    worker.initialize_connection(database.to_str(), None)?;
-    worker.transaction(|tx| {
-        tx.execute("CREATE TABLE IF NOT EXISTS t (v integer)", &[])?;
-        Ok::<(), WorkerError>(())
-    })?;
-    let worker: &mut Worker = worker;
-    worker.transaction(|tx| {
-        tx.execute("INSERT INTO t VALUES (1)", &[])?;
-        write_note("half", "done").map_err(WorkerError::from)?;
-        std::thread::park();
-        Ok(())
-    })
 }
 
 /// Attaches by path, as another program would.
