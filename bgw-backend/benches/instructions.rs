@@ -12,8 +12,8 @@ use bgw_core::internals::{
     ClusterCells, LAYOUT_TAG, PROTOCOL, PostmasterCells, Reply, Request, WorkerRecord, WorkerSlots,
     eventfd, flag, process,
 };
-use bgw_core::{Attachment, Wake, WorkerProcess};
-use shmem_slots::Key;
+use bgw_core::{Attachment, WorkerProcess};
+use shmem_slots::{Key, Wake};
 use std::fs::File;
 use std::hint::black_box;
 use std::sync::Arc;

@@ -35,8 +35,7 @@ impl Backend {
                 return Err(WaitError::Interrupted);
             }
             let events = WaitEvents::POSTMASTER_DEATH | WaitEvents::TIMEOUT;
-            let ready =
-                wait_for_events(&self.attachment, None, events, &mut [], deadline, interrupts)?;
+            let ready = wait_for_events(&self.attachment, events, &mut [], deadline, interrupts)?;
             if ready.contains(WaitEvents::POSTMASTER_DEATH) {
                 return Ok(false);
             }

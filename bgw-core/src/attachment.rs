@@ -6,17 +6,16 @@
 //! program had half done, and sends it no more signals.
 
 use crate::control::{ControlSocket, PROTOCOL, Received, RecvError, Refusal, Reply, Request};
-use crate::handle::WorkerHandle;
 use crate::pid::Pid;
-use crate::shared::{ClusterCells, LAYOUT_TAG, RunState, WorkerSlots, run_state};
+use crate::shared::{ClusterCells, LAYOUT_TAG, WorkerSlots};
 use crate::sys::{eventfd, pidfd};
+use shmem_slots::Access;
 use shmem_slots::futex::Watch;
-use shmem_slots::{Access, Key, Wake};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Why a process could not attach to a cluster.
 #[derive(thiserror::Error)]
@@ -93,6 +92,10 @@ pub enum AskError {
 }
 
 shmem_slots::debug_as_chain!(AttachError, AskError);
+
+/// How long the kernel may take, at most, from the first liveness word that it marks to the end of the
+/// process.
+const EXIT_TIME: Duration = Duration::from_secs(1);
 
 /// A process's attachment to the cluster of one postmaster.
 ///
@@ -280,9 +283,13 @@ impl Attachment {
         watch
     }
 
-    /// Wakes everybody who waits for the postmaster's death: the kernel wakes one waiter of each
-    /// liveness word only.
+    /// Wakes everybody who waits for the postmaster's death, on whichever liveness word. The kernel wakes
+    /// one waiter of each word, and that one may be anybody who has mapped the region.
     pub(crate) fn pass_on_postmaster_death(&self) {
+        // Once the process has ended, the kernel has marked all words: whoever is woken sees that. If it
+        // lives, something else wrote the mark, and whoever is woken sleeps again.
+        let end = Instant::now() + EXIT_TIME;
+        let _ = pidfd::wait_for_end(&self.postmaster_pidfd, Some(end));
         self.cells().wake_liveness_waiters();
     }
 
@@ -309,30 +316,6 @@ impl Attachment {
         // A thread that panicked while it held the socket leaves it usable: each exchange is whole.
         let mut socket = session.lock().unwrap_or_else(PoisonError::into_inner);
         Ok(exchange(&mut socket, request, deadline)?.0)
-    }
-
-    /// Sets the latch of a worker, wherever it sleeps. False if the worker does not run.
-    ///
-    /// A worker that sleeps in `ppoll` gets SIGURG.
-    ///
-    /// # Errors
-    /// The error of `pidfd_send_signal`. The latch is set then: the worker sees it at its next wake-up.
-    pub fn set_latch(&self, worker: WorkerHandle) -> io::Result<bool> {
-        let key = Key { index: worker.slot(), generation: worker.generation() };
-        let running = || self.slots.look(key).map(run_state);
-        let Some(RunState::Started(pid)) = running() else { return Ok(false) };
-        let Some(latch) = self.cells().latch(key.index) else { return Ok(false) };
-        match latch.set() {
-            Wake::Done => return Ok(true),
-            Wake::Signal { .. } => {}
-        }
-        let Ok(process) = pidfd::open(pid) else { return Ok(false) };
-        // The postmaster takes the pid out of the slot before it reaps the process. So if the slot is
-        // unchanged after the pidfd was opened, the pid had not been reused.
-        if running() != Some(RunState::Started(pid)) {
-            return Ok(false);
-        }
-        pidfd::send(&process, rustix::process::Signal::URG).map(|()| true)
     }
 }
 

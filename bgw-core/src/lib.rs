@@ -48,6 +48,7 @@ mod shared;
 
 mod attachment;
 mod control;
+mod latch_set;
 mod process;
 mod wait_set;
 
@@ -68,7 +69,7 @@ pub use pid::{Pid, PidError};
 pub use process::{
     EntryFn, WorkerProcess, WorkerResult, interrupt_waits, set_latch, take_interrupt,
 };
-pub use shmem_slots::{Latch, Wake, chain, debug_as_chain};
+pub use shmem_slots::{chain, debug_as_chain};
 pub use status::WorkerStatus;
 pub use wait_set::{SocketInterest, WaitError, WaitEvents};
 pub use worker::{
@@ -88,7 +89,7 @@ pub mod internals {
     };
     pub use crate::sys::interrupts::{Interrupts, Pending};
     pub use crate::sys::{eventfd, exit, pidfd, signals};
-    pub use crate::wait_set::wait_for_events;
+    pub use crate::wait_set::{wait_for_events, wait_in_worker};
     pub use crate::worker::limits::FUNCTION_LIMIT;
 
     /// This process as a worker or a postmaster.

@@ -158,7 +158,7 @@ pub fn enter(process: WorkerProcess) -> io::Result<&'static WorkerProcess> {
     let process = OWN.current.get_or_init(|| process);
     let latch = process.latch();
     if let Some(latch) = &latch {
-        latch.adopt(process.attachment.owner().get());
+        latch.adopt();
     }
     OWN.interrupts.become_worker(latch);
     // A worker that was killed in a wait has left its name there.

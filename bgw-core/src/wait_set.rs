@@ -7,14 +7,15 @@
 //! until something happens.
 
 use crate::attachment::Attachment;
-use crate::process;
+use crate::process::{self, WorkerProcess};
 use crate::sys::exit::exit_now;
 use crate::sys::poll_wake_up;
 use bitflags::bitflags;
 use nix::poll::{PollFd, PollFlags, ppoll};
 use nix::sys::epoll::Epoll;
 use nix::sys::time::TimeSpec;
-use shmem_slots::{Latch, futex};
+use shmem_slots::{Latch, Seen, futex};
+use std::cell::Cell;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Instant;
@@ -113,56 +114,55 @@ fn failed(call: &'static str) -> impl FnOnce(io::Error) -> WaitError {
     move |source| WaitError::Poll { call, source }
 }
 
-/// Waits for `events` and returns those that have happened, at least one.
+thread_local! {
+    /// What this thread has seen of this worker's latch.
+    static SEEN: Cell<Option<Seen>> = const { Cell::new(None) };
+}
+
+/// Waits in the worker `me` for `events` and returns those that have happened, at least one. A set latch
+/// is reset before this returns, so a look that follows sees whatever the setter did.
 ///
-/// `seen` is the interrupt count from before the caller looked at whatever a signal handler may change. A
-/// set latch stays set: reset it before the look at the condition.
+/// `interrupts` is the interrupt count from before the caller looked at whatever a signal handler may
+/// change. Several threads may wait: each wakes for a set that came since its own last wait, or since its
+/// first one began.
 ///
 /// # Errors
 /// A wait that is wrong in itself, or a failing system call.
 #[doc(alias = "WaitLatchOrSocket")]
 #[doc(alias = "WaitEventSetWait")]
-pub fn wait_for_events(
-    attachment: &Attachment,
-    latch: Option<&Latch<'_>>,
+pub fn wait_in_worker(
+    me: &WorkerProcess,
     events: WaitEvents,
     sockets: &mut [SocketInterest<'_>],
     deadline: Option<Instant>,
-    seen: u64,
+    interrupts: u64,
 ) -> Result<WaitEvents, WaitError> {
-    let death = WaitEvents::POSTMASTER_DEATH | WaitEvents::EXIT_ON_POSTMASTER_DEATH;
-    if !events.intersects(death) {
-        return Err(WaitError::WithoutPostmasterDeath);
+    let latch = me.latch().filter(|_| events.contains(WaitEvents::LATCH_SET));
+    let latch = latch.map(|latch| {
+        let seen = SEEN.get().unwrap_or_else(|| latch.seen());
+        SEEN.set(Some(seen));
+        (latch, seen)
+    });
+    let wait = Wait { attachment: &me.attachment, latch, deadline, interrupts };
+    let ready = wait.run(events, sockets)?;
+    if let Some((latch, _)) = latch.filter(|_| ready.contains(WaitEvents::LATCH_SET)) {
+        SEEN.set(Some(latch.reset()));
     }
-    let latch = if events.contains(WaitEvents::LATCH_SET) {
-        Some(latch.ok_or(WaitError::WithoutLatch)?)
-    } else {
-        None
-    };
-    // A signal may end this wait before it has looked; what the last wait found is no answer to it.
-    for socket in sockets.iter_mut() {
-        socket.ready = WaitEvents::empty();
-    }
-    let wait = Wait { attachment, latch, deadline, seen };
-    loop {
-        let mut ready = wait.happened();
-        if sockets.iter().any(is_wanted) {
-            ready |= wait.poll(sockets, ready.is_empty())?;
-            ready |= wait.happened();
-        } else if ready.is_empty() {
-            wait.sleep()?;
-            ready |= wait.happened();
-        }
-        if ready.contains(WaitEvents::POSTMASTER_DEATH) {
-            attachment.pass_on_postmaster_death();
-            if events.contains(WaitEvents::EXIT_ON_POSTMASTER_DEATH) {
-                leave_orphaned();
-            }
-        }
-        if !ready.is_empty() {
-            return Ok(ready);
-        }
-    }
+    Ok(ready)
+}
+
+/// As [`wait_in_worker`], in any process of the cluster; it has no latch.
+///
+/// # Errors
+/// As [`wait_in_worker`].
+pub fn wait_for_events(
+    attachment: &Attachment,
+    events: WaitEvents,
+    sockets: &mut [SocketInterest<'_>],
+    deadline: Option<Instant>,
+    interrupts: u64,
+) -> Result<WaitEvents, WaitError> {
+    Wait { attachment, latch: None, deadline, interrupts }.run(events, sockets)
 }
 
 /// Ends a process whose postmaster has died. A worker leaves without the program's exit handlers;
@@ -184,28 +184,66 @@ fn is_wanted(socket: &SocketInterest<'_>) -> bool {
 /// What ends a wait, besides sockets.
 struct Wait<'a> {
     attachment: &'a Attachment,
-    latch: Option<&'a Latch<'a>>,
+    latch: Option<(Latch<'a>, Seen)>,
     deadline: Option<Instant>,
-    seen: u64,
+    interrupts: u64,
 }
 
 impl Wait<'_> {
+    fn run(
+        &self,
+        events: WaitEvents,
+        sockets: &mut [SocketInterest<'_>],
+    ) -> Result<WaitEvents, WaitError> {
+        let death = WaitEvents::POSTMASTER_DEATH | WaitEvents::EXIT_ON_POSTMASTER_DEATH;
+        if !events.intersects(death) {
+            return Err(WaitError::WithoutPostmasterDeath);
+        }
+        if events.contains(WaitEvents::LATCH_SET) && self.latch.is_none() {
+            return Err(WaitError::WithoutLatch);
+        }
+        // A signal may end this wait before it has looked; what the last wait found is no answer to it.
+        for socket in sockets.iter_mut() {
+            socket.ready = WaitEvents::empty();
+        }
+        loop {
+            let mut ready = self.happened();
+            if sockets.iter().any(is_wanted) {
+                ready |= self.poll(sockets, ready.is_empty())?;
+                ready |= self.happened();
+            } else if ready.is_empty() {
+                self.sleep()?;
+                ready |= self.happened();
+            }
+            if ready.contains(WaitEvents::POSTMASTER_DEATH) {
+                self.attachment.pass_on_postmaster_death();
+                if events.contains(WaitEvents::EXIT_ON_POSTMASTER_DEATH) {
+                    leave_orphaned();
+                }
+            }
+            if !ready.is_empty() {
+                return Ok(ready);
+            }
+        }
+    }
+
     /// What is true right now.
     fn happened(&self) -> WaitEvents {
         let passed = self.deadline.is_some_and(|deadline| Instant::now() >= deadline);
+        let set = self.latch.is_some_and(|(latch, seen)| latch.is_set(seen));
         let mut ready = WaitEvents::empty();
-        ready.set(WaitEvents::LATCH_SET, self.latch.is_some_and(Latch::is_set));
+        ready.set(WaitEvents::LATCH_SET, set);
         ready.set(WaitEvents::POSTMASTER_DEATH, !self.attachment.postmaster_is_alive());
-        ready.set(WaitEvents::INTERRUPTED, process::interrupts().count() != self.seen);
+        ready.set(WaitEvents::INTERRUPTED, process::interrupts().count() != self.interrupts);
         ready.set(WaitEvents::TIMEOUT, passed);
         ready
     }
 
     fn sleep(&self) -> Result<(), WaitError> {
         let Some(postmaster) = self.attachment.watch_postmaster() else { return Ok(()) };
-        let also = [postmaster, process::interrupts().watch(self.seen)];
+        let also = [postmaster, process::interrupts().watch(self.interrupts)];
         match self.latch {
-            Some(latch) => latch.wait(&also, self.deadline)?,
+            Some((latch, seen)) => latch.wait(seen, &also, self.deadline)?,
             None => futex::wait_any(&also, self.deadline)?,
         };
         Ok(())
@@ -219,9 +257,9 @@ impl Wait<'_> {
     ) -> Result<WaitEvents, WaitError> {
         let polled = process::interrupts().poll().with_watcher(|watcher| {
             // A setter that sees the announcement rings, so the watcher must exist before it.
-            let unset = self.latch.is_none_or(Latch::begin_poll);
+            let unset = self.latch.is_none_or(|(latch, seen)| latch.begin_poll(seen));
             let polled = self.poll_with(watcher, sockets, sleep && unset);
-            if let Some(latch) = self.latch {
+            if let Some((latch, _)) = self.latch {
                 latch.end_poll();
             }
             polled
@@ -246,7 +284,7 @@ impl Wait<'_> {
         }
         // A handler that ran before this look has moved the count on. One that runs after it rings, and
         // the ring ends the poll, whether it has begun or not.
-        let timeout = if sleep && process::interrupts().count() == self.seen {
+        let timeout = if sleep && process::interrupts().count() == self.interrupts {
             self.deadline.map(|deadline| {
                 TimeSpec::from_duration(deadline.saturating_duration_since(Instant::now()))
             })
@@ -260,7 +298,8 @@ impl Wait<'_> {
         drop(fds);
         match polled {
             Ok(_) => {}
-            Err(nix::errno::Errno::EINTR) => return Ok(WaitEvents::INTERRUPTED),
+            // A handler of ours has moved the count on.
+            Err(nix::errno::Errno::EINTR) => return Ok(WaitEvents::empty()),
             Err(errno) => return Err(failed("ppoll")(errno.into())),
         }
         if rung.is_some_and(|got| !got.is_empty()) {

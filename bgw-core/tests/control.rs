@@ -332,10 +332,10 @@ fn a_peer_is_who_the_kernel_says() {
     assert_eq!(uid, nix::unistd::getuid().as_raw());
     assert_eq!(gid, nix::unistd::getgid().as_raw());
     let process = socket.peer_pidfd().unwrap();
-    assert!(!pidfd::has_ended(&process).unwrap());
+    assert!(!pidfd::wait_for_end(&process, Some(Instant::now())).unwrap());
     pidfd::send(&process, rustix::process::Signal::KILL).unwrap();
     assert_eq!(child.wait().signal(), Some(Signal::SIGKILL));
-    assert!(pidfd::has_ended(&process).unwrap());
+    assert!(pidfd::wait_for_end(&process, deadline()).unwrap());
     assert!(pidfd::send(&process, rustix::process::Signal::KILL).is_err(), "never a stranger");
 }
 

@@ -34,6 +34,7 @@ fn main() -> std::process::ExitCode {
         every_way_to_end_marks_the_words,
         waiters_that_share_a_word_pass_the_news_on,
         a_killed_waiter_takes_the_news_from_nobody,
+        a_waiter_on_the_words_of_others_keeps_the_news_from_nobody,
         a_child_or_thread_of_the_owner_marks_nothing_at_its_end,
         a_second_owner_begins_anew,
         a_waiter_needs_no_right_to_write,
@@ -180,6 +181,42 @@ fn a_killed_waiter_takes_the_news_from_nobody() {
     assert_told(waiters);
 }
 
+/// An observer waits on the words of others before they do, and keeps to itself that it was woken. Fails
+/// when a process that learns of the death wakes those of its own word only.
+fn a_waiter_on_the_words_of_others_keeps_the_news_from_nobody() {
+    let cells = shared_cells();
+    let owner = owner(&cells, park);
+    let words = [0, 5, 300];
+    let greedy: Vec<Child> = words
+        .iter()
+        .map(|&word| {
+            fork_child(|| {
+                wait_for_death(cells.slots(), word);
+                park();
+            })
+        })
+        .collect();
+    greedy.iter().for_each(|child| wait_until_asleep(child.pid()));
+    let waiters = waiters(&cells, &words);
+    // Learns of the death by the pidfd, in `ppoll`.
+    let (quiet, _other) = UnixDatagram::pair().unwrap();
+    let mut worker = fork_child(|| {
+        let cluster = member(cells.slots(), owner.pid());
+        let mut sockets = [SocketInterest::readable(quiet.as_fd())];
+        let seen = process::interrupts().count();
+        let death = WaitEvents::POSTMASTER_DEATH;
+        assert_eq!(
+            wait_for_events(&cluster, death, &mut sockets, deadline(), seen).unwrap(),
+            death
+        );
+    });
+    wait_until_asleep(worker.pid());
+    owner.kill(Signal::SIGKILL);
+    assert_told(waiters);
+    assert_eq!(worker.wait().code(), Some(0));
+    greedy.iter().for_each(|child| child.kill(Signal::SIGKILL));
+}
+
 /// Workers end all the time. Fails when one of them takes the list over the fork, or when a thread's
 /// end counts as that of the process.
 fn a_child_or_thread_of_the_owner_marks_nothing_at_its_end() {
@@ -261,7 +298,7 @@ fn workers_in_every_kind_of_wait_are_told() {
         let mut sockets = [SocketInterest::readable(quiet.as_fd())];
         let sockets = if polls { &mut sockets[..] } else { &mut [] };
         let seen = process::interrupts().count();
-        let ready = wait_for_events(&cluster, None, events, sockets, deadline(), seen).unwrap();
+        let ready = wait_for_events(&cluster, events, sockets, deadline(), seen).unwrap();
         assert_eq!(ready, WaitEvents::POSTMASTER_DEATH);
     };
     let mut workers = Vec::new();
@@ -294,10 +331,10 @@ fn a_wait_that_begins_after_the_death_ends_at_once() {
         let mut sockets = [SocketInterest::readable(quiet.as_fd())];
         let sockets = if polls { &mut sockets[..] } else { &mut [] };
         let seen = process::interrupts().count();
-        let ready = wait_for_events(&cluster, None, death, sockets, None, seen);
+        let ready = wait_for_events(&cluster, death, sockets, None, seen);
         assert_eq!(ready.unwrap(), death);
     }
     // A wait that could not see it is refused: an orphan would sleep for ever.
-    let blind = wait_for_events(&cluster, None, WaitEvents::TIMEOUT, &mut [], deadline(), 0);
+    let blind = wait_for_events(&cluster, WaitEvents::TIMEOUT, &mut [], deadline(), 0);
     assert!(matches!(blind, Err(WaitError::WithoutPostmasterDeath)));
 }

@@ -85,7 +85,7 @@ pub use chain::chain;
 pub use error::{
     AttachError, ClaimError, ClaimLost, CreateError, FlagError, ManageError, NotWritable, ReadError,
 };
-pub use latch::{Latch, Wake};
+pub use latch::{Latch, Seen, Wake};
 pub use layout::MAX_CAPACITY;
 pub use memory::{Access, Heap, Memory};
 #[cfg(not(loom))]

@@ -37,7 +37,7 @@ use crate::connection::Connection;
 use crate::error::SignalsError;
 use crate::fault;
 use crate::interrupt::{self, Interrupt};
-use bgw_core::internals::{Pending, flag, process, signals, wait_for_events};
+use bgw_core::internals::{Pending, flag, process, signals, wait_in_worker};
 use bgw_core::{SocketInterest, WaitEvents, WorkerHandle, WorkerProcess, WorkerResult};
 use shmem_slots::Key;
 use shmem_slots::futex::Watch;
@@ -239,23 +239,15 @@ impl Worker {
             return Ok(WaitEvents::INTERRUPTED);
         }
         let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
-        let latch = self.me.latch();
-        let attachment = &self.me.attachment;
         let name = self.wait_event.as_deref();
         if name.is_some() {
             self.me.set_wait_event(name);
         }
-        let ready =
-            wait_for_events(attachment, latch.as_ref(), events, sockets, deadline, interrupts);
+        let ready = wait_in_worker(self.me, events, sockets, deadline, interrupts);
         if name.is_some() {
             self.me.set_wait_event(None);
         }
         let ready = ready?;
-        if ready.contains(WaitEvents::LATCH_SET) {
-            if let Some(latch) = latch {
-                latch.reset();
-            }
-        }
         interrupt::check_terminate(!self.handles_terminate)?;
         Ok(ready)
     }

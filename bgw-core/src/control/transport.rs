@@ -6,9 +6,10 @@
 use super::codec::{CodecError, MAX_PACKET};
 use super::message::{Reply, Request};
 use crate::pid::Pid;
+use crate::sys::ready::wait_until_ready;
 use crate::sys::{pidfd, scm};
 use nix::errno::Errno;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::poll::PollFlags;
 use nix::sys::socket::{
     AddressFamily, Backlog, SockFlag, SockType, UnixAddr, accept4, bind, connect, getsockopt,
     listen, socket, socketpair, sockopt,
@@ -182,7 +183,8 @@ impl ControlSocket {
     /// # Errors
     /// [`RecvError`]: what came is no reply.
     pub fn recv_reply(&mut self, deadline: Option<Instant>) -> Result<Received<Reply>, RecvError> {
-        if !self.wait_readable(deadline).map_err(RecvError::System)? {
+        let readable = wait_until_ready(&self.fd, PollFlags::POLLIN, deadline);
+        if !readable.map_err(RecvError::System)? {
             return Ok(Received::WouldBlock);
         }
         Ok(match self.recv()? {
@@ -202,27 +204,6 @@ impl ControlSocket {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(Received::WouldBlock),
             Err(error) if error.kind() == io::ErrorKind::ConnectionReset => Ok(Received::Closed),
             Err(error) => Err(RecvError::System(error)),
-        }
-    }
-
-    fn wait_readable(&self, deadline: Option<Instant>) -> io::Result<bool> {
-        loop {
-            let timeout = match deadline {
-                None => PollTimeout::NONE,
-                Some(deadline) => {
-                    let left = deadline.saturating_duration_since(Instant::now());
-                    PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX)
-                }
-            };
-            let mut fds = [PollFd::new(self.fd.as_fd(), PollFlags::POLLIN)];
-            match poll(&mut fds, timeout) {
-                Ok(0) if deadline.is_some_and(|deadline| Instant::now() >= deadline) => {
-                    return Ok(false);
-                }
-                Ok(0) | Err(Errno::EINTR) => {}
-                Ok(_) => return Ok(true),
-                Err(errno) => return Err(errno.into()),
-            }
         }
     }
 

@@ -100,12 +100,7 @@ extern "C" fn wait(timeout_ms: i64) -> c_int {
     let events = WaitEvents::LATCH_SET | WaitEvents::TIMEOUT | WaitEvents::EXIT_ON_POSTMASTER_DEATH;
     let timeout = u64::try_from(timeout_ms).ok().map(Duration::from_millis);
     let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
-    let latch = me.latch();
-    let ready =
-        wait_set::wait_for_events(&me.attachment, latch.as_ref(), events, &mut [], deadline, seen);
-    if let Some(latch) = latch {
-        latch.reset();
-    }
+    let ready = wait_set::wait_in_worker(me, events, &mut [], deadline, seen);
     ready.map_or(-1, |ready| ready.bits() as c_int)
 }
 

@@ -8,6 +8,8 @@ pub mod exit;
 pub(crate) mod interrupts;
 pub mod pidfd;
 pub(crate) mod poll_wake_up;
+pub(crate) mod proc_files;
+pub(crate) mod ready;
 pub(crate) mod robust;
 pub(crate) mod scm;
 #[cfg(feature = "fault")]

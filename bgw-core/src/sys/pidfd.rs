@@ -1,11 +1,13 @@
 //! Processes named by descriptor: a pidfd never means another process, however often the number
 //! is used again.
 
+use super::ready::wait_until_ready;
 use crate::pid::Pid;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::poll::PollFlags;
 use rustix::process::{PidfdFlags, Signal};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::time::Instant;
 
 /// Opens a pidfd, close-on-exec. Whether the number still means the process that the caller has in
 /// mind is the caller's to prove (an unreaped child of its own; a fact looked at afterwards).
@@ -28,19 +30,12 @@ pub fn send(pidfd: impl AsFd, signal: Signal) -> io::Result<()> {
     Ok(rustix::process::pidfd_send_signal(pidfd, signal)?)
 }
 
-/// True when the process has ended (reaped or not).
+/// Waits until the process has ended (reaped or not). False if the deadline passed first.
 ///
 /// # Errors
 /// The error of `poll`.
-pub fn has_ended(pidfd: impl AsFd) -> io::Result<bool> {
-    let mut fds = [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)];
-    loop {
-        match poll(&mut fds, PollTimeout::ZERO) {
-            Ok(ready) => return Ok(ready > 0),
-            Err(nix::errno::Errno::EINTR) => {}
-            Err(errno) => return Err(errno.into()),
-        }
-    }
+pub fn wait_for_end(pidfd: impl AsFd, deadline: Option<Instant>) -> io::Result<bool> {
+    wait_until_ready(pidfd, PollFlags::POLLIN, deadline)
 }
 
 #[cfg(test)]
@@ -50,6 +45,6 @@ mod tests {
     #[test]
     fn this_process_has_not_ended() {
         let pidfd = open(Pid::this()).unwrap();
-        assert!(!has_ended(&pidfd).unwrap());
+        assert!(!wait_for_end(&pidfd, Some(Instant::now())).unwrap());
     }
 }

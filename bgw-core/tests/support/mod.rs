@@ -5,7 +5,9 @@
 use bgw_core::internals::{PostmasterCells, WorkerSlots, eventfd, pidfd};
 use bgw_core::{Attachment, ControlSocket};
 use process_test::{Child, Pid, fork_child, wait_until};
+use shmem_slots::WritableCells;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 /// How long a condition may take before a test gives up. Far more than it needs.
@@ -28,6 +30,33 @@ pub fn peer(run: impl FnOnce(ControlSocket)) -> (ControlSocket, Child) {
     });
     std::fs::remove_file(path).unwrap();
     (accepted.unwrap(), child)
+}
+
+/// The bits of a latch that count threads which sleep on the futex, and in `ppoll`.
+pub const SLEEPERS: u64 = 0xffff << 32;
+pub const POLLERS: u64 = 0xffff << 48;
+
+pub fn wait_for_count(latch: &AtomicU64, bits: u64) {
+    wait_until("the owner announces its sleep", LIMIT, || {
+        latch.load(Ordering::Acquire) & bits != 0
+    });
+}
+
+pub fn wait_for_no_count(latch: &AtomicU64, bits: u64) {
+    wait_until("the owner has woken", LIMIT, || {
+        let bits_now = latch.load(Ordering::Acquire);
+        bits_now & bits == 0 || bits_now & 1 == 0
+    });
+}
+
+/// A shared cell that no code under test uses: a counter, or a latch, of the tests.
+pub fn cell(slots: &WorkerSlots, number: u32) -> &AtomicU64 {
+    slots.writable_cells().unwrap().shared_cell(4 + number).unwrap()
+}
+
+/// The cells of the slots, to store into.
+pub fn cells_of(slots: &WorkerSlots) -> WritableCells<'_> {
+    slots.writable_cells().unwrap()
 }
 
 /// How many descriptors this process has open.

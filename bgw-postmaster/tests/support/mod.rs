@@ -35,19 +35,7 @@ pub fn builder() -> PostmasterBuilder {
             }
             let events =
                 bgw_core::WaitEvents::LATCH_SET | bgw_core::WaitEvents::EXIT_ON_POSTMASTER_DEATH;
-            let latch = me.latch();
-            let cluster = &me.attachment;
-            bgw_core::internals::wait_for_events(
-                cluster,
-                latch.as_ref(),
-                events,
-                &mut [],
-                None,
-                interrupts,
-            )?;
-            if let Some(latch) = latch {
-                latch.reset();
-            }
+            bgw_core::internals::wait_in_worker(me, events, &mut [], None, interrupts)?;
         }
     })
 }

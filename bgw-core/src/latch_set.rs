@@ -1,0 +1,77 @@
+//! Setting the latch of a worker from another process.
+//!
+//! A worker that sleeps on the futex is woken by the set itself. One that sleeps in `ppoll` gets SIGURG,
+//! and no other process may: the pid that a slot holds is proven before it is signalled.
+
+use crate::attachment::Attachment;
+use crate::handle::WorkerHandle;
+use crate::pid::Pid;
+use crate::shared::{RunState, run_state};
+use crate::sys::{pidfd, proc_files};
+use shmem_slots::{Key, Wake};
+use std::io;
+use std::os::fd::OwnedFd;
+
+impl Attachment {
+    /// Sets the latch of a worker, wherever it sleeps. False if the worker does not run.
+    ///
+    /// A worker that sleeps in `ppoll` gets SIGURG, if the process whose pid the slot holds is a child of
+    /// the postmaster: a pid that something else wrote there is signalled to nobody.
+    ///
+    /// # Errors
+    /// The worker sleeps in `ppoll` and cannot be signalled: this process may not, or is in another pid
+    /// namespace than the postmaster, or has no `/proc`. The latch is set all the same, and the worker
+    /// sees it at its next wake-up.
+    pub fn set_latch(&self, worker: WorkerHandle) -> io::Result<bool> {
+        let key = Key { index: worker.slot(), generation: worker.generation() };
+        let running = || self.slots().look(key).map(run_state);
+        let Some(RunState::Started(pid)) = running() else { return Ok(false) };
+        let Some(latch) = self.cells().latch(key.index) else { return Ok(false) };
+        if latch.set() == Wake::Done {
+            return Ok(true);
+        }
+        match self.polling_worker(pid, || running() == Some(RunState::Started(pid)))? {
+            Some(process) => pidfd::send(&process, rustix::process::Signal::URG).map(|()| true),
+            None => Ok(false),
+        }
+    }
+
+    /// The process of a worker that the slot names as `pid`, with proof; `None` if there is none.
+    ///
+    /// The postmaster takes the pid out of the slot before it reaps the process. So if the slot is
+    /// unchanged after the pidfd was opened, the pid had not been reused. That the slot holds what the
+    /// postmaster wrote, and that the pid means the same here, is shown by the process's parent.
+    fn polling_worker(
+        &self,
+        pid: Pid,
+        unchanged: impl Fn() -> bool,
+    ) -> io::Result<Option<OwnedFd>> {
+        let postmaster = self.postmaster().get();
+        let (process, here) = match pidfd::open(pid) {
+            Ok(process) => {
+                let here = proc_files::pid_of(&process)?;
+                (Some(process), here == i64::from(pid.get()) || here == proc_files::ENDED)
+            }
+            Err(error) if error.raw_os_error() == Some(libc::ESRCH) => (None, false),
+            Err(error) => return Err(error),
+        };
+        let is_worker = proc_files::parent_of(pid.get())? == Some(postmaster) && unchanged();
+        if is_worker && here {
+            return Ok(process);
+        }
+        let postmaster_here = proc_files::pid_of(self.postmaster_pidfd())?;
+        if is_worker || ![i64::from(postmaster), proc_files::ENDED].contains(&postmaster_here) {
+            return Err(io::Error::other(OtherNamespace));
+        }
+        Ok(None)
+    }
+}
+
+/// Why a worker that polls cannot be woken.
+#[derive(thiserror::Error)]
+#[error(
+    "this process is in another pid namespace than the postmaster, and cannot signal its workers; set the latch from a process of that namespace"
+)]
+struct OtherNamespace;
+
+shmem_slots::debug_as_chain!(OtherNamespace);
