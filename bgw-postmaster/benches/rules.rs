@@ -60,7 +60,8 @@ fn one_life(criterion: &mut Criterion) {
         group.bench_function(BenchmarkId::from_parameter(others), |bench| {
             bench.iter(|| {
                 start(&mut cluster, key(others), &worker, &mut out);
-                let event = Event::ChildExited { key: key(others), end, dirty: false };
+                let (key, dirty, group_left) = (key(others), false, false);
+                let event = Event::ChildExited { key, end, dirty, group_left };
                 cluster.step(event, Instant::now(), &mut out);
                 assert_eq!(out.len(), 5);
                 out.clear();

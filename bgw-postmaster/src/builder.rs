@@ -127,8 +127,9 @@ impl PostmasterBuilder {
         self
     }
 
-    /// Kills a worker that has not ended `grace` after its end was requested. Without it (the default) a
-    /// worker may take for ever, as in PostgreSQL.
+    /// How long a worker, and what it has started, may take to end after SIGTERM; then it is killed. It
+    /// holds for terminate requests, and in smart and fast shutdown. Without it (the default) a worker
+    /// may take for ever, as in PostgreSQL; if the launching program has gone, 60 s.
     pub const fn terminate_grace(mut self, grace: Duration) -> Self {
         self.policy.terminate_grace = Some(grace);
         self

@@ -10,7 +10,7 @@ use crate::server::Server;
 use crate::settings::Settings;
 use crate::sys::descriptor_limit::RaisedLimit;
 use crate::sys::fork::{Forked, NewChild, ThreadCounter, fork};
-use crate::sys::wait;
+use crate::sys::{signals as sys_signals, wait};
 use bgw_core::internals::exit::{UnwindBarrier, exit_now};
 use bgw_core::internals::{pidfd, process, signals};
 use bgw_core::{BackgroundWorker, ControlSocket, EntryPoint, ExitCause, Pid, ShutdownMode, chain};
@@ -85,15 +85,19 @@ impl Postmaster {
         passed.map_err(RunError::system("passing on the standard streams"))?;
         let raised = RaisedLimit::raise().map_err(RunError::system("raising RLIMIT_NOFILE"))?;
         self.settings.raised_limit = raised;
+        let reaper =
+            sys_signals::set_subreaper(true).map_err(RunError::system("PR_SET_CHILD_SUBREAPER"))?;
         flush_output();
         let former = process::become_postmaster()
             .map_err(RunError::system("blocking signals and installing handlers"))?;
         let code = Server::begin(self.settings, launcher).and_then(Server::serve);
         // Before any error is returned: the program continues with the handlers and mask that it had.
         let signals = former.restore();
+        let reaper = sys_signals::set_subreaper(reaper);
         let limit = raised.map_or(Ok(()), RaisedLimit::restore);
         signals.map_err(RunError::system("restoring signal handlers and mask"))?;
         limit.map_err(RunError::system("restoring RLIMIT_NOFILE"))?;
+        reaper.map_err(RunError::system("restoring PR_SET_CHILD_SUBREAPER"))?;
         code
     }
 

@@ -5,7 +5,7 @@
 
 use crate::support::fault::{
     AT_ONCE, Waiter, a_new_postmaster_takes_over, cluster_with, descriptors, in_postmaster,
-    in_spares, lies_in_worker, nothing_leaked, unregistered, wait_for_state, wait_until_pending,
+    in_spares, lies_in_worker, nothing_leaked, unregistered, wait_for_state,
 };
 use crate::support::{Cluster, PATIENCE, alive, kill, raw, ready, simple, started, worker};
 use bgw_backend::{ExitCause, NotStarted, Pid, RestartPolicy, WorkerStatus};
@@ -53,11 +53,11 @@ fn terminate_at_each_step_of_a_spare_ends_the_worker() {
         let handle = cluster.backend.register(&description.build().unwrap()).unwrap();
         let who = if lies_in_worker(point) { started(&handle) } else { postmaster };
         wait_for_state(who, 'T', point);
+        // A stop signal continues whoever it stops.
         handle.terminate().unwrap();
-        if lies_in_worker(point) {
-            wait_until_pending(who, libc::SIGTERM);
+        if !lies_in_worker(point) {
+            kill(who, Signal::SIGCONT);
         }
-        kill(who, Signal::SIGCONT);
         let report = unregistered(&handle, point);
         assert_eq!((report.cause, report.restarts), (ExitCause::Exited(1), 0), "{point}");
         assert!(report.requested, "{point}");
@@ -96,9 +96,11 @@ fn a_terminated_worker_in_a_killed_spare_is_not_restarted() {
     let handle = cluster.backend.register(&description).unwrap();
     let pid = started(&handle);
     wait_for_state(pid, 'T', "waking:woken");
+    // The postmaster learns of both at once: a stop signal would continue the spare.
+    kill(cluster.launched.pid(), Signal::SIGSTOP);
     handle.terminate().unwrap();
-    wait_until_pending(pid, libc::SIGTERM);
     kill(pid, Signal::SIGKILL);
+    kill(cluster.launched.pid(), Signal::SIGCONT);
     let report = unregistered(&handle, "waking:woken");
     assert_eq!(report.cause, ExitCause::NotStarted(NotStarted::Terminated));
     nothing_leaked(&cluster, descriptors, "waking:woken");

@@ -8,7 +8,7 @@
 use crate::support::fault::{
     AT_ONCE, CAPACITY, Waiter, cluster, cluster_with, descriptors, fallible_in_workers,
     in_postmaster, in_workers, lies_in_worker, nothing_leaked, passing, unregistered,
-    wait_for_state, wait_until_pending,
+    wait_for_state,
 };
 use crate::support::{
     PATIENCE, kill, raw, read_note, ready, restarting, simple, started, stopped, worker, write_note,
@@ -66,11 +66,11 @@ fn terminate_at(point: &str, function: &str) {
     let who = if lies_in_worker(point) { started(&handle) } else { postmaster };
     wait_for_state(who, 'T', point);
     waiter.wait_for(&handle);
+    // A stop signal continues whoever it stops.
     handle.terminate().unwrap();
-    if lies_in_worker(point) && (is_command || signals_are_blocked_at(point)) {
-        wait_until_pending(who, libc::SIGTERM);
+    if !lies_in_worker(point) {
+        kill(who, Signal::SIGCONT);
     }
-    kill(who, Signal::SIGCONT);
     let report = unregistered(&handle, point);
     assert!(report.requested, "{point}: {report:?}");
     assert_eq!(report.restarts, 0, "{point}: it was started again");
@@ -89,11 +89,6 @@ fn terminate_at(point: &str, function: &str) {
     );
     nothing_leaked(&cluster, descriptors, point);
     cluster.end();
-}
-
-fn signals_are_blocked_at(point: &str) -> bool {
-    (point.starts_with("child:before") && point != "child:before_exit")
-        || ["child:forked", "worker:before_unblock"].contains(&point)
 }
 
 /// Would fail if an end before the report of its start were lost, if the policy were ignored, or if the

@@ -13,6 +13,7 @@ mod database;
 mod descriptors;
 mod ends;
 mod examples;
+mod groups;
 mod handles;
 mod latch;
 mod leader;
@@ -50,6 +51,7 @@ fn main() -> std::process::ExitCode {
         ends::tests(),
         descriptors::tests(),
         examples::tests(),
+        groups::tests(),
         handles::tests(),
         latch::tests(),
         leader::tests(),

@@ -6,12 +6,12 @@
 
 use crate::support::waiter::waiting_program;
 use crate::support::{
-    Cluster, PATIENCE, alive, connect, functions, kill, read_note, ready, simple, started, stopped,
-    worker, write_note,
+    Cluster, PATIENCE, alive, connect, functions, kill, note_path, read_note, ready, simple,
+    started, stopped, worker, write_note,
 };
 use bgw_backend::{
-    ExitCause, Handle, NotStarted, ShutdownMode, StartTime, Worker, WorkerError, WorkerStatus,
-    entry,
+    BackgroundWorker, ExitCause, Handle, NotStarted, ShutdownMode, StartTime, Worker, WorkerError,
+    WorkerStatus, entry,
 };
 use bgw_postmaster::Postmaster;
 use process_test::{Signal, Test, fork_child, tests, wait_until};
@@ -105,15 +105,23 @@ fn smart_shutdown_waits_for_attached_programs() {
     assert_eq!(launched.wait().unwrap(), ExitCause::Exited(0));
 }
 
+/// A command that ignores every stop signal but SIGKILL, and runs.
+fn deaf_command(cluster: &Cluster) -> Handle {
+    let note = note_path("deaf").display().to_string();
+    let script = format!("trap '' TERM QUIT; : > {note}; sleep 1000; :");
+    let worker = BackgroundWorker::builder("deaf").command("/bin/sh", ["-c".to_owned(), script]);
+    let handle = cluster.backend.register(&worker.build().unwrap()).unwrap();
+    read_note("deaf");
+    std::fs::remove_file(note_path("deaf")).unwrap();
+    handle
+}
+
 /// Would fail without the kill after the grace time, or if SIGQUIT were blocked in workers.
 fn immediate_shutdown_kills_what_does_not_quit() {
     let cluster = Cluster::new();
     let (quits, _) = cluster.start(&simple("sleep"));
     ready(&quits);
-    // A stopped process does not act on SIGQUIT; SIGKILL ends it all the same.
-    let (stuck, pid) = cluster.start(&simple("sleep"));
-    ready(&stuck);
-    kill(pid, Signal::SIGSTOP);
+    let stuck = deaf_command(&cluster);
     cluster.launched.shutdown(ShutdownMode::Immediate).unwrap();
     assert_eq!(stopped(&quits).cause, ExitCause::Exited(2));
     assert_eq!(stopped(&stuck).cause, ExitCause::Signaled { signal: 9, core_dumped: false });
@@ -140,11 +148,9 @@ fn a_stricter_shutdown_overrides_a_milder_one_and_not_the_reverse() {
     cluster.backend.shutdown(ShutdownMode::Fast).unwrap();
     assert_eq!(stopped(&handle).cause, ExitCause::Exited(0));
     ended(cluster);
-    // Only the immediate shutdown's SIGKILL, five seconds later, ends a stopped worker.
+    // Only the immediate shutdown's SIGKILL, five seconds later, ends a deaf worker.
     let cluster = Cluster::new();
-    let (stuck, pid) = cluster.start(&simple("sleep"));
-    ready(&stuck);
-    kill(pid, Signal::SIGSTOP);
+    let stuck = deaf_command(&cluster);
     for mode in [ShutdownMode::Immediate, ShutdownMode::Fast, ShutdownMode::Smart] {
         cluster.backend.shutdown(mode).unwrap();
     }

@@ -89,20 +89,6 @@ pub fn wait_for_state(pid: Pid, state: char, why: &str) {
     });
 }
 
-/// Waits until `signal` has been sent to a process that blocks it.
-#[track_caller]
-pub fn wait_until_pending(pid: Pid, signal: i32) {
-    wait_until(&format!("signal {signal} is pending in {pid}"), PATIENCE, || {
-        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-        status.lines().filter(|line| line.starts_with("ShdPnd") || line.starts_with("SigPnd")).any(
-            |line| {
-                let set = line.split_whitespace().nth(1).unwrap_or("0");
-                u64::from_str_radix(set, 16).unwrap_or(0) >> (signal - 1) & 1 == 1
-            },
-        )
-    });
-}
-
 /// Another program of the cluster, which waits for a worker's start and then for its end.
 pub struct Waiter {
     child: Child,

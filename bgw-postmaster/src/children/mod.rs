@@ -3,10 +3,12 @@
 //! | file | does |
 //! |---|---|
 //! | `table` | the owner: workers that run, by slot and by pid; signals to them |
+//! | `groups` | what a worker started: stopped with it, waited for after it |
 //! | `reap` | how a child ended, and when its pid is released |
 //! | `spares` | children forked ahead, asleep until there is a worker for them |
 //! | `spawner` | forks and starts programs: threads, descriptors, title |
 
+mod groups;
 mod reap;
 mod spares;
 mod spawner;

@@ -81,6 +81,11 @@ impl Spares {
         self.due = Some(Instant::now() + delay);
     }
 
+    /// True if `pid` is a spare's.
+    pub(crate) fn contains(&self, pid: Pid) -> bool {
+        self.asleep.iter().any(|spare| spare.pid == pid)
+    }
+
     /// A number that no other spare has had.
     pub(crate) const fn next_number(&mut self) -> u64 {
         self.next += 1;

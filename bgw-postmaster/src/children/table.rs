@@ -7,6 +7,7 @@ use crate::child::Mailbox;
 use crate::fault;
 use crate::rules::{NotifyTarget, StopSignal};
 use crate::sys::private_table::PrivateTable;
+use crate::sys::{signals, wait};
 use bgw_core::Pid;
 use bgw_core::internals::pidfd;
 use rustix::process::Signal;
@@ -34,11 +35,20 @@ pub(crate) struct Child {
 pub(crate) struct Children {
     pub(super) by_slot: PrivateTable<Child>,
     pub(super) by_pid: HashMap<Pid, Key>,
+    /// Groups that live on without their leader.
+    pub(super) left_groups: Vec<Pid>,
+    /// The children that this process had before it was a postmaster.
+    pub(super) inherited: Vec<Pid>,
 }
 
 impl Children {
     pub(crate) fn new() -> Self {
-        Self { by_slot: PrivateTable::default(), by_pid: HashMap::with_capacity(CAPACITY) }
+        Self {
+            by_slot: PrivateTable::default(),
+            by_pid: HashMap::with_capacity(CAPACITY),
+            left_groups: Vec::new(),
+            inherited: wait::children_of_this_process(),
+        }
     }
 
     /// Adds a child whose end the poller reports.
@@ -59,16 +69,15 @@ impl Children {
         }
     }
 
-    /// Sends a stop signal to the process of `key`.
+    /// Sends a stop signal to the process of `key` and to its group.
     pub(crate) fn stop(&self, key: Key, stop: StopSignal) {
-        let number = match stop {
-            StopSignal::Terminate => Signal::TERM,
-            StopSignal::Quit => Signal::QUIT,
-            StopSignal::Kill => Signal::KILL,
-        };
         if let Some(child) = self.get(key) {
             fault::point("stop:before_signal");
-            signal(child, number);
+            if !signals::signal_group(child.pid, signal_number(stop)) {
+                // It has no group yet: it has just been forked.
+                signal(child, signal_number(stop));
+                signal(child, Signal::CONT);
+            }
             fault::point("stop:after_signal");
         }
     }
@@ -82,6 +91,15 @@ impl Children {
 
     fn get(&self, key: Key) -> Option<&Child> {
         self.by_slot.get(key.index as usize).filter(|child| child.key == key)
+    }
+}
+
+/// The signal that a stop signal is.
+pub(super) const fn signal_number(stop: StopSignal) -> Signal {
+    match stop {
+        StopSignal::Terminate => Signal::TERM,
+        StopSignal::Quit => Signal::QUIT,
+        StopSignal::Kill => Signal::KILL,
     }
 }
 

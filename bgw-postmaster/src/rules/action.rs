@@ -1,7 +1,7 @@
 //! What is to be done.
 
-use super::event::ProcessEnd;
-use super::registry::{Entry, NotifyTarget, Progress, StopSignal};
+use super::ending::Ending;
+use super::registry::{NotifyTarget, StopSignal};
 use bgw_core::{ExitCause, Pid, ShutdownMode, StartTime};
 use shmem_slots::Key;
 
@@ -18,8 +18,13 @@ pub(crate) enum Action {
     Unregister(Key, Ending),
     /// Send SIGUSR1 to a notify target. Always after the fact is published.
     Notify(NotifyTarget, News),
-    /// Send a worker a signal to end.
+    /// Publish that the worker has ended for good, and wake its waiters. Its slot is freed when the last
+    /// process of its group has ended.
+    ReportClearing(Key, Ending),
+    /// Send a worker, and its process group, a signal to end.
     Stop(Key, StopSignal),
+    /// Send what is left of a worker's process group a signal to end.
+    StopGroup(Pid, StopSignal),
     /// Send SIGHUP to every worker.
     ForwardReload,
     /// All processes have ended: make the slots anew. [`super::Event::SlotsReset`] answers.
@@ -35,34 +40,6 @@ pub(crate) enum Action {
 pub(crate) enum News {
     Started,
     Ended,
-}
-
-/// How a worker ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Ending {
-    /// Exit code, signal, or why it never ran.
-    pub(crate) cause: ExitCause,
-    /// How many times it was started after the first.
-    pub(crate) restarts: u32,
-    /// Its end was requested.
-    pub(crate) requested: bool,
-    /// The process, if the worker ran in one.
-    pub(crate) process: Option<ProcessEnd>,
-}
-
-impl Ending {
-    /// A process of `entry` ended. If it never became the worker's program, the worker did not run.
-    pub(super) fn of_process(entry: &Entry, end: ProcessEnd) -> Self {
-        let ran = !matches!(end.cause, ExitCause::NotStarted(_));
-        Self { process: ran.then_some(end), ..Self::without_process(entry, end.cause) }
-    }
-
-    /// `entry` ended without a process.
-    pub(super) fn without_process(entry: &Entry, cause: ExitCause) -> Self {
-        let stopped = matches!(entry.progress, Progress::Running { stop_signal: Some(_), .. });
-        let requested = entry.terminate || stopped;
-        Self { cause, restarts: entry.restarts, requested, process: None }
-    }
 }
 
 /// A log line. It holds the worker's name, because the worker may be off the list by then.
@@ -86,4 +63,6 @@ pub(crate) enum Note {
     KillingAll(usize),
     /// A worker that did not end in its grace time is killed: its name.
     Killing(Box<str>),
+    /// A worker ended, and processes of its group live: the worker's name.
+    GroupLeft(Box<str>, Pid),
 }

@@ -1,11 +1,12 @@
 //! The private state of the postmaster, and how a worker leaves it.
 
-use super::action::{Action, Ending, News, Note};
-use super::registry::{Entry, Registry};
-use super::timers::Timers;
-use bgw_core::{ExitCause, NotStarted, ShutdownMode, StartTime};
+use super::action::{Action, News, Note};
+use super::ending::{Ending, ProcessEnd};
+use super::registry::{Entry, Progress, Registry};
+use super::timers::{Due, Timers};
+use bgw_core::{ExitCause, NotStarted, Pid, ShutdownMode, StartTime};
 use shmem_slots::Key;
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
 /// How long a process may take after SIGQUIT.
@@ -61,6 +62,8 @@ pub(crate) struct Cluster {
     /// Workers to start, in this order.
     pub(super) start_queue: VecDeque<Key>,
     pub(super) timers: Timers,
+    /// Process groups that live on without their leader, which was this worker's process.
+    pub(super) groups: HashMap<Pid, Key>,
 }
 
 impl Cluster {
@@ -76,6 +79,7 @@ impl Cluster {
             registry: Registry::default(),
             start_queue: VecDeque::new(),
             timers: Timers::default(),
+            groups: HashMap::new(),
         }
     }
 
@@ -119,10 +123,36 @@ impl Cluster {
         matches!(self.stage, Stage::Stopping | Stage::Over(_))
     }
 
+    /// True when no process of a worker is left.
+    pub(super) fn all_ended(&self) -> bool {
+        self.registry.running() == 0 && self.groups.is_empty()
+    }
+
     /// Takes a worker that has no process off the list.
     pub(super) fn drop_unstarted(&mut self, key: Key, why: NotStarted, out: &mut Vec<Action>) {
         if let Some(entry) = self.registry.remove(key) {
-            let ending = Ending::without_process(&entry, ExitCause::NotStarted(why));
+            if let Progress::Resting { due } = entry.progress {
+                self.timers.remove(due, Due::Restart(key.into()));
+            }
+            let ending = entry.ending_without_process(ExitCause::NotStarted(why));
+            unregister(&entry, ending, out);
+        }
+    }
+
+    /// A worker whose process has ended goes off the list: at once, or when its group has ended.
+    pub(super) fn ended_for_good(
+        &mut self,
+        key: Key,
+        end: ProcessEnd,
+        group_left: bool,
+        out: &mut Vec<Action>,
+    ) {
+        let Some(entry) = self.registry.get(key) else { return };
+        let ending = entry.ending_of_process(end);
+        if group_left {
+            report_clearing(entry, ending, out);
+            self.registry.set_progress(key, Progress::Clearing { ending, restart: None });
+        } else if let Some(entry) = self.registry.remove(key) {
             unregister(&entry, ending, out);
         }
     }
@@ -130,7 +160,10 @@ impl Cluster {
     /// Takes all workers that have no process off the list.
     pub(super) fn drop_all_unstarted(&mut self, why: NotStarted, out: &mut Vec<Action>) {
         for key in self.registry.keys() {
-            if self.registry.get(key).is_some_and(|entry| entry.pid().is_none()) {
+            let unstarted = |entry: &Entry| {
+                matches!(entry.progress, Progress::Unstarted | Progress::Resting { .. })
+            };
+            if self.registry.get(key).is_some_and(unstarted) {
                 self.drop_unstarted(key, why, out);
             }
         }
@@ -142,6 +175,12 @@ impl Cluster {
 pub(super) fn unregister(entry: &Entry, ending: Ending, out: &mut Vec<Action>) {
     out.push(Action::Log(Note::Unregistering(entry.worker.name().into())));
     out.push(Action::Unregister(entry.key, ending));
+    out.extend(entry.notify.map(|target| Action::Notify(target, News::Ended)));
+}
+
+/// What follows when a worker has ended for good, and its slot is freed later.
+pub(super) fn report_clearing(entry: &Entry, ending: Ending, out: &mut Vec<Action>) {
+    out.push(Action::ReportClearing(entry.key, ending));
     out.extend(entry.notify.map(|target| Action::Notify(target, News::Ended)));
 }
 

@@ -1,10 +1,10 @@
 //! What happened.
 
+use super::ending::ProcessEnd;
 use super::registry::NotifyTarget;
-use bgw_core::{BackgroundWorker, ExitCause, Pid, ShutdownMode, StartTime};
+use bgw_core::{BackgroundWorker, Pid, ShutdownMode, StartTime};
 use shmem_slots::Key;
 use std::collections::HashMap;
-use std::time::Duration;
 
 /// What happened. Closed on purpose: nothing else moves the postmaster.
 #[derive(Clone, Debug)]
@@ -31,7 +31,11 @@ pub(crate) enum Event {
         end: ProcessEnd,
         /// It left its clean-up mark behind.
         dirty: bool,
+        /// Other processes of its group live.
+        group_left: bool,
     },
+    /// The last process of a group has ended whose leader, a worker, had ended before.
+    GroupEnded { leader: Pid },
     /// A spare that was given the worker died before it took it: the worker has not begun.
     StartLost { key: Key },
     /// The slots were made anew after a crash. Maps old keys to new ones; a worker that is missing got
@@ -41,6 +45,8 @@ pub(crate) enum Event {
     PhaseReached(StartTime),
     /// A shutdown was requested.
     ShutdownRequested(ShutdownMode),
+    /// The program that launched the postmaster has gone.
+    LauncherGone,
     /// A program attached.
     SessionOpened,
     /// An attached program closed its connection.
@@ -49,15 +55,4 @@ pub(crate) enum Event {
     Tick,
     /// SIGHUP, or the same by message.
     ReloadRequested,
-}
-
-/// How a process ended, and what it used.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct ProcessEnd {
-    pub(crate) pid: Pid,
-    pub(crate) cause: ExitCause,
-    pub(crate) ran_for: Duration,
-    pub(crate) user_time: Duration,
-    pub(crate) system_time: Duration,
-    pub(crate) max_rss_kib: u64,
 }

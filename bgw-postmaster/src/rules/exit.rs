@@ -1,9 +1,10 @@
 //! What follows from the end of a worker process.
 
-use super::action::{Action, Ending, Note};
-use super::cluster::{Cluster, report_stopped, unregister};
-use super::event::ProcessEnd;
+use super::action::{Action, Note};
+use super::cluster::{Cluster, report_stopped};
+use super::ending::ProcessEnd;
 use super::registry::{Entry, Progress, StopSignal};
+use super::timers::Due;
 use bgw_core::{ExitCause, NotStarted, RestartPolicy};
 use shmem_slots::Key;
 use std::time::{Duration, Instant};
@@ -68,7 +69,7 @@ impl Cluster {
         &mut self,
         key: Key,
         end: ProcessEnd,
-        dirty: bool,
+        (dirty, group_left): (bool, bool),
         now: Instant,
         out: &mut Vec<Action>,
     ) {
@@ -76,41 +77,45 @@ impl Cluster {
         let Progress::Running { stop_signal, .. } = entry.progress else { return };
         out.push(Action::Log(Note::Exited(entry.worker.worker_type().into(), end.pid, end.cause)));
         let verdict = judge(entry, end.cause, dirty, stop_signal);
+        if let Some(at) = self.registry.get_mut(key).and_then(|entry| entry.kill_at.take()) {
+            self.timers.remove(at, Due::Kill(key.into()));
+        }
+        if group_left {
+            self.group_left(key, end.pid, now, out);
+        }
         if self.crashed {
-            self.ended_during_reset(key, end, now, out);
+            self.ended_during_reset(key, end, group_left, now, out);
         } else if self.is_stopping() {
-            self.ended_for_good(key, end, out);
+            self.ended_for_good(key, end, group_left, out);
         } else {
             match verdict {
-                Verdict::Unregister => self.ended_for_good(key, end, out),
-                Verdict::RestartAfter(interval) => self.restart_after(key, end, interval, now, out),
-                Verdict::Reset => self.begin_reset(key, end, now, out),
+                Verdict::Unregister => self.ended_for_good(key, end, group_left, out),
+                Verdict::RestartAfter(interval) => {
+                    self.restart_after(key, end, (interval, group_left), now, out);
+                }
+                Verdict::Reset => self.begin_reset(key, end, group_left, now, out),
             }
         }
         self.finish_if_all_ended(out);
-    }
-
-    fn ended_for_good(&mut self, key: Key, end: ProcessEnd, out: &mut Vec<Action>) {
-        if let Some(entry) = self.registry.remove(key) {
-            unregister(&entry, Ending::of_process(&entry, end), out);
-        }
     }
 
     fn restart_after(
         &mut self,
         key: Key,
         end: ProcessEnd,
-        interval: Duration,
+        (interval, group_left): (Duration, bool),
         now: Instant,
         out: &mut Vec<Action>,
     ) {
         let Some(entry) = self.registry.get(key) else { return };
-        report_stopped(entry, Ending::of_process(entry, end), out);
-        if interval.is_zero() {
-            self.registry.set_progress(key, Progress::Unstarted);
-            self.enqueue(key);
+        let ending = entry.ending_of_process(end);
+        report_stopped(entry, ending, out);
+        // An interval is at most a day, so the clock reaches so far.
+        let due = now.checked_add(interval).unwrap_or(now);
+        if group_left {
+            self.registry.set_progress(key, Progress::Clearing { ending, restart: Some(due) });
         } else {
-            self.rest_until(key, now + interval);
+            self.restart_at(key, due, now);
         }
     }
 

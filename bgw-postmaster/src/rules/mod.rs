@@ -20,18 +20,21 @@
 //! | file | what follows from |
 //! |---|---|
 //! | `exit` | the end of a worker process |
+//! | `group` | the end of the last process of a worker's group |
 //! | `shutdown` | a shutdown request, a closed session, the end of the last process |
 //! | `reset` | a crash that leaves shared state in doubt, and the slots made anew |
 //! | `start` | a registration, a phase, a fork, a due restart |
 //! | `terminate` | a terminate request, a grace time that is over |
 //!
 //! Each calls only those below it. `cluster` is the state, `registry` the list of workers, `timers` the
-//! deadlines; `event` and `action` are the two closed lists.
+//! deadlines; `event` and `action` are the two closed lists; `ending` is what they say of an end.
 
 mod action;
 mod cluster;
+mod ending;
 mod event;
 mod exit;
+mod group;
 mod registry;
 mod reset;
 mod shutdown;
@@ -42,7 +45,8 @@ mod terminate;
 mod tests;
 mod timers;
 
-pub(crate) use action::{Action, Ending, News, Note};
+pub(crate) use action::{Action, News, Note};
 pub(crate) use cluster::{Cluster, Policy, Stage};
-pub(crate) use event::{Event, ProcessEnd};
+pub(crate) use ending::{Ending, ProcessEnd};
+pub(crate) use event::Event;
 pub(crate) use registry::{Entry, NotifyTarget, Registry, StopSignal};

@@ -4,8 +4,9 @@
 //! changes nothing here. Every look-up is by slot index, so its cost does not grow with the number of
 //! workers. Children do not have it (`sys/private_table.rs`).
 
+use super::ending::{Ending, ProcessEnd};
 use crate::sys::private_table::PrivateTable;
-use bgw_core::{BackgroundWorker, Pid, RestartPolicy, WorkerFlags};
+use bgw_core::{BackgroundWorker, ExitCause, Pid, RestartPolicy, WorkerFlags};
 use shmem_slots::Key;
 use std::time::Instant;
 
@@ -40,6 +41,13 @@ pub(crate) enum Progress {
         /// When it is due.
         due: Instant,
     },
+    /// It has ended, and processes of its group are left. What follows waits for their end.
+    Clearing {
+        /// How it ended.
+        ending: Ending,
+        /// When it is restarted; `None`: it goes off the list.
+        restart: Option<Instant>,
+    },
 }
 
 /// A signal that makes a worker end. A stricter one is greater.
@@ -72,6 +80,8 @@ pub(crate) struct Entry {
     pub(crate) started_before: bool,
     /// True while its key is in the start queue.
     pub(crate) queued: bool,
+    /// When it is killed, if it has not ended by then.
+    pub(crate) kill_at: Option<Instant>,
 }
 
 impl Entry {
@@ -86,6 +96,7 @@ impl Entry {
             restarts: 0,
             started_before: false,
             queued: false,
+            kill_at: None,
         }
     }
 
@@ -98,8 +109,21 @@ impl Entry {
     pub(crate) const fn pid(&self) -> Option<Pid> {
         match self.progress {
             Progress::Running { pid, .. } => Some(pid),
-            Progress::Unstarted | Progress::Resting { .. } => None,
+            Progress::Unstarted | Progress::Resting { .. } | Progress::Clearing { .. } => None,
         }
+    }
+
+    /// Its process ended. If it never became the worker's program, the worker did not run.
+    pub(super) fn ending_of_process(&self, end: ProcessEnd) -> Ending {
+        let ran = !matches!(end.cause, ExitCause::NotStarted(_));
+        Ending { process: ran.then_some(end), ..self.ending_without_process(end.cause) }
+    }
+
+    /// It ended without a process.
+    pub(super) fn ending_without_process(&self, cause: ExitCause) -> Ending {
+        let stopped = matches!(self.progress, Progress::Running { stop_signal: Some(_), .. });
+        let requested = self.terminate || stopped;
+        Ending { cause, restarts: self.restarts, requested, process: None }
     }
 
     /// True when its crash leaves shared state in doubt.

@@ -5,9 +5,9 @@
 //! reset. When the last process has ended, workers that never restart are forgotten and the others
 //! start at once. Their notify targets are forgotten: they belonged to the incarnation before.
 
-use super::action::{Action, Ending, Note};
+use super::action::{Action, Note};
 use super::cluster::{Cluster, QUIT_GRACE, report_stopped, unregister};
-use super::event::ProcessEnd;
+use super::ending::ProcessEnd;
 use super::registry::{Entry, Progress, StopSignal};
 use super::timers::Due;
 use bgw_core::{ExitCause, NotStarted};
@@ -21,6 +21,7 @@ impl Cluster {
         &mut self,
         key: Key,
         end: ProcessEnd,
+        group_left: bool,
         now: Instant,
         out: &mut Vec<Action>,
     ) {
@@ -28,9 +29,9 @@ impl Cluster {
         if let Some(entry) = self.registry.get(key) {
             out.push(Action::Log(Note::TerminatingOthers(entry.worker.worker_type().into())));
         }
-        self.ended_during_reset(key, end, now, out);
+        self.ended_during_reset(key, end, group_left, now, out);
         self.stop_all(StopSignal::Quit, out);
-        self.timers.add(now + QUIT_GRACE, Due::KillAll);
+        self.timers.add_after(now, QUIT_GRACE, Due::KillAll);
     }
 
     /// A worker that ends during the reset stays on the list if it is to be restarted.
@@ -38,17 +39,15 @@ impl Cluster {
         &mut self,
         key: Key,
         end: ProcessEnd,
+        group_left: bool,
         now: Instant,
         out: &mut Vec<Action>,
     ) {
         let Some(entry) = self.registry.get(key) else { return };
-        let ending = Ending::of_process(entry, end);
         if end.cause.is_clean() || entry.terminate || entry.never_restarts() {
-            if let Some(entry) = self.registry.remove(key) {
-                unregister(&entry, ending, out);
-            }
+            self.ended_for_good(key, end, group_left, out);
         } else {
-            report_stopped(entry, ending, out);
+            report_stopped(entry, entry.ending_of_process(end), out);
             self.registry.set_progress(key, Progress::Resting { due: now });
         }
     }
@@ -86,7 +85,7 @@ impl Cluster {
             };
             if entry.terminate {
                 let cause = ExitCause::NotStarted(NotStarted::Terminated);
-                unregister(&entry, Ending::without_process(&entry, cause), out);
+                unregister(&entry, entry.ending_without_process(cause), out);
             } else {
                 self.registry.insert(entry);
                 self.enqueue(key);

@@ -8,7 +8,7 @@
 //!
 //! No worker starts while the cluster stops, or from a crash until the slots are made anew.
 
-use super::action::{Action, Ending, News, Note};
+use super::action::{Action, News, Note};
 use super::cluster::{Cluster, report_stopped, unregister};
 use super::registry::{Entry, NotifyTarget, Progress};
 use super::timers::Due;
@@ -42,7 +42,7 @@ impl Cluster {
         } else {
             NotStarted::ShuttingDown
         };
-        let ending = Ending::without_process(&entry, ExitCause::NotStarted(refusal));
+        let ending = entry.ending_without_process(ExitCause::NotStarted(refusal));
         unregister(&entry, ending, out);
     }
 
@@ -122,10 +122,21 @@ impl Cluster {
         match entry.worker.restart() {
             RestartPolicy::Never => self.drop_unstarted(key, why, out),
             RestartPolicy::After(interval) => {
-                let ending = Ending::without_process(entry, ExitCause::NotStarted(why));
+                let ending = entry.ending_without_process(ExitCause::NotStarted(why));
                 report_stopped(entry, ending, out);
-                self.rest_until(key, now + interval.max(FORK_RETRY));
+                let due = now.checked_add(interval.max(FORK_RETRY)).unwrap_or(now);
+                self.rest_until(key, due);
             }
+        }
+    }
+
+    /// The worker is restarted at `due`, or now if that has passed.
+    pub(super) fn restart_at(&mut self, key: Key, due: Instant, now: Instant) {
+        if due <= now {
+            self.registry.set_progress(key, Progress::Unstarted);
+            self.enqueue(key);
+        } else {
+            self.rest_until(key, due);
         }
     }
 

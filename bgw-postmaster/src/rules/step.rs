@@ -16,11 +16,15 @@ impl Cluster {
             Event::TerminateRequested(key) => self.terminate_requested(key, now, out),
             Event::Forked { key, pid } => self.forked(key, pid, now, out),
             Event::ForkFailed { key, errno } => self.fork_failed(key, errno, now, out),
-            Event::ChildExited { key, end, dirty } => self.child_exited(key, end, dirty, now, out),
+            Event::ChildExited { key, end, dirty, group_left } => {
+                self.child_exited(key, end, (dirty, group_left), now, out);
+            }
+            Event::GroupEnded { leader } => self.group_ended(leader, now, out),
             Event::StartLost { key } => self.start_lost(key, out),
             Event::SlotsReset { new_keys } => self.slots_reset(&new_keys, out),
             Event::PhaseReached(phase) => self.phase_reached(phase, out),
             Event::ShutdownRequested(mode) => self.shutdown_requested(mode, now, out),
+            Event::LauncherGone => self.launcher_gone(now, out),
             Event::SessionOpened => self.sessions += 1,
             Event::SessionClosed => self.session_closed(now, out),
             Event::Tick => self.tick(now, out),
@@ -33,6 +37,7 @@ impl Cluster {
             match due {
                 Due::Restart(key) => self.restart_due(key.into(), now),
                 Due::Kill(key) => self.kill_due(key.into(), out),
+                Due::KillGroup(leader) => self.kill_group_due(leader, out),
                 Due::KillAll => self.kill_all_due(out),
             }
         }

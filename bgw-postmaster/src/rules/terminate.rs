@@ -15,9 +15,10 @@ impl Cluster {
             return;
         }
         entry.terminate = true;
+        let clearing = matches!(entry.progress, Progress::Clearing { .. });
         if entry.pid().is_some() {
             self.terminate_running(key, now, out);
-        } else if !self.crashed {
+        } else if !self.crashed && !clearing {
             self.drop_unstarted(key, NotStarted::Terminated, out);
         }
     }
@@ -25,8 +26,10 @@ impl Cluster {
     /// SIGTERM now, and SIGKILL after the grace time, if there is one.
     pub(super) fn terminate_running(&mut self, key: Key, now: Instant, out: &mut Vec<Action>) {
         self.stop(key, StopSignal::Terminate, out);
-        if let Some(grace) = self.policy.terminate_grace {
-            self.timers.add(now + grace, Due::Kill(key.into()));
+        let Some(grace) = self.policy.terminate_grace else { return };
+        let at = self.timers.add_after(now, grace, Due::Kill(key.into()));
+        if let Some(entry) = self.registry.get_mut(key) {
+            entry.kill_at = at;
         }
     }
 
@@ -58,13 +61,17 @@ impl Cluster {
         }
     }
 
-    /// The time after SIGQUIT to all workers is over.
+    /// The time of all workers is over.
     pub(super) fn kill_all_due(&mut self, out: &mut Vec<Action>) {
-        let quitting = self.crashed || self.is_stopping();
-        if !quitting || self.registry.running() == 0 {
+        let ending = self.crashed || self.is_stopping();
+        if !ending || self.all_ended() {
             return;
         }
-        out.push(Action::Log(Note::KillingAll(self.registry.running())));
+        if self.registry.running() > 0 {
+            out.push(Action::Log(Note::KillingAll(self.registry.running())));
+        }
         self.stop_all(StopSignal::Kill, out);
+        let groups = self.groups.keys();
+        out.extend(groups.map(|&leader| Action::StopGroup(leader, StopSignal::Kill)));
     }
 }

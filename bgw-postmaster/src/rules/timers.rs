@@ -1,12 +1,13 @@
 //! Deadlines: many of them, one timer.
 //!
-//! A heap of what is due when. An entry that is no longer wanted is not searched for. It is found
-//! stale when it is due: the worker is gone, or not in the state that the deadline was for.
+//! An ordered set of what is due when. A deadline that is no longer wanted is removed, so the set is
+//! as large as there are workers that wait for something. One that is removed too late does no harm:
+//! the rules look at the worker again when it is due.
 
+use bgw_core::Pid;
 use shmem_slots::Key;
-use std::cmp::Reverse;
-use std::collections::BinaryHeap;
-use std::time::Instant;
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
 
 /// What a deadline is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -15,7 +16,9 @@ pub(crate) enum Due {
     Restart(OrdKey),
     /// The grace time of this worker is over.
     Kill(OrdKey),
-    /// The time after SIGQUIT to all workers is over.
+    /// The time of the last processes of this group is over.
+    KillGroup(Pid),
+    /// The time of all workers is over.
     KillAll,
 }
 
@@ -38,21 +41,34 @@ impl From<OrdKey> for Key {
     }
 }
 
-/// The deadlines of one postmaster. Adding and taking cost O(log n).
+/// The deadlines of one postmaster. Each operation costs O(log n).
 #[derive(Debug, Default)]
 pub(crate) struct Timers {
-    heap: BinaryHeap<Reverse<(Instant, Due)>>,
+    set: BTreeSet<(Instant, Due)>,
 }
 
 impl Timers {
     /// Adds a deadline.
     pub(crate) fn add(&mut self, at: Instant, due: Due) {
-        self.heap.push(Reverse((at, due)));
+        self.set.insert((at, due));
+    }
+
+    /// Adds a deadline `delay` from `now`, and returns it. `None`: the clock does not reach so far, so it
+    /// is never due.
+    pub(crate) fn add_after(&mut self, now: Instant, delay: Duration, due: Due) -> Option<Instant> {
+        let at = now.checked_add(delay)?;
+        self.add(at, due);
+        Some(at)
+    }
+
+    /// Removes a deadline.
+    pub(crate) fn remove(&mut self, at: Instant, due: Due) {
+        self.set.remove(&(at, due));
     }
 
     /// The earliest deadline.
     pub(crate) fn next(&self) -> Option<Instant> {
-        self.heap.peek().map(|Reverse((at, _))| *at)
+        self.set.first().map(|&(at, _)| at)
     }
 
     /// Takes one deadline that has passed at `now`.
@@ -60,19 +76,24 @@ impl Timers {
         if self.next()? > now {
             return None;
         }
-        self.heap.pop().map(|Reverse((_, due))| due)
+        self.set.pop_first().map(|(_, due)| due)
+    }
+
+    /// How many deadlines there are.
+    #[cfg(test)]
+    pub(crate) fn len(&self) -> usize {
+        self.set.len()
     }
 
     /// Forgets all deadlines.
     pub(crate) fn clear(&mut self) {
-        self.heap.clear();
+        self.set.clear();
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Duration;
 
     #[test]
     fn deadlines_are_due_in_order_and_not_early() {
@@ -89,5 +110,17 @@ mod tests {
         assert_eq!(timers.pop_due(at(2)), Some(Due::Kill(key(2))));
         assert_eq!(timers.pop_due(at(2)), None);
         assert_eq!(timers.pop_due(at(9)), Some(Due::KillAll));
+    }
+
+    /// Breaks if a deadline that the clock cannot represent panics, or comes early.
+    #[test]
+    fn a_delay_beyond_the_clock_is_never_due() {
+        let now = Instant::now();
+        let mut timers = Timers::default();
+        assert_eq!(timers.add_after(now, Duration::MAX, Due::KillAll), None);
+        assert_eq!(timers.len(), 0);
+        let at = timers.add_after(now, Duration::from_secs(1), Due::KillAll).unwrap();
+        timers.remove(at, Due::KillAll);
+        assert_eq!(timers.next(), None);
     }
 }

@@ -28,6 +28,9 @@ pub(super) fn log(note: &Note) {
         Note::KillingAll(count) => {
             tracing::warn!("killing {count} workers that did not quit in time");
         }
+        Note::GroupLeft(name, pid) => tracing::info!(
+            "background worker \"{name}\" (PID {pid}) ended; stopping what it has started"
+        ),
         Note::Killing(name) => {
             tracing::warn!("killing background worker \"{name}\": its grace time is over");
         }

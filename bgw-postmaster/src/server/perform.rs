@@ -20,9 +20,13 @@ impl Server {
             Action::ReportStopped(key, ending) => {
                 self.queue.extend(self.slot_table.report_stopped(key, &ending));
             }
+            Action::ReportClearing(key, ending) => {
+                self.queue.extend(self.slot_table.report_clearing(key, &ending));
+            }
             Action::Unregister(key, ending) => self.slot_table.unregister(key, &ending),
             Action::Notify(target, news) => self.notify(target, news),
             Action::Stop(key, signal) => self.children.stop(key, signal),
+            Action::StopGroup(leader, signal) => self.children.stop_group(leader, signal),
             Action::ForwardReload => self.children.reload_all(),
             Action::ResetSlots => {
                 let (registry, phase) = (self.cluster.registry(), self.cluster.phase());

@@ -2,7 +2,7 @@
 //!
 //! | token | owner | events |
 //! |---|---|---|
-//! | signals | poller | `ShutdownRequested`, `ReloadRequested` |
+//! | signals | poller; children (`children/groups.rs`) | `ShutdownRequested`, `ReloadRequested`, `GroupEnded` |
 //! | doorbell | slot table (`slot_table/intake.rs`) | `Registered`, `TerminateRequested` |
 //! | child | children (`children/reap.rs`) | `ChildExited`, `StartLost` |
 //! | spare | spares | none |
@@ -45,6 +45,10 @@ impl Server {
                 Signal::SIGINT => Event::ShutdownRequested(ShutdownMode::Fast),
                 Signal::SIGQUIT => Event::ShutdownRequested(ShutdownMode::Immediate),
                 Signal::SIGHUP => Event::ReloadRequested,
+                Signal::SIGCHLD => {
+                    self.orphans_ended();
+                    continue;
+                }
                 _ => continue,
             };
             self.step(event);
@@ -61,12 +65,24 @@ impl Server {
         let dirty = self.slot_table.cleanup_needed(index);
         self.process_gone(end.pid);
         fault::point("exit:swept");
+        let group_left = self.children.leaves_group(index);
         self.step(if ended.start_lost {
             Event::StartLost { key }
         } else {
-            Event::ChildExited { key, end, dirty }
+            Event::ChildExited { key, end, dirty, group_left }
         });
         self.children.reap(index);
+    }
+
+    /// A process has ended that the postmaster did not start: it belonged to a worker and has outlived
+    /// its parent. Workers that are functions do not send SIGCHLD; programs do, and are left to their
+    /// pidfds.
+    fn orphans_ended(&mut self) {
+        for leader in self.children.ended_groups() {
+            self.step(Event::GroupEnded { leader });
+        }
+        let spares = &self.spares;
+        self.children.reap_orphans(|pid| spares.contains(pid));
     }
 
     /// A process that may have claimed slots has ended.
@@ -142,7 +158,7 @@ impl Server {
             self.step(Event::SessionClosed);
         }
         if closed.launcher {
-            self.step(Event::ShutdownRequested(ShutdownMode::Fast));
+            self.step(Event::LauncherGone);
         }
     }
 

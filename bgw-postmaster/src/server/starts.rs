@@ -111,7 +111,7 @@ impl Server {
         match ended {
             Ok(Some(end)) if crashed || !was_killed(end.cause) => {
                 self.step(Event::Forked { key, pid });
-                self.step(Event::ChildExited { key, end, dirty });
+                self.step(Event::ChildExited { key, end, dirty, group_left: false });
             }
             Ok(_) => self.step(Event::ForkFailed { key, errno }),
             Err(error) => {

@@ -41,6 +41,13 @@ impl SlotTable {
         terminate_request(key, before)
     }
 
+    /// The worker has ended for good. Its slot is freed when its group has ended.
+    pub(crate) fn report_clearing(&mut self, key: Key, ending: &Ending) -> Option<Event> {
+        self.write_report(key, ending, true);
+        let before = self.publish(key, 0, flag::STOPPED);
+        terminate_request(key, before)
+    }
+
     /// The worker has ended for good: its slot is free.
     pub(crate) fn unregister(&mut self, key: Key, ending: &Ending) {
         self.write_report(key, ending, true);

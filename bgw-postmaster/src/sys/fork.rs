@@ -154,7 +154,8 @@ impl Forker {
         let mut pidfd: RawFd = -1;
         args.pidfd = (&raw mut pidfd).expose_provenance() as u64;
         args.child_tid = self.tid_address as u64;
-        args.exit_signal = libc::SIGCHLD as u64;
+        // Its pidfd tells of its end. SIGCHLD is for orphans, which the postmaster did not start.
+        args.exit_signal = 0;
         // SAFETY: without CLONE_VM this is a fork: the child has memory of its own and returns here on
         // its copy of the stack. There is one thread, as for `fork`. `child_tid` is where the C library
         // keeps the thread's id (it registered the address with the kernel), so the child's copy of

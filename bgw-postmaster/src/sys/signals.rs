@@ -7,8 +7,8 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use std::io;
 
 /// The signals that the postmaster handles.
-pub(crate) const HANDLED: [Signal; 4] =
-    [Signal::SIGTERM, Signal::SIGINT, Signal::SIGQUIT, Signal::SIGHUP];
+pub(crate) const HANDLED: [Signal; 5] =
+    [Signal::SIGTERM, Signal::SIGINT, Signal::SIGQUIT, Signal::SIGHUP, Signal::SIGCHLD];
 
 /// A descriptor on which the signals of [`HANDLED`] arrive. They must be blocked.
 pub(crate) fn listen(floor: DescriptorFloor) -> io::Result<SignalFd> {
@@ -34,6 +34,27 @@ fn set_all(signals: impl IntoIterator<Item = Signal>, handler: SigHandler) -> io
 /// Ended children stay until they are reaped, even if the embedding program ignores SIGCHLD.
 pub(crate) fn keep_ended_children() -> io::Result<()> {
     set_all([Signal::SIGCHLD], SigHandler::SigDfl)
+}
+
+/// Makes the children of ended children this process's, or no longer. Returns what it was before.
+pub(crate) fn set_subreaper(subreaper: bool) -> io::Result<bool> {
+    let before = nix::sys::prctl::get_child_subreaper()?;
+    nix::sys::prctl::set_child_subreaper(subreaper)?;
+    Ok(before)
+}
+
+/// Sends a signal to the group of `leader`, a child or group that is not reaped, so the number can name
+/// no other group. SIGCONT follows, so that stopped processes receive it. False if there is no such
+/// group: the child has been forked just now.
+pub(crate) fn signal_group(leader: Pid, signal: rustix::process::Signal) -> bool {
+    use rustix::process::{Signal, kill_process_group};
+    let Some(group) = rustix::process::Pid::from_raw(leader.as_raw()) else { return false };
+    let sent = kill_process_group(group, signal).is_ok();
+    if sent && signal != Signal::KILL {
+        // ESRCH: all have ended meanwhile.
+        let _ = kill_process_group(group, Signal::CONT);
+    }
+    sent
 }
 
 /// Before `exec`: resets every signal to its default, and unblocks all.

@@ -47,17 +47,61 @@ pub(crate) fn reap_by_pid(pid: Pid) -> io::Result<Option<Ended>> {
     waitid(Which::Child(pid), libc::WEXITED | libc::WNOHANG)
 }
 
+/// True if the postmaster has a living child in the process group of `leader`, an ended child that is
+/// not reaped, or one that left others behind.
+///
+/// Asks for stopped children: an ended one does not match, and if no other is in the group, the kernel
+/// says that there is no child.
+pub(crate) fn group_has_children(leader: Pid) -> bool {
+    waitid(Which::Group(leader), libc::WSTOPPED | libc::WNOHANG | libc::WNOWAIT).is_ok()
+}
+
+/// Reaps the ended children in the process group of `leader`, which is reaped. True if none is left.
+pub(crate) fn reap_group(leader: Pid) -> bool {
+    loop {
+        match waitid(Which::Group(leader), libc::WEXITED | libc::WNOHANG) {
+            Ok(Some(_)) => {}
+            Ok(None) => return false,
+            // ECHILD.
+            Err(_) => return true,
+        }
+    }
+}
+
+/// The children of this process, ended ones included. None where the kernel does not list them.
+pub(crate) fn children_of_this_process() -> Vec<Pid> {
+    let text = std::fs::read_to_string("/proc/thread-self/children").unwrap_or_default();
+    text.split_ascii_whitespace().filter_map(|pid| pid.parse().ok().and_then(Pid::new)).collect()
+}
+
+/// The pid of an ended child that sends SIGCHLD. It is not reaped.
+pub(crate) fn peek_any() -> Option<Pid> {
+    // SAFETY: all-zero bytes are a valid `siginfo_t`: plain integers.
+    let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
+    let options = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT;
+    // SAFETY: `info` is valid for writing during the call.
+    let done = unsafe { libc::waitid(libc::P_ALL, 0, &raw mut info, options) };
+    // SAFETY: `waitid` succeeded, so `info` holds the fields of a SIGCHLD, or zeros.
+    let pid = if done == 0 { unsafe { info.si_pid() } } else { 0 };
+    u32::try_from(pid).ok().and_then(Pid::new)
+}
+
 enum Which<'a> {
     Of(BorrowedFd<'a>),
     /// An unreaped child, so the number can name no other process.
     Child(Pid),
+    /// The group of a leader that was a child.
+    Group(Pid),
 }
 
 fn waitid(which: Which<'_>, options: libc::c_int) -> io::Result<Option<Ended>> {
     let (kind, id) = match which {
         Which::Of(pidfd) => (libc::P_PIDFD, pidfd.as_raw_fd()),
         Which::Child(pid) => (libc::P_PID, pid.as_raw()),
+        Which::Group(leader) => (libc::P_PGID, leader.as_raw()),
     };
+    // Workers do not send SIGCHLD (`fork.rs`).
+    let options = options | libc::__WALL;
     // SAFETY: all-zero bytes are a valid `siginfo_t`: plain integers.
     let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
     // SAFETY: all-zero bytes are a valid `rusage`: plain integers.

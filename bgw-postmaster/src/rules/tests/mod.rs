@@ -1,14 +1,16 @@
 //! The rules as tables: a cluster, a row of events, the actions that must follow.
 
 mod exit;
+mod group;
 mod reset;
 mod shutdown;
 mod start;
 mod terminate;
 
-use super::action::{Action, Ending};
+use super::action::Action;
 use super::cluster::{Cluster, Policy};
-use super::event::{Event, ProcessEnd};
+use super::ending::{Ending, ProcessEnd};
+use super::event::Event;
 use super::registry::NotifyTarget;
 use bgw_core::{BackgroundWorker, ExitCause, Pid, RestartPolicy, StartTime, WorkerFlags};
 use shmem_slots::Key;
@@ -112,7 +114,7 @@ impl TestCluster {
 
     fn exits(&mut self, index: u32, cause: ExitCause) -> Vec<Action> {
         let end = process_end(index, cause);
-        self.step(Event::ChildExited { key: key(index), end, dirty: false })
+        self.step(Event::ChildExited { key: key(index), end, dirty: false, group_left: false })
     }
 
     fn later(&mut self, time: Duration) -> Vec<Action> {

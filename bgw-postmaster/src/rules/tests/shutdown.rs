@@ -8,8 +8,10 @@ use super::super::cluster::Stage;
 use super::super::event::Event;
 use super::super::registry::NotifyTarget;
 use super::super::registry::StopSignal;
+use super::super::shutdown::LAUNCHER_GRACE;
 use super::{ISOLATED, SHARED, TestCluster, key, never_ran, worker};
 use bgw_core::{ExitCause, NotStarted, RestartPolicy, ShutdownMode, StartTime};
+use std::time::Duration;
 
 #[test]
 fn each_shutdown_mode_does_what_its_row_says() {
@@ -79,4 +81,33 @@ fn unstarted_workers_are_dropped_at_shutdown_and_later_ones_are_refused() {
     );
     cluster.exits(0, ExitCause::Exited(0));
     assert_eq!(cluster.state.stage(), Stage::Over(0));
+}
+
+/// Breaks if a grace time holds for terminate requests only, or the end of the launcher has none.
+#[test]
+fn grace_times_hold_on_every_way_down() {
+    let grace = Duration::from_secs(3);
+    let fast = Event::ShutdownRequested(ShutdownMode::Fast);
+    let smart = Event::ShutdownRequested(ShutdownMode::Smart);
+    // grace time, way down -> when a worker that ignores SIGTERM is killed
+    let table = [
+        (Some(grace), fast.clone(), Some(grace)),
+        (Some(grace), smart.clone(), Some(grace)),
+        (Some(grace), Event::LauncherGone, Some(grace)),
+        (None, fast, None),
+        (None, smart, None),
+        (None, Event::LauncherGone, Some(LAUNCHER_GRACE)),
+        (Some(Duration::MAX), Event::LauncherGone, Some(LAUNCHER_GRACE)),
+    ];
+    for (terminate_grace, event, killed) in table {
+        let row = format!("{terminate_grace:?} {event:?}");
+        let mut cluster = TestCluster::with(Policy { terminate_grace, ..Policy::default() });
+        cluster.running(0, SHARED, RestartPolicy::after_secs(5));
+        assert_eq!(cluster.step(event), [Action::Stop(key(0), StopSignal::Terminate)], "{row}");
+        let due = cluster.state.next_deadline().map(|at| at - cluster.now);
+        assert_eq!(due, killed, "{row}");
+        if let Some(killed) = killed {
+            assert_eq!(cluster.later(killed), [Action::Stop(key(0), StopSignal::Kill)], "{row}");
+        }
+    }
 }

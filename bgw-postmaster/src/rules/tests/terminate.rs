@@ -53,3 +53,20 @@ fn a_worker_that_ignores_sigterm_is_killed_after_the_grace_time() {
     );
     assert!(!cluster.state.crashed);
 }
+
+/// Breaks if the deadlines of workers that are gone stay until they would have been due.
+#[test]
+fn deadlines_go_with_their_workers() {
+    let grace = Some(seconds(3600));
+    let mut cluster = TestCluster::with(Policy { terminate_grace: grace, ..Policy::default() });
+    for index in 0..100 {
+        cluster.running(index, ISOLATED, RestartPolicy::after_secs(3600));
+        cluster.step(Event::TerminateRequested(key(index)));
+        cluster.exits(index, ExitCause::Exited(0));
+        let other = 100 + index;
+        cluster.running(other, ISOLATED, RestartPolicy::after_secs(3600));
+        cluster.exits(other, ExitCause::Exited(1));
+        cluster.step(Event::TerminateRequested(key(other)));
+    }
+    assert_eq!(cluster.state.next_deadline(), None);
+}

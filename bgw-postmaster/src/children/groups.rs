@@ -1,0 +1,62 @@
+//! Process groups: what a worker starts belongs to its group, and is stopped with it.
+//!
+//! Each worker leads a session and a group of its own, so the group's number is its pid. The kernel
+//! does not reuse a number while a process or a zombie of the group exists. So a stop signal to the
+//! group of a child that is not reaped reaches nobody else.
+//!
+//! When a leader ends, its children become the postmaster's, which is a subreaper. One system call
+//! tells whether such a child of the group lives (`sys/wait.rs`). If so the group is kept here, after
+//! its leader has been reaped, until `waitid` says that the postmaster has no child in it any more. Each
+//! look, and each signal, comes before the last of these children is reaped: the number is still
+//! the group's.
+//!
+//! A process that left the group (by `setsid`, as daemons do) is on its own. The postmaster reaps it
+//! when it ends, and nothing else.
+
+use super::table::{Children, signal_number};
+use crate::rules::StopSignal;
+use crate::sys::{signals, wait};
+use bgw_core::Pid;
+
+impl Children {
+    /// True if other processes of the group live whose leader, the child of slot `index`, has ended and
+    /// is not reaped.
+    pub(crate) fn leaves_group(&mut self, index: u32) -> bool {
+        let Some(leader) = self.by_slot.get(index as usize).map(|child| child.pid) else {
+            return false;
+        };
+        let left = wait::group_has_children(leader);
+        if left {
+            self.left_groups.push(leader);
+        }
+        left
+    }
+
+    /// Signals what is left of a group.
+    pub(crate) fn stop_group(&self, leader: Pid, stop: StopSignal) {
+        if self.left_groups.contains(&leader) && wait::group_has_children(leader) {
+            signals::signal_group(leader, signal_number(stop));
+        }
+    }
+
+    /// Reaps what has ended of the groups that are left. Returns the leaders of those that have ended.
+    pub(crate) fn ended_groups(&mut self) -> Vec<Pid> {
+        let (ended, left) = std::mem::take(&mut self.left_groups)
+            .into_iter()
+            .partition(|&leader| wait::reap_group(leader));
+        self.left_groups = left;
+        ended
+    }
+
+    /// Reaps orphans that belong to no group of ours. The program's own children are left to it, and our
+    /// children to their pidfds; `is_spare` knows those without a worker. An orphan that ended behind
+    /// such a child is reaped at a later SIGCHLD.
+    pub(crate) fn reap_orphans(&self, is_spare: impl Fn(Pid) -> bool) {
+        while let Some(pid) = wait::peek_any() {
+            let known = self.by_pid.contains_key(&pid) || self.inherited.contains(&pid);
+            if known || is_spare(pid) || wait::reap_by_pid(pid).is_err() {
+                return;
+            }
+        }
+    }
+}
