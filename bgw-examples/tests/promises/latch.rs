@@ -19,6 +19,7 @@ use std::time::Duration;
 pub(crate) fn tests() -> Vec<Test> {
     tests![
         a_latch_is_set_from_another_process_and_from_a_handler => [B63],
+        a_latch_is_set_while_its_owner_blocks_all_signals => [B63],
         one_wait_covers_latch_timeout_socket_and_postmaster_death => [B64],
         a_signal_on_a_helper_thread_wakes_the_main_thread => [R20],
         a_notification_on_a_helper_thread_wakes_the_waiting_one => [R20],
@@ -29,11 +30,17 @@ extern "C" fn on_usr2(_: libc::c_int) {
     bgw_backend::set_latch();
 }
 
+/// The main argument of a worker that unblocks its signals.
+const UNBLOCKED: u64 = 0;
+const BLOCKED: u64 = 1;
+
 /// Notes each set that has ended one of its waits.
 fn counts_latch(worker: &mut Worker) -> Result<(), WorkerError> {
     // SAFETY: the handler does what is safe in one.
     unsafe { libc::signal(libc::SIGUSR2, on_usr2 as *const () as libc::sighandler_t) };
-    worker.unblock_signals()?;
+    if worker.main_arg() == UNBLOCKED {
+        worker.unblock_signals()?;
+    }
     let (ours, _theirs) = UnixStream::pair()?;
     worker.ready();
     for number in 0.. {
@@ -67,6 +74,21 @@ fn a_latch_is_set_from_another_process_and_from_a_handler() {
         }
         read_note(&format!("set-{number}"));
     }
+    cluster.end();
+}
+
+/// Would hang if the wake-up of a poll relied on a signal, which the worker still blocks.
+fn a_latch_is_set_while_its_owner_blocks_all_signals() {
+    let cluster = Cluster::with(|builder| builder.function("counts", entry(counts_latch)));
+    let blocked = worker("counts").main_arg(BLOCKED).build().unwrap();
+    let handle = cluster.backend.register(&blocked).unwrap();
+    let pid = ready(&handle);
+    for number in 0..4 {
+        wait_until_asleep(pid);
+        assert!(handle.set_latch().unwrap());
+        read_note(&format!("set-{number}"));
+    }
+    kill(pid, Signal::SIGKILL);
     cluster.end();
 }
 

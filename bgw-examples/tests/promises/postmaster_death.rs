@@ -10,13 +10,15 @@ use crate::support::{
     write_note,
 };
 use bgw_backend::{
-    BackgroundWorker, Handle, Pid, RegisterError, SocketInterest, WaitEvents, Worker, WorkerError,
-    WorkerStatus, entry,
+    BackgroundWorker, ExitCause, Handle, Pid, RegisterError, SocketInterest, WaitEvents, Worker,
+    WorkerError, WorkerStatus, entry,
 };
 use bgw_postmaster::{BuildError, Postmaster};
-use process_test::{Signal, Test, tests, wait_until};
+use process_test::{Signal, Test, fork_child, tests, wait_until};
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
+use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
+use tracing_subscriber::util::SubscriberInitExt;
 
 pub(crate) fn tests() -> Vec<Test> {
     tests![
@@ -24,6 +26,7 @@ pub(crate) fn tests() -> Vec<Test> {
         the_death_wakes_every_thread_of_a_program => [B19, X05],
         the_death_wakes_sessions_that_share_a_liveness_word => [B19],
         a_stopped_waiter_does_not_hide_the_death_from_another => [B19],
+        every_way_in_which_a_postmaster_ends_is_noticed => [B19, B70],
         a_wait_that_begins_after_the_death_ends_at_once => [B19],
         registering_with_a_dead_postmaster_is_an_error,
         every_kind_of_worker_ends_with_its_postmaster => [B70, R13],
@@ -106,6 +109,50 @@ fn a_stopped_waiter_does_not_hide_the_death_from_another() {
     drop(first);
     wait_for_the_end_of(pid, "the worker");
     cluster.launched.wait().unwrap();
+}
+
+/// Ends the postmaster from inside, once a note says so: its log is code of the program.
+struct Ends {
+    test: u32,
+    how: fn(),
+}
+
+impl<S: tracing::Subscriber> Layer<S> for Ends {
+    fn on_event(&self, _: &tracing::Event<'_>, _: Context<'_, S>) {
+        if std::process::id() != self.test && note_path("now").exists() {
+            (self.how)();
+        }
+    }
+}
+
+/// Would time out if only SIGKILL marked the liveness words, or if a postmaster that fails lived on.
+fn every_way_in_which_a_postmaster_ends_is_noticed() {
+    type End = fn();
+    let ways: [(&str, End); 5] = [
+        ("exit", || std::process::exit(3)),
+        ("abort", || std::process::abort()),
+        ("panic", || panic!("on purpose")),
+        ("SIGSEGV", || nix::sys::signal::raise(Signal::SIGSEGV).unwrap()),
+        ("SIGKILL", || nix::sys::signal::raise(Signal::SIGKILL).unwrap()),
+    ];
+    for (way, how) in ways {
+        let mut program = fork_child(move || {
+            let ends = Ends { test: std::process::id(), how };
+            tracing_subscriber::registry().with(ends).init();
+            let cluster = Cluster::new();
+            let (handle, pid) = cluster.start(&simple("sleep"));
+            let mut waiters = waiting_threads(&cluster.folder, handle.id(), 3, learns_of_the_death);
+            write_note("now", "").unwrap();
+            // The postmaster logs it.
+            let _ = cluster.backend.register(&simple("quick"));
+            assert_eq!(waiters.wait().code(), Some(0));
+            wait_for_the_end_of(pid, "the worker");
+            assert_ne!(cluster.launched.wait().unwrap(), ExitCause::Exited(0));
+            std::fs::remove_dir_all(&cluster.folder).unwrap();
+            std::fs::remove_file(note_path("now")).unwrap();
+        });
+        assert_eq!(program.wait().code(), Some(0), "{way}");
+    }
 }
 
 /// Would hang if a wait relied on the wake-up only, and fail if the death hid what the slot says.
