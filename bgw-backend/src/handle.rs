@@ -71,7 +71,7 @@ impl Handle {
     /// its slot has overwritten the report.
     #[must_use]
     pub fn exit_report(&self) -> Option<ExitReport> {
-        let record: ReportRecord = self.attachment.slots().read_report(self.key)?;
+        let record: ReportRecord = self.attachment.slots().read_report(self.key).ok()?;
         record.decode().ok()
     }
 

@@ -41,6 +41,8 @@ fn every_word_of_a_slot_has_one_status() {
     straw.start(&next, 44);
     assert_eq!(handle.status(), WorkerStatus::Stopped(Some(report(3))), "its own last one");
     straw.rest(&next, &report(1));
+    assert_eq!(handle.status(), WorkerStatus::Stopped(Some(report(3))), "its own last one");
+    straw.rest(&next, &report(1));
     assert_eq!(handle.status(), WorkerStatus::Stopped(None), "never the next tenant's");
 }
 
@@ -60,6 +62,8 @@ fn status_report_and_wait_give_one_answer() {
     let next = backend.register(&worker()).unwrap();
     one_answer(Some(report(0)));
     straw.start(&next, 42);
+    one_answer(Some(report(0)));
+    straw.rest(&next, &report(1));
     one_answer(Some(report(0)));
     straw.end(&next, &report(1));
     one_answer(None);

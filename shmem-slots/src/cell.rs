@@ -20,18 +20,12 @@ compile_error!("loads of 64-bit cells from read-only mappings need a 64-bit targ
 #[derive(Clone, Copy)]
 pub struct CellRef<'a>(pub(crate) &'a AtomicU64);
 
-impl<'a> CellRef<'a> {
+impl CellRef<'_> {
     /// The value now. An acquire: what was written before the value was stored is visible.
     #[inline]
     #[must_use]
     pub fn load(self) -> u64 {
         load_acquire(self.0)
-    }
-
-    /// The cell's address, which names it for the kernel.
-    #[cfg(not(loom))]
-    pub(crate) const fn atomic(self) -> &'a AtomicU64 {
-        self.0
     }
 }
 

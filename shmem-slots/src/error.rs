@@ -1,92 +1,7 @@
-//! What can go wrong, and what to do about it.
+//! What can go wrong, one enum for each kind of operation.
 
 use crate::word::{Key, Snapshot};
 use std::io;
-
-/// Why no slot could be claimed.
-#[derive(thiserror::Error, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum ClaimError {
-    /// All slots are taken, each looked at.
-    #[error(
-        "all slots are taken: {in_use} of {capacity}; wait for one to be freed, or create more"
-    )]
-    Full {
-        /// How many slots there are.
-        capacity: u32,
-        /// How many are taken (the rest are retired).
-        in_use: u32,
-    },
-    /// The region cannot be written.
-    #[error(transparent)]
-    NotWritable(#[from] NotWritable),
-    /// The owner cannot stand in a slot's word.
-    #[error("owner {owner} cannot own a slot: it must be 1 to {limit}")]
-    BadOwner {
-        /// Who was named.
-        owner: u32,
-        /// The largest.
-        limit: u32,
-    },
-}
-
-/// The slot was taken away from its claimer: swept, or reset.
-#[derive(Clone, Copy, thiserror::Error, PartialEq, Eq)]
-#[error("slot {} was taken away while it was being filled; claim another one", .key.index)]
-pub struct ClaimLost {
-    /// Which tenancy it was.
-    pub key: Key,
-}
-
-/// Why a payload could not be read.
-#[derive(Clone, Copy, thiserror::Error, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum ReadError {
-    /// That tenancy is over, has not begun, or ended during the copy.
-    #[error("that use of the slot is over; its key finds nothing any more")]
-    Stale,
-    /// The file of the region was truncated; see [`crate::Memory::check`].
-    #[error("the file of the region was truncated; make a new region")]
-    Damaged,
-}
-
-/// Why flags could not be set.
-#[derive(Clone, Copy, thiserror::Error, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum FlagError {
-    /// That tenancy is over or has not begun.
-    #[error("that use of the slot is over; there is nobody to set flags for")]
-    Stale,
-    /// The region cannot be written.
-    #[error(transparent)]
-    NotWritable(#[from] NotWritable),
-    /// The word changed at each of 64 tries.
-    #[error("the slot changed at each of 64 tries to set its flags; somebody scribbles on it")]
-    Contended,
-}
-
-/// Why the manager could not write to a slot.
-#[derive(Clone, Copy, thiserror::Error, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum ManageError {
-    /// The word was not what the manager left there. What the manager wrote stands.
-    #[error("slot {index} held {found:?}, which its manager did not write")]
-    Corrupt {
-        /// Which slot.
-        index: u32,
-        /// What stood there.
-        found: Snapshot,
-    },
-    /// No such slot, or a value that does not fit into a word.
-    #[error("slot {index} or its new value is out of range")]
-    OutOfRange {
-        /// Which slot.
-        index: u32,
-    },
-    /// The region cannot be written.
-    #[error(transparent)]
-    NotWritable(#[from] NotWritable),
-}
 
 /// Why a region cannot be written.
 #[derive(Clone, Copy, thiserror::Error, PartialEq, Eq)]
@@ -99,16 +14,121 @@ pub enum NotWritable {
     Damaged,
 }
 
-/// Why a region could not be made.
+/// Why no slot could be claimed.
+#[derive(thiserror::Error, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ClaimError {
+    /// All slots are taken.
+    #[error(
+        "all slots are taken: {in_use} of {capacity}; wait for one to be freed, or create more"
+    )]
+    Full {
+        /// How many slots there are.
+        capacity: u32,
+        /// How many are taken. The rest are retired.
+        in_use: u32,
+    },
+    /// The region cannot be written.
+    #[error(transparent)]
+    NotWritable(#[from] NotWritable),
+    /// A slot's word cannot hold this owner.
+    #[error("owner {owner} cannot own a slot: it must be 1 to {limit}")]
+    BadOwner {
+        /// The owner.
+        owner: u32,
+        /// The largest possible one.
+        limit: u32,
+    },
+}
+
+/// The slot was taken away from its claimer by a sweep or a reset.
+#[derive(Clone, Copy, thiserror::Error, PartialEq, Eq)]
+#[error("slot {} was taken away while it was being filled; claim another one", .key.index)]
+pub struct ClaimLost {
+    /// The tenancy that did not begin.
+    pub key: Key,
+}
+
+/// Why a payload could not be read.
+#[derive(Clone, Copy, thiserror::Error, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ReadError {
+    /// The tenancy has not begun, is over, or ended during the copy.
+    #[error("this use of the slot has not begun or is over; its request can no longer be read")]
+    Stale,
+    /// The file of the region was truncated; see [`Memory::check`](crate::Memory::check).
+    #[error("the file of the region was truncated; create a new region")]
+    Damaged,
+}
+
+/// Why there is no report to read.
+#[derive(Clone, Copy, thiserror::Error, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ReportError {
+    /// The manager has written no report on this tenancy.
+    #[error("there is no report yet; wait for the slot to end")]
+    NotYet,
+    /// The slot has had other tenants since. If there was a report, a later one overwrote it.
+    #[error(
+        "the report was overwritten by that of a later tenant; read it before releasing the slot"
+    )]
+    Overwritten,
+    /// There is no such slot, or this tenancy of it has never begun.
+    #[error("there never was such a use of the slot; the key belongs to another array")]
+    Unknown,
+    /// The file of the region was truncated; see [`Memory::check`](crate::Memory::check).
+    #[error("the file of the region was truncated; create a new region")]
+    Damaged,
+}
+
+/// Why flags could not be set.
+#[derive(Clone, Copy, thiserror::Error, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum FlagError {
+    /// The tenancy has not begun or is over.
+    #[error("this use of the slot has not begun or is over; there is nobody to set flags for")]
+    Stale,
+    /// The region cannot be written.
+    #[error(transparent)]
+    NotWritable(#[from] NotWritable),
+    /// The word changed at each of 64 tries.
+    #[error("the slot changed at each of 64 tries to set its flags; some process corrupts it")]
+    Contended,
+}
+
+/// Why the manager could not write to a slot.
+#[derive(Clone, Copy, thiserror::Error, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ManageError {
+    /// The word was not what the manager had left there. It was written over.
+    #[error("slot {index} held {found:?}, which its manager did not write; it was overwritten")]
+    Corrupt {
+        /// The slot.
+        index: u32,
+        /// What it held.
+        found: Snapshot,
+    },
+    /// There is no such slot, or a value does not fit into a word.
+    #[error("slot {index} or its new value is out of range")]
+    OutOfRange {
+        /// The slot.
+        index: u32,
+    },
+    /// The region cannot be written.
+    #[error(transparent)]
+    NotWritable(#[from] NotWritable),
+}
+
+/// Why a region could not be created.
 #[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum CreateError {
     /// The sizes are out of range.
-    #[error("{capacity} slots are out of range (1 to {limit}), or too large together")]
+    #[error("{capacity} slots are out of range (1 to {limit}), or the region would be too large")]
     Size {
-        /// What was asked for.
+        /// The requested capacity.
         capacity: u32,
-        /// The most.
+        /// The largest one.
         limit: u32,
     },
     /// The sizes of a queue are out of range.
@@ -126,9 +146,9 @@ pub enum CreateError {
     /// A system call failed.
     #[error("{call} failed while creating the region")]
     System {
-        /// Which.
+        /// The call.
         call: &'static str,
-        /// What the system said.
+        /// Its error.
         #[source]
         source: io::Error,
     },
@@ -141,9 +161,9 @@ pub enum AttachError {
     /// A field of the header is not what this build expects.
     #[error("the region does not fit: {field} is {found:#x}, expected {expected:#x}")]
     Header {
-        /// Which field.
+        /// The field.
         field: &'static str,
-        /// What it should be.
+        /// What it should be, or its limit.
         expected: u64,
         /// What it is.
         found: u64,
@@ -151,15 +171,15 @@ pub enum AttachError {
     /// The file is shorter than its header says.
     #[error("the region is {found} bytes long, its header needs {expected}")]
     Short {
-        /// What it should be.
+        /// The length that the header needs.
         expected: u64,
-        /// What it is.
+        /// The length of the file.
         found: u64,
     },
-    /// It is a directory, a device, a pipe or a socket.
-    #[error("the path leads to no regular file; name the file that the region was created in")]
+    /// The path names a directory, a device, a pipe or a socket.
+    #[error("the path names no regular file; name the file that the region was created in")]
     NotAFile,
-    /// Somebody could shrink it under our feet.
+    /// Another process could shrink the file.
     #[error(
         "the region is not sealed against shrinking; only a sealed memfd is attached by descriptor"
     )]
@@ -167,19 +187,20 @@ pub enum AttachError {
     /// A system call failed.
     #[error("{call} failed while attaching the region")]
     System {
-        /// Which.
+        /// The call.
         call: &'static str,
-        /// What the system said.
+        /// Its error.
         #[source]
         source: io::Error,
     },
 }
 
 crate::debug_as_chain!(
+    NotWritable,
     ClaimError,
     ClaimLost,
-    NotWritable,
     ReadError,
+    ReportError,
     FlagError,
     ManageError,
     CreateError,

@@ -1,8 +1,8 @@
-//! Named crash points, for tests: places between two steps of a protocol where a process may be made
-//! to die. Without the feature `fault` nothing of this is compiled in.
+//! Named crash points for tests: places between two steps of a protocol where a process can be made
+//! to die. Without the feature `fault` nothing of this is compiled.
 //!
 //! `SHMEM_SLOTS_FAULT=claim:after_swap=kill` in the environment, read once, makes the process kill
-//! itself when it first reaches that point; `stop` stops it (SIGSTOP), and `@3` acts at the third
+//! itself when it first reaches that point. `stop` stops it (SIGSTOP) instead, and `@3` acts the third
 //! time.
 
 /// All points of the slots, in the order of the protocol.
@@ -16,18 +16,19 @@ pub const POINTS: &[&str] = &[
     "publish:before_swap",
     "publish:after_swap",
     "abandon:before_swap",
-    "abandon:before_hint",
+    "release:before_swap",
+    "vacate:before_hint",
     "set_flags:before_swap",
     "set_flags:before_mark",
     "update:before_wake",
     "report:half_written",
-    "report:before_count",
+    "report:before_number",
     "free:before_mark",
     "free:before_swap",
     "free:before_hint",
     "free:before_wake",
     "sweep:before_swap",
-    "sweep:before_hint",
+    "sweep:before_release",
 ];
 
 /// The points of [`crate::queue`], in the same order.
@@ -46,7 +47,7 @@ pub const QUEUE_POINTS: &[&str] = &[
     "detach:before_wake",
 ];
 
-/// Does what the environment asks for at the point called `name`.
+/// Does what the environment requests at the point called `name`.
 #[cfg(not(feature = "fault"))]
 #[inline]
 pub(crate) const fn point(_name: &str) {}
@@ -85,7 +86,7 @@ mod armed {
         debug_assert!(points.any(|&point| point == name), "{name} is not in a list");
         let Some(armed) = ARMED.get_or_init(read) else { return };
         if armed.point == name && armed.left.fetch_sub(1, Ordering::Relaxed) == 1 {
-            // Sent to oneself; the only errors are a bad signal or pid.
+            // Fails only for a bad signal or pid.
             let _ = nix::sys::signal::kill(
                 nix::unistd::Pid::this(),
                 nix::sys::signal::Signal::try_from(armed.signal).ok(),

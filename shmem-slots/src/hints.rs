@@ -1,23 +1,23 @@
-//! A tree of bitmaps: which slots may be free, which may have changed.
+//! A tree of bitmaps: which slots may be free, which may have changed, which may be ended and unread.
 //!
-//! Level 0 has a bit a slot; a bit of level n+1 says that a cell of level n may have a bit. A wrong
-//! hint costs time and never correctness: whoever follows one looks at the slot's word.
+//! Level 0 has one bit a slot. A bit of level n+1 says that a cell of level n may have a bit set. A
+//! wrong hint costs time and never correctness: whoever follows one looks at the slot's word.
 //!
 //! | operation | order |
 //! |---|---|
 //! | `set` | the leaf first, then each level above, always all of them |
-//! | `clear` | the leaf; where a cell became 0, the bit above; then the cell is looked at again, and if a bit has come in the meantime the bit above is set again |
+//! | `clear` | the leaf; if its cell became 0, the bit above; then the cell is loaded again, and if a bit was set meanwhile, the bit above is set again |
 //!
-//! Ordering (H1). All of these are read-modify-writes with AcqRel. Let a clearer take a bit above a
+//! Ordering (H1). All of these are read-modify-writes with AcqRel. Let a clearer clear a bit above a
 //! cell while a setter sets a bit in the cell and then the bit above. If the setter's write above
-//! comes after the clearer's, the bit above stands. If it comes before, the clearer's write
-//! synchronises with it, so the clearer's second look at the cell sees the setter's bit.
+//! comes after the clearer's, the bit above stays set. If it comes before, the clearer's write
+//! synchronizes with it, so the clearer's second load of the cell sees the setter's bit.
 //!
 //! Crash. A setter killed between two levels leaves a bit that is not found from above until the
-//! next `set` in that cell; users of a tree say why that is harmless for them. A clearer killed
-//! before its second look may leave the same.
+//! next `set` in that cell. The users of a tree say why that is harmless for them. A clearer killed
+//! before its second load may leave the same.
 //!
-//! Trust. A walk visits each leaf bit at most once and ignores bits beyond the capacity: any bits
+//! Trust. A walk visits each leaf bit at most once and ignores bits beyond the capacity, so any bits
 //! cost one bounded pass.
 
 use crate::layout::{MAX_LEVELS, TreePlan};
@@ -38,12 +38,12 @@ impl<'a> Hints<'a> {
     /// The cell that holds bit `bit` of `level`.
     fn cell(&self, level: usize, bit: usize) -> &'a AtomicU64 {
         // In range: the layout gives each level one cell for 64 bits, `bit` is below the capacity
-        // on level 0 and below the number of cells of the level beneath on the others; that the
-        // region has all cells of the layout is checked when it is made or attached.
+        // on level 0 and below the number of cells of the level beneath on the others; the
+        // region was checked for all cells of the layout when it was created or attached.
         &self.cells[self.plan.starts[level] + bit / 64]
     }
 
-    /// Says that slot `index` may be one.
+    /// Hints at slot `index`.
     pub(crate) fn set(&self, index: u32) {
         let mut bit = index as usize;
         for level in 0..self.plan.levels {
@@ -52,7 +52,7 @@ impl<'a> Hints<'a> {
         }
     }
 
-    /// Says that slot `index` is none. The caller then looks at the slot once more.
+    /// Takes the hint at slot `index` back. The caller then looks at the slot once more.
     pub(crate) fn clear(&self, index: u32) {
         let mut bit = index as usize;
         let before = self.cell(0, bit).fetch_and(!(1 << (bit % 64)), Ordering::AcqRel);
@@ -80,12 +80,12 @@ impl<'a> Hints<'a> {
         }
     }
 
-    /// True when no bit is set: one load.
+    /// True if no bit is set: one load.
     pub(crate) fn is_empty(&self) -> bool {
         self.cell(self.plan.levels - 1, 0).load(Ordering::Acquire) == 0
     }
 
-    /// Sets the bits of all slots, before anybody else has the region.
+    /// Hints at all slots.
     pub(crate) fn set_all(&self) {
         let mut bits = self.plan.capacity as usize;
         for level in 0..self.plan.levels {
@@ -100,7 +100,7 @@ impl<'a> Hints<'a> {
         }
     }
 
-    /// Clears all bits.
+    /// Takes all hints back.
     pub(crate) fn clear_all(&self) {
         let mut bits = self.plan.capacity as usize;
         for level in 0..self.plan.levels {
@@ -111,20 +111,20 @@ impl<'a> Hints<'a> {
         }
     }
 
-    /// Visits the slots whose bits are set, in ascending order, until `visit` gives a value. Each
-    /// cell is read once, when the walk reaches it.
+    /// Visits the slots that are hinted at, in ascending order, until `visit` returns a value. Each
+    /// cell is loaded once, when the walk reaches it.
     pub(crate) fn find<V>(&self, visit: impl FnMut(u32) -> Option<V>) -> Option<V> {
         self.find_in(0..self.plan.capacity, visit)
     }
 
-    /// The same for the slots of `range`; what lies outside it is not walked.
+    /// Visits the slots of `range` alone; cells outside of it are not loaded.
     pub(crate) fn find_in<V>(
         &self,
         range: Range<u32>,
         mut visit: impl FnMut(u32) -> Option<V>,
     ) -> Option<V> {
         let (start, end) = (range.start as usize, range.end.min(self.plan.capacity) as usize);
-        // The bits of a cell of `level` whose slots begin before the end and end after the start.
+        // The bits of a cell of `level` whose slots overlap the range.
         let within = |level: usize, base: usize, bits: u64| {
             let slots = 6 * level as u32;
             let from = (start >> slots).saturating_sub(base);
@@ -132,7 +132,7 @@ impl<'a> Hints<'a> {
             let upto = |count: usize| if count >= 64 { u64::MAX } else { (1 << count) - 1 };
             bits & upto(to) & !upto(from)
         };
-        // What is left to visit of the current cell of each level, and where that cell begins.
+        // The bits left to visit in the current cell of each level, and the bit it begins with.
         let mut left = [0u64; MAX_LEVELS];
         let mut base = [0usize; MAX_LEVELS];
         let top = self.plan.levels - 1;
@@ -176,7 +176,7 @@ impl<'a> Hints<'a> {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-    use crate::layout::Shape;
+    use crate::options::Shape;
 
     fn with_tree(capacity: u32, test: impl FnOnce(Hints<'_>)) {
         let shape = Shape { capacity, payload_cells: 1, report_cells: 1, shared_cells: 0 };
@@ -222,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn a_range_is_walked_and_nothing_beside_it() {
+    fn a_walk_of_a_range_finds_its_slots_and_no_others() {
         for capacity in [64, 65, 4097, 300_000] {
             with_tree(capacity, |hints| {
                 hints.set_all();

@@ -1,45 +1,37 @@
 //! Where each cell lies. Pure.
 //!
-//! A region is an array of 64-bit cells. Its parts, each beginning on a cache line:
+//! A region is an array of 64-bit cells. Each of its parts begins on a cache line:
 //!
 //! | part | cells | touched by |
 //! |---|---|---|
-//! | header | 16 | attach |
-//! | shared cells | as asked for | the upper layer |
-//! | hint trees: free, changed | about 1/64 a slot each | claim, free, drain |
-//! | slot lines | 8 a slot: word, payload length, report count | whoever asks |
-//! | slot cells | 8 a slot | the tenant |
-//! | reports | two buffers a slot | manager, waiters |
-//! | payload heads | the first 512 bytes of `T` a slot | claimer, readers |
+//! | header | 16, the last of them counts ends | attach; the manager |
+//! | shared cells | as requested | the layer above |
+//! | hint trees: free, changed, ended | about 1/64 of a cell a slot each | claim, publish, manager |
+//! | slot lines | 8 a slot: word, payload length, report count, when it ended | whoever looks |
+//! | slot cells | 8 a slot | the layer above |
+//! | reports | two buffers a slot | the manager, waiters |
+//! | payload heads | the first 512 bytes of `T` a slot | the claimer, readers |
 //! | payload tails | the rest of `T` a slot | the same, where it is not zero |
-//! | end | 8, the last of them the end mark | regions in named files: a truncation wipes it out |
+//! | end | 8, the last of them the end mark | regions in named files: a truncation removes it |
 //!
 //! Tails lie apart, so that the rarely used end of a large `T` costs no memory until it is used.
+
+use crate::options::Shape;
 
 /// Cells in a cache line.
 pub(crate) const LINE: usize = 8;
 /// Cells of the header.
 pub(crate) const HEADER: usize = 16;
-/// Cells of a payload that lie in its head.
-pub(crate) const HEAD_CELLS: usize = 64;
-/// The most slots that there can be.
-pub const MAX_CAPACITY: u32 = 1 << 20;
-/// Levels that a hint tree has at most: 64 to the power of 4 is beyond [`MAX_CAPACITY`].
+/// The header cell in which the manager counts the ends that somebody keeps.
+pub(crate) const ENDS: usize = HEADER - 1;
+/// The most levels that a hint tree has: 64 to the power of 4 is beyond any capacity.
 pub(crate) const MAX_LEVELS: usize = 4;
 
 /// Places in a slot's line.
 pub(crate) const WORD: usize = 0;
 pub(crate) const PAYLOAD_LEN: usize = 1;
 pub(crate) const REPORT_COUNT: usize = 2;
-
-/// Sizes that decide the layout.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Shape {
-    pub(crate) capacity: u32,
-    pub(crate) payload_cells: usize,
-    pub(crate) report_cells: usize,
-    pub(crate) shared_cells: u32,
-}
+pub(crate) const ENDED_AT: usize = 3;
 
 /// One hint tree: the first cell of each level, leaves first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,6 +48,7 @@ pub(crate) struct Layout {
     pub(crate) shared: usize,
     pub(crate) free: TreePlan,
     pub(crate) changed: TreePlan,
+    pub(crate) ended: TreePlan,
     pub(crate) lines: usize,
     pub(crate) slot_cells: usize,
     pub(crate) reports: usize,
@@ -89,31 +82,17 @@ impl TreePlan {
 }
 
 impl Shape {
-    /// Cells of one report buffer: its generation and the report.
-    pub(crate) const fn report_buffer(&self) -> usize {
-        self.report_cells + 1
-    }
-
-    /// Cells of a payload's head.
-    pub(crate) const fn head(&self) -> usize {
-        if self.payload_cells < HEAD_CELLS { self.payload_cells } else { HEAD_CELLS }
-    }
-
-    /// Cells of a payload's tail.
-    pub(crate) const fn tail(&self) -> usize {
-        self.payload_cells - self.head()
-    }
-
     /// The layout, or `None` when the capacity is out of range or the sizes overflow.
     pub(crate) fn layout(self) -> Option<Layout> {
-        if self.capacity == 0 || self.capacity > MAX_CAPACITY {
+        if !self.capacity_is_valid() {
             return None;
         }
         let slots = self.capacity as usize;
         let shared = HEADER;
         let trees = aligned(shared.checked_add(self.shared_cells as usize)?);
         let (free, next) = TreePlan::at(trees, self.capacity);
-        let (changed, lines) = TreePlan::at(next, self.capacity);
+        let (changed, next) = TreePlan::at(next, self.capacity);
+        let (ended, lines) = TreePlan::at(next, self.capacity);
         let part = |start: usize, cells: usize| {
             Some(aligned(start.checked_add(slots.checked_mul(cells)?)?))
         };
@@ -129,6 +108,7 @@ impl Shape {
             shared,
             free,
             changed,
+            ended,
             lines,
             slot_cells,
             reports,
@@ -145,7 +125,7 @@ impl Layout {
         self.lines + index as usize * LINE + place
     }
 
-    /// The cell of the end mark: the last of all.
+    /// The cell of the end mark: the last one.
     #[cfg(not(loom))]
     pub(crate) const fn end(&self) -> usize {
         self.total - 1
@@ -165,7 +145,7 @@ impl Layout {
         }
     }
 
-    /// The first cell (the generation) of report buffer `which` of slot `index`.
+    /// The first cell (its number) of report buffer `which` of slot `index`.
     pub(crate) const fn report(&self, index: u32, which: usize) -> usize {
         self.reports + (index as usize * 2 + which) * self.shape.report_buffer()
     }
@@ -174,6 +154,7 @@ impl Layout {
 #[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
+    use crate::options::MAX_CAPACITY;
 
     fn shape(capacity: u32) -> Shape {
         Shape { capacity, payload_cells: 200, report_cells: 7, shared_cells: 20 }
@@ -188,6 +169,7 @@ mod tests {
                 layout.shared,
                 layout.free.starts[0],
                 layout.changed.starts[0],
+                layout.ended.starts[0],
                 layout.lines,
                 layout.slot_cells,
                 layout.reports,
@@ -200,14 +182,14 @@ mod tests {
             assert_eq!(layout.line(capacity - 1, 7) + 1, layout.lines + slots * LINE);
             assert!(layout.line(capacity - 1, 7) < layout.slot_cells);
             assert!(layout.slot_cell(capacity - 1, 7) < layout.reports);
-            assert!(layout.report(capacity - 1, 1) + 8 <= layout.heads);
+            assert!(layout.report(capacity - 1, 1) + 9 <= layout.heads);
             assert!(layout.payload(capacity - 1, 63) < layout.tails);
             assert!(layout.payload(capacity - 1, 199) < layout.total - LINE);
         }
     }
 
     #[test]
-    fn trees_are_as_deep_as_they_must_be() {
+    fn trees_have_as_many_levels_as_they_need() {
         for (capacity, levels) in [(1, 1), (64, 1), (65, 2), (4096, 2), (4097, 3), (65_536, 3)] {
             assert_eq!(shape(capacity).layout().unwrap().free.levels, levels, "{capacity}");
         }

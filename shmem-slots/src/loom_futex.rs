@@ -1,64 +1,61 @@
-//! The futex of the loom models: one lock and one condition for all.
+//! The futex of the loom models, in the place of `sys/futex.rs`: one lock and one condition for all.
 //!
-//! What it keeps of the kernel's: the comparison and the queueing are one step, since a waker must
-//! take the same lock. What it leaves out: deadlines, signals, and that halves are compared one after
-//! the other (a cell is compared as a whole half here; the argument for two halves stands in
-//! `wait.rs`).
+//! As in the kernel, comparing and queueing are one step, since a waker must take the same lock. Left
+//! out: deadlines, signals, and that the kernel compares word after word (here all at once; the
+//! argument for two halves is in `wait.rs`).
 
-use crate::cell::CellRef;
-use crate::futex::{Half, MAX_WATCHES, Unsupported, WaitError, Watch, Woken};
-use crate::primitive::Ordering;
+use crate::primitive::{AtomicU64, Ordering};
 use loom::sync::{Condvar, Mutex};
+use std::io;
 use std::time::Instant;
+
+pub(crate) const MAX_WORDS: usize = 128;
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Word<'a> {
+    pub(crate) cell: &'a AtomicU64,
+    pub(crate) high: bool,
+    pub(crate) seen: u32,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(dead_code, reason = "the model has neither deadlines nor signals")]
+pub(crate) enum Outcome {
+    Changed,
+    TimedOut,
+    Interrupted,
+}
 
 loom::lazy_static! {
     static ref QUEUE: (Mutex<u64>, Condvar) = (Mutex::new(0), Condvar::new());
 }
 
-/// See `sys/futex.rs`; without a deadline.
-///
-/// # Errors
-/// As there.
-pub fn wait_any(watches: &[Watch<'_>], deadline: Option<Instant>) -> Result<Woken, WaitError> {
-    wait_both(watches, &[], deadline)
-}
-
-/// See `sys/futex.rs`; without a deadline.
-pub(crate) fn wait_both(
-    first: &[Watch<'_>],
-    also: &[Watch<'_>],
+pub(crate) fn wait<'a>(
+    mut words: impl Iterator<Item = Word<'a>>,
+    _count: usize,
     _deadline: Option<Instant>,
-) -> Result<Woken, WaitError> {
-    let count = first.len() + also.len();
-    if count == 0 || count > MAX_WATCHES {
-        return Err(WaitError::Count { count });
-    }
+) -> io::Result<Outcome> {
     let (lock, woken) = &*QUEUE;
     // A thread that panicked has failed the model already.
-    let Ok(mut round) = lock.lock() else { return Ok(Woken::Changed) };
-    let as_seen = |watch: &Watch<'_>| {
-        let bits = watch.cell.0.load(Ordering::Relaxed);
-        let half = match watch.half {
-            Half::Low => bits as u32,
-            Half::High => (bits >> 32) as u32,
-        };
-        half == watch.seen
+    let Ok(mut round) = lock.lock() else { return Ok(Outcome::Changed) };
+    let as_seen = |word: Word<'_>| {
+        let bits = word.cell.load(Ordering::Relaxed);
+        (if word.high { (bits >> 32) as u32 } else { bits as u32 }) == word.seen
     };
-    if !first.iter().chain(also).all(as_seen) {
-        return Ok(Woken::Changed);
+    if !words.all(as_seen) {
+        return Ok(Outcome::Changed);
     }
     let before = *round;
     while *round == before {
         match woken.wait(round) {
             Ok(guard) => round = guard,
-            Err(_) => return Ok(Woken::Changed),
+            Err(_) => return Ok(Outcome::Changed),
         }
     }
-    Ok(Woken::Changed)
+    Ok(Outcome::Changed)
 }
 
-/// Wakes all waiters of the model.
-pub fn wake_all<'a>(_cell: impl Into<CellRef<'a>>) {
+pub(crate) fn wake_all(_cell: &AtomicU64) {
     let (lock, woken) = &*QUEUE;
     if let Ok(mut round) = lock.lock() {
         *round += 1;
@@ -66,10 +63,6 @@ pub fn wake_all<'a>(_cell: impl Into<CellRef<'a>>) {
     woken.notify_all();
 }
 
-/// Always there.
-///
-/// # Errors
-/// None.
-pub fn check_kernel() -> Result<(), Unsupported> {
+pub(crate) fn probe() -> io::Result<()> {
     Ok(())
 }

@@ -1,49 +1,36 @@
-//! Plain data in and out of a slot, never torn.
+//! Plain data into a slot and out of it, never torn.
 //!
-//! A payload is copied word by word, by relaxed atomics. That it is immutable while published is not
-//! enough: a slow reader may be overtaken by the slot's free and its next claim. So:
+//! A payload is copied word by word, by relaxed atomics. It does not change while it is published,
+//! but a slow reader may be overtaken by the end of the tenancy and the next claim. So:
 //!
 //! | | writer (claimer) | reader |
 //! |---|---|---|
 //! | 1 | swaps the word to `Reserved`, next generation | loads the word (R1): its generation |
 //! | 2 | release fence (W2) | copies |
 //! | 3 | stores the payload | acquire fence (R2) |
-//! | 4 | swaps the word to `Published` (W1) | loads the word again: must be the same generation |
+//! | 4 | swaps the word to `Published` (W1) | loads the word again: same generation, or the copy is void |
 //!
-//! If a reader's copy holds anything that a later claimer stored in step 3, then its fence R2 pairs
-//! with that claimer's fence W2, and the second load sees the claim's swap or something later: the
-//! generation differs, and the copy is thrown away.
+//! If a copy contains anything that a later claimer stored in step 3, then the reader's fence R2
+//! pairs with that claimer's fence W2, and the second load sees the claim's swap or something later.
+//! The generation differs, and the copy is thrown away.
+//!
+//! A slow writer, on the other hand, is overtaken by nobody. A slot that is reserved becomes free in
+//! two ways only: its owner gives it back, or its owner is dead. A reset *revokes* the slot instead:
+//! the claimer can no longer publish it, and no other process can claim it before the claimer has
+//! noticed (its `Claim` is dropped) or is dead (`sweep`). So no store of a claim ever lands in the
+//! payload of another tenant.
 //!
 //! Trailing words that are zero are neither stored nor copied: the length says how many words count.
-//! It is clamped when it is read, since it is as untrusted as the rest.
+//! It is as untrusted as the rest, and clamped when it is read.
 
+use crate::claim::Claim;
 use crate::error::{ClaimLost, ReadError};
 use crate::fault;
-use crate::layout::Shape;
 use crate::memory::Memory;
 use crate::primitive::{Ordering, fence};
-use crate::slots::{Claim, Slots};
+use crate::slots::Slots;
 use crate::word::{Key, State};
 use bytemuck::Pod;
-
-/// The sizes of `T` and `R` in cells. Both are multiples of 8 bytes (checked when compiled).
-pub(crate) const fn shape<T, R>(capacity: u32, shared_cells: u32) -> Shape {
-    const {
-        assert!(size_of::<T>() % 8 == 0, "the size of a payload must be a multiple of 8 bytes");
-        assert!(size_of::<R>() % 8 == 0, "the size of a report must be a multiple of 8 bytes");
-    }
-    Shape {
-        capacity,
-        payload_cells: size_of::<T>() / 8,
-        report_cells: size_of::<R>() / 8,
-        shared_cells,
-    }
-}
-
-/// After the swap of a claim, before the first store to its payload.
-pub(crate) fn begin_writing() {
-    fence(Ordering::Release); // W2, pairs with R2
-}
 
 /// The words of a value.
 pub(crate) fn words<T: Pod>(value: &T) -> impl DoubleEndedIterator<Item = u64> + ExactSizeIterator {
@@ -55,7 +42,7 @@ pub(crate) fn words<T: Pod>(value: &T) -> impl DoubleEndedIterator<Item = u64> +
     })
 }
 
-/// A value out of words; what is missing is zero.
+/// A value out of words. Missing words are zero.
 pub(crate) fn from_words<T: Pod>(words: impl Iterator<Item = u64>) -> T {
     let mut value = T::zeroed();
     let chunks = bytemuck::bytes_of_mut(&mut value).chunks_exact_mut(8);
@@ -69,8 +56,7 @@ impl<T: Pod, R: Pod, M: Memory> Claim<'_, T, R, M> {
     /// Writes the payload. May be called again before the slot is published.
     ///
     /// # Errors
-    /// The slot was taken away meanwhile. (The store may then lie in a slot that is free or belongs
-    /// to the next claimer of it; that one's own store, later, is what its readers see.)
+    /// The slot was taken away: swept, or reset.
     pub fn write(&mut self, value: &T) -> Result<(), ClaimLost> {
         let key = self.key();
         if self.slots.look(key).map(|word| word.state()) != Some(State::Reserved) {
@@ -89,15 +75,15 @@ impl<T: Pod, R: Pod, M: Memory> Claim<'_, T, R, M> {
 }
 
 impl<T: Pod, R: Pod, M: Memory> Slots<T, R, M> {
-    /// A whole copy of the payload of `key`'s tenancy; also after it was freed, until the slot is
-    /// claimed again.
+    /// Copies the payload of the tenancy of `key`. It can be read until the slot is claimed again,
+    /// also after the tenant has ended.
     ///
     /// # Errors
-    /// That tenancy is over, or ended during the copy.
+    /// The tenancy has not begun, is over, or was overtaken during the copy; a damaged region.
     pub fn read(&self, key: Key) -> Result<T, ReadError> {
         let readable = || {
             let word = self.look(key)?;
-            matches!(word.state(), State::Published | State::Free).then_some(())
+            matches!(word.state(), State::Published | State::Free | State::Ended).then_some(())
         };
         if self.is_damaged() {
             return Err(ReadError::Damaged);
@@ -111,7 +97,7 @@ impl<T: Pod, R: Pod, M: Memory> Slots<T, R, M> {
         let value = from_words::<T>(copied);
         fence(Ordering::Acquire); // R2, pairs with W2
         let whole = readable();
-        // The truncation may have come during the copy.
+        // The truncation may have happened during the copy.
         if self.is_damaged() {
             return Err(ReadError::Damaged);
         }

@@ -1,17 +1,31 @@
-//! The report of a slot: written by the manager while the slot is published, read by anybody, also
-//! after the slot was freed, until it is claimed and reported on again.
+//! The report of a slot: the manager writes it, any process reads it, also after the tenant has ended.
 //!
-//! Two buffers and a count: report number n lies in buffer n mod 2. The manager fills the buffer that
-//! is not current, then raises the count. A reader copies the current buffer and looks at the count
-//! again: if it has moved on, the buffer may be being filled anew, and it tries again.
+//! A slot has two buffers. Each holds a number, the generation that the report is about, and the
+//! report. Report number n of a slot lies in buffer n mod 2, so the report before it stays whole
+//! while n is written. A count holds the number of the last report that was begun. It grows by one
+//! with each report of the slot, through all its tenancies and resets. A buffer that is being written
+//! has number 0.
 //!
-//! Ordering. (W3) release fence before a buffer is filled, after the count before it was stored;
-//! (R3) acquire fence after the copy, before the second look. As in `payload.rs`.
+//! | | manager | reader, for each buffer, the newer one first |
+//! |---|---|---|
+//! | 1 | stores the count n, and number 0 in the buffer | loads the number (R3): not 0 |
+//! | 2 | release fence (W3) | copies generation and report; the generation is the key's |
+//! | 3 | stores generation and report | acquire fence (R4) |
+//! | 4 | stores number n, a release (W4) | loads the number again: the same |
 //!
-//! Crash. A manager killed while it fills a buffer leaves the report before it intact.
+//! A reader that finds nothing in either buffer starts over if the count has changed meanwhile.
+//!
+//! Ordering. (W4) pairs with (R3): a reader that sees number n sees report n. (W3) pairs with (R4):
+//! a reader that copied anything of a later report sees number 0 or something later at its second
+//! load. No number comes twice, so no reader takes another report for the one that it began to copy;
+//! in particular not the next tenant's after a reset.
+//!
+//! So a report can be read until the slot's second report after it.
+//!
+//! Crash. A manager killed while it writes a report leaves the one before it.
 
 use crate::cell::load_acquire;
-use crate::error::ManageError;
+use crate::error::{ManageError, ReportError};
 use crate::fault;
 use crate::memory::Memory;
 use crate::payload::{from_words, words};
@@ -20,11 +34,12 @@ use crate::slots::Slots;
 use crate::word::Key;
 use bytemuck::Pod;
 
-/// How often a reader tries. Each further try needs another report in the time of a copy.
+/// How often a reader tries. Each further try needs another report during the copy, so only
+/// corruption uses them up.
 const TRIES: u32 = 8;
 
 impl<T: Pod, R: Pod, M: Memory> Slots<T, R, M> {
-    /// For the manager: writes a report on the tenancy of `key`.
+    /// Writes a report on the tenancy of `key`. For the manager.
     ///
     /// # Errors
     /// No such slot, or a region that cannot be written.
@@ -34,44 +49,66 @@ impl<T: Pod, R: Pod, M: Memory> Slots<T, R, M> {
             return Err(ManageError::OutOfRange { index: key.index });
         }
         let count = self.report_count(key.index);
-        let next = count.load(Ordering::Relaxed).wrapping_add(1);
-        let buffer = self.layout.report(key.index, (next % 2) as usize);
-        fence(Ordering::Release); // W3, pairs with R3
-        self.cell(buffer).store(key.generation, Ordering::Relaxed);
+        // Not 0, which a count out of a corrupted cell may lead to.
+        let number = count.load(Ordering::Relaxed).wrapping_add(1).max(1);
+        let buffer = self.layout.report(key.index, (number % 2) as usize);
+        count.store(number, Ordering::Relaxed);
+        self.cell(buffer).store(0, Ordering::Relaxed);
+        fence(Ordering::Release); // W3, pairs with R4
+        self.cell(buffer + 1).store(key.generation, Ordering::Relaxed);
         fault::point("report:half_written");
         for (at, word) in words(report).enumerate() {
-            self.cell(buffer + 1 + at).store(word, Ordering::Relaxed);
+            self.cell(buffer + 2 + at).store(word, Ordering::Relaxed);
         }
-        fault::point("report:before_count");
-        count.store(next, Ordering::Release);
+        fault::point("report:before_number");
+        self.cell(buffer).store(number, Ordering::Release); // W4, pairs with R3
         Ok(())
     }
 
-    /// The last report on the tenancy of `key`; `None` when there is none (yet, or any more).
-    #[must_use]
-    pub fn read_report(&self, key: Key) -> Option<R> {
-        if key.index >= self.capacity() {
-            return None;
-        }
-        let count = self.report_count(key.index);
-        if self.is_damaged() {
-            return None;
+    /// Copies the last report on the tenancy of `key`.
+    ///
+    /// # Errors
+    /// [`ReportError`]: there is none yet, it was overwritten, there never was such a tenancy, or the
+    /// region is damaged.
+    pub fn read_report(&self, key: Key) -> Result<R, ReportError> {
+        let word = self.snapshot(key.index).ok_or(ReportError::Unknown)?;
+        if word.generation() < key.generation {
+            return Err(if self.is_damaged() {
+                ReportError::Damaged
+            } else {
+                ReportError::Unknown
+            });
         }
         for _ in 0..TRIES {
-            let number = load_acquire(count);
-            if number == 0 {
-                return None;
+            let count = load_acquire(self.report_count(key.index));
+            let newer_first = [count, count.wrapping_add(1)];
+            let found = newer_first.iter().find_map(|number| self.copy_report(key, number % 2));
+            if self.is_damaged() {
+                return Err(ReportError::Damaged);
             }
-            let buffer = self.layout.report(key.index, (number % 2) as usize);
-            let generation = self.cell(buffer).load(Ordering::Relaxed);
-            let cells = 0..self.layout.shape.report_cells;
-            let report =
-                from_words(cells.map(|at| self.cell(buffer + 1 + at).load(Ordering::Relaxed)));
-            fence(Ordering::Acquire); // R3, pairs with W3
-            if count.load(Ordering::Relaxed) == number && !self.is_damaged() {
-                return (generation == key.generation).then_some(report);
+            if let Some(report) = found {
+                return Ok(report);
+            }
+            // Unchanged: both buffers were looked at while they held the last two reports.
+            if load_acquire(self.report_count(key.index)) == count {
+                break;
             }
         }
-        None
+        let over = word.generation() != key.generation;
+        Err(if over { ReportError::Overwritten } else { ReportError::NotYet })
+    }
+
+    /// The report in one buffer, if it is about the tenancy of `key` and stays there during the copy.
+    fn copy_report(&self, key: Key, which: u64) -> Option<R> {
+        let buffer = self.layout.report(key.index, which as usize);
+        let number = load_acquire(self.cell(buffer)); // R3, pairs with W4
+        let generation = self.cell(buffer + 1).load(Ordering::Relaxed);
+        if number == 0 || generation != key.generation {
+            return None;
+        }
+        let cells = 0..self.layout.shape.report_cells;
+        let report = from_words(cells.map(|at| self.cell(buffer + 2 + at).load(Ordering::Relaxed)));
+        fence(Ordering::Acquire); // R4, pairs with W3
+        (self.cell(buffer).load(Ordering::Relaxed) == number).then_some(report)
     }
 }

@@ -1,13 +1,16 @@
 //! Waiting for a slot to change.
 //!
-//! A waiter hands over the word that it saw. The kernel compares both halves with it before it puts
-//! the waiter to sleep, the low half first, and every change wakes the low half.
+//! A waiter passes the word that it saw. The kernel compares both halves with it before it puts the
+//! waiter to sleep, the low half first, and every change wakes the low half.
 //!
 //! Why both halves: the low half alone could be the same again after the slot was freed and claimed
-//! by others 16 times in between, and the waiter would sleep on a stranger's word. The generation
-//! only grows. So if the high half, compared *after* the waiter was queued on the low half, is still
-//! what was seen, then it was so when the low half was compared, too: at that moment the whole word
-//! was the one seen, and every change since then wakes the queue.
+//! eight times in between, and the waiter would sleep on another tenant's word. The generation only
+//! grows. So if the high half, compared *after* the waiter was queued on the low half, is still as
+//! seen, then it was so when the low half was compared: at that moment the whole word was the one
+//! seen, and every change since then wakes the queue.
+//!
+//! A release of a kept slot before its end (`keep.rs`) is no change in this sense: it wakes nobody,
+//! and at most makes a wait return without a reason.
 
 use crate::cell::CellRef;
 use crate::futex::{self, Half, WaitError, Watch, Woken};
@@ -32,13 +35,13 @@ impl<T: Pod, R: Pod, M: Memory> Slots<T, R, M> {
         ])
     }
 
-    /// Sleeps until the word of slot `index` is no longer `seen`, or one of `also` has changed, or
-    /// the deadline passes, or a signal handler ran.
+    /// Sleeps until the word of slot `index` is no longer `seen`, one of `also` changes, the deadline
+    /// passes, or a signal handler runs.
     ///
-    /// Woken are the waiters of a slot when its manager updates or frees it, and by
-    /// [`Slots::set_flags_and_wake`]; a claim, a publication and [`Slots::set_flags`] wake nobody.
-    /// The fact is written before the wake, so look again after each return. Works on a region that
-    /// is attached read-only, too.
+    /// The waiters of a slot are woken when its manager updates or ends it, and by
+    /// [`Slots::set_flags_and_wake`]; a claim, a publication and [`Slots::set_flags`] wake nobody. The
+    /// fact is written before the wake, so look again after each return. Works on a region that is
+    /// attached read-only, too.
     ///
     /// # Errors
     /// [`WaitError`]: too many watches, or a kernel without `futex_waitv`.

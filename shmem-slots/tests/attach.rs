@@ -13,7 +13,7 @@ use process_test::{fork_child, tests};
 use shmem_slots::futex::Woken;
 use shmem_slots::{
     Access, AttachError, CellRef, CreateError, Memory, NotWritable, Options, ReadError, Region,
-    Slots, State,
+    ReportError, Slots, State,
 };
 use std::fs::{self, File, OpenOptions};
 use std::os::fd::{AsFd, OwnedFd};
@@ -58,7 +58,7 @@ fn each_field_of_the_header_is_checked_by_name() {
         (4, "payload size in words"),
         (5, "report size in words"),
         (6, "shared cells"),
-        (7, "cells in all"),
+        (7, "total cells"),
         (8, "layout hash"),
     ];
     let slots = in_memfd(&options(8));
@@ -74,7 +74,7 @@ fn each_field_of_the_header_is_checked_by_name() {
                 // takes no more lines.
                 Err(AttachError::Header { field, expected, found }) => {
                     assert!(
-                        [name, "cells in all", "layout hash"].contains(&field),
+                        [name, "total cells", "layout hash"].contains(&field),
                         "{name}: {field}"
                     );
                     assert!(found != expected, "{name}");
@@ -178,7 +178,7 @@ fn a_read_only_attachment_sees_everything_and_writes_nothing() {
     assert_eq!(view.sweep(|_| true), 0);
     assert_eq!(drained(&view), []);
     assert_eq!(cells(), before);
-    assert_eq!((view.read(key), view.read_report(key)), (Ok(request(5)), Some([6; 4])));
+    assert_eq!((view.read(key), view.read_report(key)), (Ok(request(5)), Ok([6; 4])));
     let seen = view.look(key).unwrap();
     slots.free(key).unwrap();
     assert_eq!(view.look(key).unwrap().state(), State::Free);
@@ -243,7 +243,7 @@ fn a_file_that_is_too_short_is_refused() {
 fn all_say_that_it_is_damaged(slots: &Array, key: shmem_slots::Key) {
     assert_eq!(slots.claim(1).map(|claim| claim.key()), Err(NotWritable::Damaged.into()));
     assert_eq!(slots.read(key), Err(ReadError::Damaged));
-    assert_eq!(slots.read_report(key), None);
+    assert_eq!(slots.read_report(key), Err(ReportError::Damaged));
     assert_eq!(slots.set_flags(key, 1), Err(NotWritable::Damaged.into()));
     assert_eq!(slots.update(key, 1, 1), Err(NotWritable::Damaged.into()));
     assert_eq!(slots.free(key), Err(NotWritable::Damaged.into()));

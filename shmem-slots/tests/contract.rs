@@ -1,37 +1,20 @@
-//! The promise: every operation does the same over each backing (heap, sealed memfd, named file).
-//! One suite, run over all three.
+//! The promise: every operation does the same on each backing (heap, sealed memfd, named file). One
+//! suite, run on all three.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+#[macro_use]
 mod support;
 
-use process_test::Test;
 use shmem_slots::futex::{Half, MAX_WATCHES, WaitError, Watch, Woken};
 use shmem_slots::{
     ClaimError, FlagError, Key, MAX_GENERATION, MAX_PID, ManageError, Memory, Options, ReadError,
-    State,
+    ReportError, State,
 };
 use std::collections::BTreeSet;
 use std::mem;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 use support::{Array, NOBODY, drained, free_slots, options, published, request};
-
-/// Each function takes a maker of arrays; each becomes three tests.
-macro_rules! suite {
-    ($($name:ident)*) => {
-        mod heap { $(pub(super) fn $name() { super::$name(super::support::on_heap); })* }
-        mod memfd { $(pub(super) fn $name() { super::$name(super::support::in_memfd); })* }
-        mod file { $(pub(super) fn $name() { super::$name(super::support::in_file); })* }
-
-        fn main() -> std::process::ExitCode {
-            process_test::main(vec![
-                $(Test::new(concat!("heap::", stringify!($name)), heap::$name).clean_tmp(),)*
-                $(Test::new(concat!("memfd::", stringify!($name)), memfd::$name).clean_tmp(),)*
-                $(Test::new(concat!("file::", stringify!($name)), file::$name).clean_tmp(),)*
-            ])
-        }
-    };
-}
 
 suite! {
     every_slot_is_claimed_once_and_then_the_array_is_full
@@ -40,19 +23,17 @@ suite! {
     a_payload_is_read_as_it_was_written
     a_shorter_payload_shows_nothing_of_the_tenant_before
     a_reserved_slot_is_not_read
-    a_freed_slot_tells_of_its_tenant_until_it_is_claimed
+    a_freed_slot_can_be_read_until_it_is_claimed
     a_stale_key_finds_nobody_and_changes_nobody
-    the_last_report_is_read_and_none_before_the_first
+    a_report_is_read_until_the_second_report_after_it
     each_change_is_drained_once
-    an_update_gives_the_word_before
+    an_update_returns_the_word_before
     the_manager_writes_over_what_it_did_not_write_and_says_so
     flags_are_added_and_marked
     dead_claims_are_swept_and_living_ones_are_not
-    a_reset_frees_everything_and_makes_every_key_stale
-    a_reset_claims_what_is_to_be_kept_and_tells_what_it_replaced
     a_slot_whose_generations_are_used_up_is_retired
-    keys_outside_the_array_get_answers
-    cells_for_the_upper_layer_are_apart_from_the_slots
+    keys_outside_the_array_find_nothing
+    cells_of_the_layer_above_are_apart_from_the_slots
     a_wait_ends_at_once_when_the_word_has_changed
     a_wait_ends_with_its_deadline
     too_many_watches_are_refused
@@ -134,16 +115,14 @@ fn a_reserved_slot_is_not_read<M: Memory>(make: impl Fn(&Options) -> Array<M>) {
     assert_eq!((word.state(), word.pid()), (State::Reserved, 1));
 }
 
-fn a_freed_slot_tells_of_its_tenant_until_it_is_claimed<M: Memory>(
-    make: impl Fn(&Options) -> Array<M>,
-) {
+fn a_freed_slot_can_be_read_until_it_is_claimed<M: Memory>(make: impl Fn(&Options) -> Array<M>) {
     let slots = make(&options(1));
     let key = published(&slots, 3);
     slots.write_report(key, &[4; 4]).unwrap();
     slots.free(key).unwrap();
     assert_eq!(slots.look(key).unwrap().state(), State::Free);
     assert_eq!(slots.read(key), Ok(request(3)));
-    assert_eq!(slots.read_report(key), Some([4; 4]));
+    assert_eq!(slots.read_report(key), Ok([4; 4]));
     let claim = slots.claim(1).unwrap();
     assert_eq!(slots.look(key), None);
     assert_eq!(slots.read(key), Err(ReadError::Stale));
@@ -161,27 +140,37 @@ fn a_stale_key_finds_nobody_and_changes_nobody<M: Memory>(make: impl Fn(&Options
     drained(&slots);
     assert_eq!(slots.look(old), None);
     assert_eq!(slots.read(old), Err(ReadError::Stale));
-    assert_eq!(slots.read_report(old), None);
+    assert_eq!(slots.read_report(old), Ok([1; 4]), "until the second report after it");
     assert_eq!(slots.set_flags(old, 15), Err(FlagError::Stale));
     assert_eq!(drained(&slots), []);
     assert_eq!(slots.look(new).unwrap().flags(), 0);
-    assert_eq!(slots.read_report(new), Some([2; 4]));
+    assert_eq!(slots.read_report(new), Ok([2; 4]));
     let future = Key { generation: new.generation + 1, ..new };
-    assert_eq!((slots.look(future), slots.read_report(future)), (None, None));
+    assert_eq!((slots.look(future), slots.read_report(future)), (None, Err(ReportError::Unknown)));
 }
 
-fn the_last_report_is_read_and_none_before_the_first<M: Memory>(
+fn a_report_is_read_until_the_second_report_after_it<M: Memory>(
     make: impl Fn(&Options) -> Array<M>,
 ) {
     let slots = make(&options(1));
     let key = published(&slots, 1);
-    assert_eq!(slots.read_report(key), None);
+    assert_eq!(slots.read_report(key), Err(ReportError::NotYet));
     for number in 1..=5 {
         slots.write_report(key, &[number; 4]).unwrap();
-        assert_eq!(slots.read_report(key), Some([number; 4]));
+        assert_eq!(slots.read_report(key), Ok([number; 4]));
     }
     slots.free(key).unwrap();
-    assert_eq!(slots.read_report(published(&slots, 2)), None, "the report is its predecessor's");
+    let next = published(&slots, 2);
+    assert_eq!(
+        slots.read_report(next),
+        Err(ReportError::NotYet),
+        "the report is its predecessor's"
+    );
+    assert_eq!(slots.read_report(key), Ok([5; 4]), "and stays that");
+    slots.write_report(next, &[6; 4]).unwrap();
+    assert_eq!((slots.read_report(next), slots.read_report(key)), (Ok([6; 4]), Ok([5; 4])));
+    slots.write_report(next, &[7; 4]).unwrap();
+    assert_eq!(slots.read_report(key), Err(ReportError::Overwritten));
 }
 
 fn each_change_is_drained_once<M: Memory>(make: impl Fn(&Options) -> Array<M>) {
@@ -193,13 +182,13 @@ fn each_change_is_drained_once<M: Memory>(make: impl Fn(&Options) -> Array<M>) {
     slots.set_flags(keys[4], 1).unwrap();
     assert_eq!(drained(&slots), [4, 129]);
     slots.set_flags(keys[4], 1).unwrap();
-    assert_eq!(drained(&slots), [4], "flags that are set already are told again");
+    assert_eq!(drained(&slots), [4], "flags that are set already are a change again");
     slots.set_flags(keys[5], 1).unwrap();
     slots.free(keys[5]).unwrap();
-    assert_eq!(drained(&slots), [], "a freed slot has nothing to tell");
+    assert_eq!(drained(&slots), [], "a freed slot has not changed");
 }
 
-fn an_update_gives_the_word_before<M: Memory>(make: impl Fn(&Options) -> Array<M>) {
+fn an_update_returns_the_word_before<M: Memory>(make: impl Fn(&Options) -> Array<M>) {
     let slots = make(&options(1));
     let key = published(&slots, 1);
     slots.set_flags(key, 2).unwrap();
@@ -259,59 +248,6 @@ fn dead_claims_are_swept_and_living_ones_are_not<M: Memory>(make: impl Fn(&Optio
     assert_eq!(free_slots(&slots), 69);
 }
 
-fn a_reset_frees_everything_and_makes_every_key_stale<M: Memory>(
-    make: impl Fn(&Options) -> Array<M>,
-) {
-    let slots = make(&options(70));
-    let keys: Vec<_> = (0..60).map(|value| published(&slots, value)).collect();
-    slots.write_report(keys[1], &[1; 4]).unwrap();
-    slots.free(keys[1]).unwrap();
-    let claim = slots.claim(1).unwrap();
-    let claimed = claim.key();
-    slots.reset_all().unwrap();
-    assert!(claim.publish(0).is_err());
-    for key in keys.into_iter().chain([claimed]) {
-        assert_eq!((slots.look(key), slots.read_report(key)), (None, None));
-        assert_eq!(slots.read(key), Err(ReadError::Stale));
-    }
-    assert_eq!(drained(&slots), []);
-    assert_eq!(free_slots(&slots), 70);
-    let again = published(&slots, 1);
-    assert_eq!(drained(&slots), [again.index]);
-}
-
-/// Would fail if somebody else could claim a kept slot, if a kept one could not be swept after the death
-/// of its owner, or if a flag that was set before the reset were lost.
-fn a_reset_claims_what_is_to_be_kept_and_tells_what_it_replaced<M: Memory>(
-    make: impl Fn(&Options) -> Array<M>,
-) {
-    let slots = make(&options(4));
-    let keys: Vec<_> = (0..3).map(|value| published(&slots, value)).collect();
-    slots.set_flags(keys[2], 1).unwrap();
-    let mut gone = Vec::new();
-    let kept =
-        slots.reset_all_but(7, |index| index != 1, |key, word| gone.push((key, word.flags())));
-    let kept = kept.unwrap();
-    assert_eq!(gone, [(keys[0], 0), (keys[1], 0), (keys[2], 1)]);
-    assert_eq!(kept.iter().map(|claim| claim.key().index).collect::<Vec<_>>(), [0, 2, 3]);
-    let other = slots.claim(1).unwrap();
-    assert_eq!(other.key().index, 1, "the only one that is free");
-    assert!(slots.claim(1).is_err());
-    let mut kept = kept.into_iter();
-    let mut first = kept.next().unwrap();
-    first.write(&request(5)).unwrap();
-    let first = first.publish(0).unwrap();
-    assert!(first.generation > keys[0].generation);
-    assert_eq!(slots.read(first), Ok(request(5)));
-    drop(kept.next());
-    assert_eq!(slots.claim(1).unwrap().key().index, 2, "given back");
-    mem::forget(kept);
-    assert_eq!(slots.sweep(|owner| owner == 7), 1);
-    drop(other);
-    assert_eq!(free_slots(&slots), 3);
-    assert!(make(&options(2)).reset_all_but(0, |_| true, |_, _| ()).unwrap().is_empty());
-}
-
 fn a_slot_whose_generations_are_used_up_is_retired<M: Memory>(make: impl Fn(&Options) -> Array<M>) {
     let last = Options { first_generation: MAX_GENERATION - 1, ..options(2) };
     let slots = make(&last);
@@ -320,7 +256,7 @@ fn a_slot_whose_generations_are_used_up_is_retired<M: Memory>(make: impl Fn(&Opt
     slots.write_report(key, &[7; 4]).unwrap();
     slots.free(key).unwrap();
     assert_eq!(slots.look(key).unwrap().state(), State::Retired);
-    assert_eq!(slots.read_report(key), Some([7; 4]), "its report stays");
+    assert_eq!(slots.read_report(key), Ok([7; 4]), "its report stays");
     let other = slots.claim(1).unwrap();
     assert_ne!(other.key().index, key.index);
     let full = slots.claim(1).map(|claim| claim.key());
@@ -331,7 +267,7 @@ fn a_slot_whose_generations_are_used_up_is_retired<M: Memory>(make: impl Fn(&Opt
     assert_eq!(free_slots(&slots), 0);
 }
 
-fn keys_outside_the_array_get_answers<M: Memory>(make: impl Fn(&Options) -> Array<M>) {
+fn keys_outside_the_array_find_nothing<M: Memory>(make: impl Fn(&Options) -> Array<M>) {
     let slots = make(&options(3));
     for index in [3, 64, 1 << 20, u32::MAX] {
         let key = Key { index, generation: 1 };
@@ -339,10 +275,11 @@ fn keys_outside_the_array_get_answers<M: Memory>(make: impl Fn(&Options) -> Arra
         assert_eq!(slots.snapshot(index), None);
         assert_eq!(slots.look(key), None);
         assert_eq!(slots.read(key), Err(ReadError::Stale));
-        assert_eq!(slots.read_report(key), None);
+        assert_eq!(slots.read_report(key), Err(ReportError::Unknown));
         assert_eq!(slots.set_flags(key, 1), Err(FlagError::Stale));
         assert_eq!(slots.update(key, 1, 1), Err(range));
-        assert_eq!(slots.free(key), Err(range));
+        assert_eq!((slots.free(key), slots.end(key, 1)), (Err(range), Err(range)));
+        assert!(!slots.release(key));
         assert_eq!(slots.write_report(key, &[0; 4]), Err(range));
         assert!(slots.slot_cell(index, 0).is_none());
         assert_eq!(slots.watches(index, shmem_slots::Snapshot::from_bits(0)).count(), 0);
@@ -350,7 +287,7 @@ fn keys_outside_the_array_get_answers<M: Memory>(make: impl Fn(&Options) -> Arra
     assert_eq!(free_slots(&slots), 3);
 }
 
-fn cells_for_the_upper_layer_are_apart_from_the_slots<M: Memory>(
+fn cells_of_the_layer_above_are_apart_from_the_slots<M: Memory>(
     make: impl Fn(&Options) -> Array<M>,
 ) {
     let slots = make(&options(3));
@@ -368,7 +305,7 @@ fn cells_for_the_upper_layer_are_apart_from_the_slots<M: Memory>(
     assert_eq!(cells.shared_cells().len(), 4);
     let key = published(&slots, 5);
     slots.write_report(key, &[6; 4]).unwrap();
-    assert_eq!((slots.read(key), slots.read_report(key)), (Ok(request(5)), Some([6; 4])));
+    assert_eq!((slots.read(key), slots.read_report(key)), (Ok(request(5)), Ok([6; 4])));
     assert!((0..4).all(|number| slots.shared_cell(number).unwrap().load() == u64::MAX));
 }
 
@@ -378,8 +315,8 @@ fn a_wait_ends_at_once_when_the_word_has_changed<M: Memory>(make: impl Fn(&Optio
     let seen = slots.look(key).unwrap();
     slots.free(key).unwrap();
     assert_eq!(slots.wait(0, seen, &[], None).unwrap(), Woken::Changed);
-    // Used again 16 times: the low half is as it was seen, only the high half tells.
-    for _ in 0..15 {
+    // After 8 uses the low half is as it was seen; only the high half differs.
+    for _ in 0..7 {
         slots.free(published(&slots, 1)).unwrap();
     }
     let again = published(&slots, 1);

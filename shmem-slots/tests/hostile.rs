@@ -46,6 +46,7 @@ fn everything(slots: &Array, generation: u64) {
             let key = Key { index, generation };
             let _ = (slots.look(key), slots.read(key), slots.read_report(key));
             let _ = (slots.set_flags(key, 255), slots.set_flags_and_wake(key, 1));
+            let _ = (slots.end(key, index), slots.end(key, 7), slots.release(key));
             let _ = slots.write_report(key, &[generation; 4]);
             let _ = (slots.update(key, MAX_PID, 15), slots.update(key, u32::MAX, 255));
             if generation % 2 == 0 {
@@ -61,11 +62,36 @@ fn everything(slots: &Array, generation: u64) {
     for _ in 0..3 {
         if let Ok(mut claim) = slots.claim(MAX_PID) {
             let _ = claim.write(&request(generation));
-            if generation % 2 == 0 {
-                let _ = claim.publish(255);
+            match generation % 3 {
+                0 => drop(claim.publish(255)),
+                1 => drop(claim.publish_kept(1)),
+                _ => {}
             }
         }
     }
+}
+
+/// All slots but the retired ones pass through a whole life.
+fn works_normally(slots: &Array) {
+    let state = |index| slots.snapshot(index).unwrap().state();
+    let retired = (0..slots.capacity()).filter(|&at| state(at) == State::Retired).count();
+    let mut keys = Vec::new();
+    while let Ok(mut claim) = slots.claim(7) {
+        claim.write(&request(5)).unwrap();
+        keys.push(claim.publish_kept(1).unwrap());
+    }
+    assert_eq!(keys.len() + retired, slots.capacity() as usize);
+    assert_eq!(drained(slots).len(), keys.len());
+    for &key in &keys {
+        assert_eq!(slots.read(key), Ok(request(5)));
+        slots.write_report(key, &[6; 4]).unwrap();
+        slots.end(key, 7).unwrap();
+    }
+    for key in keys {
+        assert_eq!(slots.read_report(key), Ok([6; 4]));
+        assert!(slots.release(key));
+    }
+    assert_eq!((slots.in_use(), drained(slots).len()), (0, 0));
 }
 
 /// A word as somebody might write it who knows the layout, or does not.
@@ -95,6 +121,8 @@ fn any_words_in_the_region_give_a_value_or_an_error() {
         }
         everything(slots, generation);
         slots.reset_all().unwrap();
+        slots.sweep(|_| true);
+        works_normally(slots);
         everything(slots, generation);
         Ok(())
     });
@@ -170,6 +198,7 @@ fn a_reset_after_a_scribbler_gives_every_slot_back() {
     }
     drop(scribbler);
     slots.reset_all().unwrap();
+    slots.sweep(|_| true);
     let states = || (0..70).map(|index| slots.snapshot(index).unwrap().state());
     let retired = states().filter(|&state| state == State::Retired).count() as u32;
     assert_eq!(states().filter(|&state| state == State::Free).count() as u32, 70 - retired);

@@ -12,7 +12,7 @@ use process_test::{Child, Signal, fork_child, tests};
 use shmem_slots::futex::{self, Half, Watch};
 use shmem_slots::queue::{
     MAX_BYTES, Queue, QueueOptions, ReceiveError, Receiver, SendError, Sender, Side, SideError,
-    Standing,
+    SideState,
 };
 use shmem_slots::{AttachError, CreateError, Memory, Options, Slots};
 use std::os::fd::AsFd;
@@ -238,7 +238,7 @@ fn a_watch_of_the_callers_ends_a_wait() {
     assert!(matches!(end, Err(ReceiveError::Wait(futex::WaitError::Count { count: 129 }))));
 }
 
-/// Would fail if the receiver looked at the standing alone, or if half a message were handed over.
+/// Would fail if the receiver looked at the state alone, or if half a message were handed over.
 fn what_was_sent_before_a_detach_is_received() {
     let queue = queue();
     let mut sender = sender(&queue);
@@ -246,7 +246,7 @@ fn what_was_sent_before_a_detach_is_received() {
     sender.send(&message(1, 0), &[], None).unwrap();
     assert!(matches!(sender.try_send(&message(2, 2 * BUFFER)), Err(SendError::Full)));
     sender.detach();
-    assert_eq!(queue.standing(Side::Sender), Standing::Detached);
+    assert_eq!(queue.side_state(Side::Sender), SideState::Detached);
     let mut receiver = receiver(&queue);
     receive_all(&mut receiver, [9, 0]);
     let end = receiver.try_receive(&mut Vec::new());
@@ -290,7 +290,7 @@ fn a_receiver_gets_what_a_killed_sender_sent_whole_and_then_detached() {
     let mut receiving = fork_child(|| receive_all(&mut receiver(&queue), [5]));
     wait_for_state(receiving.pid(), 'S'); // nobody has told it yet
     let dead = sending.pid().as_raw() as u32;
-    assert_eq!(queue.standing(Side::Sender), Standing::Attached { owner: dead });
+    assert_eq!(queue.side_state(Side::Sender), SideState::Attached { owner: dead });
     assert_eq!(queue.sweep(|owner| owner == dead), 1);
     assert_eq!(receiving.wait().code(), Some(0));
     assert_eq!(queue.sweep(|_| true), 0, "both have detached");
@@ -317,11 +317,11 @@ fn a_sender_is_told_of_the_death_of_its_receiver() {
 fn a_side_is_had_once() {
     let queue = queue();
     assert_eq!(queue.sender(0).unwrap_err(), SideError::BadOwner);
-    assert_eq!(queue.standing(Side::Sender), Standing::Vacant);
+    assert_eq!(queue.side_state(Side::Sender), SideState::Vacant);
     let first = queue.sender(7).unwrap();
     let side = Side::Sender;
     assert_eq!(queue.sender(8).unwrap_err(), SideError::Taken { side, owner: 7 });
-    assert_eq!(queue.standing(side), Standing::Attached { owner: 7 });
+    assert_eq!(queue.side_state(side), SideState::Attached { owner: 7 });
     first.detach();
     assert_eq!(queue.sender(8).unwrap_err(), SideError::Gone { side });
     // One that never came.
@@ -355,7 +355,7 @@ fn a_message_that_is_too_long_or_another_one_is_refused() {
 
 /// Would fail if a field were not looked at, or a size were taken from a header unchecked.
 fn what_does_not_fit_is_refused_at_attach_by_name() {
-    let fields = ["magic", "version", "tag", "words", "longest", "cells in all", "hash"];
+    let fields = ["magic", "version", "tag", "words", "longest", "total cells", "hash"];
     for (at, name) in fields.into_iter().enumerate() {
         for value in [0, 1 << 40, u64::MAX] {
             let queue = queue();

@@ -11,7 +11,7 @@ mod support;
 
 use process_test::{Child, Signal, fork_child, tests};
 use shmem_slots::fault;
-use shmem_slots::queue::{Queue, QueueOptions, ReceiveError, SendError, Side, Standing};
+use shmem_slots::queue::{Queue, QueueOptions, ReceiveError, SendError, Side, SideState};
 use std::time::{Duration, Instant};
 use support::{TAG, wait_for_state};
 
@@ -161,7 +161,7 @@ fn killed() {
             assert_eq!(told == 0, case.point == "detach:before_wake", "{what}");
         });
         assert_eq!(teller.wait().code(), Some(0), "{what}");
-        assert_eq!(queue.standing(case.side), Standing::Detached);
+        assert_eq!(queue.side_state(case.side), SideState::Detached);
         assert_eq!(other.wait().code(), Some(0), "{what}");
     }
 }

@@ -45,7 +45,7 @@ fn word() -> impl Strategy<Value = u64> {
         2 => (0..64u32).prop_map(|bit| 1 << bit),
         // Positions, lengths and owners that may be.
         6 => 0..50u64,
-        // A standing, detached.
+        // A state, detached.
         1 => (1..9u64).prop_map(|owner| 1 << 32 | owner),
     ]
 }
@@ -89,7 +89,7 @@ fn any_words_in_the_cells_give_a_value_or_an_error() {
                 at.get(cells).store(word, Ordering::Relaxed);
             }
             step(what, &mut sender, &mut receiver, &mut got);
-            let _ = (queue.standing(Side::Sender), queue.standing(Side::Receiver));
+            let _ = (queue.side_state(Side::Sender), queue.side_state(Side::Receiver));
         }
         assert!(queue.sweep(|owner| owner % 2 == 0) <= 2);
         let _ = (queue.sender(3), queue.receiver(u32::MAX));

@@ -72,7 +72,7 @@ fn requests_of_four_processes_arrive_once_each_and_whole() {
             ring(&slots);
             if number % 8 == 0 {
                 wait_until_free(&slots, key);
-                if let Some(report) = slots.read_report(key) {
+                if let Ok(report) = slots.read_report(key) {
                     assert_eq!(report, [process << 32 | number; 4], "another's report");
                 }
             }
@@ -180,7 +180,7 @@ fn copies_are_whole_while_slots_are_used_again() {
             }
             Err(_) => overtaken += 1,
         }
-        if let Some(report) = slots.read_report(key) {
+        if let Ok(report) = slots.read_report(key) {
             assert_eq!(report, [generation; 4], "the report of tenancy {generation}");
             reports += 1;
         }

@@ -73,6 +73,6 @@ pub fn run_state(word: Snapshot) -> RunState {
             }
         }
         State::Reserved => RunState::NotYetStarted,
-        State::Free | State::Retired => RunState::Stopped,
+        State::Free | State::Ended | State::Revoked | State::Retired => RunState::Stopped,
     }
 }

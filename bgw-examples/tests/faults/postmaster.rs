@@ -207,7 +207,7 @@ fn the_death_between_a_word_and_its_wake_up_is_noticed() {
     let points = [
         ("update:before_wake", "started"),
         ("report:half_written", "postmaster died"),
-        ("report:before_count", "postmaster died"),
+        ("report:before_number", "postmaster died"),
         ("free:before_swap", "postmaster died"),
         ("free:before_hint", "stopped"),
         ("free:before_wake", "stopped"),

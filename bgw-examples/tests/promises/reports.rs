@@ -41,10 +41,10 @@ fn the_report_names_the_cause_and_whether_the_end_is_final() {
     cluster.end();
 }
 
-/// Would fail if a code were truncated, or if the report were lost before the slot's next tenant.
+/// Would fail if a code were truncated, or if the report were lost before the second report after it.
 fn every_exit_code_is_reported_until_the_slot_is_reused() {
     let cluster = Cluster::with(|builder| builder.max_workers(1));
-    let mut last = None;
+    let mut ended = Vec::new();
     for code in [0, 1, 2, 7, 77, 255] {
         let description = worker("exit").main_arg(code).build().unwrap();
         let handle = cluster.backend.register(&description).unwrap();
@@ -52,9 +52,12 @@ fn every_exit_code_is_reported_until_the_slot_is_reused() {
         assert_eq!(report.cause, ExitCause::Exited(code as u8));
         assert!(report.pid.is_some() && report.unregistered && !report.requested);
         assert_eq!(handle.exit_report(), Some(report), "it stays readable");
-        if let Some(before) = last.replace(handle) {
-            assert_eq!(before.exit_report(), None, "its slot is reused");
+        ended.push((handle, report));
+        let mut before = ended.iter().rev().skip(1);
+        if let Some((handle, report)) = before.next() {
+            assert_eq!(handle.exit_report(), Some(*report), "one later report leaves it");
         }
+        assert!(before.all(|(handle, _)| handle.exit_report().is_none()), "two overwrite it");
     }
     cluster.end();
 }

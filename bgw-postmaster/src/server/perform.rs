@@ -30,7 +30,8 @@ impl Server {
             Action::ForwardReload => self.children.reload_all(),
             Action::ResetSlots => {
                 let (registry, phase) = (self.cluster.registry(), self.cluster.phase());
-                self.queue.push_back(self.slot_table.reset(registry, phase));
+                let is_attached = |pid| self.sessions.target(pid).is_some();
+                self.queue.push_back(self.slot_table.reset(registry, phase, is_attached));
             }
             Action::PublishPhase(phase) => self.slot_table.publish_phase(phase),
             Action::Log(note) => log::log(&note),

@@ -105,7 +105,7 @@ impl SlotTable {
             ending.cause,
             ExitCause::NotStarted(NotStarted::Terminated | NotStarted::ShuttingDown)
         );
-        let last = self.slots.read_report(key).filter(|_| between_processes)?;
+        let last = self.slots.read_report(key).ok().filter(|_| between_processes)?;
         last.decode().ok().filter(|last| last.pid.is_some())
     }
 }

@@ -7,15 +7,23 @@
 use super::table::SlotTable;
 use crate::fault;
 use crate::rules::{Event, Registry};
-use bgw_core::StartTime;
 use bgw_core::internals::{WorkerRecord, flag};
+use bgw_core::{Pid, StartTime};
 use shmem_slots::Key;
 use std::collections::{HashMap, HashSet};
 
 impl SlotTable {
     /// Resets the slots and places the workers of `registry`. The event names their new keys; a worker
     /// whose end was requested meanwhile has none.
-    pub(crate) fn reset(&self, registry: &Registry, phase: StartTime) -> Event {
+    ///
+    /// No worker process runs now. A claim under way is revoked; its slot comes back when its owner
+    /// has noticed, or here, unless the owner `is_attached`.
+    pub(crate) fn reset(
+        &self,
+        registry: &Registry,
+        phase: StartTime,
+        is_attached: impl Fn(Pid) -> bool,
+    ) -> Event {
         fault::point("reset:before");
         let cells = &self.cells;
         cells.set_incarnation(cells.cluster().incarnation().wrapping_add(2) | 1);
@@ -30,6 +38,9 @@ impl SlotTable {
         let kept = kept.unwrap_or_else(|error| {
             tracing::error!("resetting the slots failed: {error}");
             Vec::new()
+        });
+        self.slots.sweep(|owner| {
+            owner != self.postmaster.get() && !Pid::new(owner).is_some_and(&is_attached)
         });
         fault::point("reset:freed");
         cells.restore_general_slots();

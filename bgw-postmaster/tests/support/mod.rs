@@ -76,7 +76,7 @@ impl Cluster {
 
     pub fn stopped(&self, key: Key) -> Option<ExitReport> {
         wait_until("the worker has ended", PATIENCE, || self.run_state(key) == RunState::Stopped);
-        self.peer.slots().read_report(key).map(|record| record.decode().unwrap())
+        self.peer.slots().read_report(key).ok().map(|record| record.decode().unwrap())
     }
 
     pub fn terminate(&self, key: Key) {

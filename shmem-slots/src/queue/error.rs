@@ -1,36 +1,36 @@
-//! What can go wrong with a queue, and what to do about it.
+//! What can go wrong with a queue, one enum for each kind of operation.
 
-use super::Side;
+use super::side::Side;
 use crate::futex::WaitError;
 
 /// Why a side of a queue could not be taken.
 #[derive(Clone, Copy, thiserror::Error, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum SideError {
-    /// Somebody has it. A queue has one sender and one receiver in its life.
-    #[error("the queue has a {side} already: process {owner}; create another queue")]
+    /// Another process has it. A queue has one sender and one receiver in its life.
+    #[error("the queue already has a {side}: process {owner}; create another queue")]
     Taken {
         /// Which side.
         side: Side,
         /// Who has it.
         owner: u32,
     },
-    /// It was had by somebody who detached, or it was closed.
+    /// Its process has detached, or it was closed.
     #[error("the {side} of the queue has detached; create another queue")]
     Gone {
         /// Which side.
         side: Side,
     },
-    /// The owner is to be told from nobody.
+    /// Owner 0 means vacant.
     #[error("owner 0 cannot have a side of a queue; use a pid")]
     BadOwner,
 }
 
-/// Why a message was not sent, or not to its end.
+/// Why a message was not sent, or not completely.
 #[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum SendError {
-    /// The receiver has detached: nobody will read this or any other message.
+    /// The receiver has detached: no process will read this or any other message.
     #[error("the receiver of the queue has detached")]
     Detached,
     /// Longer than the queue allows. Nothing of it was sent.
@@ -41,27 +41,30 @@ pub enum SendError {
         /// The longest.
         limit: usize,
     },
-    /// A part of another message was sent before: the rest of that one must follow.
-    #[error("{sent} bytes of a message of {begun} bytes were sent; send that one to its end first")]
+    /// Another message was sent in part: its rest must follow.
+    #[error(
+        "{sent} bytes of another message of {begun} bytes were sent; send the rest of that one first"
+    )]
     Unfinished {
         /// How much of it was sent.
         sent: usize,
         /// How long it is.
         begun: usize,
     },
-    /// No room ([`super::Sender::try_send`]). Call again with the same message.
+    /// There is no room ([`Sender::try_send`](super::Sender::try_send)). Call again with the same
+    /// message.
     #[error("the queue is full")]
     Full,
     /// The deadline passed. Call again with the same message, or detach.
-    #[error("the queue had no room until the deadline")]
+    #[error("the deadline passed before the queue had room")]
     TimedOut,
-    /// One of the caller's own watches has changed, or a signal handler ran. Look what it was, then
-    /// call again with the same message, or detach.
-    #[error("something else ended the wait for room in the queue")]
+    /// One of the caller's own watches has changed, or a signal handler ran. Check which, then call
+    /// again with the same message, or detach.
+    #[error("a watch of the caller or a signal ended the wait for room in the queue")]
     Interrupted,
     /// The shared cells hold what no receiver writes.
     #[error(
-        "the queue is spoilt: its receiver claims to have read up to {read} of {written} words"
+        "the queue is corrupt: its receiver claims to have read up to word {read} of {written}; create another queue"
     )]
     Corrupt {
         /// The read position found.
@@ -78,23 +81,23 @@ pub enum SendError {
 #[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum ReceiveError {
-    /// The sender has detached, and all whole messages were read. A message that it had sent only a
-    /// part of is gone.
+    /// The sender has detached, and all whole messages were read. A message that it had sent only in
+    /// part is gone.
     #[error("the sender of the queue has detached")]
     Detached,
-    /// No whole message is there ([`super::Receiver::try_receive`]).
+    /// No whole message has arrived ([`Receiver::try_receive`](super::Receiver::try_receive)).
     #[error("the queue is empty")]
     Empty,
-    /// The deadline passed. What has come of a message is kept for the next call.
-    #[error("no whole message came until the deadline")]
+    /// The deadline passed. What has arrived of a message is kept for the next call.
+    #[error("the deadline passed before a whole message arrived")]
     TimedOut,
-    /// One of the caller's own watches has changed, or a signal handler ran. Look what it was, then
-    /// call again, or detach.
-    #[error("something else ended the wait for a message")]
+    /// One of the caller's own watches has changed, or a signal handler ran. Check which, then call
+    /// again, or detach.
+    #[error("a watch of the caller or a signal ended the wait for a message")]
     Interrupted,
     /// The shared cells hold a position that no sender writes.
     #[error(
-        "the queue is spoilt: its sender claims to have written up to {written}, {read} words are read"
+        "the queue is corrupt: its sender claims to have written up to word {written}, {read} are read; create another queue"
     )]
     Corrupt {
         /// The write position found.
@@ -103,7 +106,9 @@ pub enum ReceiveError {
         read: u64,
     },
     /// The shared cells hold a length that no sender writes.
-    #[error("the queue is spoilt: a message of {len} bytes, it takes {limit}")]
+    #[error(
+        "the queue is corrupt: a message of {len} bytes, the queue takes {limit}; create another queue"
+    )]
     BadLength {
         /// The length found.
         len: u64,

@@ -1,7 +1,10 @@
 //! The receiver's side. See the head of `queue` for the protocol.
 
+use super::error::{ReceiveError, SideError};
+use super::shared::Queue;
+use super::side::{Side, SideState};
 use super::sleep::Ended;
-use super::{Queue, ReceiveError, Side, Standing, words};
+use super::words;
 use crate::fault;
 use crate::futex::Watch;
 use crate::memory::Memory;
@@ -12,42 +15,52 @@ use std::time::Instant;
 #[derive(Debug)]
 pub struct Receiver<'a, M: Memory = crate::Region> {
     queue: &'a Queue<M>,
-    /// Words read in all: the truth, of which the shared cell is a copy.
+    /// Words read so far. The shared cell is a copy of this.
     read: u64,
     /// Words written, as last seen.
     seen_written: u64,
     /// The length of the message that has begun to arrive.
     begun: Option<usize>,
-    /// What has come of it: the first `come` bytes. Behind them lie old bytes, so that memory which is
-    /// written over anyway is not zeroed each time.
+    /// The first `arrived` bytes are what has arrived of it. Old bytes lie behind them, so that memory
+    /// that is overwritten anyway is not zeroed each time.
     part: Vec<u8>,
-    come: usize,
+    arrived: usize,
 }
 
 /// What a look at the queue found.
 enum Pulled {
     /// A whole message is in `part`.
     Whole,
-    /// So many more words would be of use.
+    /// This many more words are wanted.
     Missing(usize),
 }
 
-impl<'a, M: Memory> Receiver<'a, M> {
-    pub(super) const fn new(queue: &'a Queue<M>) -> Self {
-        Self { queue, read: 0, seen_written: 0, begun: None, part: Vec::new(), come: 0 }
+impl<M: Memory> Queue<M> {
+    /// Makes the caller the receiver, in the name of `owner` (its pid), until it drops or detaches the
+    /// result.
+    ///
+    /// # Errors
+    /// The queue has or had a receiver, or was closed.
+    #[doc(alias = "shm_mq_set_receiver")]
+    pub fn receiver(&self, owner: u32) -> Result<Receiver<'_, M>, SideError> {
+        self.take(Side::Receiver, owner)?;
+        let (read, seen_written, arrived) = (0, 0, 0);
+        Ok(Receiver { queue: self, read, seen_written, begun: None, part: Vec::new(), arrived })
     }
+}
 
+impl<'a, M: Memory> Receiver<'a, M> {
     /// The queue.
     #[must_use]
     pub const fn queue(&self) -> &'a Queue<M> {
         self.queue
     }
 
-    /// Puts the next message into `message`, in the place of what it held, and waits for it as long as
-    /// it takes: until the deadline, until one of `also` changes, or until a signal handler runs.
+    /// Receives the next message into `message`, whose old contents are replaced. Waits for it until
+    /// the deadline passes, one of `also` changes, or a signal handler runs.
     ///
     /// Messages that were sent before the sender detached are still received. After an error
-    /// `message` is as it was, and what has come of the next message is kept for the next call. The
+    /// `message` is as it was, and what has arrived of the next message is kept for the next call. The
     /// receiver allocates as bytes arrive, up to the queue's longest message.
     ///
     /// # Errors
@@ -79,10 +92,10 @@ impl<'a, M: Memory> Receiver<'a, M> {
         }
     }
 
-    /// Puts the next message into `message` if all of it is there.
+    /// Receives the next message into `message` if all of it has arrived.
     ///
     /// # Errors
-    /// `Empty` when it is not: what has come of it is kept for the next call. Else as
+    /// `Empty` if it has not: what has arrived is kept for the next call. Otherwise as
     /// [`Receiver::receive`].
     pub fn try_receive(&mut self, message: &mut Vec<u8>) -> Result<(), ReceiveError> {
         match self.pull()? {
@@ -94,20 +107,20 @@ impl<'a, M: Memory> Receiver<'a, M> {
         }
     }
 
-    /// Detaches: the sender gets `Detached`; what it has sent and was not received is gone. The same
-    /// as dropping.
+    /// Detaches, as dropping does. The sender gets `Detached`; messages that were not received are
+    /// gone.
     #[doc(alias = "shm_mq_detach")]
     pub fn detach(self) {}
 
     fn hand_over(&mut self, message: &mut Vec<u8>) {
-        // Swapped, so that neither is copied and both keep their memory.
-        self.part.truncate(self.come);
+        // Swapped: nothing is copied, and both keep their memory.
+        self.part.truncate(self.arrived);
         std::mem::swap(message, &mut self.part);
-        self.come = 0;
+        self.arrived = 0;
         self.begun = None;
     }
 
-    /// Takes what is there of the next message.
+    /// Takes what has arrived of the next message.
     fn pull(&mut self) -> Result<Pulled, ReceiveError> {
         loop {
             let wanted = self.missing();
@@ -121,7 +134,7 @@ impl<'a, M: Memory> Receiver<'a, M> {
         }
     }
 
-    /// Takes up to `available` words, at least one, and shows the sender that they are read. True when
+    /// Takes up to `available` words, at least one, and publishes that they are read. Returns true if
     /// that was the end of the message.
     fn take(&mut self, available: usize) -> Result<bool, ReceiveError> {
         let buffer = self.queue.words();
@@ -139,35 +152,35 @@ impl<'a, M: Memory> Receiver<'a, M> {
                 len
             }
         };
-        let left = words::of_bytes(len - self.come);
+        let left = words::of_bytes(len - self.arrived);
         let piece = left.min(available - (at - self.read) as usize);
-        let come = len.min(self.come + piece * 8);
-        if self.part.len() < come {
-            self.part.resize(come, 0);
+        let arrived = len.min(self.arrived + piece * 8);
+        if self.part.len() < arrived {
+            self.part.resize(arrived, 0);
         }
-        words::take(buffer, at, self.part.get_mut(self.come..come).unwrap_or_default());
+        words::take(buffer, at, self.part.get_mut(self.arrived..arrived).unwrap_or_default());
         fault::point("receive:copied");
-        self.come = come;
+        self.arrived = arrived;
         self.read = at + piece as u64;
         self.queue.publish(Side::Receiver, self.read);
         Ok(piece == left)
     }
 
-    /// How many words of the next message would be of use; 1 when not even its length has come.
+    /// How many words of the next message are missing; 1 before its length has arrived.
     fn missing(&self) -> usize {
-        // What has come of a message is whole words, but for its end.
-        self.begun.map_or(1, |len| words::of_bytes(len - self.come))
+        // A message arrives in whole words, except for its end.
+        self.begun.map_or(1, |len| words::of_bytes(len - self.arrived))
     }
 
-    /// How many words are there; looked up anew when it seems to be less than `wanted`. At most as
-    /// many as the buffer has.
+    /// How many words have arrived, at most as many as the buffer has. Loads the written position only
+    /// if it seems less than `wanted`.
     fn available(&mut self, wanted: usize) -> Result<usize, ReceiveError> {
         let known = (self.seen_written - self.read) as usize;
         if known >= wanted {
             return Ok(known);
         }
-        // First the standing (Q6): if it says detached, the position says all that was ever sent.
-        let detached = self.queue.standing(Side::Sender) == Standing::Detached;
+        // The state first (Q6): if it says detached, the position covers all that was ever sent.
+        let detached = self.queue.side_state(Side::Sender) == SideState::Detached;
         let written = self.queue.position(Side::Sender).load(Ordering::Acquire); // Q2, pairs with Q1
         let there = written.checked_sub(self.read);
         let there = there.filter(|&there| there <= self.queue.layout.words as u64);

@@ -1,15 +1,15 @@
 //! A queue in a region of its own: a sealed memfd, inherited by fork or passed over a socket.
 
-use super::layout::{Layout, MAX_BYTES};
-use super::{Queue, QueueOptions};
+use super::layout::{Layout, MAX_BYTES, QueueOptions};
+use super::shared::Queue;
 use crate::error::{AttachError, CreateError};
-use crate::memory::Memory;
+use crate::memory::{Access, Memory};
 use crate::region::Region;
 use std::os::fd::OwnedFd;
 
 impl Queue<Region> {
-    /// A queue in a new memfd, mapped into this process and into every child that it forks. Memory is
-    /// used only for those parts of the buffer that messages have passed through.
+    /// Creates a queue in a new memfd, which is mapped into this process and into every child that it
+    /// forks. Memory is used only for the parts of the buffer that messages have passed through.
     ///
     /// # Errors
     /// Sizes out of range, or a failing system call.
@@ -23,7 +23,7 @@ impl Queue<Region> {
         Ok(Self { memory, layout })
     }
 
-    /// Attaches a queue by the descriptor of its memfd ([`Queue::region`] has it). This takes neither
+    /// Attaches a queue by the descriptor of its memfd ([`Queue::region`] has it). It takes neither
     /// side: see [`Queue::sender`] and [`Queue::receiver`].
     ///
     /// # Errors
@@ -31,12 +31,12 @@ impl Queue<Region> {
     /// what was expected and what was found; a failing system call.
     #[doc(alias = "shm_mq_attach")]
     pub fn attach(file: OwnedFd, tag: u64) -> Result<Self, AttachError> {
-        let memory = Region::attach_sealed(file)?;
+        let memory = Region::attach_sealed(file, Access::ReadWrite)?;
         let layout = Layout::check(memory.cells().0, tag)?;
         Ok(Self { memory, layout })
     }
 
-    /// The region, to be passed on.
+    /// The region, to pass on.
     #[must_use]
     pub const fn region(&self) -> &Region {
         &self.memory

@@ -1,7 +1,10 @@
 //! The sender's side. See the head of `queue` for the protocol.
 
+use super::error::{SendError, SideError};
+use super::shared::Queue;
+use super::side::{Side, SideState};
 use super::sleep::Ended;
-use super::{Queue, SendError, Side, Standing, words};
+use super::words;
 use crate::fault;
 use crate::futex::Watch;
 use crate::memory::Memory;
@@ -12,35 +15,44 @@ use std::time::Instant;
 #[derive(Debug)]
 pub struct Sender<'a, M: Memory = crate::Region> {
     queue: &'a Queue<M>,
-    /// Words written in all: the truth, of which the shared cell is a copy.
+    /// Words written so far. The shared cell is a copy of this.
     written: u64,
     /// Words read, as last seen.
     seen_read: u64,
-    /// Of the message of which a part was sent: its length in bytes, and words written, the length
-    /// included.
+    /// Of a message that was sent in part: its length in bytes, and the words written, the one of the
+    /// length included.
     begun: Option<(usize, usize)>,
 }
 
-impl<'a, M: Memory> Sender<'a, M> {
-    pub(super) const fn new(queue: &'a Queue<M>) -> Self {
-        Self { queue, written: 0, seen_read: 0, begun: None }
+impl<M: Memory> Queue<M> {
+    /// Makes the caller the sender, in the name of `owner` (its pid), until it drops or detaches the
+    /// result. Messages may be sent before there is a receiver.
+    ///
+    /// # Errors
+    /// The queue has or had a sender, or was closed.
+    #[doc(alias = "shm_mq_set_sender")]
+    pub fn sender(&self, owner: u32) -> Result<Sender<'_, M>, SideError> {
+        self.take(Side::Sender, owner)?;
+        Ok(Sender { queue: self, written: 0, seen_read: 0, begun: None })
     }
+}
 
+impl<'a, M: Memory> Sender<'a, M> {
     /// The queue.
     #[must_use]
     pub const fn queue(&self) -> &'a Queue<M> {
         self.queue
     }
 
-    /// Sends a message, in pieces if need be, and waits for room as long as it takes: until the
-    /// deadline, until one of `also` changes, or until a signal handler runs. When it returns, the
-    /// whole message is in the queue; it need not have been read.
+    /// Sends a message, in pieces if necessary. Waits for room until the deadline passes, one of
+    /// `also` changes, or a signal handler runs. When it returns `Ok`, the whole message is in the
+    /// queue, read or not.
     ///
-    /// Messages arrive whole, once and in order. After any error but `TooLong` and `Unfinished` a part
-    /// of the message may be in the queue: call again with the same message, or detach.
+    /// Messages arrive whole, once and in order. After any error except `TooLong` and `Unfinished` a
+    /// part of the message may be in the queue: call again with the same message, or detach.
     ///
     /// # Errors
-    /// [`SendError`]; `Detached` also when there is room.
+    /// [`SendError`]; `Detached` even when there is room.
     #[doc(alias = "shm_mq_send")]
     pub fn send(
         &mut self,
@@ -61,8 +73,8 @@ impl<'a, M: Memory> Sender<'a, M> {
             }
             let capacity = self.queue.layout.words;
             let room = left.min((capacity / 2).max(1));
-            // Room for so many words is there when so many have been read. In range: no room is
-            // left, so at least as many were written as the buffer holds, less what is waited for.
+            // There is room for as many words as have been read by then. No room is left now, so the
+            // difference is not negative by more than what is waited for.
             let target = (self.written + room as u64).saturating_sub(capacity as u64);
             ended = self.queue.sleep(Side::Sender, target, also, deadline)?;
         }
@@ -71,17 +83,17 @@ impl<'a, M: Memory> Sender<'a, M> {
     /// Sends as much of a message as there is room for now.
     ///
     /// # Errors
-    /// `Full` when a part of it, or all, is still to be sent: call again with the same message. Else
+    /// `Full` when some or all of it is still to be sent: call again with the same message. Otherwise
     /// as [`Sender::send`].
     pub fn try_send(&mut self, message: &[u8]) -> Result<(), SendError> {
         if self.push(message)? == 0 { Ok(()) } else { Err(SendError::Full) }
     }
 
-    /// Detaches: the receiver still gets all whole messages, then `Detached`. The same as dropping.
+    /// Detaches, as dropping does. The receiver still gets all whole messages, then `Detached`.
     #[doc(alias = "shm_mq_detach")]
     pub fn detach(self) {}
 
-    /// Writes what there is room for; how many words of the message are left.
+    /// Writes what there is room for. Returns how many words of the message are left.
     fn push(&mut self, message: &[u8]) -> Result<usize, SendError> {
         let limit = self.queue.layout.max_message;
         if message.len() > limit {
@@ -94,7 +106,7 @@ impl<'a, M: Memory> Sender<'a, M> {
                 return Err(SendError::Unfinished { sent: begun.min((done - 1) * 8), begun });
             }
         };
-        if self.queue.standing(Side::Receiver) == Standing::Detached {
+        if self.queue.side_state(Side::Receiver) == SideState::Detached {
             return Err(SendError::Detached);
         }
         let total = 1 + words::of_bytes(message.len());
@@ -128,7 +140,7 @@ impl<'a, M: Memory> Sender<'a, M> {
         fault::point("send:copied");
     }
 
-    /// How many words there is room for; looked up anew when it seems to be less than `wanted`.
+    /// How many words there is room for. Loads the read position only if it seems less than `wanted`.
     fn room(&mut self, wanted: usize) -> Result<usize, SendError> {
         let capacity = self.queue.layout.words;
         let known = capacity.saturating_sub((self.written - self.seen_read) as usize);

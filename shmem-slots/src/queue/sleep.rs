@@ -1,14 +1,15 @@
-//! Sleeping until the other side has come far enough, and waking it. See the head of `queue` for Q3
-//! and Q4.
+//! Sleeping until the other side has reached a position, and waking it. See the head of `queue` for
+//! Q3 and Q4.
 
-use super::{Queue, Side, Standing};
+use super::shared::Queue;
+use super::side::{Side, SideState};
 use crate::fault;
 use crate::futex::{self, Half, WaitError, Watch, Woken};
 use crate::memory::Memory;
 use crate::primitive::{Ordering, fence};
 use std::time::Instant;
 
-/// Why a side is not to wait any longer, but for one last look.
+/// Why a side takes one last look instead of waiting longer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Ended {
     TimedOut,
@@ -16,17 +17,28 @@ pub(super) enum Ended {
 }
 
 impl<M: Memory> Queue<M> {
-    /// Wakes `sleeper` if it waits for a position up to `position`. After the store of that position.
+    /// Publishes how far `side` has come, and wakes the other one if it waits for that.
+    pub(super) fn publish(&self, side: Side, position: u64) {
+        self.position(side).store(position, Ordering::Release); // Q1, pairs with Q2
+        fault::point(match side {
+            Side::Sender => "send:published",
+            Side::Receiver => "receive:published",
+        });
+        self.wake(side.other(), position);
+    }
+
+    /// Wakes `sleeper` if it waits for a position up to `position`. Comes after the store of that
+    /// position.
     #[inline]
-    pub(super) fn wake(&self, sleeper: Side, position: u64) {
+    fn wake(&self, sleeper: Side, position: u64) {
         fence(Ordering::SeqCst); // Q4, pairs with Q3
         let cell = self.announcement(sleeper);
         let announced = cell.load(Ordering::Relaxed);
         if announced == 0 || position < announced >> 1 {
             return;
         }
-        // Taken back, so that the pieces to come make no system call until the sleeper sleeps anew.
-        // If it was woken meanwhile and has announced anew, it is woken once for nothing.
+        // Cleared, so that the next pieces make no system call until the sleeper sleeps again. If it
+        // was woken meanwhile and has announced again, it is woken once for nothing.
         cell.store(0, Ordering::Relaxed);
         fault::point(match sleeper {
             Side::Receiver => "send:before_wake",
@@ -35,10 +47,8 @@ impl<M: Memory> Queue<M> {
         futex::wake_all(cell);
     }
 
-    /// Wakes `sleeper` whatever it announced. After a change of standing.
-    ///
-    /// Also when no announcement stands there: one who was killed may have taken it back and not
-    /// woken any more.
+    /// Wakes `sleeper` whatever it announced, even nothing: a process that was killed may have
+    /// cleared the announcement without waking. Comes after a change of a side's state.
     pub(super) fn wake_for_certain(&self, sleeper: Side) {
         fence(Ordering::SeqCst); // Q4, pairs with Q3
         let cell = self.announcement(sleeper);
@@ -47,9 +57,8 @@ impl<M: Memory> Queue<M> {
         futex::wake_all(cell);
     }
 
-    /// Sleeps until the other side has come to position `target` or detached, or one of `also`
-    /// changed, or the deadline passed, or a signal handler ran. May return without a reason: look
-    /// again then.
+    /// Sleeps until the other side reaches position `target` or detaches, one of `also` changes, the
+    /// deadline passes, or a signal handler runs. May return without a reason: look again then.
     pub(super) fn sleep(
         &self,
         side: Side,
@@ -57,12 +66,12 @@ impl<M: Memory> Queue<M> {
         also: &[Watch<'_>],
         deadline: Option<Instant>,
     ) -> Result<Option<Ended>, WaitError> {
-        // Asked here: the kernel does not look at the time when a cell is not as seen.
+        // Checked here: the kernel ignores the deadline when a cell is not as seen.
         if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
             return Ok(Some(Ended::TimedOut));
         }
         let cell = self.announcement(side);
-        // Odd, so neither it nor the half that the futex compares is ever 0. Positions stay far below
+        // Odd, so that neither it nor the half that the futex compares is ever 0. Positions stay far below
         // 2^63.
         let announced = target << 1 | 1;
         cell.store(announced, Ordering::Relaxed);
@@ -73,7 +82,7 @@ impl<M: Memory> Queue<M> {
         fence(Ordering::SeqCst); // Q3, pairs with Q4
         let other = side.other();
         let ready = self.position(other).load(Ordering::Relaxed) >= target
-            || self.standing(other) == Standing::Detached;
+            || self.side_state(other) == SideState::Detached;
         let mine = Watch { cell: cell.into(), half: Half::Low, seen: announced as u32 };
         let woken =
             if ready { Ok(Woken::Changed) } else { futex::wait_both(&[mine], also, deadline) };
@@ -81,17 +90,10 @@ impl<M: Memory> Queue<M> {
         Ok(match woken? {
             Woken::TimedOut => Some(Ended::TimedOut),
             Woken::Interrupted => Some(Ended::Interrupted),
-            Woken::Changed if !ready && also.iter().any(changed) => Some(Ended::Interrupted),
+            Woken::Changed if !ready && also.iter().any(Watch::has_changed) => {
+                Some(Ended::Interrupted)
+            }
             Woken::Changed => None,
         })
     }
-}
-
-fn changed(watch: &Watch<'_>) -> bool {
-    let bits = watch.cell.load();
-    let now = match watch.half {
-        Half::Low => bits as u32,
-        Half::High => (bits >> 32) as u32,
-    };
-    now != watch.seen
 }

@@ -1,17 +1,17 @@
 //! Bytes into words of the buffer and out of them.
 //!
-//! A position counts words since the queue was made; its place in the buffer is the remainder of its
-//! division by the buffer's length. Copies are made of relaxed loads and stores of 64-bit atomics:
-//! what orders them are the positions, see the head of `queue`.
+//! A position counts words since the queue was created; its place in the buffer is the position
+//! modulo the buffer's length. Copies are relaxed loads and stores of 64-bit atomics. The positions
+//! order them, see the head of `queue`.
 
 use crate::primitive::{AtomicU64, Ordering};
 
-/// How many words hold so many bytes.
+/// How many words hold this many bytes.
 pub(super) const fn of_bytes(bytes: usize) -> usize {
     bytes.div_ceil(8)
 }
 
-/// The `count` cells of the buffer from `position` on: those up to its end, and those from its start.
+/// The `count` cells of the buffer from `position` on: those up to its end, then those from its start.
 /// Fewer if the buffer is shorter than that.
 fn runs(buffer: &[AtomicU64], position: u64, count: usize) -> (&[AtomicU64], &[AtomicU64]) {
     // Less than the length, so it fits.

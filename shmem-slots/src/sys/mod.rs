@@ -1,15 +1,15 @@
-//! System calls and mapped memory, each behind a safe face. Everything `unsafe` of this crate lies
-//! below this module.
+//! System calls and mapped memory, each behind a safe interface. All `unsafe` code of this crate is
+//! below this module, which names nothing above it but `primitive`.
 //!
 //! | name | invariant | upheld by |
 //! |---|---|---|
 //! | I1 | a mapping stays where it is, at its full length, while its `Mapping` lives | `map.rs`: never remapped, unmapped on drop only |
-//! | I2 | mapped cells are touched by atomic operations only | nobody else gets a pointer; the kernel's futex calls are atomic |
+//! | I2 | mapped cells are accessed by atomic operations only | no other code gets a pointer; the kernel's futex calls are atomic |
 //! | I3 | reading a mapped page never faults | memfds are sealed against shrinking; files are guarded by `sigbus.rs` |
 //! | I4 | a read-only mapping is only loaded from, relaxed, at most 8 bytes at once | its cells leave the crate as `CellRef`; `Memory::writable_cells` checks the access; readers use `cell::load_acquire` |
 
 pub(crate) mod futex;
 pub(crate) mod map;
-pub(crate) mod pinned;
+pub(crate) mod owned_ref;
 pub(crate) mod sigbus;
 pub(crate) mod standard_streams;

@@ -1,44 +1,65 @@
-//! A file that is truncated under our feet gives an error, not SIGBUS.
+//! A file that is truncated while it is mapped gives an error, not SIGBUS.
 //!
 //! A memfd is sealed against shrinking; a named file cannot be. So for mappings of named files, and
-//! only for those, one handler for SIGBUS is installed in the process. If the fault lies in a guarded
-//! mapping, it puts zeroed private pages in the place of the whole mapping and marks it as damaged:
-//! the access that faulted goes on and reads zeros (a free slot of generation 0), and the next
-//! operation that looks for damage reports it. Any other fault goes to the handler that was there
-//! before, of either form, as if this one were not there.
+//! only for those, this process gets one handler for SIGBUS. If the fault is an access beyond the end
+//! of a guarded mapping's file, the handler puts zeroed private pages in the place of the whole
+//! mapping and marks it as damaged. The access then reads zeros (a free slot of generation 0), and
+//! the next operation that checks for damage reports it. Any other SIGBUS goes to the handler that
+//! was installed before, of either form, as if this one did not exist.
 //!
-//! The table is read in the handler, so it is fixed in size and made of atomics.
+//! The handler believes the address of a signal only if the kernel says that an access caused it
+//! (`si_code`): any process may send a SIGBUS with an address of its own choice.
+//!
+//! The handler reads the table, so the table has a fixed size and consists of atomics. A guarded
+//! range is one word, so that the handler never sees the start of one range and the end of another.
 
-use crate::primitive::private::{AtomicBool, AtomicUsize, Ordering};
+use super::map::replace_by_zeros;
+use crate::primitive::private::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use nix::errno::Errno;
 use std::io;
+use std::ops::Range;
 use std::sync::Once;
 
 const GUARDS: usize = 64;
 
+/// Pages of the range are counted in the low bits, the page that it begins on in the bits above.
+const COUNT_BITS: u32 = 29;
+/// A page, for the packing of ranges: the smallest that Linux has.
+const PAGE: usize = 4096;
+/// No range.
+const VACANT: u64 = 0;
+/// Taken, and without a range yet: a range of no pages.
+const TAKEN: u64 = 1 << COUNT_BITS;
+
 struct Entry {
-    taken: AtomicBool,
-    start: AtomicUsize,
-    end: AtomicUsize,
+    range: AtomicU64,
     damaged: AtomicBool,
 }
 
-static TABLE: [Entry; GUARDS] = [const {
-    Entry {
-        taken: AtomicBool::new(false),
-        start: AtomicUsize::new(0),
-        end: AtomicUsize::new(0),
-        damaged: AtomicBool::new(false),
-    }
-}; GUARDS];
+static TABLE: [Entry; GUARDS] =
+    [const { Entry { range: AtomicU64::new(VACANT), damaged: AtomicBool::new(false) } }; GUARDS];
 
-/// The handler from before, to hand other faults on to: the address of its function, or SIG_DFL.
+/// The handler from before, to which other faults are passed: the address of its function, or
+/// SIG_DFL.
 static BEFORE: AtomicUsize = AtomicUsize::new(libc::SIG_DFL);
 /// Whether that function takes three arguments (SA_SIGINFO) or one.
 static BEFORE_TAKES_INFO: AtomicBool = AtomicBool::new(false);
 static INSTALL: Once = Once::new();
 
-/// A guarded range; not guarded any more when dropped.
+/// Packs a range. `None` when it does not begin on a page or does not fit.
+fn pack(start: usize, end: usize) -> Option<u64> {
+    let count = u64::try_from(end.checked_sub(start)?.div_ceil(PAGE)).ok()?;
+    let first = u64::try_from(start / PAGE).ok()?;
+    let fits = start % PAGE == 0 && count < 1 << COUNT_BITS && first < 1 << (64 - COUNT_BITS);
+    fits.then_some(first << COUNT_BITS | count)
+}
+
+fn unpack(range: u64) -> Range<usize> {
+    let start = (range >> COUNT_BITS) as usize * PAGE;
+    start..start + (range & ((1 << COUNT_BITS) - 1)) as usize * PAGE
+}
+
+/// A guarded range. Dropping it ends the guard.
 #[derive(Debug)]
 pub(crate) struct Guard {
     entry: &'static Entry,
@@ -52,29 +73,37 @@ impl std::fmt::Debug for Entry {
 
 impl Guard {
     /// Guards the addresses from `start` to `end`, which are a mapping of the caller's.
+    ///
+    /// # Errors
+    /// 64 mappings are guarded already, or this one is too large.
     pub(crate) fn new((start, end): (usize, usize)) -> io::Result<Self> {
-        let entry =
-            TABLE.iter().find(|entry| !entry.taken.swap(true, Ordering::AcqRel)).ok_or_else(
-                || io::Error::other("more than 64 regions in named files in one process"),
-            )?;
+        let range = pack(start, end)
+            .ok_or_else(|| io::Error::other("a mapping of 2 TiB or more cannot be guarded"))?;
+        let entry = TABLE.iter().find(|entry| entry.take()).ok_or_else(|| {
+            io::Error::other("more than 64 regions in named files are open in this process")
+        })?;
         entry.damaged.store(false, Ordering::Relaxed);
-        entry.start.store(start, Ordering::Release);
-        entry.end.store(end, Ordering::Release);
+        entry.range.store(range, Ordering::Release);
         INSTALL.call_once(install);
         Ok(Self { entry })
     }
 
-    /// True once the file was found to be shorter than it was.
+    /// True once the file was found to be shorter than the mapping.
     pub(crate) fn damaged(&self) -> bool {
         self.entry.damaged.load(Ordering::Acquire)
     }
 }
 
+impl Entry {
+    fn take(&self) -> bool {
+        let (acquire, relaxed) = (Ordering::Acquire, Ordering::Relaxed);
+        self.range.compare_exchange(VACANT, TAKEN, acquire, relaxed).is_ok()
+    }
+}
+
 impl Drop for Guard {
     fn drop(&mut self) {
-        self.entry.end.store(0, Ordering::Release);
-        self.entry.start.store(0, Ordering::Release);
-        self.entry.taken.store(false, Ordering::Release);
+        self.entry.range.store(VACANT, Ordering::Release);
     }
 }
 
@@ -84,15 +113,29 @@ fn install() {
     // SAFETY: as above.
     let mut old: libc::sigaction = unsafe { std::mem::zeroed() };
     new.sa_sigaction = on_fault as *const () as usize;
-    // On the alternative stack where there is one: the handler before may need it.
+    // On the alternative stack where there is one: the previous handler may need it.
     new.sa_flags = libc::SA_SIGINFO | libc::SA_NODEFER | libc::SA_ONSTACK;
-    // SAFETY: asks only; `old` is a valid place for the answer.
+    // SAFETY: only asks; `old` is a valid place for the answer.
     unsafe { libc::sigaction(libc::SIGBUS, std::ptr::null(), &raw mut old) };
-    // Before ours is there, since it may run at once.
+    // Before the new handler is installed, since it may run at once.
     BEFORE_TAKES_INFO.store(old.sa_flags & libc::SA_SIGINFO != 0, Ordering::Release);
     BEFORE.store(old.sa_sigaction, Ordering::Release);
-    // SAFETY: `on_fault` does nothing but atomics and system calls, and keeps errno.
+    // SAFETY: `on_fault` only uses atomics and system calls, and keeps errno.
     unsafe { libc::sigaction(libc::SIGBUS, &raw const new, std::ptr::null_mut()) };
+}
+
+/// Replaces the guarded mapping around `address`. True if there was one.
+fn replace_guarded(address: usize) -> bool {
+    for entry in &TABLE {
+        let range = unpack(entry.range.load(Ordering::Acquire));
+        if range.contains(&address) {
+            entry.damaged.store(true, Ordering::Release);
+            // SAFETY: an access to the range faulted just now, so it is mapped, and the guard that
+            // stands for it is dropped only after the last access.
+            return unsafe { replace_by_zeros(range.start, range.len()) };
+        }
+    }
+    false
 }
 
 extern "C" fn on_fault(
@@ -102,36 +145,30 @@ extern "C" fn on_fault(
 ) {
     // SAFETY: the kernel passes a valid `siginfo_t` to a handler installed with SA_SIGINFO.
     let info_ref = unsafe { &*info };
-    // SAFETY: for SIGBUS that `siginfo_t` holds the address.
-    let address = unsafe { info_ref.si_addr() }.addr();
-    for entry in &TABLE {
-        let (start, end) = (entry.start.load(Ordering::Acquire), entry.end.load(Ordering::Acquire));
-        if (start..end).contains(&address) {
-            entry.damaged.store(true, Ordering::Release);
-            let errno = Errno::last_raw();
-            // SAFETY: the range is a mapping that a live `Guard` stands for; what replaces it has the
-            // same length and may be read and written, so I1 holds on, with zeros for contents.
-            let zeros = unsafe {
-                libc::mmap(
-                    start as *mut libc::c_void,
-                    end - start,
-                    libc::PROT_READ | libc::PROT_WRITE,
-                    libc::MAP_FIXED | libc::MAP_PRIVATE | libc::MAP_ANONYMOUS,
-                    -1,
-                    0,
-                )
-            };
-            Errno::set_raw(errno);
-            if zeros != libc::MAP_FAILED {
-                return;
-            }
+    // Positive codes are the kernel's own: an access of this thread faulted.
+    let faulted = info_ref.si_code > 0;
+    if info_ref.si_code == libc::BUS_ADRERR {
+        // SAFETY: for this code the `siginfo_t` holds the address of the access.
+        let address = unsafe { info_ref.si_addr() }.addr();
+        let errno = Errno::last_raw();
+        let replaced = replace_guarded(address);
+        Errno::set_raw(errno);
+        if replaced {
+            return;
         }
     }
     let before = BEFORE.load(Ordering::Acquire);
+    if before == libc::SIG_IGN && !faulted {
+        return;
+    }
     if before == libc::SIG_DFL || before == libc::SIG_IGN {
-        // SAFETY: back to the default: the access faults once more and ends the process as it would
-        // have without us.
+        // SAFETY: back to the default action. A faulting access faults again and ends the process,
+        // as it would have without this handler.
         unsafe { libc::signal(signal, libc::SIG_DFL) };
+        if !faulted {
+            // SAFETY: a plain system call. The signal is not blocked (SA_NODEFER) and ends the process.
+            unsafe { libc::raise(signal) };
+        }
         return;
     }
     if BEFORE_TAKES_INFO.load(Ordering::Acquire) {
@@ -144,5 +181,29 @@ extern "C" fn on_fault(
         // SAFETY: as above, but installed without SA_SIGINFO.
         let handler: extern "C" fn(libc::c_int) = unsafe { std::mem::transmute(before) };
         handler(signal);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_range_comes_back_from_its_word_rounded_up_to_pages() {
+        let top = 1 << 47;
+        for (start, end) in [(PAGE, PAGE + 1), (PAGE * 7, PAGE * 9), (top - PAGE * 3, top)] {
+            let range = unpack(pack(start, end).unwrap());
+            assert_eq!((range.start, range.end), (start, end.next_multiple_of(PAGE)));
+        }
+    }
+
+    #[test]
+    fn ranges_that_do_not_fit_are_refused_and_no_word_of_none_contains_an_address() {
+        assert_eq!((pack(8, PAGE), pack(PAGE * 2, PAGE)), (None, None));
+        assert_eq!(
+            (pack(0, PAGE << COUNT_BITS), pack(usize::MAX - PAGE + 1, usize::MAX)),
+            (None, None)
+        );
+        assert!(unpack(VACANT).is_empty() && unpack(TAKEN).is_empty());
     }
 }

@@ -11,9 +11,11 @@
 
 mod claim;
 mod hints;
+mod kept;
 mod latch;
 mod payload;
 mod queue;
+mod reset;
 mod reuse;
 mod wake;
 

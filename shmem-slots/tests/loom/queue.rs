@@ -11,7 +11,7 @@ use loom::thread;
 use shmem_slots::Heap;
 use shmem_slots::futex::{self, Half, Watch};
 use shmem_slots::queue::{
-    Queue, QueueOptions, ReceiveError, Receiver, SendError, Sender, Side, Standing,
+    Queue, QueueOptions, ReceiveError, Receiver, SendError, Sender, Side, SideState,
 };
 use std::mem::ManuallyDrop;
 
@@ -159,7 +159,7 @@ fn both_sides_of_a_long_message_never_sleep_at_once() {
     });
 }
 
-/// Fails when the receiver looks at the standing relaxed or after the position (Q6), or the detach does
+/// Fails when the receiver looks at the state relaxed or after the position (Q6), or the detach does
 /// not wake.
 #[test]
 fn a_message_before_a_detach_is_received_and_the_detach_ends_the_wait() {
@@ -181,7 +181,7 @@ fn a_message_before_a_detach_is_received_and_the_detach_ends_the_wait() {
     });
 }
 
-/// Fails when a detach does not wake, or the sender's last look leaves out the standing.
+/// Fails when a detach does not wake, or the sender's last look leaves out the state.
 #[test]
 fn a_sender_that_waits_for_room_is_told_of_the_detach() {
     loom::model(|| {
@@ -230,7 +230,7 @@ fn a_watch_of_the_callers_ends_the_wait() {
     });
 }
 
-/// Of two that come at once one is the sender. Fails when the standing is looked at and then stored.
+/// Of two that come at once one is the sender. Fails when the state is looked at and then stored.
 #[test]
 fn a_side_is_had_by_one() {
     loom::model(|| {
@@ -246,6 +246,6 @@ fn a_side_is_had_by_one() {
         let won = taken.is_ok();
         std::mem::forget(taken);
         assert!(won != thread.join().unwrap());
-        assert!(matches!(queue.standing(Side::Sender), Standing::Attached { owner: 1 | 2 }));
+        assert!(matches!(queue.side_state(Side::Sender), SideState::Attached { owner: 1 | 2 }));
     });
 }

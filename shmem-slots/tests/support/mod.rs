@@ -8,6 +8,25 @@ use shmem_slots::{Heap, Key, Memory, Options, Region, Slots};
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
+/// The tests of a program: each function takes a maker of arrays and becomes three tests, one for each
+/// backing.
+#[allow(unused_macros, reason = "each test program uses its part")]
+macro_rules! suite {
+    ($($name:ident)*) => {
+        mod heap { $(pub(super) fn $name() { super::$name(super::support::on_heap); })* }
+        mod memfd { $(pub(super) fn $name() { super::$name(super::support::in_memfd); })* }
+        mod file { $(pub(super) fn $name() { super::$name(super::support::in_file); })* }
+
+        fn main() -> std::process::ExitCode {
+            process_test::main(vec![
+                $(process_test::Test::new(concat!("heap::", stringify!($name)), heap::$name).clean_tmp(),)*
+                $(process_test::Test::new(concat!("memfd::", stringify!($name)), memfd::$name).clean_tmp(),)*
+                $(process_test::Test::new(concat!("file::", stringify!($name)), file::$name).clean_tmp(),)*
+            ])
+        }
+    };
+}
+
 /// A request long enough to have a tail (more than 512 bytes), and a report of four words.
 pub(crate) type Request = [u64; 96];
 pub(crate) type Report = [u64; 4];
@@ -55,6 +74,13 @@ pub(crate) fn published<M: Memory>(slots: &Array<M>, value: u64) -> Key {
     let mut claim = slots.claim(std::process::id()).unwrap();
     claim.write(&request(value)).unwrap();
     claim.publish(0).unwrap()
+}
+
+/// Publishes a slot as [`published`] does, and keeps it.
+pub(crate) fn kept<M: Memory>(slots: &Array<M>, value: u64) -> Key {
+    let mut claim = slots.claim(std::process::id()).unwrap();
+    claim.write(&request(value)).unwrap();
+    claim.publish_kept(0).unwrap()
 }
 
 /// Claims all that can be claimed and gives it back: how many slots were free.

@@ -103,7 +103,7 @@ fn go(config: &Config, state: &mut State) -> At {
             drained(marks)
         }
         At::Started { slot } => {
-            publish(state, slot, |key, _| Snapshot::manager(key.generation, 1, STARTED));
+            publish(state, slot, |key, _| Snapshot::managed(key.generation, 1, STARTED, false));
             wake(state, slot);
             At::Idle
         }
@@ -275,7 +275,7 @@ fn sweep(config: &Config, state: &mut State, registrant: u8, slot: usize) {
     let shared = &mut state.slots[slot];
     let word = shared.word;
     if word.state() == SlotState::Reserved && word.pid() == mine && shared.changed {
-        if let Some(freed) = word.freed() {
+        if let Some(freed) = word.given_back() {
             shared.word = freed;
             state.ghost_swept = true;
         }

@@ -1,6 +1,6 @@
 //! The steps of a registrant: claim, publish, ring, wait, read the end, give the slot up.
 //!
-//! As in `shmem-slots/src/slots.rs` and `bgw-backend/src/backend.rs`. The hints of free slots are left
+//! As in `shmem-slots/src/claim.rs` and `bgw-backend/src/backend.rs`. The hints of free slots are left
 //! out: a claim may look at the slots in any order, which is more than any hints can make it do.
 
 use crate::model::{Broken, Config};
@@ -62,7 +62,7 @@ fn look_at(config: &Config, state: &mut State, place: usize, slot: usize) {
     let word = state.slots[slot].word;
     let me = &mut state.registrants[place];
     let At::Looking { seen } = me.at else { return };
-    let careless = config.broken == Broken::UnreadIsFree && word.state() == SlotState::Free;
+    let careless = config.broken == Broken::UnreadIsFree && words::is_unread(word);
     if words::is_free(word) || careless {
         me.at = At::Mark { slot, seen: word };
     } else {
@@ -93,7 +93,7 @@ fn go(config: &Config, state: &mut State, place: usize) {
             at(state, place, At::Publish { slot, word });
         }
         At::Publish { slot, word } => {
-            let published = word.published(0).filter(|_| state.slots[slot].word == word);
+            let published = word.published(0, false).filter(|_| state.slots[slot].word == word);
             if let Some(published) = published {
                 state.slots[slot].payload = Some(state.registrants[place].job);
                 state.slots[slot].word = published;

@@ -9,20 +9,18 @@ pub(crate) const TERMINATE: u8 = 1;
 pub(crate) const DROPPED: u8 = 2;
 /// The worker runs.
 pub(crate) const STARTED: u8 = 4;
-/// In a free word: its last tenant has ended, and the registrant has not read how.
-const UNREAD: u64 = 8 << 24;
 
 /// The word of an ended tenancy that waits for `registrant` to look.
 pub(crate) fn ended(generation: u64, registrant: u32) -> Snapshot {
-    Snapshot::from_bits(Snapshot::vacant(generation).bits() | UNREAD | u64::from(registrant))
+    Snapshot::ended(generation, registrant).unwrap_or(Snapshot::vacant(generation))
 }
 
 /// True for an end that nobody has read.
 pub(crate) fn is_unread(word: Snapshot) -> bool {
-    word.state() == State::Free && word.bits() & UNREAD != 0
+    word.state() == State::Ended
 }
 
 /// True for a slot that anybody may take without a loss.
 pub(crate) fn is_free(word: Snapshot) -> bool {
-    word.state() == State::Free && !is_unread(word)
+    word.state() == State::Free
 }
