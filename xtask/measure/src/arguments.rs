@@ -10,28 +10,28 @@ pub(crate) struct Arguments {
     /// Fewer samples: rough figures in a fraction of the time
     #[arg(long)]
     pub(crate) quick: bool,
-    /// Write the report as Markdown, too
+    /// Also write the report as Markdown
     #[arg(long, value_name = "FILE")]
     pub(crate) markdown: Option<PathBuf>,
-    /// Write the report as JSON, too
+    /// Also write the report as JSON
     #[arg(long, value_name = "FILE")]
     pub(crate) json: Option<PathBuf>,
     /// Only rows whose name contains this
     #[arg(long, value_name = "TEXT")]
     pub(crate) filter: Option<String>,
-    /// How the cost of each event grows with slots and live workers, in place of the report
+    /// Measure how the cost of each event grows with slots and live workers, instead of the report
     #[arg(long, conflicts_with = "filter")]
     pub(crate) scaling: bool,
-    /// With --scaling: draw it, as SVG files in this folder
+    /// With --scaling: draw the costs as SVG files in this folder
     #[arg(long, value_name = "FOLDER", requires = "scaling")]
     pub(crate) plots: Option<PathBuf>,
-    /// Measure these, too, where they can do the same: a column each
+    /// Also measure these programs; each gets a column
     #[arg(long, value_name = "PEER", value_enum, value_delimiter = ',')]
     pub(crate) against: Vec<Peer>,
 }
 
 impl Arguments {
-    /// How many samples, out of how many there would be.
+    /// The number of samples: `full`, or a tenth with --quick.
     pub(crate) const fn samples(&self, full: usize) -> usize {
         if self.quick { full.div_ceil(10) } else { full }
     }

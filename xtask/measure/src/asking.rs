@@ -1,4 +1,5 @@
-//! Asking how a live worker is: alone, beside another process that asks, beside one that registers.
+//! The cost of a status query: alone, beside another process that queries, beside one that
+//! registers.
 
 use crate::arguments::Arguments;
 use crate::clock::{cell, now, pin};
@@ -22,7 +23,7 @@ enum Beside {
     OneThatRegisters,
 }
 
-/// The rows that have a figure of PostgreSQL's, too.
+/// The rows that PostgreSQL also has.
 pub(crate) const ALONE: &str = "status of a live worker, alone";
 pub(crate) const TWO: &str = "status, two processes asking at once";
 
@@ -66,7 +67,7 @@ pub(crate) fn measure(arguments: &Arguments, report: &mut Report) -> Result<()> 
     Ok(())
 }
 
-/// The mean of many, in nanoseconds: the clock is slower than what it measures.
+/// The mean of many queries, in nanoseconds: reading the clock takes longer than one query.
 fn batch(mut question: impl FnMut() -> bool) -> f64 {
     let begin = now();
     for _ in 0..BATCH {
@@ -97,7 +98,7 @@ fn other(cluster: &Cluster, handle: &Handle, beside: Beside) -> Result<Option<ni
             let worker = quick()?;
             sys::child(|| {
                 let _ = pin(0, Some(1));
-                // Another program, which attaches for itself.
+                // Another program, with an attachment of its own.
                 let Ok(backend) = Backend::connect(cluster.folder()) else { return };
                 cell(READY).store(1, Ordering::Release);
                 while let Ok(handle) = backend.register(&worker) {

@@ -1,4 +1,4 @@
-//! Time, places, and cells on which processes leave their stamps.
+//! The clock, the cores, and shared cells in which processes store timestamps.
 
 use crate::sys::{self, Line};
 use nix::sched::{CpuSet, sched_setaffinity};
@@ -7,7 +7,7 @@ use nix::unistd::Pid;
 use std::sync::OnceLock;
 use std::sync::atomic::AtomicU64;
 
-/// Nanoseconds of the monotonic clock, which is one for all processes.
+/// Nanoseconds of the monotonic clock, which all processes share.
 pub(crate) fn now() -> u64 {
     clock_gettime(ClockId::CLOCK_MONOTONIC)
         .map_or(0, |time| time.tv_sec() as u64 * 1_000_000_000 + time.tv_nsec() as u64)
@@ -15,8 +15,8 @@ pub(crate) fn now() -> u64 {
 
 static PAGE: OnceLock<Option<&'static [Line; 16]>> = OnceLock::new();
 
-/// A cell that all processes of this program share, on a line of its own. The first call must come
-/// before any fork; without memory to share there is a private one.
+/// A cell that all processes of this program share, on a cache line of its own. The first call must
+/// come before any fork. If the kernel refuses shared memory, the cell is private.
 pub(crate) fn cell(number: usize) -> &'static AtomicU64 {
     static PRIVATE: AtomicU64 = AtomicU64::new(0);
     let page = PAGE.get_or_init(sys::shared_lines);
@@ -26,12 +26,12 @@ pub(crate) fn cell(number: usize) -> &'static AtomicU64 {
 /// Where the processes run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Placement {
-    /// As the kernel likes.
+    /// The kernel decides.
     Free,
     /// All on core 0.
     SameCore,
-    /// The postmaster and its workers (or the forked child's parent) on core 1, the backend on core
-    /// 0.
+    /// The postmaster and its workers (or the parent of the bare child) on core 1, the backend on
+    /// core 0.
     TwoCores,
 }
 
@@ -46,7 +46,7 @@ impl Placement {
         }
     }
 
-    /// The core of the process that asks, and that of the process which does.
+    /// The core of the backend and the core of the postmaster.
     pub(crate) const fn cores(self) -> (Option<usize>, Option<usize>) {
         match self {
             Self::Free => (None, None),
@@ -56,7 +56,7 @@ impl Placement {
     }
 }
 
-/// Pins a process (0: this one) to a core, or frees it. Its later children inherit that.
+/// Pins a process (0: this one) to a core, or unpins it. Children forked later inherit it.
 pub(crate) fn pin(pid: i32, core: Option<usize>) -> nix::Result<()> {
     let mut cores = CpuSet::new();
     match core {

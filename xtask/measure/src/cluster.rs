@@ -1,4 +1,4 @@
-//! A postmaster to be measured, and its workers.
+//! The postmaster under test and its workers.
 
 use crate::clock::{cell, now, pin};
 use bgw_backend::{
@@ -10,10 +10,10 @@ use std::path::Path;
 use std::sync::atomic::Ordering;
 use tempfile::TempDir;
 
-/// Any failure, with a text for the user.
+/// Any failure, with a message for the user.
 pub(crate) type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
-/// Where a worker stamps its first line.
+/// The cell in which a worker stores the time of its first line.
 pub(crate) const STAMP: usize = 0;
 
 /// A launched postmaster and its backend.
@@ -57,17 +57,17 @@ impl Cluster {
         Ok(Self { launched, backend, folder })
     }
 
-    /// Where other programs attach.
+    /// The runtime folder, for programs that attach.
     pub(crate) fn folder(&self) -> &Path {
         self.folder.path()
     }
 
-    /// Pins the postmaster (and what it forks from now on).
+    /// Pins the postmaster and all workers forked from now on.
     pub(crate) fn pin(&self, core: Option<usize>) -> Result<()> {
         Ok(pin(self.launched.pid().as_raw(), core)?)
     }
 
-    /// How long the postmaster has used a core, in nanoseconds.
+    /// The postmaster's CPU time, in nanoseconds.
     pub(crate) fn postmaster_cpu(&self) -> Result<f64> {
         let text = std::fs::read_to_string(format!("/proc/{}/schedstat", self.launched.pid()))?;
         Ok(text.split(' ').next().unwrap_or_default().parse()?)
@@ -84,18 +84,18 @@ impl Cluster {
     }
 }
 
-/// A worker that stamps its first line and sleeps.
+/// A worker that stores the time of its first line and sleeps.
 pub(crate) fn sleeping() -> Result<BackgroundWorker> {
     let worker = BackgroundWorker::builder("sleeper").function("sleeper");
     Ok(worker.start_time(StartTime::PostmasterStart).build()?)
 }
 
-/// A worker that waits for a phase that is not reached.
+/// A worker whose start phase is never reached.
 pub(crate) fn held() -> Result<BackgroundWorker> {
     Ok(BackgroundWorker::builder("held").function("sleeper").build()?)
 }
 
-/// A worker that ends at once.
+/// A worker that exits at once.
 pub(crate) fn quick() -> Result<BackgroundWorker> {
     Ok(BackgroundWorker::builder("quick").function("quick").build()?)
 }

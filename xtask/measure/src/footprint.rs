@@ -1,4 +1,4 @@
-//! What idle workers cost: memory, and the postmaster's sleep.
+//! The cost of idle workers: memory, and wake-ups of the postmaster.
 
 use crate::arguments::Arguments;
 use crate::clock::cell;
@@ -24,7 +24,7 @@ fn idle(cluster: &Cluster, count: u32) -> Result<Vec<Handle>> {
     Ok(handles)
 }
 
-/// The number of KiB in a line `Name:   123 kB`.
+/// The KiB of a line `Name:   123 kB`.
 fn field(text: &str, name: &str) -> f64 {
     text.lines()
         .filter_map(|line| line.strip_prefix(name))
@@ -34,7 +34,7 @@ fn field(text: &str, name: &str) -> f64 {
         .sum()
 }
 
-/// How much of the region the kernel has given memory to, in KiB.
+/// The part of the region that is backed by memory, in KiB.
 fn region() -> Result<f64> {
     for entry in std::fs::read_dir("/proc/self/fd")? {
         let path = entry?.path();
@@ -42,7 +42,7 @@ fn region() -> Result<f64> {
             return Ok(std::fs::metadata(&path)?.blocks() as f64 / 2.0);
         }
     }
-    // Attached: mapped, and the descriptor closed.
+    // An attached program has mapped the region and closed its descriptor.
     let maps = std::fs::read_to_string("/proc/self/smaps")?;
     let region = maps.lines().skip_while(|line| !line.contains("shmem-slots"));
     Ok(field(&region.take(20).collect::<Vec<_>>().join("\n"), "Rss"))
@@ -82,7 +82,7 @@ fn memory(report: &mut Report) -> Result<()> {
     cluster.end()
 }
 
-/// How often the postmaster wakes while thousands of workers are idle.
+/// Wake-ups of the postmaster while thousands of workers are idle.
 fn sleep(arguments: &Arguments, report: &mut Report) -> Result<()> {
     let name = "wake-ups of the postmaster in 5 s, 2,000 idle workers";
     if !report.wants(name) {
@@ -95,7 +95,7 @@ fn sleep(arguments: &Arguments, report: &mut Report) -> Result<()> {
         let text = std::fs::read_to_string(&path)?;
         Ok(field(&text, "voluntary_ctxt_switches") + field(&text, "nonvoluntary_ctxt_switches"))
     };
-    // It is still busy with what it does after the last start.
+    // The postmaster still has work to do after the last start.
     std::thread::sleep(Duration::from_millis(100));
     let before = switches()?;
     std::thread::sleep(Duration::from_millis(arguments.samples(5000) as u64));

@@ -1,7 +1,7 @@
-//! What the kernel itself allows, measured in this very run: bare forks and futex wake-ups by a
-//! process that was forked from this program as the postmaster was, and so has the same memory.
+//! The kernel's own limits, measured in the same run: bare forks and futex wake-ups. A process does
+//! them that this program forks in the same way as the postmaster, so it has the same memory.
 //!
-//! The process does one thing at a time, as it is told through shared cells.
+//! The process carries out one request at a time, which it receives through shared cells.
 
 use crate::clock::{cell, now, pin};
 use crate::cluster::Result;
@@ -17,10 +17,10 @@ const ANSWER: usize = 9;
 const FIRST: usize = 10;
 const FORKED: usize = 11;
 
-/// In an order's number: fork a child. Otherwise: wake up.
+/// The bit of a request that asks for a fork. Without it the request is a wake-up.
 const FORK: u64 = 1;
 
-/// A process that stands for the kernel alone.
+/// The process that measures the kernel alone.
 pub(crate) struct Bare {
     pid: Pid,
     orders: u64,
@@ -29,7 +29,7 @@ pub(crate) struct Bare {
 fn wait_while(cell: &'static AtomicU64, seen: u64) {
     while cell.load(Ordering::Acquire) == seen {
         let watch = Watch { cell: cell.into(), half: Half::Low, seen: seen as u32 };
-        // A failing wait is tried again: the loop is a slower wait.
+        // If the wait fails, the loop retries: it polls instead.
         let _ = shmem_slots::futex::wait_any(&[watch], None);
     }
 }
@@ -39,12 +39,12 @@ fn tell(cell: &'static AtomicU64, value: u64) {
     shmem_slots::futex::wake_all(cell);
 }
 
-/// What an order took, in nanoseconds.
+/// The times of one request, in nanoseconds.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Took {
-    /// From the order to the first instruction of the process that was forked or woken.
+    /// From the request to the first instruction of the forked or woken process.
     pub(crate) from_order: f64,
-    /// From the call of `fork` alone.
+    /// From the call of `fork`.
     pub(crate) from_fork: f64,
 }
 
@@ -94,7 +94,7 @@ impl Bare {
         Took { from_order: (first - begin) as f64, from_fork: (first - forked) as f64 }
     }
 
-    /// Has a sleeping process fork a child that ends at once.
+    /// Asks the sleeping process to fork a child that exits at once.
     pub(crate) fn fork(&mut self) -> Took {
         self.order(FORK)
     }

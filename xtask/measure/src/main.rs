@@ -1,10 +1,9 @@
-//! Measures what the facility is for (asking, starting, stopping, many at once), each figure beside
-//! the kernel's own limit, taken in the same run by the same means; with `--against` what others
-//! take, too.
+//! Measures status queries, starts, ends and throughput beside the kernel's own limits, in the same
+//! run and by the same means; with `--against` beside other programs. `cargo xtask bench --report`
+//! and `--scaling` run it.
 //!
-//! Samples of ours and of the limit alternate, so that a machine that becomes slower becomes slower
-//! for both. Ratios matter; absolute figures are the machine's. Nothing here is asserted: it is a
-//! report. Started by `cargo xtask bench --report`.
+//! Samples of ours and of the limit alternate, so a machine that slows down slows down both. Ratios
+//! matter; absolute figures belong to one machine. The program reports and asserts nothing.
 
 mod against;
 mod arguments;
@@ -66,7 +65,7 @@ fn scale(arguments: &Arguments) -> Result<usize> {
     Ok(axes.iter().map(|axis| axis.ours.len() + axis.postgres.len()).sum())
 }
 
-/// The files that were asked for.
+/// Writes the requested files.
 fn write(arguments: &Arguments, markdown: &str, json: &str) -> Result<()> {
     for (file, text) in [(&arguments.markdown, markdown), (&arguments.json, json)] {
         if let Some(file) = file {

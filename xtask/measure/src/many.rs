@@ -1,4 +1,4 @@
-//! Many workers: how many a second, beside how many others, out of how many slots.
+//! Many workers: throughput, starts beside live workers, starts in large slot arrays.
 
 use crate::arguments::Arguments;
 use crate::clock::{cell, now};
@@ -10,14 +10,14 @@ use nix::sys::wait::waitpid;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-/// How many live workers stand for "many".
+/// The number of live workers in the rows of a crowd.
 pub(crate) const CROWD: u32 = 2000;
-/// How many workers that exit at once there are at a time.
+/// The numbers of short-lived workers in flight.
 pub(crate) const IN_FLIGHT: [usize; 3] = [1, 4, 32];
-/// How often so many are run.
+/// The number of repetitions.
 pub(crate) const CHURNS: usize = 9;
 
-/// The row of workers that exit at once.
+/// The row of short-lived workers.
 pub(crate) fn churn_name(in_flight: usize) -> String {
     format!("workers that exit at once, {in_flight} in flight")
 }
@@ -40,7 +40,7 @@ pub(crate) fn measure(arguments: &Arguments, report: &mut Report) -> Result<()> 
     slots(arguments, report)
 }
 
-/// Workers that exit at once, some at a time, beside bare children that do.
+/// Short-lived workers, several in flight, beside bare children that exit at once.
 fn churn(arguments: &Arguments, report: &mut Report, in_flight: usize) -> Result<()> {
     let name = churn_name(in_flight);
     if !report.wants(&name) {
@@ -76,7 +76,7 @@ fn churn(arguments: &Arguments, report: &mut Report, in_flight: usize) -> Result
     Ok(())
 }
 
-/// By a process of its own, which has as little memory as the postmaster.
+/// A separate process forks the children, since it has as little memory as the postmaster.
 fn bare_churn(count: usize, in_flight: usize) -> Result<f64> {
     let begin = now();
     let forker = sys::child(|| {
@@ -93,7 +93,7 @@ fn bare_churn(count: usize, in_flight: usize) -> Result<f64> {
     Ok(count as f64 / ((now() - begin) as f64 / 1e9))
 }
 
-/// From the registration to the worker's first line.
+/// From registration to the worker's first line.
 fn first_line(cluster: &Cluster) -> Result<f64> {
     let worker = sleeping()?;
     cell(STAMP).store(0, Ordering::Release);
@@ -105,7 +105,7 @@ fn first_line(cluster: &Cluster) -> Result<f64> {
     Ok(took)
 }
 
-/// A start beside none, and beside many idle workers; and what it takes to start and stop them all.
+/// A start beside no worker and beside many idle ones, and the time to start and stop them all.
 fn crowd(arguments: &Arguments, report: &mut Report) -> Result<()> {
     let names = crowd_names();
     if !names.iter().any(|name| report.wants(name)) {
@@ -152,7 +152,7 @@ fn crowd(arguments: &Arguments, report: &mut Report) -> Result<()> {
     full.end()
 }
 
-/// The same start out of a small and a large array.
+/// The same start in a small and a large slot array.
 fn slots(arguments: &Arguments, report: &mut Report) -> Result<()> {
     let name = "start of one, 65,536 slots against 8";
     if !report.wants(name) {

@@ -1,20 +1,20 @@
 //! The programs that the report can compare with.
 
-/// Whom to compare with.
+/// A program to compare with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Peer {
     /// PostgreSQL's own background workers; its server and its headers must be installed
     Postgres,
     /// The forkserver of Python's multiprocessing; python3 must be installed
     Python,
-    /// supervisord, asked by XML-RPC; it must be installed, and python3
+    /// supervisord, through XML-RPC; supervisord and python3 must be installed
     Supervisord,
 }
 
 impl Peer {
     pub(crate) const ALL: [Self; 3] = [Self::Postgres, Self::Python, Self::Supervisord];
 
-    /// As the report calls it, in JSON and on the command line.
+    /// Its name in JSON and on the command line.
     pub(crate) const fn key(self) -> &'static str {
         match self {
             Self::Postgres => "postgres",
@@ -23,7 +23,7 @@ impl Peer {
         }
     }
 
-    /// As a reader calls it.
+    /// Its name for a reader.
     pub(crate) const fn title(self) -> &'static str {
         match self {
             Self::Postgres => "PostgreSQL",

@@ -1,5 +1,5 @@
-//! The scaling axes as drawings: cost against size, both on logarithmic scales, ours and
-//! PostgreSQL's on one sheet.
+//! Draws the scaling axes: cost against size on logarithmic scales, ours and PostgreSQL's on one
+//! sheet.
 
 use crate::cluster::Result;
 use crate::scaling::{Axis, Event, Series};
@@ -8,7 +8,7 @@ use std::path::Path;
 
 const SHEET: (u32, u32) = (960, 600);
 
-/// What is drawn: the rest of the table is too small for the same sheet.
+/// The events that are drawn. The others are too small for the same sheet.
 const DRAWN: [Event; 4] = [Event::First, Event::Started, Event::Stopped, Event::BareFork];
 
 const fn colour(event: Event) -> RGBColor {
@@ -20,7 +20,7 @@ const fn colour(event: Event) -> RGBColor {
     }
 }
 
-/// Writes one drawing for each axis into `folder`: `cost-by-slots.svg`, `cost-by-live-workers.svg`.
+/// Writes a drawing for each axis into `folder`: `cost-by-slots.svg`, `cost-by-live-workers.svg`.
 pub(crate) fn write(axes: &[Axis], folder: &Path) -> Result<()> {
     std::fs::create_dir_all(folder)
         .map_err(|error| format!("making {}: {error}", folder.display()))?;
@@ -33,8 +33,7 @@ pub(crate) fn write(axes: &[Axis], folder: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Medians in microseconds, by size. A size of 0 has no place on a logarithmic scale and stands at
-/// 1.
+/// Medians in microseconds, by size. A logarithmic scale has no 0, so a size of 0 is drawn at 1.
 fn points(series: &Series) -> Vec<(f64, f64)> {
     let point = |point: &crate::scaling::Point| {
         (f64::from(point.size.max(1)), point.figure.median.max(1.0) / 1e3)
@@ -42,7 +41,7 @@ fn points(series: &Series) -> Vec<(f64, f64)> {
     series.points.iter().map(point).collect()
 }
 
-/// The bounds of some numbers, widened to whole decades; some decade for none.
+/// The bounds of the numbers, widened to whole decades; 1 to 10 if there are none.
 fn decades(numbers: impl Iterator<Item = f64> + Clone) -> std::ops::Range<f64> {
     let least = numbers.clone().fold(f64::INFINITY, f64::min);
     let most = numbers.fold(0.0, f64::max);
@@ -74,7 +73,7 @@ fn draw(axis: &Axis) -> Result<String> {
             )?;
         chart
             .configure_mesh()
-            .x_desc(format!("{} (0 stands at 1)", axis.name))
+            .x_desc(format!("{} (0 is drawn at 1)", axis.name))
             .y_desc("median, µs")
             .x_label_formatter(&|size| format!("{size:.0}"))
             .y_label_formatter(&|cost| format!("{cost}"))
@@ -133,7 +132,7 @@ mod tests {
         Axis { name: "live workers", ours, postgres, note: String::new() }
     }
 
-    /// Breaks if a series or a label is left out.
+    /// Breaks if a series or a label is missing.
     #[test]
     fn a_sheet_shows_both_and_says_what_is_what() {
         let text = draw(&axis(series(&[1e5, 2e5]), series(&[1e6, 9e6]))).unwrap();
@@ -143,7 +142,7 @@ mod tests {
         assert!(text.contains("register → first line"));
     }
 
-    /// Breaks if nothing, or nothing but zeros, is drawn by taking a logarithm of it.
+    /// Breaks if empty or zero series reach a logarithm.
     #[test]
     fn nothing_and_zeros_are_a_sheet_all_the_same() {
         for axis in [axis(Vec::new(), Vec::new()), axis(series(&[0.0, 0.0]), Vec::new())] {

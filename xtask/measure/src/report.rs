@@ -14,7 +14,7 @@ pub(crate) struct Figure {
 }
 
 impl Figure {
-    /// Of no samples: zeros.
+    /// Zeros if there are no samples.
     pub(crate) fn of(mut samples: Vec<f64>) -> Self {
         samples.sort_by(f64::total_cmp);
         let at = |share: usize| {
@@ -23,13 +23,13 @@ impl Figure {
         Self { median: at(50), p99: at(99), samples: samples.len() }
     }
 
-    /// A figure that was taken once.
+    /// A single sample.
     pub(crate) fn one(value: f64) -> Self {
         Self::of(vec![value])
     }
 }
 
-/// How a row's numbers are to be read.
+/// The unit of a row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Unit {
     Nanoseconds,
@@ -60,7 +60,7 @@ impl Unit {
     }
 }
 
-/// What a row is to reach.
+/// The goal of a row.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Goal {
     /// At most this, in the row's unit.
@@ -69,7 +69,7 @@ pub(crate) enum Goal {
     TimesLimit(f64),
     /// At least this share of the limit.
     ShareOfLimit(f64),
-    /// This many times less than PostgreSQL takes in the same run.
+    /// At least this many times faster than PostgreSQL in the same run.
     FasterThanPostgres(f64),
 }
 
@@ -79,9 +79,9 @@ pub(crate) struct Row {
     pub(crate) name: String,
     pub(crate) unit: Unit,
     pub(crate) ours: Figure,
-    /// The kernel's own, and what was measured for it.
+    /// The kernel's own figure, and what it measures.
     pub(crate) limit: Option<(Figure, &'static str)>,
-    /// What others took for the same, in the order of [`Peer::ALL`]; filled in afterwards.
+    /// The figures of the peers, in the order of [`Peer::ALL`]; added later.
     pub(crate) peers: [Option<Figure>; Peer::ALL.len()],
     pub(crate) goal: Goal,
 }
@@ -96,7 +96,7 @@ impl Row {
         self.peers[peer as usize]
     }
 
-    /// `None`: there is no limit to compare with.
+    /// `None` if there is nothing to compare with.
     pub(crate) fn reached(&self) -> Option<bool> {
         match self.goal {
             Goal::AtMost(most) => Some(self.ours.median <= most),
@@ -130,7 +130,7 @@ impl Report {
         Self { rows: Vec::new(), filter }
     }
 
-    /// Whether a row of this name is wanted. Says that it is being measured.
+    /// Whether the filter wants a row of this name. Prints that its measurement begins.
     pub(crate) fn wants(&self, name: &str) -> bool {
         let wanted = self.filter.as_ref().is_none_or(|part| name.contains(part.as_str()));
         if wanted {
@@ -151,7 +151,7 @@ impl Report {
         self.rows.iter().any(|row| row.name == name)
     }
 
-    /// Sets a peer's figure beside ours, if there is a row of this name.
+    /// Adds a peer's figure to the row of this name, if there is one.
     pub(crate) fn set_peer(&mut self, name: &str, peer: Peer, figure: Figure) {
         for row in self.rows.iter_mut().filter(|row| row.name == name) {
             println!("{}: {name}: {}", peer.key(), row.unit.show(figure.median));
@@ -211,7 +211,7 @@ impl Report {
     }
 }
 
-/// Cores, processor, kernel, load.
+/// The machine: cores, processor, kernel, load.
 pub(crate) fn machine() -> String {
     let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
     let info = read("/proc/cpuinfo");
@@ -271,7 +271,7 @@ mod tests {
         assert!(!Report::new(Some("b".into())).wants("a"));
     }
 
-    /// Breaks if a figure of PostgreSQL's is lost, or its column is there without one.
+    /// Breaks if a figure of PostgreSQL's is lost, or if its column appears without one.
     #[test]
     fn the_column_of_postgres_is_there_only_when_measured() {
         let mut report = Report::new(None);

@@ -1,9 +1,8 @@
-//! How the cost of each event grows: with the number of slots, and with the number of live workers.
+//! How the cost of each event grows with the number of slots and of live workers.
 //!
-//! Every size is measured in the same minutes as the smallest one, sample by sample in turn, so
-//! that a machine that becomes slower becomes slower for all; what counts is the ratio to the
-//! smallest. The postmaster's own CPU time stands beside the times that somebody waited, since no
-//! wake-up blurs it.
+//! Samples of every size alternate with samples of the smallest one, so a machine that slows down
+//! slows down all sizes; the ratio to the smallest is what counts. The postmaster's CPU time is
+//! measured as well as elapsed times, because wake-ups add no noise to it.
 
 use crate::against;
 use crate::arguments::Arguments;
@@ -18,11 +17,11 @@ use std::hint::black_box;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-/// So many slots, nothing else running.
+/// Numbers of slots; nothing else runs.
 const SLOTS: [u32; 6] = [8, 64, 512, 4096, 16_384, 65_536];
-/// So many idle workers beside the one that is measured.
+/// Numbers of idle workers beside the measured one.
 const LIVE: [u32; 7] = [0, 100, 400, 1000, 2000, 5000, 10_000];
-/// PostgreSQL's array takes 80 KiB a slot, and each of its workers 300 KiB.
+/// PostgreSQL takes 80 KiB for a slot and 300 KiB for a worker.
 const POSTGRES_SLOTS: u32 = 16_384;
 const POSTGRES_LIVE: u32 = 2000;
 
@@ -71,25 +70,25 @@ pub(crate) struct Series {
 pub(crate) struct Point {
     pub(crate) size: u32,
     pub(crate) figure: Figure,
-    /// The smallest size, in the same minutes.
+    /// The smallest size, sampled alternately.
     pub(crate) smallest: Figure,
 }
 
 impl Point {
-    /// How many times the cost of the smallest size; 0 when that was not measured.
+    /// The cost relative to the smallest size; 0 if that was not measured.
     pub(crate) fn growth(&self) -> f64 {
         let Self { figure, smallest, .. } = self;
         if smallest.median > 0.0 { figure.median / smallest.median } else { 0.0 }
     }
 }
 
-/// What was measured along one axis.
+/// The figures along one axis.
 #[derive(Debug)]
 pub(crate) struct Axis {
     pub(crate) name: &'static str,
     pub(crate) ours: Vec<Series>,
     pub(crate) postgres: Vec<Series>,
-    /// What the reader must know.
+    /// A note for the reader.
     pub(crate) note: String,
 }
 
@@ -109,7 +108,7 @@ impl Samples {
     }
 }
 
-/// Both axes.
+/// Measures both axes.
 pub(crate) fn measure(arguments: &Arguments, bench: Option<&against::Bench>) -> Result<Vec<Axis>> {
     let _ = cell(0);
     let limit = raise_descriptors()?;
@@ -127,7 +126,7 @@ pub(crate) fn measure(arguments: &Arguments, bench: Option<&against::Bench>) -> 
     Ok(vec![slots, live])
 }
 
-/// The postmaster has a descriptor for each worker. Returns how many it may have.
+/// Raises the limit: the postmaster has a descriptor for each worker. Returns the limit.
 fn raise_descriptors() -> Result<u64> {
     let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
     setrlimit(Resource::RLIMIT_NOFILE, hard, hard)?;
@@ -162,7 +161,7 @@ fn by_slots(arguments: &Arguments) -> Result<Axis> {
 }
 
 fn by_live(arguments: &Arguments, descriptors: u64) -> Result<Axis> {
-    // Some for the postmaster itself, and for what it inherits.
+    // Leave some for the postmaster itself and for inherited ones.
     let most = descriptors.saturating_sub(256).min(u64::from(LIVE[LIVE.len() - 1]));
     let mut note = format!("RLIMIT_NOFILE is {descriptors}.");
     let capacity = LIVE[LIVE.len() - 1] + 64;
@@ -176,7 +175,7 @@ fn by_live(arguments: &Arguments, descriptors: u64) -> Result<Axis> {
         }
         println!("scaling: {live} live workers");
         while crowd.len() < live as usize {
-            // Not all at once: what waits to be started would lie in the way of what is measured.
+            // In groups: a long queue of starts would delay the measured one.
             crowd.push(crowded.register(&worker)?);
             if crowd.len() % 100 == 0 {
                 crowd.iter().rev().take(100).try_for_each(|one| one.wait_for_ready().map(drop))?;
@@ -195,7 +194,7 @@ fn by_live(arguments: &Arguments, descriptors: u64) -> Result<Axis> {
     Ok(Axis { name: "live workers", ours: by_event(&Event::ALL, rows), postgres: Vec::new(), note })
 }
 
-/// One start and end, with a question for the status in between.
+/// One start and end, with a status query in between.
 fn one(cluster: &Cluster, bare: &mut Bare, samples: &mut Samples) -> Result<()> {
     let cpu = cluster.postmaster_cpu()?;
     cell(STAMP).store(0, Ordering::Release);
@@ -209,14 +208,14 @@ fn one(cluster: &Cluster, bare: &mut Bare, samples: &mut Samples) -> Result<()> 
     let begin = Instant::now();
     stop(&handle)?;
     samples.push(Event::Stopped, nanos(begin.elapsed()));
-    // The postmaster is through with it once it answers.
+    // The postmaster has finished with the worker once it answers.
     cluster.backend.ping()?;
     samples.push(Event::PostmasterCpu, cluster.postmaster_cpu()? - cpu);
     samples.push(Event::BareFork, bare.fork().from_fork);
     Ok(())
 }
 
-/// The mean of many, in nanoseconds.
+/// The mean of many status queries, in nanoseconds.
 fn asked(handle: &Handle) -> f64 {
     const TIMES: u32 = 1000;
     let begin = now();
@@ -310,7 +309,7 @@ mod tests {
         }
     }
 
-    /// Breaks if a figure is set beside another event's, or its growth beside another size's.
+    /// Breaks if a figure lands at another event, or its growth at another size.
     #[test]
     fn a_table_has_a_line_for_each_event_and_the_growth_beside_each_figure() {
         let text = markdown(&[axis()]);
@@ -326,7 +325,7 @@ mod tests {
         );
     }
 
-    /// Breaks if nothing measured is a division by zero.
+    /// Breaks if a missing figure leads to a division by zero.
     #[test]
     fn a_smallest_that_was_not_measured_gives_no_growth() {
         let zero = Figure::of(Vec::new());

@@ -1,5 +1,6 @@
-//! One worker at a time: from the registration to its first line, to the word that it runs, and
-//! from the request to end to its end. Forked, and in a warm spare; in three placements.
+//! One worker at a time: from registration to its first line, from registration to the report of
+//! its start, from terminate to the report of its end. Forked and in a warm spare, in three
+//! placements.
 
 use crate::arguments::Arguments;
 use crate::clock::{Placement, cell, now, pin};
@@ -11,7 +12,7 @@ use std::process::Command;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-/// What one start and stop took.
+/// The times of one start and stop.
 #[derive(Debug, Default)]
 struct Samples {
     first: Vec<f64>,
@@ -21,7 +22,7 @@ struct Samples {
     wake: Vec<f64>,
 }
 
-/// The rows of one way to start in one placement.
+/// The rows of one kind of start in one placement.
 pub(crate) fn names(warm: bool, placement: Placement) -> [String; 3] {
     let way = if warm { "warm spare" } else { "forked" };
     ["register → first line", "register → wait_for_startup", "terminate → wait_for_shutdown"]
@@ -42,7 +43,7 @@ pub(crate) fn measure(arguments: &Arguments, report: &mut Report) -> Result<()> 
     program(arguments, report)
 }
 
-/// A program that ends at once, beside the same by the C library's `posix_spawn`.
+/// A command that exits at once, beside the same program by the C library's `posix_spawn`.
 fn program(arguments: &Arguments, report: &mut Report) -> Result<()> {
     const PROGRAM: &str = "/bin/true";
     let name = "register → wait_for_shutdown of a program that ends at once";
@@ -99,7 +100,7 @@ fn samples(arguments: &Arguments, warm: bool, placement: Placement) -> Result<Sa
     pin(0, ours)?;
     cluster.pin(theirs)?;
     bare.pin(theirs)?;
-    // Spares that were forked before the pinning are used up first.
+    // Use up the spares that were forked before the pinning.
     for _ in 0..8 {
         one(&cluster, &sleeping()?, &mut Samples::default())?;
     }
@@ -117,7 +118,7 @@ fn samples(arguments: &Arguments, warm: bool, placement: Placement) -> Result<Sa
     Ok(samples)
 }
 
-/// Long enough for a spare to be replaced, and for whoever waits to sleep.
+/// Long enough for a spare to be replaced and for every waiter to sleep.
 fn pause() {
     std::thread::sleep(Duration::from_millis(2));
 }

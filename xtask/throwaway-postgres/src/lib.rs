@@ -1,10 +1,10 @@
-//! A PostgreSQL server for as long as a value lives: made from the installed programs in a
-//! temporary folder, stopped and removed when it is dropped.
+//! A PostgreSQL server that lives as long as a value. The installed programs run in a temporary
+//! folder; dropping the value stops the server and removes the folder.
 //!
-//! It listens on a Unix socket in that folder alone, writes nothing to disk that it would wait for,
-//! and lets everybody in who can reach the socket. The server refuses to run as root: then it runs
-//! as `postgres` or `nobody`. When the process that started it dies, the kernel tells it to quit;
-//! its folder stays then.
+//! The server listens on a Unix socket in that folder only, does not wait for the disk, and accepts
+//! everybody who can reach the socket. PostgreSQL refuses to run as root, so under root it runs as
+//! `postgres` or `nobody`. If the process that started it dies, the kernel signals the server to
+//! quit, and the folder stays.
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, User, chown, geteuid};
@@ -17,9 +17,9 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
-/// Where Debian puts the programs of each version.
+/// Debian's folder for the programs of each version.
 const DEBIAN: &str = "/usr/lib/postgresql";
-/// The role that may do everything.
+/// The superuser role.
 pub const SUPERUSER: &str = "postgres";
 /// How long the server may take to start, and to stop.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -27,13 +27,13 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// Why there is no cluster.
 #[derive(Debug, thiserror::Error)]
 pub enum ClusterError {
-    /// PostgreSQL's server is not on this machine.
+    /// PostgreSQL's server is not installed.
     #[error(
         "PostgreSQL's server is not installed: neither `pg_config --bindir` nor {DEBIAN}/*/bin has \
          initdb and postgres; install it (on Debian: apt-get install postgresql)"
     )]
     NotInstalled,
-    /// Root has nobody to run it as.
+    /// Root finds no user to run the server as.
     #[error(
         "PostgreSQL does not run as root, and there is no user \"postgres\" or \"nobody\" to run it as"
     )]
@@ -41,9 +41,9 @@ pub enum ClusterError {
     /// A step failed.
     #[error("{step} failed: {why}")]
     Step {
-        /// Which one.
+        /// The step.
         step: &'static str,
-        /// What was said.
+        /// The error message.
         why: String,
     },
 }
@@ -79,15 +79,15 @@ pub struct ThrowawayCluster {
 }
 
 impl ThrowawayCluster {
-    /// Makes a cluster and starts its server; returns when it lets clients in.
+    /// Creates a cluster and starts its server. Returns once the server accepts clients.
     ///
     /// # Errors
-    /// It is not installed, or a step of the start fails; the text has the end of the server's log.
+    /// PostgreSQL is not installed, or a step of the start fails. The message contains the log.
     pub fn start() -> Result<Self, ClusterError> {
         Self::start_with(&[])
     }
 
-    /// The same with settings, each `name=value`, which prevail over its own.
+    /// Like [`start`](Self::start), with settings (`name=value`) that override the defaults.
     ///
     /// # Errors
     /// As [`start`](Self::start).
@@ -120,12 +120,12 @@ impl ThrowawayCluster {
             "fsync=off",
             "synchronous_commit=off",
             "full_page_writes=off",
-            // Files in the data folder, so that even a killed server leaves no shared memory.
+            // Files in the data folder: even a killed server leaves no shared memory behind.
             "dynamic_shared_memory_type=mmap",
             "shared_buffers=16MB",
             "max_connections=50",
         ];
-        // Of a setting that is given twice the server takes the last.
+        // The server takes the last value of a repeated setting.
         for setting in own.iter().chain(settings) {
             server.args(["-c", setting]);
         }
@@ -149,12 +149,12 @@ impl ThrowawayCluster {
             if Instant::now() > until {
                 return Err(starting(format!("{error}\n{}", last_words())));
             }
-            // A starting server gives no sign that could be waited for.
+            // A starting server offers no event to wait for.
             sleep(Duration::from_millis(10));
         }
     }
 
-    /// The database `dbname` of this cluster, for `initialize_connection` or any other client.
+    /// The URL of the database `dbname`, for `initialize_connection` or any other client.
     #[must_use]
     pub fn url(&self, dbname: &str) -> String {
         let folder = escaped(&self.folder.path().to_string_lossy());
@@ -170,7 +170,7 @@ impl ThrowawayCluster {
         config.user(SUPERUSER).connect(NoTls)
     }
 
-    /// The process of the server.
+    /// The server's pid.
     #[must_use]
     pub fn pid(&self) -> u32 {
         self.server.id()
@@ -179,19 +179,19 @@ impl ThrowawayCluster {
 
 impl Drop for ThrowawayCluster {
     fn drop(&mut self) {
-        // Not reaped yet, so the pid is the server's. SIGQUIT: at once, nothing is to be kept.
+        // The server is not reaped yet, so nothing else has its pid. SIGQUIT stops it at once.
         let _ = kill(Pid::from_raw(self.server.id().cast_signed()), Signal::SIGQUIT);
         let until = Instant::now() + PATIENCE;
         while Instant::now() < until && matches!(self.server.try_wait(), Ok(None)) {
             sleep(Duration::from_millis(2));
         }
-        // Ended already, but for a server that is stuck.
+        // Only a stuck server is still running here.
         let _ = self.server.kill();
         let _: io::Result<_> = self.server.wait();
     }
 }
 
-/// Whom to run the server as: `None` when we are no root.
+/// The user to run the server as: `None` unless we are root.
 fn unprivileged_user() -> Result<Option<User>, ClusterError> {
     if !geteuid().is_root() {
         return Ok(None);
@@ -201,7 +201,7 @@ fn unprivileged_user() -> Result<Option<User>, ClusterError> {
     known.next().map(Some).ok_or(ClusterError::NobodyToRunAs)
 }
 
-/// A command that runs `program` as `user` in `folder`, and is told to quit when we die.
+/// A command that runs `program` as `user` in `folder` and receives SIGQUIT when we die.
 fn as_user(program: &Path, user: Option<&User>, folder: &Path) -> Command {
     let mut command = Command::new("setpriv");
     command.args(["--pdeathsig", "QUIT"]);
@@ -218,7 +218,7 @@ fn as_user(program: &Path, user: Option<&User>, folder: &Path) -> Command {
     command
 }
 
-/// `text` as a part of a URL.
+/// Escapes `text` for a URL.
 fn escaped(text: &str) -> String {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/._-~".contains(&byte);
     let one = |byte: u8| match plain(byte) {

@@ -1,5 +1,5 @@
-//! Others that do the same, measured in the same run for the rows that they have, too. Ours is over
-//! by then: nothing of it runs beside them.
+//! Other programs with the same job, measured in the same run for the rows that they have. They run
+//! after our own measurements, so neither disturbs the other.
 
 mod postgres;
 mod scripts;
@@ -11,14 +11,14 @@ use crate::report::Report;
 pub(crate) use postgres::Bench;
 use scripts::Script;
 
-/// Those that were asked for, ready to be measured.
+/// The requested programs, ready to be measured.
 pub(crate) struct Peers {
     pub(crate) postgres: Option<Bench>,
     scripts: Vec<Script>,
 }
 
 impl Peers {
-    /// An error says what is to be installed; before the long work.
+    /// Fails before the long work if something is not installed; the error says what.
     pub(crate) fn find(arguments: &Arguments) -> Result<Self> {
         let wants = |peer| arguments.against.contains(&peer);
         let mut scripts = Vec::new();
@@ -32,7 +32,7 @@ impl Peers {
         Ok(Self { postgres, scripts })
     }
 
-    /// Fills in what they take, for the rows that there are.
+    /// Adds their figures to the rows of the report.
     pub(crate) fn measure(&self, arguments: &Arguments, report: &mut Report) -> Result<()> {
         if let Some(postgres) = &self.postgres {
             postgres.measure(arguments, report)?;

@@ -1,9 +1,8 @@
-//! PostgreSQL's own background workers, measured in the same run, for the rows that it has, too.
+//! PostgreSQL's own background workers, measured in the same run, for the rows that it has.
 //!
-//! The extension in `peers/postgres` is built in a temporary folder and loaded from there by a
-//! throwaway cluster; nothing is installed. It measures from inside a backend by the same steps as
-//! ours, with the same numbers of samples, of workers and of slots. Ours is over by then: no server
-//! runs beside it.
+//! The extension in `peers/postgres` is built in a temporary folder, and a throwaway cluster loads
+//! it from there; nothing is installed. It measures from inside a backend by the same steps as
+//! ours, with as many samples, workers and slots. It runs after our own measurements.
 
 use crate::arguments::Arguments;
 use crate::clock::{Placement, pin};
@@ -26,24 +25,24 @@ const FUNCTIONS: &str = include_str!("../../peers/postgres/functions.sql");
 const INSTALL: &str = "install PostgreSQL's server and its headers, version 15 or later \
                        (on Debian 12: apt-get install postgresql postgresql-server-dev-15)";
 
-/// The extension, built.
+/// The extension, after its build.
 pub(crate) struct Bench {
     folder: TempDir,
 }
 
-/// A server that has it.
+/// A server with the extension.
 pub(crate) struct Server {
-    // Before the cluster: closed before the server ends.
+    // Declared before the cluster: the connection closes before the server stops.
     client: Client,
     cluster: ThrowawayCluster,
 }
 
 impl Bench {
-    /// An error says what is to be installed.
+    /// The error says what to install.
     pub(crate) fn build() -> Result<Self> {
         let lacking = |what: &str| format!("--against postgres: {what}; {INSTALL}");
         let programs = programs().map_err(|_| lacking("there is no PostgreSQL server"))?;
-        // That of the same version as the server; some systems have it only in the path.
+        // The one of the server's version; some systems have it only in the path.
         let beside = programs.join("pg_config");
         let config = if beside.is_file() { beside } else { "pg_config".into() };
         let said = Command::new(&config).arg("--pgxs").output();
@@ -68,9 +67,9 @@ impl Bench {
         Ok(Self { folder })
     }
 
-    /// Fills in what PostgreSQL takes, for the rows that there are.
+    /// Adds PostgreSQL's figures to the rows of the report.
     pub(crate) fn measure(&self, arguments: &Arguments, report: &mut Report) -> Result<()> {
-        // As many slots as ours had.
+        // As many slots as our own cluster had.
         let mut server = self.start(64)?;
         server.asking(arguments, report)?;
         server.starting(arguments, report)?;
@@ -88,7 +87,7 @@ impl Bench {
             &format!("dynamic_library_path={}:$libdir", self.folder.path().display()),
             "shared_preload_libraries=bgwbench",
             &format!("max_worker_processes={slots}"),
-            // Nothing but what is measured.
+            // Nothing else runs.
             "max_logical_replication_workers=0",
             "autovacuum=off",
             "statement_timeout=120s",
@@ -104,7 +103,7 @@ fn int(number: usize) -> Result<i32> {
     Ok(i32::try_from(number)?)
 }
 
-/// Pins a session's backend to a core, or frees it.
+/// Pins a session's backend to a core, or unpins it.
 fn pin_backend(client: &mut Client, core: Option<usize>) -> Result<()> {
     let pid: i32 = client.query_one("SELECT pg_backend_pid()", &[])?.get(0);
     Ok(pin(pid, core)?)
@@ -129,7 +128,7 @@ impl Server {
         Ok(())
     }
 
-    /// A session that asks on the other core, until the measured one is through.
+    /// A session that queries on the other core until the measured one has finished.
     fn ask_beside(
         &self,
     ) -> Result<std::thread::JoinHandle<std::result::Result<(), postgres::Error>>> {
@@ -138,13 +137,13 @@ impl Server {
         Ok(std::thread::spawn(move || client.batch_execute("SELECT ask_beside()")))
     }
 
-    /// First lines, starts and ends.
+    /// Figures for first lines, starts and ends.
     pub(crate) fn start_stop(&mut self, samples: usize) -> Result<[Figure; 3]> {
         let row = self.client.query_one("SELECT * FROM start_stop($1)", &[&int(samples)?])?;
         Ok([0, 1, 2].map(|column| Figure::of(row.get(column))))
     }
 
-    /// The same beside so many idle workers.
+    /// The same beside `live` idle workers.
     pub(crate) fn start_stop_beside(&mut self, live: u32, samples: usize) -> Result<[Figure; 3]> {
         if live == 0 {
             return self.start_stop(samples);

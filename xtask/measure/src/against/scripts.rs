@@ -1,5 +1,4 @@
-//! Peers that a small Python script of ours measures: it prints a line for each thing, a name and
-//! its samples.
+//! Peers that a Python script measures. The script prints a line for each row: a name and samples.
 
 use crate::arguments::Arguments;
 use crate::clock::Placement;
@@ -13,11 +12,11 @@ use std::process::{Command, Stdio};
 const FORKSERVER: &str = include_str!("../../peers/python/forkserver.py");
 const XMLRPC: &str = include_str!("../../peers/supervisord/xmlrpc.py");
 
-/// A script, and what it needs.
+/// A script and what it needs.
 pub(crate) struct Script {
     peer: Peer,
     source: &'static str,
-    /// How supervisord is called here.
+    /// The command that runs supervisord.
     supervisord: Vec<String>,
 }
 
@@ -77,7 +76,7 @@ impl Script {
         Ok(())
     }
 
-    /// What the script calls it, and which row of ours that is.
+    /// The script's names and the rows that they belong to.
     fn rows(&self) -> Vec<(String, String)> {
         let [first, started, stopped] = starting::names(false, Placement::Free);
         let mut rows = vec![("started".to_owned(), started), ("stopped".to_owned(), stopped)];
@@ -92,7 +91,7 @@ impl Script {
 
     fn arguments(&self, arguments: &Arguments, folder: &Path) -> Vec<String> {
         if self.peer == Peer::Supervisord {
-            // Each takes some hundred milliseconds.
+            // Each sample takes some hundred milliseconds.
             let samples = arguments.samples(30).to_string();
             let folder = folder.to_string_lossy().into_owned();
             return [samples, folder].into_iter().chain(self.supervisord.iter().cloned()).collect();
@@ -102,12 +101,12 @@ impl Script {
     }
 }
 
-/// The numbers behind `name`.
+/// The samples after `name`.
 fn samples(said: &str, name: &str) -> Result<Vec<f64>> {
     let mut lines = said.lines().filter_map(|line| line.split_once(' '));
     let (_, numbers) = lines
         .find(|(found, _)| *found == name)
-        .ok_or_else(|| format!("the script said nothing of {name}"))?;
+        .ok_or_else(|| format!("the script printed no line {name}"))?;
     let parsed: std::result::Result<Vec<f64>, _> =
         numbers.split_whitespace().map(str::parse).collect();
     Ok(parsed.map_err(|error| format!("the script's numbers of {name}: {error}"))?)
@@ -117,13 +116,13 @@ fn samples(said: &str, name: &str) -> Result<Vec<f64>> {
 mod tests {
     use super::*;
 
-    /// Breaks if the lines of a script are mixed up, or nonsense is taken for a number.
+    /// Breaks if lines are confused, or if text passes for a number.
     #[test]
     fn the_lines_of_a_script_are_read_by_name() {
         let said = "first 1 2.5\nchurn-1 9\nchurn-12 8\nbad x\n";
         assert_eq!(samples(said, "first").unwrap(), [1.0, 2.5]);
         assert_eq!(samples(said, "churn-1").unwrap(), [9.0]);
-        assert!(samples(said, "started").unwrap_err().to_string().contains("nothing of started"));
+        assert!(samples(said, "started").unwrap_err().to_string().contains("no line started"));
         assert!(samples(said, "bad").is_err());
     }
 }
