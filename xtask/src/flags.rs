@@ -14,7 +14,7 @@ pub(crate) struct Flags {
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Task {
-    /// Runs the demonstration: a postmaster, workers, a crash, and what the backends see of it
+    /// Runs the demonstration: a postmaster, workers, a crash, and what the backends see
     Demo(Demo),
     /// Tests each crate alone, with each set of its features, then runs the loom models
     Test(Test),
@@ -22,34 +22,34 @@ pub(crate) enum Task {
     Loom(Loom),
     /// Checks the model of a slot's life: every order of steps and deaths in some small clusters
     Model,
-    /// Proves every behaviour of PostgreSQL's background workers, row by row
+    /// Runs the tests that prove the behaviour of PostgreSQL's background workers, row by row
     Parity(Parity),
-    /// Uses a cluster at random, kills its processes, and checks what everybody saw
+    /// Uses a cluster at random, kills its processes, and checks what every process saw
     Chaos(Chaos),
-    /// Checks the rules of layout that the compiler does not know
+    /// Checks rules of layout that the compiler does not know
     Tidy(Tidy),
-    /// Checks licenses, origin and advisories of all dependencies by cargo-deny
+    /// Checks the licenses, sources and advisories of all dependencies with cargo-deny
     Deny,
     /// Runs the criterion benches, or counts instructions
     Bench(Bench),
-    /// Looks at what each crate would publish, offline
+    /// Checks the files and the manifest that each crate would publish
     Package,
-    /// Brings crates to crates.io, short of publishing them
+    /// Prepares the release of crates; a human publishes them
     Release(Release),
-    /// All that must hold before a change is taken in: tests, format, clippy, docs, tidy, package
+    /// Runs all checks that must pass before a change is merged
     Ci(Ci),
 }
 
 /// Flags of `demo`.
 #[derive(Debug, Args)]
 pub(crate) struct Demo {
-    /// How long the demonstration runs; its own default when left out
+    /// How long the demonstration runs
     #[arg(long, value_name = "N")]
     pub(crate) seconds: Option<u32>,
-    /// Keep its folder, with the logs and the database
+    /// Keep the folder with the logs and the database
     #[arg(long)]
     pub(crate) keep: bool,
-    /// The database that its workers write to: sqlite, or postgres (must be installed)
+    /// The database that the workers write to: sqlite or postgres (must be installed)
     #[arg(long, value_name = "KIND")]
     pub(crate) database: Option<String>,
 }
@@ -57,13 +57,13 @@ pub(crate) struct Demo {
 /// Flags of `test`.
 #[derive(Debug, Args)]
 pub(crate) struct Test {
-    /// Leave the loom models out
+    /// Skip the loom models
     #[arg(long)]
     pub(crate) no_loom: bool,
-    /// How often a loom model may switch threads where it need not
+    /// Preemptions that loom tries in each model
     #[arg(long, value_name = "N", default_value_t = 3)]
     pub(crate) preemptions: u32,
-    /// Crates to test; all when none is named
+    /// Crates to test; all if none is named
     #[arg(value_name = "CRATE")]
     pub(crate) crates: Vec<String>,
 }
@@ -71,10 +71,10 @@ pub(crate) struct Test {
 /// Flags of `loom`.
 #[derive(Debug, Args)]
 pub(crate) struct Loom {
-    /// How often a model may switch threads where it need not; more finds more and takes longer
+    /// Preemptions that loom tries in each model; more find more and take longer
     #[arg(long, value_name = "N", default_value_t = 3)]
     pub(crate) preemptions: u32,
-    /// Crates whose models to run; all that have models when none is named
+    /// Crates whose models run; all that have models if none is named
     #[arg(value_name = "CRATE")]
     pub(crate) crates: Vec<String>,
 }
@@ -82,10 +82,10 @@ pub(crate) struct Loom {
 /// Flags of `parity`.
 #[derive(Debug, Args)]
 pub(crate) struct Parity {
-    /// Write the listing as JSON, too
+    /// Also write the listing as JSON
     #[arg(long, value_name = "FILE")]
     pub(crate) json: Option<PathBuf>,
-    /// Rows to prove, such as B76; all when none is named
+    /// Rows to prove, such as B76; all if none is named
     #[arg(value_name = "ROW")]
     pub(crate) rows: Vec<String>,
 }
@@ -110,7 +110,7 @@ pub(crate) struct Chaos {
 /// Flags of `tidy`.
 #[derive(Debug, Args)]
 pub(crate) struct Tidy {
-    /// Print what is found where a rule is not kept yet, too, and fail for it
+    /// Also report, and fail for, parts of the workspace where a rule does not hold yet
     #[arg(long)]
     pub(crate) all: bool,
 }
@@ -127,45 +127,45 @@ pub(crate) struct Bench {
     /// Measure how the cost of each event grows with the number of slots and of live workers
     #[arg(long, conflicts_with_all = ["crates", "filter"], group = "table")]
     pub(crate) scaling: bool,
-    /// With --scaling: draw it, as SVG files in this folder
+    /// With --scaling: draw the costs as SVG files in this folder
     #[arg(long, value_name = "FOLDER", requires = "scaling")]
     pub(crate) plots: Option<PathBuf>,
-    /// With --report or --scaling: write the table as JSON, too
+    /// With --report or --scaling: also write the table as JSON
     #[arg(long, value_name = "FILE", requires = "table")]
     pub(crate) json: Option<PathBuf>,
-    /// With --report or --scaling: write the table as Markdown, too
+    /// With --report or --scaling: also write the table as Markdown
     #[arg(long, value_name = "FILE", requires = "table")]
     pub(crate) markdown: Option<PathBuf>,
-    /// With --report or --scaling: measure these, too, in the same run
+    /// With --report or --scaling: also measure these programs in the same run
     #[arg(long, value_name = "PEER", value_enum, value_delimiter = ',', requires = "table")]
     pub(crate) against: Vec<Peer>,
-    /// Count the instructions of each fast path under valgrind; 5 % above its budget fails
+    /// Count the instructions of each fast path under valgrind; a count 5 % above its budget fails
     #[arg(long, conflicts_with_all = ["crates", "table", "quick", "filter"])]
     pub(crate) instructions: bool,
-    /// With --instructions: make the counts of this run the budgets
+    /// With --instructions: record the counts of this run as budgets
     #[arg(long, requires = "instructions")]
     pub(crate) record: bool,
     /// Only benches, or rows of the report, whose name contains this
     #[arg(long, value_name = "TEXT")]
     pub(crate) filter: Option<String>,
-    /// Crates to measure; all that have benches when none is named
+    /// Crates to measure; all that have benches if none is named
     #[arg(value_name = "CRATE")]
     pub(crate) crates: Vec<String>,
 }
 
-/// Whom the report may compare with.
+/// A program that the report can compare with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Peer {
     /// PostgreSQL's own background workers; its server and its headers must be installed
     Postgres,
     /// The forkserver of Python's multiprocessing; python3 must be installed
     Python,
-    /// supervisord, asked by XML-RPC; it must be installed, and python3
+    /// supervisord, through XML-RPC; supervisord and python3 must be installed
     Supervisord,
 }
 
 impl Peer {
-    /// As the measuring program calls it.
+    /// Its name on the command line of the measuring program.
     pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Postgres => "postgres",
@@ -183,21 +183,21 @@ pub(crate) struct Release {
     pub(crate) step: ReleaseStep,
 }
 
-/// How far to go.
+/// A step of a release.
 #[derive(Clone, Copy, Debug, Subcommand)]
 pub(crate) enum ReleaseStep {
-    /// Says which crates have a new version in their CHANGELOG, and what forbids a release
+    /// Prints which crates have a new version in their CHANGELOG, and what blocks a release
     Plan,
-    /// Writes the planned versions into all manifests, and the date into the CHANGELOGs
+    /// Writes the planned versions into all manifests and the date into the CHANGELOGs
     Prepare,
-    /// Packages the prepared crates, builds them from their packages, prints how to publish them
+    /// Packages the prepared crates, builds them from their packages, prints how to publish
     DryRun,
 }
 
 /// Flags of `ci`.
 #[derive(Debug, Args)]
 pub(crate) struct Ci {
-    /// Leave the tests out, when they have been run already
+    /// Skip the tests
     #[arg(long)]
     pub(crate) no_test: bool,
 }
