@@ -30,6 +30,7 @@ mod reset;
 mod restart;
 mod ring;
 mod shutdown;
+mod signals;
 mod spares;
 mod start_failures;
 mod terminate;
@@ -57,6 +58,7 @@ fn main() -> std::process::ExitCode {
         leader::tests(),
         libraries::tests(),
         log::tests(),
+        signals::tests(),
         notify::tests(),
         parallel::tests(),
         peers::tests(),
