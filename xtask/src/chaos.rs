@@ -5,7 +5,9 @@ use std::ffi::OsString;
 use std::process::ExitCode;
 
 pub(crate) fn run(flags: &flags::Chaos) -> Result<ExitCode> {
-    program::run("chaos", "chaos", "chaos", &arguments(flags))
+    // Without them the program is the one that users build.
+    let features: &[&str] = if flags.exhaustive { &["fault"] } else { &[] };
+    program::run_with("chaos", "chaos", "chaos", features, &arguments(flags))
 }
 
 fn arguments(flags: &flags::Chaos) -> Vec<OsString> {
@@ -16,8 +18,13 @@ fn arguments(flags: &flags::Chaos) -> Vec<OsString> {
             arguments.extend([name.into(), number.to_string().into()]);
         }
     }
-    if flags.hostile {
-        arguments.push("--hostile".into());
+    for (name, given) in [("--hostile", flags.hostile), ("--exhaustive", flags.exhaustive)] {
+        if given {
+            arguments.push(name.into());
+        }
+    }
+    if let Some(only) = &flags.only {
+        arguments.extend(["--only".into(), only.into()]);
     }
     arguments
 }

@@ -105,6 +105,12 @@ pub(crate) struct Chaos {
     /// Register N workers instead, and see that the postmaster's memory and descriptors stay flat
     #[arg(long, value_name = "N", conflicts_with_all = ["hostile", "seed", "seconds"])]
     pub(crate) soak: Option<u64>,
+    /// Every fault point in every scenario: killed there, and stopped there
+    #[arg(long, conflicts_with_all = ["hostile", "seed", "seconds", "soak"])]
+    pub(crate) exhaustive: bool,
+    /// With --exhaustive: only points, or only the scenario, whose name contains this
+    #[arg(long, value_name = "TEXT", requires = "exhaustive")]
+    pub(crate) only: Option<String>,
 }
 
 /// Flags of `tidy`.

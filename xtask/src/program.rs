@@ -14,12 +14,24 @@ pub(crate) fn run(
     program: &str,
     flags: &[OsString],
 ) -> Result<ExitCode> {
+    run_with(task, package, program, &[], flags)
+}
+
+/// The same, built with these features of the package.
+pub(crate) fn run_with(
+    task: &str,
+    package: &str,
+    program: &str,
+    features: &[&str],
+    flags: &[OsString],
+) -> Result<ExitCode> {
+    let features: Vec<String> = features.iter().map(|name| format!("--features={name}")).collect();
     let manifest = Workspace::load()?.root.join("Cargo.toml");
     // In the caller's folder: the program reads and writes files that the caller names.
     let shell = Shell::new()?;
     let command = cmd!(
         shell,
-        "cargo run --quiet --release --manifest-path {manifest} -p {package} --bin {program} -- {flags...}"
+        "cargo run --quiet --release --manifest-path {manifest} -p {package} --bin {program} {features...} -- {flags...}"
     );
     println!("building {program}; the first time takes some minutes");
     let status = Command::from(command)

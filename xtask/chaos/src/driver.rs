@@ -121,7 +121,8 @@ fn round(plan: &Plan, seed: u64, size: Size) -> Result<(bool, String), String> {
     Ok((good, text))
 }
 
-fn content(file: &mut File) -> String {
+/// All that was written into a file.
+pub(crate) fn content(file: &mut File) -> String {
     let mut bytes = Vec::new();
     let _ = file.rewind();
     let _ = file.read_to_end(&mut bytes);

@@ -70,13 +70,15 @@ pub(crate) fn until(
     }
 }
 
-/// Each slot of a class takes a worker, and there is not one more.
+/// Each slot of a class takes a worker, and there is not one more. With `faults` a worker may be killed
+/// at its start.
 pub(crate) fn every_slot_is_free(
     backend: &Backend,
     journal: Journal,
     who: u32,
     slots: u32,
     parallel: bool,
+    faults: bool,
 ) -> Result<(), String> {
     let job = Job { parallel, ..UNTIL_TOLD };
     let worker = job.describe(None).map_err(|error| error.to_string())?;
@@ -91,11 +93,13 @@ pub(crate) fn every_slot_is_free(
     }
     match backend.register(&worker) {
         Err(RegisterError::NoFreeSlot { .. } | RegisterError::NoParallelSlot { .. }) => {}
+        // One of them was killed and has freed its slot.
+        Ok(handle) if faults => handles.push(handle),
         other => return Err(format!("slot {slots} of {slots}: {other:?}")),
     }
     for handle in &handles {
         let status = handle.wait_for_startup_timeout(HUNG).map_err(|error| error.to_string())?;
-        if !matches!(Seen::of(&status), Seen::Started { .. }) {
+        if !faults && !matches!(Seen::of(&status), Seen::Started { .. }) {
             return Err(format!("{handle} should run and is {status:?}"));
         }
     }
@@ -130,6 +134,21 @@ pub(crate) fn ends(launched: &Launched, way: &str, killed: bool) -> Result<(), S
         // A crash reset was under way.
         ExitCause::Exited(1) if !killed => Ok(()),
         cause => Err(format!("{way}: the postmaster {cause}")),
+    }
+}
+
+/// The postmaster has ended as it should, or was killed: true then.
+#[cfg(feature = "fault")]
+pub(crate) fn ends_or_was_killed(launched: &Launched) -> Result<bool, String> {
+    until("the postmaster has ended", || {
+        let process = processes::read(launched.pid().get());
+        let ended = process.is_none_or(|process| process.state == 'Z');
+        if ended { Ok(()) } else { Err(report::hang(launched.pid().get())) }
+    })?;
+    match launched.wait().map_err(|error| error.to_string())? {
+        ExitCause::Signaled { signal: 9, .. } => Ok(true),
+        ExitCause::Exited(0 | 1) => Ok(false),
+        cause => Err(format!("the postmaster {cause}")),
     }
 }
 

@@ -62,6 +62,9 @@ pub(crate) enum Deed {
     StoppedPostmaster,
     /// It began to shut the cluster down, or killed the postmaster.
     Ended,
+    /// Somebody was stopped at a fault point.
+    #[cfg_attr(not(feature = "fault"), allow(dead_code, reason = "of the exhaustive run"))]
+    FoundStopped,
 }
 
 /// One thing that happened.

@@ -12,3 +12,7 @@ pub(crate) const TIMERS_GO: bool = false;
 
 /// D08: a reset does not replace the report of a worker in its restart pause.
 pub(crate) const RESET_KEEPS_REPORTS: bool = false;
+
+/// D05: a stopped worker ends with its postmaster, too.
+#[cfg(feature = "fault")]
+pub(crate) const STOPPED_WORKERS_END: bool = false;

@@ -8,6 +8,8 @@
 mod actor;
 mod crew;
 mod driver;
+#[cfg(feature = "fault")]
+mod exhaustive;
 mod hostile;
 mod invariants;
 mod job;
@@ -43,6 +45,12 @@ struct Flags {
     /// Register N workers instead, and see that the postmaster's memory and descriptors are flat
     #[arg(long, value_name = "N", conflicts_with_all = ["hostile", "seed"])]
     soak: Option<u64>,
+    /// Every fault point in every scenario (needs a build with the feature `fault`)
+    #[arg(long)]
+    exhaustive: bool,
+    /// With --exhaustive: only points or scenarios whose name contains this
+    #[arg(long, value_name = "TEXT", requires = "exhaustive")]
+    only: Option<String>,
     /// How many actors
     #[arg(long, value_name = "N", default_value_t = 200)]
     actors: u32,
@@ -54,9 +62,18 @@ struct Flags {
     milliseconds: u64,
 }
 
+#[cfg(feature = "fault")]
+use exhaustive::run as exhaustive;
+
+#[cfg(not(feature = "fault"))]
+fn exhaustive(_only: Option<&str>) -> Result<bool, String> {
+    Err("this program was built without fault points; build it with --features fault".to_owned())
+}
+
 fn main() -> ExitCode {
     let flags = Flags::parse();
     let outcome = match flags.round {
+        None if flags.exhaustive => exhaustive(flags.only.as_deref()),
         None if flags.soak.is_some() => soak::run(flags.soak.unwrap_or_default()),
         Some(seed) => round::run(round::Settings {
             seed,

@@ -41,6 +41,16 @@ pub(crate) struct Verdict {
 
 /// Judges a journal. With `every_end_is_told`, a lost end is a violation.
 pub(crate) fn judge(events: &[Event], every_end_is_told: bool) -> Verdict {
+    judge_all(events, every_end_is_told, false)
+}
+
+/// The same of a cluster whose workers may be killed at a fault point.
+#[cfg(feature = "fault")]
+pub(crate) fn judge_with_faults(events: &[Event], every_end_is_told: bool) -> Verdict {
+    judge_all(events, every_end_is_told, true)
+}
+
+fn judge_all(events: &[Event], every_end_is_told: bool, faults: bool) -> Verdict {
     let mut histories: BTreeMap<WorkerHandle, History> = BTreeMap::new();
     for event in events {
         if event.handle != crate::journal::NOBODY {
@@ -53,6 +63,7 @@ pub(crate) fn judge(events: &[Event], every_end_is_told: bool) -> Verdict {
     for (handle, history) in &mut histories {
         let Some(job) = history.job() else { continue };
         verdict.registered += 1;
+        history.faults = faults;
         history.disturbed = resets.hit(*handle) || resets.ended;
         let first = history.saws().find(|(event, _)| event.c & by::FIRST != 0);
         if let Some((_, seen)) = first {
@@ -119,6 +130,8 @@ struct History {
     events: Vec<Event>,
     /// A reset or the end of the cluster may have ended it.
     disturbed: bool,
+    /// Its process may have been killed at a fault point.
+    faults: bool,
 }
 
 impl History {
@@ -141,7 +154,7 @@ impl History {
             _ => 1,
         };
         // A spare that is killed before it takes its worker gives it back.
-        let given_back = self.of(Kind::Signalled).next().is_some();
+        let given_back = self.faults || self.of(Kind::Signalled).next().is_some();
         for (later, after) in self.saws() {
             if after == Seen::NotYetStarted && given_back {
                 continue;
@@ -183,7 +196,8 @@ impl History {
                 _ => 0,
             };
             // A spare that is killed before it begins is replaced: the worker has not run.
-            let spare_killed = self.of(Kind::Signalled).any(|event| event.a == u64::from(pid));
+            let spare_killed =
+                self.faults || self.of(Kind::Signalled).any(|event| event.a == u64::from(pid));
             let other = pid != 0 && u64::from(pid) != only.a && !spare_killed;
             if job.restart == Restart::Never && other {
                 found.push(format!("process {pid} was seen, and it ran as {}", only.a));
@@ -228,6 +242,7 @@ impl History {
         let by_signal = signals().any(|signal| by_signal(job, signal as u8, report.cause));
         let possible = by_itself(job) == Some(report.cause)
             || by_signal
+            || (self.faults && report.cause == Cause::Signaled(9))
             || (terminated && by_terminate(job, report.cause))
             || (self.disturbed && by_end_of_cluster(job, report.cause));
         (!possible).then_some("the worker cannot have ended so")

@@ -51,9 +51,33 @@ pub(crate) fn is_alive(identity: Identity) -> bool {
 
 /// The children of `pid`, zombies included.
 pub(crate) fn children(pid: u32) -> Vec<Process> {
-    let all = fs::read_dir("/proc").into_iter().flatten();
-    let pids = all.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
-    pids.filter_map(read).filter(|process| process.parent == pid).collect()
+    let tasks = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    let lists = tasks.filter_map(|task| fs::read_to_string(task.path().join("children")).ok());
+    let lists: Vec<String> = lists.collect();
+    let pids = lists.iter().flat_map(|list| list.split_ascii_whitespace());
+    pids.filter_map(|pid| read(pid.parse().ok()?)).collect()
+}
+
+/// Kills and reaps all children of the calling process; says how many there were that had not ended.
+#[cfg(feature = "fault")]
+pub(crate) fn end_all_children() -> usize {
+    use nix::sys::signal::{Signal, kill};
+    use nix::sys::wait::waitpid;
+    use nix::unistd::Pid;
+    let mut alive = 0;
+    loop {
+        let all = children(std::process::id());
+        if all.is_empty() {
+            return alive;
+        }
+        for child in all {
+            alive += usize::from(child.state != 'Z');
+            let pid = Pid::from_raw(child.pid as i32);
+            // It may have ended meanwhile; then there is nothing to kill.
+            let _ = kill(pid, Signal::SIGKILL);
+            let _ = waitpid(pid, None);
+        }
+    }
 }
 
 /// How many descriptors process `pid` has open.

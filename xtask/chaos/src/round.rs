@@ -242,44 +242,28 @@ impl Round {
                 None => std::thread::sleep(Duration::from_millis(2)),
             }
         }
-        let until = Instant::now() + HUNG;
-        loop {
-            let left = self.backend.workers();
-            if left.is_empty() {
-                return Ok(());
-            }
-            for info in &left {
-                let handle = self.backend.handle(info.handle);
-                let begin = self.journal.ticket();
-                handle.terminate().map_err(|error| with_sources(&error))?;
-                self.journal.note(begin, SUPERVISOR, Kind::Terminated, info.handle, [0; 3]);
-            }
-            if Instant::now() > until {
-                let pid = self.launched.pid().get();
-                return Err(format!("workers stay: {left:?}\n{}", report::hang(pid)));
-            }
-            std::thread::sleep(Duration::from_millis(5));
-        }
+        end_all(&self.backend, self.journal, SUPERVISOR)
     }
 
     fn invariants(&mut self, baseline: &Baseline) -> Result<(), String> {
         self.ping()?;
-        invariants::every_slot_is_free(&self.backend, self.journal, SUPERVISOR, self.slots, false)?;
+        invariants::every_slot_is_free(
+            &self.backend,
+            self.journal,
+            SUPERVISOR,
+            self.slots,
+            false,
+            false,
+        )?;
         invariants::every_slot_is_free(
             &self.backend,
             self.journal,
             SUPERVISOR,
             self.parallel,
             true,
+            false,
         )?;
-        for event in self.journal.events() {
-            if event.kind == Kind::Registered {
-                let seen = Seen::of(&self.backend.handle(event.handle).status());
-                if !seen.is_final() {
-                    return Err(format!("{} is {seen:?} when all have ended", event.handle));
-                }
-            }
-        }
+        all_have_ended(&self.backend, self.journal)?;
         baseline.holds()
     }
 
@@ -330,6 +314,41 @@ impl Round {
         invariants::nothing_is_left(name)?;
         Ok(name)
     }
+}
+
+/// Terminates whatever is registered, until nothing is.
+pub(crate) fn end_all(backend: &Backend, journal: Journal, who: u32) -> Result<(), String> {
+    let until = Instant::now() + HUNG;
+    loop {
+        let left = backend.workers();
+        if left.is_empty() {
+            return Ok(());
+        }
+        for info in &left {
+            let handle = backend.handle(info.handle);
+            let begin = journal.ticket();
+            handle.terminate().map_err(|error| with_sources(&error))?;
+            journal.note(begin, who, Kind::Terminated, info.handle, [0; 3]);
+        }
+        if Instant::now() > until {
+            let pid = backend.postmaster().get();
+            return Err(format!("workers stay: {left:?}\n{}", report::hang(pid)));
+        }
+        std::thread::sleep(Duration::from_millis(3));
+    }
+}
+
+/// Every handle that was ever given out says so.
+pub(crate) fn all_have_ended(backend: &Backend, journal: Journal) -> Result<(), String> {
+    for event in journal.events() {
+        if event.kind == Kind::Registered {
+            let seen = Seen::of(&backend.handle(event.handle).status());
+            if !seen.is_final() {
+                return Err(format!("{} is {seen:?} when all have ended", event.handle));
+            }
+        }
+    }
+    Ok(())
 }
 
 pub(crate) fn raw(pid: bgw_backend::Pid) -> nix::unistd::Pid {

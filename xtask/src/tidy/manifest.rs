@@ -17,7 +17,7 @@ const ARROWS: [(&str, &[&str]); 11] = [
         "bgw-examples",
         &["shmem-slots", "bgw-core", "bgw-postmaster", "bgw-backend", "throwaway-postgres"],
     ),
-    ("chaos", &["bgw-postmaster", "bgw-backend", "process-test"]),
+    ("chaos", &["shmem-slots", "bgw-postmaster", "bgw-backend", "process-test"]),
     (
         "measure",
         &["shmem-slots", "bgw-core", "bgw-postmaster", "bgw-backend", "throwaway-postgres"],

@@ -66,19 +66,16 @@ impl Actor {
 
     /// Of a worker that ends, by itself or since it was asked to: always ends.
     pub(super) fn wait_for_end(&mut self, place: usize) {
-        let until = Instant::now() + HUNG;
         loop {
             let begin = self.journal.ticket();
-            match self.own[place].handle.wait_for_shutdown_timeout(left(until)) {
+            match self.own[place].handle.wait_for_end_timeout(HUNG) {
                 Ok(status) => {
                     self.saw_own(begin, place, &status, by::WAIT);
-                    if Seen::of(&status).is_final() || status == WorkerStatus::PostmasterDied {
-                        return;
+                    let ended = Seen::of(&status).is_final();
+                    if !ended && status != WorkerStatus::PostmasterDied {
+                        self.broken(place, &format!("it has ended for good and is {status:?}"));
                     }
-                    if Instant::now() > until {
-                        return self.broken(place, "it is never unregistered");
-                    }
-                    std::thread::sleep(Duration::from_millis(1));
+                    return;
                 }
                 Err(WaitError::Interrupted) => {}
                 Err(error) => {
