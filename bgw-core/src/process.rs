@@ -111,6 +111,8 @@ pub fn is_postmaster() -> bool {
 pub struct FormerProcess {
     mask: SigSet,
     actions: SavedActions,
+    /// What was pending already.
+    pending: SigSet,
 }
 
 /// Makes this process a postmaster: blocks all signals but fault signals, and installs most of the
@@ -120,7 +122,8 @@ pub struct FormerProcess {
 /// # Errors
 /// The error of `sigaction` or `pthread_sigmask`.
 pub fn become_postmaster() -> io::Result<FormerProcess> {
-    let former = FormerProcess { actions: SavedActions::save()?, mask: signals::block_all()? };
+    let (actions, pending) = (SavedActions::save()?, signals::pending()?);
+    let former = FormerProcess { actions, mask: signals::block_all()?, pending };
     OWN.postmaster.store(std::process::id(), Ordering::Relaxed);
     if let Err(error) = signals::install_common(&OWN.interrupts) {
         former.restore()?;
@@ -131,13 +134,15 @@ pub fn become_postmaster() -> io::Result<FormerProcess> {
 }
 
 impl FormerProcess {
-    /// Ends the life of this process as a postmaster: its signal actions and its mask are what they were.
+    /// Ends the life of this process as a postmaster: its signal actions and its mask are what they were,
+    /// and signals that were for the postmaster are gone.
     ///
     /// # Errors
     /// The error of `sigaction` or `pthread_sigmask`. The mask is restored in any case.
     pub fn restore(self) -> io::Result<()> {
         OWN.postmaster.store(0, Ordering::Relaxed);
         OWN.prepared.store(NOTHING, Ordering::Relaxed);
+        signals::discard_pending_but(&self.pending);
         let actions = self.actions.restore();
         signals::restore(&self.mask)?;
         actions

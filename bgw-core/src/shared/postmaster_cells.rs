@@ -8,7 +8,7 @@ use super::cluster_cells::{
     SLOT_STARTED_AT,
 };
 use super::{LAYOUT_TAG, WorkerSlots};
-use crate::sys::robust;
+use crate::sys::robust::{self, HeldLiveness};
 use crate::worker::StartTime;
 use shmem_slots::{CreateError, Options, WritableCells, futex};
 use std::io;
@@ -112,11 +112,12 @@ impl PostmasterCells {
     /// the life of the process.
     ///
     /// Call it once, in the postmaster's only thread, after the last fork that makes it what it is: a
-    /// child does not inherit it.
+    /// child does not inherit it. Dropping the result tells the cluster that the postmaster is gone,
+    /// although the process lives.
     ///
     /// # Errors
     /// The error of `set_robust_list`.
-    pub fn hold_liveness(&self) -> io::Result<()> {
+    pub fn hold_liveness(&self) -> io::Result<HeldLiveness> {
         let slots: &'static Arc<WorkerSlots> = Box::leak(Box::new(Arc::clone(&self.slots)));
         robust::hold(liveness_words(slots))
     }

@@ -38,11 +38,13 @@ struct Head {
 ///
 /// To be called once by the postmaster, in its only thread, after the last fork that makes it what
 /// it is (a child does not inherit the list). The small private list stays allocated for ever.
+/// Dropping the result marks the words as the kernel does: the postmaster is one no longer.
 ///
 /// # Errors
 /// The error of `set_robust_list`.
-pub(crate) fn hold(words: &'static [AtomicU64]) -> io::Result<()> {
-    let Some(first) = words.first() else { return Ok(()) };
+pub(crate) fn hold(words: &'static [AtomicU64]) -> io::Result<HeldLiveness> {
+    let held = HeldLiveness { words, former: robust_list()? };
+    let Some(first) = words.first() else { return Ok(held) };
     let tid = rustix::thread::gettid().as_raw_nonzero().get() as u32;
     for word in words {
         word.store(u64::from(tid | WAITERS), Ordering::Release);
@@ -74,7 +76,35 @@ pub(crate) fn hold(words: &'static [AtomicU64]) -> io::Result<()> {
     let done = unsafe {
         libc::syscall(libc::SYS_set_robust_list, std::ptr::from_ref(head), size_of::<Head>())
     };
-    if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+    if done == 0 { Ok(held) } else { Err(io::Error::last_os_error()) }
+}
+
+/// The liveness words of a running postmaster. A forked child never drops it.
+#[derive(Debug)]
+pub struct HeldLiveness {
+    words: &'static [AtomicU64],
+    /// The C library's robust list: address and length of its head.
+    former: (usize, usize),
+}
+
+impl Drop for HeldLiveness {
+    fn drop(&mut self) {
+        let (head, len) = self.former;
+        // SAFETY: head and length as the C library had registered them for this thread. It cannot fail:
+        // the length is the one the kernel reported.
+        let _ = unsafe { libc::syscall(libc::SYS_set_robust_list, head, len) };
+        for word in self.words {
+            word.fetch_or(u64::from(OWNER_DIED), Ordering::AcqRel);
+            shmem_slots::futex::wake_all(word);
+        }
+    }
+}
+
+fn robust_list() -> io::Result<(usize, usize)> {
+    let (mut head, mut len) = (0usize, 0usize);
+    // SAFETY: the kernel writes a pointer and a size to the two.
+    let done = unsafe { libc::syscall(libc::SYS_get_robust_list, 0, &raw mut head, &raw mut len) };
+    if done == 0 { Ok((head, len)) } else { Err(io::Error::last_os_error()) }
 }
 
 const _: () = assert!(size_of::<Entry>() == size_of::<AtomicU64>());

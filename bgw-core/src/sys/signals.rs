@@ -233,6 +233,40 @@ pub(crate) fn handle_notify(interrupts: &'static Interrupts) -> io::Result<()> {
     set(Signal::SIGUSR1, SigHandler::Handler(on_notify))
 }
 
+/// The signals that are blocked and have arrived.
+///
+/// # Errors
+/// The error of `sigpending`.
+pub(crate) fn pending() -> io::Result<SigSet> {
+    let mut set = std::mem::MaybeUninit::<libc::sigset_t>::uninit();
+    // SAFETY: `set` is valid for writing during the call.
+    if unsafe { libc::sigpending(set.as_mut_ptr()) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: `sigpending` succeeded, so it has filled the set.
+    let set = unsafe { set.assume_init() };
+    // SAFETY: a set that the C library has filled.
+    Ok(unsafe { SigSet::from_sigset_t_unchecked(set) })
+}
+
+/// Takes all pending signals but those in `kept`, and SIGCHLD, which tells of children that remain.
+pub(crate) fn discard_pending_but(kept: &SigSet) {
+    let mut wanted = SigSet::all();
+    for signal in kept.iter().chain([Signal::SIGCHLD]) {
+        wanted.remove(signal);
+    }
+    let at_once = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // Bounded: somebody may be sending all the time.
+    for _ in 0..4096 {
+        let info = std::ptr::null_mut();
+        // SAFETY: set and time are valid for the call; no information is asked for.
+        let taken = unsafe { libc::sigtimedwait(wanted.as_ref(), info, &raw const at_once) };
+        if taken <= 0 {
+            return;
+        }
+    }
+}
+
 /// Blocks all signals of the calling thread but fault signals, and returns the mask before.
 ///
 /// # Errors

@@ -4,7 +4,7 @@
 //! Would catch: a worker that outlives its postmaster, a milder request that replaces a stricter one, a
 //! registration that is lost during a shutdown, a loop that starts workers and ignores its signals.
 
-use crate::support::waiter::waiting_program;
+use crate::support::waiter::{waiting_program, waiting_thread};
 use crate::support::{
     Cluster, PATIENCE, alive, connect, functions, kill, note_path, read_note, ready, simple,
     started, stopped, worker, write_note,
@@ -29,6 +29,7 @@ pub(crate) fn tests() -> Vec<Test> {
         thousands_of_registrations_do_not_starve_a_shutdown => [B77, R08],
         a_launched_postmaster_ends_with_its_launcher,
         run_gives_the_program_its_signals_back,
+        after_run_the_postmaster_is_gone_and_the_program_is_as_it_was => [D19],
     ]
 }
 
@@ -285,5 +286,54 @@ fn run_gives_the_program_its_signals_back() {
     });
     wait_until("the postmaster listens", PATIENCE, || folder.join("postmaster.pid").exists());
     connect(&folder).shutdown(ShutdownMode::Fast).unwrap();
+    assert_eq!(program.wait().code(), Some(0));
+}
+
+/// What of this process a postmaster changes, but for signals.
+fn robust_list_limit_and_subreaper() -> (usize, String, bool) {
+    let (mut head, mut len) = (0usize, 0usize);
+    // SAFETY: the kernel writes a pointer and a size to the two.
+    let done = unsafe { libc::syscall(libc::SYS_get_robust_list, 0, &raw mut head, &raw mut len) };
+    assert_eq!(done, 0);
+    let limits = std::fs::read_to_string("/proc/self/limits").unwrap();
+    let files = limits.lines().find(|line| line.starts_with("Max open files")).unwrap();
+    (head, files.to_owned(), nix::sys::prctl::get_child_subreaper().unwrap())
+}
+
+/// Would fail if the cluster took the process, which lives on, for its postmaster; if a signal that was
+/// for the postmaster hit the program; or if something of the postmaster's stayed.
+fn after_run_the_postmaster_is_gone_and_the_program_is_as_it_was() {
+    let folder = std::env::temp_dir().join("cluster");
+    let path = folder.clone();
+    let mut program = fork_child(move || {
+        let (soft, hard) = (512, 4096);
+        let limit = nix::sys::resource::Resource::RLIMIT_NOFILE;
+        nix::sys::resource::setrlimit(limit, soft, hard).unwrap();
+        let before = robust_list_limit_and_subreaper();
+        let postmaster = functions(Postmaster::builder().runtime_dir(path)).build().unwrap();
+        assert_eq!(postmaster.run().unwrap(), 0);
+        assert_eq!(robust_list_limit_and_subreaper(), before);
+        // Whatever was sent to the postmaster would have ended the program by now.
+        write_note("returned", "").unwrap();
+        read_note("looked");
+    });
+    wait_until("the postmaster listens", PATIENCE, || folder.join("postmaster.pid").exists());
+    let backend = connect(&folder);
+    let handle = backend.register(&simple("sleep")).unwrap();
+    ready(&handle);
+    backend.enable_notifications().unwrap();
+    let waiting = backend.clone();
+    let waiter = waiting_thread(move || waiting.wait_for_notification(None));
+    let pid = program.pid();
+    for signal in [Signal::SIGUSR1, Signal::SIGUSR2, Signal::SIGALRM, Signal::SIGTSTP] {
+        nix::sys::signal::kill(pid, signal).unwrap();
+    }
+    backend.shutdown(ShutdownMode::Fast).unwrap();
+    read_note("returned");
+    let waited = waiter.join().unwrap();
+    assert!(matches!(waited, Ok(false)), "{waited:?}");
+    assert!(!backend.postmaster_is_alive(), "the process lives, the postmaster does not");
+    assert!(backend.register(&simple("sleep")).is_err());
+    write_note("looked", "").unwrap();
     assert_eq!(program.wait().code(), Some(0));
 }

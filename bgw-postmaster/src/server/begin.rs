@@ -63,7 +63,8 @@ impl Server {
         let forker = Forker::new(settings.run_atfork_handlers);
         let commands = (!settings.run_atfork_handlers).then(Commands::new).flatten();
         fault::point("begin:before_liveness");
-        settings.cells.hold_liveness().map_err(RunError::system("set_robust_list"))?;
+        let liveness = settings.cells.hold_liveness();
+        let liveness = liveness.map_err(RunError::system("set_robust_list"))?;
         log_panics_of_workers();
         let names = settings.functions.names().into_iter();
         let functions: Arc<[String]> = names.map(str::to_owned).collect();
@@ -99,6 +100,7 @@ impl Server {
             sessions: Sessions::new(settings.max_sessions, floor, listener, welcome),
             poller,
             runtime_dir: settings.runtime_dir,
+            _liveness: liveness,
             queue: VecDeque::with_capacity(CAPACITY),
             actions: Vec::with_capacity(CAPACITY),
         };

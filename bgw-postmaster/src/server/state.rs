@@ -6,6 +6,7 @@ use crate::rules::{Action, Cluster, Event};
 use crate::runtime_dir::RuntimeDir;
 use crate::sessions::Sessions;
 use crate::slot_table::SlotTable;
+use bgw_core::internals::HeldLiveness;
 use std::collections::VecDeque;
 use std::time::Instant;
 
@@ -25,6 +26,8 @@ pub(crate) struct Server {
     pub(super) queue: VecDeque<Event>,
     /// What follows from one event. Empty between events; it keeps its memory.
     pub(super) actions: Vec<Action>,
+    /// Dropped with the server: from then on the cluster knows that its postmaster is gone.
+    pub(super) _liveness: HeldLiveness,
 }
 
 impl Server {
