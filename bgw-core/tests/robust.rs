@@ -60,7 +60,8 @@ fn all() -> usize {
 fn owner(cells: &PostmasterCells, run: impl FnOnce()) -> Child {
     step(cells, 0);
     let child = fork_child(move || {
-        cells.hold_liveness().unwrap();
+        // Until this process ends.
+        std::mem::forget(cells.hold_liveness().unwrap());
         step(cells, 1);
         run();
     });

@@ -81,6 +81,7 @@ pub(crate) fn hold(words: &'static [AtomicU64]) -> io::Result<HeldLiveness> {
 
 /// The liveness words of a running postmaster. A forked child never drops it.
 #[derive(Debug)]
+#[must_use = "dropping it says that the postmaster is gone"]
 pub struct HeldLiveness {
     words: &'static [AtomicU64],
     /// The C library's robust list: address and length of its head.
