@@ -5,8 +5,8 @@ use crate::state::{
     Fate, Job, Postmaster, PostmasterAt, Process, Registrant, RegistrantAt, Slot, State, Waiter,
     WaiterAt,
 };
-use crate::{postmaster, registrant, waiter, words};
-use shmem_slots::Snapshot;
+use crate::{postmaster, registrant, waiter};
+use shmem_slots::{Snapshot, State as SlotState};
 use stateright::{Model, Property};
 
 /// A mistake that somebody might make, built in to see that the properties find it.
@@ -18,16 +18,20 @@ pub(crate) enum Broken {
     MarkClearedLast,
     /// The postmaster takes any published slot for a new registration.
     ListNotAsked,
-    /// A claim takes an unread end like a free slot.
-    UnreadIsFree,
+    /// A claim takes an ended slot like a free one.
+    EndedIsFree,
     /// The postmaster wakes the waiters before it publishes the end.
     WakeFirst,
-    /// A reset does not look whether somebody claimed between its look and its swap.
-    ResetSwapsOnce,
+    /// A reset stores without comparing.
+    ResetStores,
+    /// A reset frees a slot whose claim is under way.
+    ResetFreesClaims,
     /// A claim is marked as a change after its swap.
     MarkAfterSwap,
-    /// An unread end is kept for a registrant that has died.
-    UnreadKeptForDead,
+    /// An end is kept for a registrant that has died.
+    EndKeptForDead,
+    /// An end is kept although the registrant has released the slot.
+    ReleaseIgnored,
     /// A report is written after the word that announces it.
     ReportLast,
     /// A reader takes the report of a slot without comparing generations.
@@ -123,13 +127,14 @@ impl Model for Config {
             word: Snapshot::vacant(0),
             changed: false,
             payload: None,
-            report: None,
+            ended: false,
+            reports: [None; 2],
             ended_at: 0,
             ghost_newest: 0,
         };
         let registrant = |registrant| Registrant {
             alive: true,
-            at: RegistrantAt::Looking { seen: 0 },
+            at: RegistrantAt::Looking { looked: 0, oldest: None },
             job: Job { registrant, number: 0 },
             key: None,
             terminated: false,
@@ -167,6 +172,7 @@ impl Model for Config {
             postmaster_deaths: self.postmaster_deaths,
             ghost_reused: false,
             ghost_needless: false,
+            ghost_torn: false,
             ghost_wrong_report: false,
             ghost_swept: false,
         }]
@@ -236,15 +242,12 @@ fn kill_postmaster(state: &mut State) {
 
 fn note_what_is_taken(state: &mut State) {
     let taken = state.slots.iter().enumerate();
-    let taken = taken.filter(|(_, slot)| !words::is_free(slot.word));
+    let taken = taken.filter(|(_, slot)| slot.word.state() != SlotState::Free);
     let taken = taken.fold(0, |mask, (place, _)| mask | 1 << place);
     for me in &mut state.registrants {
         let claims = matches!(
             me.at,
-            RegistrantAt::Looking { .. }
-                | RegistrantAt::Oldest
-                | RegistrantAt::Mark { .. }
-                | RegistrantAt::Swap { .. }
+            RegistrantAt::Looking { .. } | RegistrantAt::Mark { .. } | RegistrantAt::Swap { .. }
         );
         me.ghost_taken = if claims { me.ghost_taken | taken } else { 0 };
     }

@@ -6,7 +6,7 @@
 use crate::model::{Broken, Config};
 use crate::registrant::owner;
 use crate::state::{Entry, PostmasterAt as At, Process, RegistrantAt, State, WaiterAt};
-use crate::words::{self, DROPPED, STARTED, TERMINATE};
+use crate::words::{STARTED, TERMINATE};
 use shmem_slots::{Key, Snapshot, State as SlotState};
 
 /// An event that the postmaster may take up, or the next step of the one under way.
@@ -103,7 +103,7 @@ fn go(config: &Config, state: &mut State) -> At {
             drained(marks)
         }
         At::Started { slot } => {
-            publish(state, slot, |key, _| Snapshot::managed(key.generation, 1, STARTED, false));
+            publish(state, slot, |key, kept| Snapshot::managed(key.generation, 1, STARTED, kept));
             wake(state, slot);
             At::Idle
         }
@@ -111,19 +111,27 @@ fn go(config: &Config, state: &mut State) -> At {
             if config.broken != Broken::ReportLast {
                 report(state, slot);
             }
-            state.slots[slot].changed = false;
             if config.broken == Broken::WakeFirst {
                 wake(state, slot);
             }
-            At::EndWord { slot }
+            // A keeper that has gone is none.
+            let registrant = state.postmaster.list[slot].map(|entry| entry.job.registrant);
+            let keeper = registrant.filter(|place| state.postmaster.gone & 1 << place == 0);
+            At::EndHints { slot, keeper: keeper.map_or(0, |place| owner(place.into())) }
         }
-        At::EndWord { slot } => end_word(state, slot),
-        At::EndFree { slot } => {
-            // Nobody else has a key to this slot but claimers, and they swap.
-            let word = state.slots[slot].word;
-            if words::is_unread(word) {
-                state.slots[slot].word = Snapshot::vacant(word.generation());
+        At::EndHints { slot, keeper } => {
+            state.postmaster.ends += 1;
+            let shared = &mut state.slots[slot];
+            let kept = keeper != 0 && shared.word.is_kept();
+            if kept {
+                shared.ended_at = state.postmaster.ends;
+                shared.ended = true;
             }
+            shared.changed = false;
+            At::EndWord { slot, keeper: if kept { keeper } else { 0 } }
+        }
+        At::EndWord { slot, keeper } => {
+            end_word(config, state, slot, keeper);
             At::EndWake { slot }
         }
         At::EndWake { slot } => {
@@ -148,18 +156,15 @@ fn go(config: &Config, state: &mut State) -> At {
         At::ResetBegin => {
             for slot in &mut state.slots {
                 slot.changed = false;
+                slot.ended = false;
             }
             // What was registered meanwhile is forgotten, too: its slot is freed.
             state.postmaster.list.fill(None);
             At::ResetLook { slot: 0 }
         }
-        At::ResetLook { slot } => {
-            let word = state.slots[slot].word;
-            At::ResetSwap { slot, expected: word, newest: word.generation() }
-        }
-        At::ResetSwap { slot, expected, newest } => vacate(config, state, slot, expected, newest),
+        At::ResetLook { slot } => At::ResetSwap { slot, seen: state.slots[slot].word },
+        At::ResetSwap { slot, seen } => reset(config, state, slot, seen),
         At::ResetWake { slot } => {
-            state.slots[slot].report = None;
             wake(state, slot);
             if slot + 1 < config.slots {
                 return At::ResetLook { slot: slot + 1 };
@@ -194,7 +199,8 @@ fn drain(config: &Config, state: &mut State, marks: u8) -> At {
 
 fn report(state: &mut State, slot: usize) {
     if let Some(entry) = state.postmaster.list[slot] {
-        state.slots[slot].report = Some((entry.key.generation, entry.job));
+        let reports = &mut state.slots[slot].reports;
+        *reports = [Some((entry.key.generation, entry.job)), reports[0]];
     }
 }
 
@@ -214,37 +220,26 @@ fn take_in(config: &Config, state: &mut State, slot: usize, word: Snapshot) {
     }
 }
 
-/// One swap of the word of a listed slot. A flag that came in the meantime stands in the word before.
-fn publish(
-    state: &mut State,
-    slot: usize,
-    new: impl FnOnce(Key, u32) -> Option<Snapshot>,
-) -> Snapshot {
+/// One swap of the word of a listed slot, which keeps the bit that says whether somebody keeps it. A
+/// flag that came in the meantime stands in the word before.
+fn publish(state: &mut State, slot: usize, new: impl FnOnce(Key, bool) -> Option<Snapshot>) {
     let before = state.slots[slot].word;
     if let Some(entry) = &mut state.postmaster.list[slot] {
-        if let Some(new) = new(entry.key, owner(entry.job.registrant.into())) {
+        if let Some(new) = new(entry.key, before.is_kept()) {
             state.slots[slot].word = new;
         }
         entry.terminate |= before.flags() & TERMINATE != 0;
     }
-    before
 }
 
-fn end_word(state: &mut State, slot: usize) -> At {
-    let Some(entry) = state.postmaster.list[slot] else { return At::Idle };
-    state.postmaster.ends += 1;
-    state.slots[slot].ended_at = state.postmaster.ends;
+fn end_word(config: &Config, state: &mut State, slot: usize, keeper: u32) {
+    let Some(entry) = state.postmaster.list[slot] else { return };
     state.fate_mut(entry.job).ghost_ended = true;
-    let gone = state.postmaster.gone & 1 << entry.job.registrant != 0;
-    let keep = !gone;
-    let before = publish(state, slot, |key, owner| {
-        Some(if keep {
-            words::ended(key.generation, owner)
-        } else {
-            Snapshot::vacant(key.generation)
-        })
+    let ignores = config.broken == Broken::ReleaseIgnored;
+    publish(state, slot, |key, kept| {
+        let ended = Snapshot::ended(key.generation, keeper).filter(|_| kept || ignores);
+        Some(ended.unwrap_or_else(|| Snapshot::vacant(key.generation)))
     });
-    if before.flags() & DROPPED != 0 { At::EndFree { slot } } else { At::EndWake { slot } }
 }
 
 fn reap(state: &mut State, slot: usize) {
@@ -270,40 +265,43 @@ fn reap(state: &mut State, slot: usize) {
     }
 }
 
+/// Of one slot: a claim of a dead registrant, or an end that it has not read.
 fn sweep(config: &Config, state: &mut State, registrant: u8, slot: usize) {
     let mine = owner(registrant.into());
     let shared = &mut state.slots[slot];
     let word = shared.word;
-    if word.state() == SlotState::Reserved && word.pid() == mine && shared.changed {
-        if let Some(freed) = word.given_back() {
-            shared.word = freed;
-            state.ghost_swept = true;
-        }
-    } else if words::is_unread(word)
-        && word.pid() == mine
-        && config.broken != Broken::UnreadKeptForDead
-    {
-        shared.word = Snapshot::vacant(word.generation());
+    if word.pid() != mine {
+        return;
+    }
+    if let Some(vacant) = word.given_back().filter(|_| shared.changed) {
+        shared.word = vacant;
+        state.ghost_swept = true;
+    }
+    let ended = word.state() == SlotState::Ended && shared.ended;
+    if ended && config.broken != Broken::EndKeptForDead {
+        shared.word = word.released().unwrap_or(word);
     }
 }
 
-/// A swap, and another one if somebody changed the word between the look and the swap.
-fn vacate(config: &Config, state: &mut State, slot: usize, expected: Snapshot, newest: u64) -> At {
+/// A compare and swap; when somebody changed the word since it was looked at, with the newer one.
+fn reset(config: &Config, state: &mut State, slot: usize, seen: Snapshot) -> At {
     let before = state.slots[slot].word;
-    let vacant = Snapshot::vacant(newest + 1);
+    if before != seen && config.broken != Broken::ResetStores {
+        return At::ResetSwap { slot, seen: before };
+    }
     for fate in state.fates.iter_mut().flatten() {
         let here = fate.ghost_key.filter(|key| key.index as usize == slot);
         fate.ghost_reset |= here.is_some_and(|key| key.generation == before.generation());
     }
-    state.slots[slot].word = vacant;
-    if before == expected || config.broken == Broken::ResetSwapsOnce {
-        // From now on claims count from here: no key may have this generation.
-        state.ghost_reused |= vacant.generation() <= state.slots[slot].ghost_newest;
-        state.slots[slot].ghost_newest = vacant.generation();
-        return At::ResetWake { slot };
-    }
-    let newest = vacant.generation().max(before.generation());
-    At::ResetSwap { slot, expected: vacant, newest }
+    let frees = config.broken == Broken::ResetFreesClaims;
+    let new = if frees { Snapshot::vacant(seen.generation() + 1) } else { seen.reset() };
+    let shared = &mut state.slots[slot];
+    shared.word = new;
+    shared.changed |= new.state() == SlotState::Revoked;
+    // From now on claims count from here: no key may have this generation.
+    state.ghost_reused |= new.generation() <= shared.ghost_newest;
+    shared.ghost_newest = new.generation();
+    At::ResetWake { slot }
 }
 
 /// `FUTEX_WAKE` on the word of `slot`: all that sleep on it look again.

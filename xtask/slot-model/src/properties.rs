@@ -3,9 +3,8 @@
 //! end whatever happened before.
 
 use crate::model::Config;
-use crate::registrant::owner;
 use crate::state::{Job, Process, Registrant, RegistrantAt, State, WaiterAt};
-use crate::words::{self, TERMINATE};
+use crate::words::TERMINATE;
 use shmem_slots::State as SlotState;
 use stateright::Property;
 
@@ -22,7 +21,9 @@ pub(crate) const WAIT_HANGS: &str = "every wait ends";
 /// See [`all`].
 pub(crate) const REUSED: &str = "no generation is used again";
 /// See [`all`].
-pub(crate) const DEAD_HOLDS: &str = "a dead process holds nothing";
+pub(crate) const TORN: &str = "no claim writes into the slot of a later tenant";
+/// See [`all`].
+pub(crate) const HELD: &str = "no slot is held for the dead, nor after its release";
 
 /// All properties. The last ones say that the model gets to what it is about.
 pub(crate) fn all() -> Vec<Property<Config>> {
@@ -41,8 +42,9 @@ pub(crate) fn all() -> Vec<Property<Config>> {
             !at_rest(config, state) || nobody_waits(config, state)
         }),
         Property::always(REUSED, |_, state: &State| !state.ghost_reused),
-        Property::always(DEAD_HOLDS, |config, state: &State| {
-            !at_rest(config, state) || !state.postmaster.alive || dead_hold_nothing(state)
+        Property::always(TORN, |_, state: &State| !state.ghost_torn),
+        Property::always(HELD, |config, state: &State| {
+            !at_rest(config, state) || !state.postmaster.alive || nothing_is_held(state)
         }),
         Property::sometimes("an end is read", |_, state: &State| {
             state.fates.iter().flatten().any(|fate| fate.ghost_told)
@@ -107,11 +109,8 @@ fn nobody_waits(config: &Config, state: &State) -> bool {
     registrants && waiters
 }
 
-fn dead_hold_nothing(state: &State) -> bool {
-    state.registrants.iter().enumerate().filter(|(_, me)| !me.alive).all(|(place, _)| {
-        state.slots.iter().all(|slot| {
-            let holds = slot.word.state() == SlotState::Reserved || words::is_unread(slot.word);
-            !holds || slot.word.pid() != owner(place)
-        })
-    })
+/// Whoever lives has come to its end, and has read or released what it kept.
+fn nothing_is_held(state: &State) -> bool {
+    let vacant = [SlotState::Free, SlotState::Published];
+    state.slots.iter().all(|slot| vacant.contains(&slot.word.state()))
 }

@@ -5,7 +5,7 @@
 
 use crate::model::{Broken, Config};
 use crate::state::{Job, Registrant, RegistrantAt as At, State};
-use crate::words::{self, DROPPED, TERMINATE};
+use crate::words::TERMINATE;
 use shmem_slots::{Key, State as SlotState};
 
 /// What a registrant may do next.
@@ -34,8 +34,8 @@ pub(crate) fn steps(config: &Config, state: &State, place: usize, out: &mut Vec<
     }
     match me.at {
         At::Done | At::Asleep => {}
-        At::Looking { seen } => {
-            out.extend((0..config.slots).filter(|slot| seen & 1 << slot == 0).map(Step::LookAt))
+        At::Looking { looked, .. } => {
+            out.extend((0..config.slots).filter(|slot| looked & 1 << slot == 0).map(Step::LookAt))
         }
         At::Look => {
             let asks = config.terminates && !me.terminated;
@@ -53,36 +53,37 @@ pub(crate) fn take(config: &Config, state: &mut State, place: usize, step: Step)
     match step {
         Step::LookAt(slot) => look_at(config, state, place, slot),
         Step::Terminate => terminate(state, place),
-        Step::Drop => drop_handle(config, state, place),
+        Step::Drop => {
+            release(state, place);
+            next_job(config, state, place);
+        }
         Step::Go => go(config, state, place),
     }
 }
 
 fn look_at(config: &Config, state: &mut State, place: usize, slot: usize) {
-    let word = state.slots[slot].word;
-    let me = &mut state.registrants[place];
-    let At::Looking { seen } = me.at else { return };
-    let careless = config.broken == Broken::UnreadIsFree && words::is_unread(word);
-    if words::is_free(word) || careless {
-        me.at = At::Mark { slot, seen: word };
-    } else {
-        let seen = seen | 1 << slot;
-        let all = seen == (1 << config.slots) - 1;
-        me.at = if all { At::Oldest } else { At::Looking { seen } };
+    let (word, ended_at) = (state.slots[slot].word, state.slots[slot].ended_at);
+    let At::Looking { looked, mut oldest } = state.registrants[place].at else { return };
+    let careless = config.broken == Broken::EndedIsFree && word.state() == SlotState::Ended;
+    if word.state() == SlotState::Free || careless {
+        return at(state, place, At::Mark { slot, seen: word });
+    }
+    if word.state() == SlotState::Ended && oldest.is_none_or(|(first, ..)| ended_at < first) {
+        oldest = Some((ended_at, slot, word));
+    }
+    let looked = looked | 1 << slot;
+    let all = looked == (1 << config.slots) - 1;
+    match oldest {
+        _ if !all => at(state, place, At::Looking { looked, oldest }),
+        Some((_, slot, seen)) => at(state, place, At::Mark { slot, seen }),
+        // `ClaimError::Full`: the program gives this registration up.
+        None => next_job(config, state, place),
     }
 }
 
 fn go(config: &Config, state: &mut State, place: usize) {
     let late = config.broken == Broken::MarkAfterSwap;
     match state.registrants[place].at {
-        At::Oldest => {
-            let unread = (0..config.slots).filter(|&slot| words::is_unread(state.slots[slot].word));
-            match unread.min_by_key(|&slot| state.slots[slot].ended_at) {
-                Some(slot) => at(state, place, At::Mark { slot, seen: state.slots[slot].word }),
-                // `ClaimError::Full`: the program gives this registration up.
-                None => next_job(config, state, place),
-            }
-        }
         At::Mark { slot, seen } => {
             state.slots[slot].changed |= !late;
             at(state, place, At::Swap { slot, seen });
@@ -90,19 +91,40 @@ fn go(config: &Config, state: &mut State, place: usize) {
         At::Swap { slot, seen } => claim(config, state, place, slot, seen),
         At::MarkLate { slot, word } => {
             state.slots[slot].changed = true;
+            at(state, place, At::Write { slot, word });
+        }
+        At::Write { slot, word } => {
+            // Whatever the slot is by now: a claimer does not look before each store.
+            let shared = &mut state.slots[slot];
+            let mine = shared.word == word;
+            let revoked =
+                shared.word.state() == SlotState::Revoked && shared.word.pid() == owner(place);
+            state.ghost_torn |= !mine && !revoked;
+            shared.payload = Some(state.registrants[place].job);
             at(state, place, At::Publish { slot, word });
         }
         At::Publish { slot, word } => {
-            let published = word.published(0, false).filter(|_| state.slots[slot].word == word);
+            let published = word.published(0, true).filter(|_| state.slots[slot].word == word);
             if let Some(published) = published {
-                state.slots[slot].payload = Some(state.registrants[place].job);
                 state.slots[slot].word = published;
                 let key = Key { index: slot as u32, generation: word.generation() };
                 state.registrants[place].key = Some(key);
                 at(state, place, At::Ring);
             } else {
                 // `ClaimLost`: a reset came in between.
-                next_job(config, state, place);
+                at(state, place, At::GiveBack { slot, word });
+            }
+        }
+        At::GiveBack { slot, word } => {
+            let now = state.slots[slot].word;
+            let revoked = now.state() == SlotState::Revoked && now.pid() == owner(place);
+            match word.given_back() {
+                Some(vacant) if now == word => {
+                    state.slots[slot].word = vacant;
+                    next_job(config, state, place);
+                }
+                _ if revoked => at(state, place, At::GiveBack { slot, word: now }),
+                _ => next_job(config, state, place),
             }
         }
         At::MarkTerminate => {
@@ -120,18 +142,14 @@ fn go(config: &Config, state: &mut State, place: usize) {
         }
         At::Sleep { seen } => {
             let now = state.slots[key(&state.registrants[place]).index as usize].word;
-            let dead = !state.postmaster.alive;
-            at(
-                state,
-                place,
-                if dead {
-                    At::Done
-                } else if now == seen {
-                    At::Asleep
-                } else {
-                    At::Look
-                },
-            );
+            let next = if !state.postmaster.alive {
+                At::Done
+            } else if now == seen {
+                At::Asleep
+            } else {
+                At::Look
+            };
+            at(state, place, next);
         }
         At::Report => {
             let me = &state.registrants[place];
@@ -170,11 +188,11 @@ fn claim(
         if me.tries == 0 {
             return next_job(config, state, place);
         }
-        me.at = At::Looking { seen: 0 };
+        me.at = At::Looking { looked: 0, oldest: None };
         return;
     };
     state.ghost_reused |= word.generation() <= state.slots[slot].ghost_newest;
-    if words::is_unread(seen) {
+    if seen.state() == SlotState::Ended {
         let all = (1 << config.slots) - 1;
         state.ghost_needless |= state.registrants[place].ghost_taken | 1 << slot != all;
         let old = Key { index: slot as u32, generation: seen.generation() };
@@ -190,14 +208,14 @@ fn claim(
     let job = state.registrants[place].job;
     state.fate_mut(job).ghost_key = Some(key);
     let late = config.broken == Broken::MarkAfterSwap;
-    at(state, place, if late { At::MarkLate { slot, word } } else { At::Publish { slot, word } });
+    at(state, place, if late { At::MarkLate { slot, word } } else { At::Write { slot, word } });
 }
 
 fn terminate(state: &mut State, place: usize) {
     let key = key(&state.registrants[place]);
     let slot = &mut state.slots[key.index as usize];
-    let flagged =
-        slot.word.with_flags(TERMINATE).filter(|_| slot.word.generation() == key.generation);
+    let same = slot.word.generation() == key.generation;
+    let flagged = slot.word.with_flags(TERMINATE).filter(|_| same);
     let me = &mut state.registrants[place];
     me.terminated = true;
     if let Some(flagged) = flagged {
@@ -206,24 +224,13 @@ fn terminate(state: &mut State, place: usize) {
     }
 }
 
-/// Dropping a handle before the end says that nobody will look; after the end it gives the slot up.
-fn drop_handle(config: &Config, state: &mut State, place: usize) {
-    let key = key(&state.registrants[place]);
-    let slot = &mut state.slots[key.index as usize];
-    let flagged =
-        slot.word.with_flags(DROPPED).filter(|_| slot.word.generation() == key.generation);
-    match flagged {
-        Some(flagged) => slot.word = flagged,
-        None => release(state, place),
-    }
-    next_job(config, state, place);
-}
-
+/// Before the end it says that nobody wants to know; after the end it frees the slot.
 fn release(state: &mut State, place: usize) {
     let key = key(&state.registrants[place]);
     let slot = &mut state.slots[key.index as usize];
-    if slot.word == words::ended(key.generation, owner(place)) {
-        slot.word = shmem_slots::Snapshot::vacant(key.generation);
+    let released = slot.word.released().filter(|_| slot.word.generation() == key.generation);
+    if let Some(released) = released {
+        slot.word = released;
     }
 }
 
@@ -236,8 +243,10 @@ pub(crate) fn look(state: &State, key: Key) -> Option<shmem_slots::Snapshot> {
 
 /// The report on the tenancy of `key`, as `Slots::read_report` gives it.
 pub(crate) fn read_report(config: &Config, state: &State, key: Key) -> Option<Job> {
-    let (generation, job) = state.slots[key.index as usize].report?;
-    (generation == key.generation || config.broken == Broken::AnyReport).then_some(job)
+    let any = config.broken == Broken::AnyReport;
+    let reports = state.slots[key.index as usize].reports.iter().flatten();
+    let mut right = reports.filter(|(generation, _)| *generation == key.generation || any);
+    right.next().map(|(_, job)| *job)
 }
 
 fn key(me: &Registrant) -> Key {
@@ -257,7 +266,7 @@ fn next_job(config: &Config, state: &mut State, place: usize) {
     me.ghost_taken = 0;
     me.job.number += 1;
     if me.job.number < config.jobs {
-        me.at = At::Looking { seen: 0 };
+        me.at = At::Looking { looked: 0, oldest: None };
     } else {
         // One value for all that are done.
         me.job.number = config.jobs;

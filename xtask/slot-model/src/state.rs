@@ -22,10 +22,12 @@ pub(crate) struct Slot {
     pub(crate) word: Snapshot,
     /// Its bit among the change hints.
     pub(crate) changed: bool,
+    /// Its bit among the hints of ended slots.
+    pub(crate) ended: bool,
     /// What the last claimer wrote.
     pub(crate) payload: Option<Job>,
-    /// The last report, with the generation that it is about.
-    pub(crate) report: Option<(u64, Job)>,
+    /// The last two reports, the newer one first, each with the generation that it is about.
+    pub(crate) reports: [Option<(u64, Job)>; 2],
     /// When the last tenancy ended, counted by the postmaster.
     pub(crate) ended_at: u8,
     /// Ghost: the newest generation that any key has.
@@ -54,18 +56,21 @@ pub(crate) struct Registrant {
 /// Where a registrant is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum RegistrantAt {
-    /// Looks for a free slot; `seen` are those that it has looked at.
-    Looking { seen: u8 },
-    /// Found no free slot: looks for the oldest unread end.
-    Oldest,
+    /// Looks for a free slot; `looked` are those that it has looked at, `oldest` is the one among
+    /// them that ended first.
+    Looking { looked: u8, oldest: Option<(u8, usize, Snapshot)> },
     /// Is about to mark `slot` as changed.
     Mark { slot: usize, seen: Snapshot },
     /// Is about to swap its claim in.
     Swap { slot: usize, seen: Snapshot },
     /// Has claimed `slot`, and marks it only now (a broken variant).
     MarkLate { slot: usize, word: Snapshot },
-    /// Is about to write the description and to publish it.
+    /// Is about to write the description.
+    Write { slot: usize, word: Snapshot },
+    /// Is about to publish it.
     Publish { slot: usize, word: Snapshot },
+    /// Could not publish: is about to give the slot back, if it still has it.
+    GiveBack { slot: usize, word: Snapshot },
     /// Has set the terminate flag, and is about to mark the slot.
     MarkTerminate,
     /// Is about to ring.
@@ -78,7 +83,7 @@ pub(crate) enum RegistrantAt {
     Asleep,
     /// Has seen the end: is about to read the report.
     Report,
-    /// Has the report: is about to give the slot up.
+    /// Has the report: is about to release the slot.
     Release,
     /// Has no more to do.
     Done,
@@ -151,22 +156,22 @@ pub(crate) enum PostmasterAt {
     Drained { marks: u8, slot: usize, seen: Snapshot },
     /// Has forked: is about to publish the pid and to wake those who wait for it.
     Started { slot: usize },
-    /// Is about to write the report of an end, and to clear the change mark.
+    /// Is about to write the report of an end.
     EndReport { slot: usize },
+    /// Is about to number the end, to hint at it, and to clear the change mark.
+    EndHints { slot: usize, keeper: u32 },
     /// Is about to publish the end.
-    EndWord { slot: usize },
-    /// The registrant dropped its handle in the last moment: the slot is given up.
-    EndFree { slot: usize },
+    EndWord { slot: usize, keeper: u32 },
     /// Is about to wake those who wait for the end.
     EndWake { slot: usize },
-    /// Gives back what a dead registrant held in `slot`.
+    /// Gives back what a dead registrant holds in `slot`.
     Sweep { registrant: u8, slot: usize },
     /// Begins a new life of the slots.
     ResetBegin,
     /// Is about to look at the word of `slot`.
     ResetLook { slot: usize },
-    /// Is about to write a word with a generation that no key has.
-    ResetSwap { slot: usize, expected: Snapshot, newest: u64 },
+    /// Is about to swap in a word with a generation that no key has.
+    ResetSwap { slot: usize, seen: Snapshot },
     /// Is about to wake those who wait.
     ResetWake { slot: usize },
 }
@@ -230,6 +235,8 @@ pub(crate) struct State {
     pub(crate) ghost_reused: bool,
     /// Ghost: an unread end was taken although there was a free slot.
     pub(crate) ghost_needless: bool,
+    /// Ghost: a claim of before a reset wrote into the slot of a later tenant.
+    pub(crate) ghost_torn: bool,
     /// Ghost: somebody read a report that was not his worker's.
     pub(crate) ghost_wrong_report: bool,
     /// Ghost: a claim of a dead registrant was swept.
