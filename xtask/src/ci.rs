@@ -2,7 +2,7 @@
 //! one has failed, so that one run shows all there is to do. Nothing is judged by its duration.
 
 use crate::workspace::Workspace;
-use crate::{Result, deny, flags, model, package, test, tidy};
+use crate::{Result, deny, flags, fuzz, model, package, test, tidy};
 use std::process::ExitCode;
 use std::time::Instant;
 use xshell::{Cmd, cmd};
@@ -25,6 +25,7 @@ pub(crate) fn run(flags: &flags::Ci) -> Result<ExitCode> {
     });
     steps.run("tidy", || tidy::run(&flags::Tidy { all: false }));
     steps.run("model", model::run);
+    steps.run("fuzz", || fuzz::run(&flags::Fuzz { seconds: 2, seed: None, target: None }));
     steps.run("package", package::run);
     if deny::is_installed(&shell) {
         steps.run("deny", deny::run);

@@ -26,6 +26,8 @@ pub(crate) enum Task {
     Parity(Parity),
     /// Uses a cluster at random, kills its processes, and checks what every process saw
     Chaos(Chaos),
+    /// Feeds hostile bytes to everything that reads shared memory, packets or texts
+    Fuzz(Fuzz),
     /// Checks rules of layout that the compiler does not know
     Tidy(Tidy),
     /// Checks the licenses, sources and advisories of all dependencies with cargo-deny
@@ -111,6 +113,20 @@ pub(crate) struct Chaos {
     /// With --exhaustive: only points, or only the scenario, whose name contains this
     #[arg(long, value_name = "TEXT", requires = "exhaustive")]
     pub(crate) only: Option<String>,
+}
+
+/// Flags of `fuzz`.
+#[derive(Debug, Args)]
+pub(crate) struct Fuzz {
+    /// How long each target runs
+    #[arg(long, value_name = "N", default_value_t = 2)]
+    pub(crate) seconds: u64,
+    /// The seed of all inputs; a new one each time if left out
+    #[arg(long, value_name = "S")]
+    pub(crate) seed: Option<u64>,
+    /// Run this target only: file, slots, record, report, request, reply or handle
+    #[arg(long, value_name = "TARGET")]
+    pub(crate) target: Option<String>,
 }
 
 /// Flags of `tidy`.

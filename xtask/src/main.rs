@@ -14,6 +14,7 @@ mod chaos;
 mod ci;
 mod demo;
 mod deny;
+mod fuzz;
 mod instructions;
 mod loom;
 mod model;
@@ -36,6 +37,7 @@ fn main() -> ExitCode {
         Task::Model => model::run(),
         Task::Parity(flags) => parity::run(&flags),
         Task::Chaos(flags) => chaos::run(&flags),
+        Task::Fuzz(flags) => fuzz::run(&flags),
         Task::Tidy(flags) => tidy::run(&flags),
         Task::Bench(flags) => bench::run(&flags),
         Task::Deny => deny::run(),

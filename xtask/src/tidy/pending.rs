@@ -7,13 +7,10 @@ use super::Finding;
 const PENDING: &[(&str, &str)] = &[
     ("comment-width", ""),
     ("import-cycle", "bgw-core/"),
-    ("import-cycle", "bgw-examples/"),
-    ("import-cycle", "shmem-slots/"),
     ("import-cycle", "xtask/slot-model/"),
     ("sys-names-above", "bgw-backend/"),
     ("sys-names-above", "bgw-core/"),
     ("sys-names-above", "bgw-postmaster/"),
-    ("sys-names-above", "shmem-slots/"),
 ];
 
 pub(super) fn is_pending(finding: &Finding) -> bool {

@@ -1,0 +1,66 @@
+//! Packets of the control socket, and handles as texts.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a check panics")]
+
+use super::check::assert_harmless;
+use bgw_core::internals::{PROTOCOL, Reply, Request};
+use bgw_core::{Pid, Refusal, ShutdownMode, StartTime, WorkerHandle};
+
+pub(super) fn requests() -> Vec<Vec<u8>> {
+    let all = [
+        Request::Hello { protocol: PROTOCOL, layout_tag: u64::MAX, read_only: true },
+        Request::Shutdown(ShutdownMode::Fast),
+        Request::Advance(StartTime::RecoveryFinished),
+        Request::Reload,
+        Request::Ping,
+        Request::Functions { from: 3 },
+    ];
+    all.map(|request| request.encode().to_vec()).to_vec()
+}
+
+/// A request that is read has the bytes that it was read from.
+pub(super) fn check_request(bytes: &[u8]) {
+    match Request::decode(bytes) {
+        Ok(request) => assert_eq!(request.encode().to_vec(), bytes),
+        Err(error) => assert_harmless(&error.to_string()),
+    }
+}
+
+pub(super) fn replies() -> Vec<Vec<u8>> {
+    let all = [
+        Reply::Welcome {
+            protocol: PROTOCOL,
+            postmaster: Pid::this(),
+            owner: Pid::this(),
+            liveness: 1,
+            read_only: false,
+        },
+        Reply::Done,
+        Reply::Functions(vec!["main".to_owned(), "other".to_owned()]),
+        Reply::Refused { reason: Refusal::Layout, detail: "another layout".to_owned() },
+    ];
+    all.map(|reply| reply.encode().to_vec()).to_vec()
+}
+
+/// A reply that is read comes back from its own bytes.
+pub(super) fn check_reply(bytes: &[u8]) {
+    match Reply::decode(bytes) {
+        Ok(reply) => assert_eq!(Reply::decode(&reply.encode()), Ok(reply)),
+        Err(error) => assert_harmless(&error.to_string()),
+    }
+}
+
+pub(super) fn handles() -> Vec<Vec<u8>> {
+    let handle = |slot, generation, incarnation| {
+        WorkerHandle::new(slot, generation, incarnation).to_string().into_bytes()
+    };
+    vec![handle(0, 0, 0), handle(u32::MAX, shmem_slots::MAX_GENERATION, u32::MAX), handle(7, 70, 1)]
+}
+
+/// A handle that is read is printed as it was written, up to leading zeros and case.
+pub(super) fn check_handle(bytes: &[u8]) {
+    let text = String::from_utf8_lossy(bytes);
+    match text.parse::<WorkerHandle>() {
+        Ok(handle) => assert_eq!(handle.to_string().parse(), Ok(handle)),
+        Err(error) => assert_harmless(&error.to_string()),
+    }
+}
