@@ -4,10 +4,10 @@ use crate::error::{NotWritable, RegisterError, SignalsError};
 use crate::handle::Handle;
 use bgw_core::internals::{WorkerRecord, process, signals};
 use bgw_core::{
-    AttachError, Attachment, BackgroundWorker, CONTROL_SOCKET, ControlSocket, EntryPoint, Pid,
-    StartTime, WorkerHandle,
+    AttachError, Attachment, BackgroundWorker, ControlSocket, EntryPoint, Pid, StartTime,
+    WorkerHandle,
 };
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -51,12 +51,9 @@ impl Backend {
         path: impl AsRef<Path>,
         options: ConnectOptions,
     ) -> Result<Self, AttachError> {
-        let path = path.as_ref();
-        let path: PathBuf =
-            if path.is_dir() { path.join(CONTROL_SOCKET) } else { path.to_path_buf() };
-        let socket = ControlSocket::connect(&path)
-            .map_err(|source| AttachError::Connect { path: path.display().to_string(), source })?;
-        Self::attach(socket, options)
+        let deadline = Instant::now().checked_add(options.timeout);
+        let attachment = Attachment::connect(path.as_ref(), options.read_only, deadline)?;
+        Ok(Self { attachment: Arc::new(attachment) })
     }
 
     /// Attaches over an existing connection: that of a postmaster which this program launched.
@@ -64,12 +61,9 @@ impl Backend {
     /// # Errors
     /// As [`Backend::connect`].
     pub fn over(socket: ControlSocket) -> Result<Self, AttachError> {
-        Self::attach(socket, ConnectOptions::default())
-    }
-
-    fn attach(socket: ControlSocket, options: ConnectOptions) -> Result<Self, AttachError> {
-        let deadline = Instant::now().checked_add(options.timeout);
-        let attachment = Attachment::attach(socket, options.read_only, deadline)?;
+        let ConnectOptions { read_only, timeout } = ConnectOptions::default();
+        let deadline = Instant::now().checked_add(timeout);
+        let attachment = Attachment::attach(socket, read_only, deadline)?;
         Ok(Self { attachment: Arc::new(attachment) })
     }
 

@@ -44,7 +44,7 @@ impl Backend {
         let deadline = Instant::now().checked_add(ConnectOptions::default().timeout);
         match self.attachment.ask(request, deadline)? {
             Reply::Done => Ok(()),
-            other => Err(AskError::Unexpected { found: format!("{other:?}") }),
+            other => Err(AskError::unexpected(&other)),
         }
     }
 }

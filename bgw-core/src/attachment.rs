@@ -5,7 +5,8 @@
 //! attachment lasts as long as the connection: when it closes, the postmaster sweeps whatever the
 //! program had half done, and sends it no more signals.
 
-use crate::control::{ControlSocket, PROTOCOL, Received, RecvError, Refusal, Reply, Request};
+use crate::control::client::{AskError, Session, ask_functions, exchange};
+use crate::control::{CONTROL_SOCKET, ControlSocket, PROTOCOL, Reply, Request};
 use crate::pid::Pid;
 use crate::shared::{ClusterCells, LAYOUT_TAG, WorkerSlots};
 use crate::sys::{eventfd, pidfd};
@@ -13,16 +14,37 @@ use shmem_slots::Access;
 use shmem_slots::futex::Watch;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// Why a process could not attach to a cluster.
 #[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum AttachError {
-    /// Connecting to the control socket failed.
-    #[error("connecting to the control socket {path} failed; is a postmaster running there?")]
+    /// Nobody listens at the control socket.
+    #[error("no postmaster is running at {path}; start one, or name its runtime folder")]
+    NotRunning {
+        /// The path of the socket.
+        path: String,
+        /// The system's error.
+        #[source]
+        source: io::Error,
+    },
+    /// This user may not use the control socket.
+    #[error(
+        "this user may not use the control socket {path}; connect as the user of the postmaster, or have its folder opened to this user"
+    )]
+    NotPermitted {
+        /// The path of the socket.
+        path: String,
+        /// The system's error.
+        #[source]
+        source: io::Error,
+    },
+    /// Connecting to the control socket failed for another reason.
+    #[error("connecting to the control socket {path} failed")]
     Connect {
         /// The path of the socket.
         path: String,
@@ -46,52 +68,7 @@ pub enum AttachError {
     Kernel(#[from] shmem_slots::futex::Unsupported),
 }
 
-/// Why the postmaster did not do what it was asked for.
-#[derive(thiserror::Error)]
-#[non_exhaustive]
-pub enum AskError {
-    /// This process is a forked child of the one that attached.
-    #[error(
-        "this process is a forked child of backend {owner}; it must connect to the postmaster itself"
-    )]
-    ForkedChild {
-        /// The process that attached.
-        owner: Pid,
-    },
-    /// This process is a worker, which has no control socket.
-    #[error(
-        "a worker has no control socket to ask on; connect to the postmaster's runtime folder first"
-    )]
-    NoControlSocket,
-    /// The postmaster refused.
-    #[error("the postmaster refused: {reason} ({detail})")]
-    Refused {
-        /// The rule.
-        reason: Refusal,
-        /// The postmaster's explanation.
-        detail: String,
-    },
-    /// The postmaster did not answer in time.
-    #[error("the postmaster did not answer in time; it may be stopped")]
-    TimedOut,
-    /// The postmaster closed the connection.
-    #[error("the postmaster closed the connection; it has died, or dropped this process")]
-    Closed,
-    /// The request could not be sent.
-    #[error("sending the request to the postmaster failed")]
-    Send(#[source] io::Error),
-    /// The answer could not be received.
-    #[error("receiving the postmaster's answer failed")]
-    Receive(#[from] RecvError),
-    /// The answer does not fit the request.
-    #[error("the postmaster's answer does not fit the request: {found}")]
-    Unexpected {
-        /// The answer.
-        found: String,
-    },
-}
-
-shmem_slots::debug_as_chain!(AttachError, AskError);
+shmem_slots::debug_as_chain!(AttachError);
 
 /// How long the kernel may take, at most, from the first liveness word that it marks to the end of the
 /// process.
@@ -111,7 +88,7 @@ pub struct Attachment {
     liveness: u32,
     functions: Arc<[String]>,
     descriptors: Vec<(String, OwnedFd)>,
-    session: Option<Mutex<ControlSocket>>,
+    session: Option<Session>,
 }
 
 /// Whose attachment it is. A forked worker takes over the one that the postmaster made for it.
@@ -163,6 +140,24 @@ impl Attachment {
         self.owner.process.store(me, Ordering::Relaxed);
     }
 
+    /// Attaches to the postmaster of the runtime folder `path`, or of the control socket `path`.
+    ///
+    /// # Errors
+    /// [`AttachError`].
+    pub fn connect(
+        path: &Path,
+        read_only: bool,
+        deadline: Option<Instant>,
+    ) -> Result<Self, AttachError> {
+        let path = match std::fs::metadata(path) {
+            Ok(found) if found.is_dir() => path.join(CONTROL_SOCKET),
+            Ok(_) => PathBuf::from(path),
+            Err(error) => return Err(cannot_connect(path, error)),
+        };
+        let socket = ControlSocket::connect(&path, deadline);
+        Self::attach(socket.map_err(|error| cannot_connect(&path, error))?, read_only, deadline)
+    }
+
     /// Attaches to the cluster over `socket`, which is connected to the postmaster.
     ///
     /// # Errors
@@ -179,10 +174,11 @@ impl Attachment {
         let hello = Request::Hello { protocol: PROTOCOL, layout_tag: LAYOUT_TAG, read_only };
         let (reply, fds) = exchange(&mut socket, &hello, deadline)?;
         let Reply::Welcome { postmaster, owner, liveness, read_only, .. } = reply else {
-            return Err(unexpected(format!("{reply:?}")).into());
+            return Err(AskError::unexpected(&reply).into());
         };
         let mut fds = fds.into_iter();
-        let missing = |what: &str| unexpected(format!("a welcome without {what}"));
+        let missing =
+            |what: &str| AskError::Unexpected { found: format!("a welcome without {what}") };
         let region = fds.next().ok_or_else(|| missing("the region"))?;
         let postmaster_pidfd = fds.next().ok_or_else(|| missing("the postmaster's pidfd"))?;
         let doorbell = fds.next();
@@ -201,7 +197,7 @@ impl Attachment {
             liveness,
             functions,
             descriptors: Vec::new(),
-            session: Some(Mutex::new(socket)),
+            session: Some(Session::new(socket)),
         })
     }
 
@@ -313,48 +309,18 @@ impl Attachment {
             return Err(AskError::ForkedChild { owner: self.owner() });
         }
         let session = self.session.as_ref().ok_or(AskError::NoControlSocket)?;
-        // A thread that panicked while it held the socket leaves it usable: each exchange is whole.
-        let mut socket = session.lock().unwrap_or_else(PoisonError::into_inner);
-        Ok(exchange(&mut socket, request, deadline)?.0)
+        session.ask(request, deadline)
     }
 }
 
-fn unexpected(found: String) -> AskError {
-    AskError::Unexpected { found }
-}
-
-/// Sends `request` and receives its answer.
-fn exchange(
-    socket: &mut ControlSocket,
-    request: &Request,
-    deadline: Option<Instant>,
-) -> Result<(Reply, Vec<OwnedFd>), AskError> {
-    socket.send_request(request).map_err(AskError::Send)?;
-    match socket.recv_reply(deadline)? {
-        Received::Message { message: Reply::Refused { reason, detail }, .. } => {
-            Err(AskError::Refused { reason, detail })
+fn cannot_connect(path: &Path, source: io::Error) -> AttachError {
+    let path = path.display().to_string();
+    match source.kind() {
+        io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
+            AttachError::NotRunning { path, source }
         }
-        Received::Message { message, fds } => Ok((message, fds)),
-        Received::WouldBlock => Err(AskError::TimedOut),
-        Received::Closed => Err(AskError::Closed),
+        io::ErrorKind::PermissionDenied => AttachError::NotPermitted { path, source },
+        io::ErrorKind::TimedOut => AskError::TimedOut.into(),
+        _ => AttachError::Connect { path, source },
     }
-}
-
-/// All names, some in each packet. A postmaster whose names never end is cut off.
-fn ask_functions(
-    socket: &mut ControlSocket,
-    deadline: Option<Instant>,
-) -> Result<Vec<String>, AskError> {
-    const MOST: usize = 1 << 16;
-    let mut names: Vec<String> = Vec::new();
-    while names.len() < MOST {
-        let from = u32::try_from(names.len()).unwrap_or(u32::MAX);
-        match exchange(socket, &Request::Functions { from }, deadline)?.0 {
-            Reply::Functions(more) if more.is_empty() => break,
-            Reply::Functions(more) => names.extend(more),
-            other => return Err(unexpected(format!("{other:?}"))),
-        }
-    }
-    names.sort_unstable();
-    Ok(names)
 }

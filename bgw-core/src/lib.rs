@@ -59,9 +59,10 @@ mod sys;
 #[doc(hidden)]
 pub mod fault;
 
-pub use attachment::{AskError, AttachError, Attachment};
+pub use attachment::{AttachError, Attachment};
 pub use control::{
-    CONTROL_SOCKET, CodecError, ControlSocket, ParseModeError, RecvError, Refusal, ShutdownMode,
+    AskError, CONTROL_SOCKET, CodecError, ControlSocket, ParseModeError, RecvError, Refusal,
+    ShutdownMode,
 };
 pub use exit::{ExitCause, ExitReport, NotStarted};
 pub use handle::{ParseHandleError, WorkerHandle};
@@ -89,6 +90,7 @@ pub mod internals {
     };
     pub use crate::sys::interrupts::{Interrupts, Pending};
     pub use crate::sys::robust::HeldLiveness;
+    pub use crate::sys::libc_version::{UnsupportedLibc, check_libc};
     pub use crate::sys::{eventfd, exit, pidfd, signals};
     pub use crate::wait_set::{wait_for_events, wait_in_worker};
     pub use crate::worker::limits::FUNCTION_LIMIT;

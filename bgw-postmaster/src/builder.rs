@@ -184,6 +184,7 @@ impl PostmasterBuilder {
         let system = |call: &'static str| move |source| BuildError::System { call, source };
         let _standard = StandardStreams::occupy().map_err(system("opening /dev/null"))?;
         shmem_slots::futex::check_kernel()?;
+        bgw_core::internals::check_libc()?;
         let all = self.max_workers.saturating_add(self.max_parallel_workers);
         if self.max_workers == 0 || all > MAX_WORKERS_LIMIT {
             return Err(BuildError::MaxWorkers { found: all, limit: MAX_WORKERS_LIMIT });

@@ -99,9 +99,12 @@ pub enum BuildError {
         #[source]
         source: io::Error,
     },
-    /// The kernel is too old.
-    #[error("unsupported kernel")]
+    /// The kernel lacks a system call, or refuses it to this process.
+    #[error("a postmaster cannot run here")]
     Kernel(#[from] shmem_slots::futex::Unsupported),
+    /// The C library is too old.
+    #[error("a postmaster cannot run with this C library")]
+    Libc(#[from] bgw_core::internals::UnsupportedLibc),
 }
 
 /// Why a static worker was not registered.

@@ -2,22 +2,37 @@
 //!
 //! What comes is untrusted: a packet that is too long, or descriptors that nobody asked for, are an
 //! error, and the descriptors are closed. Nothing here raises SIGPIPE.
+//!
+//! Each packet begins with the number of a request: its own, or the one that it answers. A client that
+//! gave up on an answer skips it when it comes after all. Number 0 answers no request: a refusal of the
+//! connection itself.
+//!
+//! A refusal arrives even if the postmaster closes the connection at once. The kernel reports the reset
+//! of a connection before it delivers what came before; a client reads on after the reset, and reads
+//! before it gives up on a request that cannot be sent.
 
 use super::codec::{CodecError, MAX_PACKET};
-use super::message::{Reply, Request};
+use super::message::{Refusal, Reply, Request};
 use crate::pid::Pid;
 use crate::sys::ready::wait_until_ready;
-use crate::sys::{pidfd, scm};
+use crate::sys::{descriptors, pidfd, scm};
 use nix::errno::Errno;
 use nix::poll::PollFlags;
 use nix::sys::socket::{
-    AddressFamily, Backlog, SockFlag, SockType, UnixAddr, accept4, bind, connect, getsockopt,
-    listen, socket, socketpair, sockopt,
+    AddressFamily, Backlog, Shutdown, SockFlag, SockType, UnixAddr, accept4, bind, connect,
+    getsockopt, listen, setsockopt, shutdown, socket, socketpair, sockopt,
 };
+use nix::sys::time::{TimeVal, TimeValLike};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::time::Instant;
+
+/// Bytes of the number that each packet begins with.
+const NUMBER: usize = size_of::<u32>();
+
+/// The most packets of a refused peer that are read before its connection is closed.
+const LAST_PACKETS: usize = 4;
 
 /// What a receive gave.
 #[derive(Debug)]
@@ -29,24 +44,26 @@ pub enum Received<T> {
         /// Descriptors, close-on-exec.
         fds: Vec<OwnedFd>,
     },
-    /// Nothing is there (yet).
+    /// Nothing has come (yet).
     WouldBlock,
     /// The other side has closed.
     Closed,
 }
 
-/// Why what came could not be taken.
+/// Why a packet could not be received.
 #[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum RecvError {
     /// The system call failed.
     #[error("recvmsg on the control socket failed")]
     System(#[source] io::Error),
-    /// It was no message.
-    #[error("what came on the control socket is no message")]
+    /// The packet is no message.
+    #[error(
+        "a packet on the control socket is no message; both programs need one version of bgw-core"
+    )]
     Codec(#[from] CodecError),
-    /// A packet, or its descriptors, did not fit.
-    #[error("a packet on the control socket was too large")]
+    /// The packet is too long, or has too many descriptors.
+    #[error("a packet on the control socket is too large")]
     Truncated,
 }
 
@@ -56,6 +73,8 @@ shmem_slots::debug_as_chain!(RecvError);
 #[derive(Debug)]
 pub struct ControlSocket {
     fd: OwnedFd,
+    /// The number of the last request: sent by a client, received by a postmaster.
+    request: u32,
 }
 
 impl AsFd for ControlSocket {
@@ -65,9 +84,9 @@ impl AsFd for ControlSocket {
 }
 
 impl From<OwnedFd> for ControlSocket {
-    /// A socket that came from elsewhere: one that is no control socket fails at its first use.
+    /// A socket that came from elsewhere. One that is no control socket fails at its first use.
     fn from(fd: OwnedFd) -> Self {
-        Self { fd }
+        Self { fd, request: 0 }
     }
 }
 
@@ -78,37 +97,51 @@ impl From<ControlSocket> for OwnedFd {
 }
 
 fn new_socket() -> io::Result<OwnedFd> {
-    Ok(socket(AddressFamily::Unix, SockType::SeqPacket, SockFlag::SOCK_CLOEXEC, None)?)
+    let fd = socket(AddressFamily::Unix, SockType::SeqPacket, SockFlag::SOCK_CLOEXEC, None)?;
+    descriptors::above_standard(fd)
+}
+
+/// How long a connect may wait for room in the backlog; zero for ever.
+fn set_connect_timeout(fd: &OwnedFd, deadline: Option<Instant>) -> io::Result<()> {
+    let left = deadline.map(|end| end.saturating_duration_since(Instant::now()));
+    let micros = left.map_or(0, |left| i64::try_from(left.as_micros()).unwrap_or(i64::MAX).max(1));
+    Ok(setsockopt(fd, sockopt::SendTimeout, &TimeVal::microseconds(micros))?)
 }
 
 impl ControlSocket {
-    /// Two connected ends.
+    /// Two connected ends: that of a program, and that of its postmaster.
     ///
     /// # Errors
     /// The error of `socketpair`.
     pub fn pair() -> io::Result<(Self, Self)> {
         let flags = SockFlag::SOCK_CLOEXEC;
         let (one, two) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, flags)?;
-        Ok((Self { fd: one }, Self { fd: two }))
+        Ok((descriptors::above_standard(one)?.into(), descriptors::above_standard(two)?.into()))
     }
 
     /// Connects to the postmaster that listens at `path`.
     ///
     /// # Errors
-    /// Nobody listens there, or no permission.
-    pub fn connect(path: &Path) -> io::Result<Self> {
+    /// Nobody listens there, or no permission; `TimedOut` if too many other connections wait to be
+    /// accepted until `deadline`.
+    pub fn connect(path: &Path, deadline: Option<Instant>) -> io::Result<Self> {
         let fd = new_socket()?;
         let address = UnixAddr::new(path)?;
         loop {
+            set_connect_timeout(&fd, deadline)?;
             match connect(fd.as_raw_fd(), &address) {
-                Ok(()) | Err(Errno::EISCONN) => return Ok(Self { fd }),
+                Ok(()) | Err(Errno::EISCONN) => break,
+                // A full backlog.
+                Err(Errno::EAGAIN) => return Err(io::ErrorKind::TimedOut.into()),
                 Err(Errno::EINTR) => {}
                 Err(errno) => return Err(errno.into()),
             }
         }
+        set_connect_timeout(&fd, None)?;
+        Ok(fd.into())
     }
 
-    /// Listens at `path`, which must be free; readable and writable by the owner alone.
+    /// Listens at `path`, which must be free. Only its owner can read and write the socket.
     ///
     /// # Errors
     /// The path is taken or too long (107 bytes), or no permission.
@@ -118,12 +151,12 @@ impl ControlSocket {
         rustix::fs::fchmod(&fd, rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR)?;
         bind(fd.as_raw_fd(), &UnixAddr::new(path)?)?;
         listen(&fd, Backlog::MAXCONN)?;
-        let socket = Self { fd };
+        let socket = Self::from(fd);
         socket.set_nonblocking(true)?;
         Ok(socket)
     }
 
-    /// Takes one connection, if there is one.
+    /// Accepts one connection, if one waits. Calls on it never block.
     ///
     /// # Errors
     /// The error of `accept4`, for instance too many open files.
@@ -131,7 +164,7 @@ impl ControlSocket {
         let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
         loop {
             match accept4(self.fd.as_raw_fd(), flags) {
-                Ok(raw) => return Ok(Some(Self { fd: scm::adopt(raw) })),
+                Ok(raw) => return Ok(Some(scm::adopt(raw).into())),
                 Err(Errno::EAGAIN) => return Ok(None),
                 Err(Errno::EINTR | Errno::ECONNABORTED) => {}
                 Err(errno) => return Err(errno.into()),
@@ -139,7 +172,7 @@ impl ControlSocket {
         }
     }
 
-    /// Whether calls on it wait.
+    /// Whether calls on it block.
     ///
     /// # Errors
     /// The error of `ioctl`.
@@ -147,64 +180,117 @@ impl ControlSocket {
         Ok(rustix::io::ioctl_fionbio(&self.fd, nonblocking)?)
     }
 
-    /// Sends a request.
+    /// Sends a request. Waits until `deadline` for a postmaster that does not read.
     ///
     /// # Errors
-    /// The other side is gone, or does not read.
-    pub fn send_request(&mut self, request: &Request) -> io::Result<()> {
-        scm::send(&self.fd, &request.encode(), &[])
+    /// The postmaster is gone; `TimedOut`.
+    pub fn send_request(&mut self, request: &Request, deadline: Option<Instant>) -> io::Result<()> {
+        // Never 0, which is no request's.
+        self.request = self.request.checked_add(1).unwrap_or(1);
+        let packet = numbered(self.request, request.encode());
+        loop {
+            match scm::send(&self.fd, &packet, &[]) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                done => return done,
+            }
+            if !wait_until_ready(&self.fd, PollFlags::POLLOUT, deadline)? {
+                return Err(io::ErrorKind::TimedOut.into());
+            }
+        }
     }
 
-    /// Sends a reply with descriptors.
+    /// Sends the reply to the request that was received last, with descriptors. Never blocks.
     ///
     /// # Errors
-    /// The other side is gone, or does not read.
+    /// The peer is gone, or does not read.
     pub fn send_reply(&mut self, reply: &Reply, fds: &[BorrowedFd<'_>]) -> io::Result<()> {
-        scm::send(&self.fd, &reply.encode(), fds)
+        scm::send(&self.fd, &numbered(self.request, reply.encode()), fds)
     }
 
-    /// Receives a request; descriptors that come with it are closed.
+    /// Refuses the connection and closes it. What the peer has sent is read and dropped, so that the
+    /// refusal is not lost in a reset of the connection.
+    pub fn refuse(mut self, reason: Refusal, detail: String) {
+        self.request = 0;
+        if self.set_nonblocking(true).is_err() {
+            return;
+        }
+        // A peer that does not take its refusal sees the closed connection.
+        let _ = self.send_reply(&Reply::Refused { reason, detail }, &[]);
+        let _ = shutdown(self.fd.as_raw_fd(), Shutdown::Write);
+        for _ in 0..LAST_PACKETS {
+            match scm::receive(&self.fd, NUMBER + MAX_PACKET) {
+                Ok(packet) if !packet.bytes.is_empty() => {}
+                _ => break,
+            }
+        }
+    }
+
+    /// Receives a request. Descriptors that come with it are closed.
     ///
     /// # Errors
-    /// [`RecvError`]: what came is no request.
+    /// [`RecvError`].
     pub fn recv_request(&mut self) -> Result<Received<Request>, RecvError> {
         Ok(match self.recv()? {
-            Received::Message { message, .. } => {
-                Received::Message { message: Request::decode(&message)?, fds: Vec::new() }
+            Received::Message { message: (number, bytes), .. } => {
+                self.request = number;
+                Received::Message { message: Request::decode(&bytes)?, fds: Vec::new() }
             }
             Received::WouldBlock => Received::WouldBlock,
             Received::Closed => Received::Closed,
         })
     }
 
-    /// Receives a reply, and waits for it until `deadline` (monotonic; `None`: as long as it takes).
-    /// `WouldBlock` when the deadline passed first.
+    /// Receives the reply to the request that was sent last, and waits for it until `deadline`
+    /// (`None`: as long as it takes). `WouldBlock` if the deadline passed first. Replies to earlier
+    /// requests are skipped.
     ///
     /// # Errors
-    /// [`RecvError`]: what came is no reply.
+    /// [`RecvError`].
     pub fn recv_reply(&mut self, deadline: Option<Instant>) -> Result<Received<Reply>, RecvError> {
-        let readable = wait_until_ready(&self.fd, PollFlags::POLLIN, deadline);
-        if !readable.map_err(RecvError::System)? {
-            return Ok(Received::WouldBlock);
-        }
-        Ok(match self.recv()? {
-            Received::Message { message, fds } => {
-                Received::Message { message: Reply::decode(&message)?, fds }
+        loop {
+            let readable = wait_until_ready(&self.fd, PollFlags::POLLIN, deadline);
+            if !readable.map_err(RecvError::System)? {
+                return Ok(Received::WouldBlock);
             }
-            Received::WouldBlock => Received::WouldBlock,
-            Received::Closed => Received::Closed,
-        })
+            match self.recv()? {
+                Received::Message { message: (number, bytes), fds } => {
+                    if number == self.request || number == 0 {
+                        return Ok(Received::Message { message: Reply::decode(&bytes)?, fds });
+                    }
+                }
+                Received::WouldBlock => return Ok(Received::WouldBlock),
+                Received::Closed => return Ok(Received::Closed),
+            }
+        }
     }
 
-    fn recv(&mut self) -> Result<Received<Vec<u8>>, RecvError> {
-        match scm::receive(&self.fd, MAX_PACKET) {
-            Ok(scm::Packet { truncated: true, .. }) => Err(RecvError::Truncated),
-            Ok(scm::Packet { bytes, .. }) if bytes.is_empty() => Ok(Received::Closed),
-            Ok(scm::Packet { bytes, fds, .. }) => Ok(Received::Message { message: bytes, fds }),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(Received::WouldBlock),
-            Err(error) if error.kind() == io::ErrorKind::ConnectionReset => Ok(Received::Closed),
-            Err(error) => Err(RecvError::System(error)),
+    /// A number, and the bytes of a message.
+    fn recv(&self) -> Result<Received<(u32, Vec<u8>)>, RecvError> {
+        let mut packet = scm::receive(&self.fd, NUMBER + MAX_PACKET);
+        if packet.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::ConnectionReset) {
+            // Reported once. What the other side sent before it closed is still to be read.
+            packet = scm::receive(&self.fd, NUMBER + MAX_PACKET);
         }
+        let packet = match packet {
+            Ok(packet) => packet,
+            Err(error) => {
+                return match error.kind() {
+                    io::ErrorKind::WouldBlock => Ok(Received::WouldBlock),
+                    io::ErrorKind::ConnectionReset => Ok(Received::Closed),
+                    _ => Err(RecvError::System(error)),
+                };
+            }
+        };
+        if packet.truncated {
+            return Err(RecvError::Truncated);
+        }
+        if packet.bytes.is_empty() {
+            return Ok(Received::Closed);
+        }
+        let split = packet.bytes.split_first_chunk::<NUMBER>();
+        let (number, rest) = split.ok_or(CodecError::Short { field: "number" })?;
+        let message = (u32::from_le_bytes(*number), rest.to_vec());
+        Ok(Received::Message { message, fds: packet.fds })
     }
 
     /// Who connected: pid, user, group, as the kernel says.
@@ -230,4 +316,10 @@ impl ControlSocket {
             other => other,
         }
     }
+}
+
+fn numbered(number: u32, message: Vec<u8>) -> Vec<u8> {
+    let mut packet = number.to_le_bytes().to_vec();
+    packet.extend(message);
+    packet
 }

@@ -6,6 +6,7 @@ pub(crate) mod descriptors;
 pub mod eventfd;
 pub mod exit;
 pub(crate) mod interrupts;
+pub(crate) mod libc_version;
 pub mod pidfd;
 pub(crate) mod poll_wake_up;
 pub(crate) mod proc_files;

@@ -25,14 +25,14 @@ pub(crate) fn adopt(raw: RawFd) -> OwnedFd {
     unsafe { OwnedFd::from_raw_fd(raw) }
 }
 
-/// Sends one packet; never raises SIGPIPE.
+/// Sends one packet. Never blocks, and never raises SIGPIPE.
 pub(crate) fn send(socket: impl AsFd, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> io::Result<()> {
     let raw: Vec<RawFd> = fds.iter().map(AsRawFd::as_raw_fd).collect();
     let rights = [ControlMessage::ScmRights(&raw)];
     let control: &[ControlMessage<'_>] = if raw.is_empty() { &[] } else { &rights };
     loop {
         let parts = [IoSlice::new(bytes)];
-        let flags = MsgFlags::MSG_NOSIGNAL;
+        let flags = MsgFlags::MSG_NOSIGNAL | MsgFlags::MSG_DONTWAIT;
         match sendmsg::<()>(socket.as_fd().as_raw_fd(), &parts, control, flags, None) {
             Ok(_) => return Ok(()),
             Err(nix::errno::Errno::EINTR) => {}

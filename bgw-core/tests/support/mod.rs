@@ -22,7 +22,7 @@ pub fn deadline() -> Option<Instant> {
 pub fn peer(run: impl FnOnce(ControlSocket)) -> (ControlSocket, Child) {
     let path = std::env::temp_dir().join("control");
     let listener = ControlSocket::listen(&path).unwrap();
-    let child = fork_child(|| run(ControlSocket::connect(&path).unwrap()));
+    let child = fork_child(|| run(ControlSocket::connect(&path, deadline()).unwrap()));
     let mut accepted = None;
     wait_until("the peer has connected", LIMIT, || {
         accepted = listener.accept_nonblocking().unwrap();

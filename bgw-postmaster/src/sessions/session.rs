@@ -29,7 +29,7 @@ impl Session {
         floor: DescriptorFloor,
         full: Option<usize>,
     ) -> io::Result<Option<(Self, OwnedFd)>> {
-        let mut socket = ControlSocket::from(floor.move_above(socket)?);
+        let socket = ControlSocket::from(floor.move_above(socket)?);
         socket.set_nonblocking(true)?;
         let (pid, uid, _) = socket.peer_credentials()?;
         let ours = nix::unistd::geteuid().as_raw();
@@ -39,8 +39,7 @@ impl Session {
             full.map(|limit| (Refusal::TooManyPeers, format!("{limit} programs are attached")))
         };
         if let Some((reason, detail)) = refusal {
-            // A peer that does not read its refusal sees the closed connection.
-            let _ = socket.send_reply(&Reply::Refused { reason, detail }, &[]);
+            socket.refuse(reason, detail);
             return Ok(None);
         }
         let pidfd = floor.move_above(socket.peer_pidfd()?)?;

@@ -4,7 +4,7 @@
 //! that nobody closes.
 
 use crate::support::{Cluster, PATIENCE, builder, worker};
-use bgw_core::internals::{LAYOUT_TAG, Received, Reply, Request};
+use bgw_core::internals::{LAYOUT_TAG, PROTOCOL, Received, Reply, Request};
 use bgw_core::{ControlSocket, Pid, Refusal};
 use process_test::{Test, tests, wait_until};
 use std::time::Instant;
@@ -18,7 +18,7 @@ pub(crate) fn tests() -> Vec<Test> {
 }
 
 fn ask(socket: &mut ControlSocket, request: &Request) -> Reply {
-    socket.send_request(request).unwrap();
+    socket.send_request(request, None).unwrap();
     match socket.recv_reply(Some(Instant::now() + PATIENCE)).unwrap() {
         Received::Message { message, .. } => message,
         other => panic!("{other:?}"),
@@ -30,11 +30,11 @@ fn ask(socket: &mut ControlSocket, request: &Request) -> Reply {
 fn the_socket_refuses_what_does_not_fit_with_a_reason() {
     let folder = std::env::temp_dir().join("run");
     let cluster = Cluster::with(builder().runtime_dir(&folder));
-    let connect = || ControlSocket::connect(&folder.join("control.sock")).unwrap();
+    let connect = || ControlSocket::connect(&folder.join("control.sock"), None).unwrap();
     let hello = |protocol, layout_tag| Request::Hello { protocol, layout_tag, read_only: false };
     let table = [
         (hello(999, LAYOUT_TAG), Refusal::Protocol),
-        (hello(bgw_core::internals::PROTOCOL, 1), Refusal::Layout),
+        (hello(PROTOCOL, 1), Refusal::Layout),
         (Request::Ping, Refusal::NotAttached),
         (Request::Shutdown(bgw_core::ShutdownMode::Immediate), Refusal::NotAttached),
     ];
@@ -45,7 +45,7 @@ fn the_socket_refuses_what_does_not_fit_with_a_reason() {
         }
     }
     let mut reader = connect();
-    let hello = Request::Hello { protocol: 1, layout_tag: LAYOUT_TAG, read_only: true };
+    let hello = Request::Hello { protocol: PROTOCOL, layout_tag: LAYOUT_TAG, read_only: true };
     assert!(matches!(ask(&mut reader, &hello), Reply::Welcome { read_only: true, .. }));
     let refused = ask(&mut reader, &Request::Reload);
     assert!(matches!(refused, Reply::Refused { reason: Refusal::NotAllowed, .. }));
@@ -58,7 +58,7 @@ fn nonsense_on_the_socket_closes_that_connection_only() {
     let folder = std::env::temp_dir().join("run");
     let cluster = Cluster::with(builder().runtime_dir(&folder));
     for bytes in [vec![0u8], vec![255; 512], vec![1; 300], vec![7; 100_000]] {
-        let socket = ControlSocket::connect(&folder.join("control.sock")).unwrap();
+        let socket = ControlSocket::connect(&folder.join("control.sock"), None).unwrap();
         // The receiver cuts a packet that is larger than any message.
         let _ = nix::unistd::write(&socket, &bytes);
         let mut socket = socket;
@@ -91,7 +91,7 @@ fn connections_beyond_the_descriptors_are_closed_and_service_continues() {
         crowd(&folder);
     }
     wait_until("a program attaches again", PATIENCE, || {
-        let socket = ControlSocket::connect(&folder.join("control.sock")).unwrap();
+        let socket = ControlSocket::connect(&folder.join("control.sock"), None).unwrap();
         let deadline = Some(Instant::now() + PATIENCE);
         bgw_core::Attachment::attach(socket, false, deadline).is_ok()
     });
@@ -105,12 +105,13 @@ fn connections_beyond_the_descriptors_are_closed_and_service_continues() {
 
 /// More programs than there are descriptors for: each is answered or closed.
 fn crowd(folder: &std::path::Path) {
-    let mut sockets: Vec<_> =
-        (0..20).map(|_| ControlSocket::connect(&folder.join("control.sock")).unwrap()).collect();
+    let mut sockets: Vec<_> = (0..20)
+        .map(|_| ControlSocket::connect(&folder.join("control.sock"), None).unwrap())
+        .collect();
     let mut closed = 0;
     for socket in &mut sockets {
         // A connection that was closed already may refuse the request itself.
-        let _ = socket.send_request(&Request::Ping);
+        let _ = socket.send_request(&Request::Ping, None);
         match socket.recv_reply(Some(Instant::now() + PATIENCE)).unwrap() {
             Received::Message { message: Reply::Refused { reason, .. }, .. } => {
                 assert_eq!(reason, Refusal::NotAttached);

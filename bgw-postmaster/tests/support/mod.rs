@@ -96,7 +96,7 @@ pub fn attach(socket: ControlSocket) -> Attachment {
 
 /// Attaches to the postmaster of this folder, as another program does.
 pub fn second_peer(folder: &Path) -> Attachment {
-    attach(ControlSocket::connect(&folder.join("control.sock")).unwrap())
+    attach(ControlSocket::connect(&folder.join("control.sock"), None).unwrap())
 }
 
 pub fn publish(peer: &Attachment, record: &WorkerRecord, flags: u8) -> Key {

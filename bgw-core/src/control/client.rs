@@ -1,0 +1,161 @@
+//! A program's side of its control connection: one request after the other, each with a deadline.
+
+use super::message::{Refusal, Reply, Request};
+use super::transport::{ControlSocket, Received, RecvError};
+use crate::pid::Pid;
+use std::fmt;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::{Condvar, Mutex, PoisonError};
+use std::time::Instant;
+
+/// Why the postmaster did not do what it was asked for.
+#[derive(thiserror::Error)]
+#[non_exhaustive]
+pub enum AskError {
+    /// This process is a forked child of the one that attached.
+    #[error(
+        "this process is a forked child of backend {owner}; it must connect to the postmaster itself"
+    )]
+    ForkedChild {
+        /// The process that attached.
+        owner: Pid,
+    },
+    /// This process is a worker, which has no control socket.
+    #[error(
+        "a worker has no control socket to ask on; connect to the postmaster's runtime folder first"
+    )]
+    NoControlSocket,
+    /// The postmaster refused.
+    #[error("the postmaster refused: {reason} ({detail})")]
+    Refused {
+        /// The rule.
+        reason: Refusal,
+        /// The postmaster's explanation.
+        detail: String,
+    },
+    /// The postmaster did not answer in time.
+    #[error("the postmaster did not answer in time; it may be stopped")]
+    TimedOut,
+    /// The postmaster closed the connection.
+    #[error("the postmaster closed the connection; it has died, or dropped this process")]
+    Closed,
+    /// The request could not be sent.
+    #[error("sending the request to the postmaster failed")]
+    Send(#[source] io::Error),
+    /// The answer could not be received.
+    #[error("receiving the postmaster's answer failed")]
+    Receive(#[from] RecvError),
+    /// The answer does not fit the request.
+    #[error("the postmaster's answer does not fit the request: {found}")]
+    Unexpected {
+        /// The answer.
+        found: String,
+    },
+}
+
+impl AskError {
+    /// For an answer that does not fit its request.
+    pub fn unexpected(found: &impl fmt::Debug) -> Self {
+        Self::Unexpected { found: format!("{found:?}") }
+    }
+}
+
+shmem_slots::debug_as_chain!(AskError);
+
+/// The connection to the postmaster. One thread at a time uses it.
+#[derive(Debug)]
+pub(crate) struct Session {
+    /// `None` while a thread asks.
+    socket: Mutex<Option<ControlSocket>>,
+    returned: Condvar,
+}
+
+impl Session {
+    pub(crate) fn new(socket: ControlSocket) -> Self {
+        Self { socket: Mutex::new(Some(socket)), returned: Condvar::new() }
+    }
+
+    /// Asks the postmaster and waits for its answer; first of all for other threads that ask.
+    pub(crate) fn ask(
+        &self,
+        request: &Request,
+        deadline: Option<Instant>,
+    ) -> Result<Reply, AskError> {
+        let answer = self.with_socket(deadline, |socket| exchange(socket, request, deadline));
+        Ok(answer.ok_or(AskError::TimedOut)??.0)
+    }
+
+    /// Runs `work` with the socket, once no other thread uses it. `None` if the deadline passed first.
+    fn with_socket<T>(
+        &self,
+        deadline: Option<Instant>,
+        work: impl FnOnce(&mut ControlSocket) -> T,
+    ) -> Option<T> {
+        let mut place = self.socket.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut socket = loop {
+            if let Some(socket) = place.take() {
+                break socket;
+            }
+            place = match deadline {
+                None => self.returned.wait(place).unwrap_or_else(PoisonError::into_inner),
+                Some(end) => {
+                    let left = end.checked_duration_since(Instant::now())?;
+                    let waited = self.returned.wait_timeout(place, left);
+                    waited.unwrap_or_else(PoisonError::into_inner).0
+                }
+            };
+        };
+        drop(place);
+        let done = work(&mut socket);
+        *self.socket.lock().unwrap_or_else(PoisonError::into_inner) = Some(socket);
+        self.returned.notify_one();
+        Some(done)
+    }
+}
+
+/// Sends `request` and receives its answer.
+pub(crate) fn exchange(
+    socket: &mut ControlSocket,
+    request: &Request,
+    deadline: Option<Instant>,
+) -> Result<(Reply, Vec<OwnedFd>), AskError> {
+    let sent = socket.send_request(request, deadline);
+    let closed = |error: &io::Error| {
+        matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset)
+    };
+    let deadline = match sent {
+        Ok(()) => deadline,
+        Err(error) if error.kind() == io::ErrorKind::TimedOut => return Err(AskError::TimedOut),
+        // What the postmaster said before it closed the connection.
+        Err(error) if closed(&error) => Some(Instant::now()),
+        Err(error) => return Err(AskError::Send(error)),
+    };
+    match socket.recv_reply(deadline)? {
+        Received::Message { message: Reply::Refused { reason, detail }, .. } => {
+            Err(AskError::Refused { reason, detail })
+        }
+        Received::Message { message, fds } => Ok((message, fds)),
+        Received::WouldBlock => Err(AskError::TimedOut),
+        Received::Closed => Err(AskError::Closed),
+    }
+}
+
+/// All names, some in each packet. A postmaster whose names never end is cut off.
+pub(crate) fn ask_functions(
+    socket: &mut ControlSocket,
+    deadline: Option<Instant>,
+) -> Result<Vec<String>, AskError> {
+    const MOST: usize = 1 << 16;
+    let mut names: Vec<String> = Vec::new();
+    while names.len() < MOST {
+        let from = u32::try_from(names.len()).unwrap_or(u32::MAX);
+        match exchange(socket, &Request::Functions { from }, deadline)?.0 {
+            Reply::Functions(more) if more.is_empty() => break,
+            Reply::Functions(more) => names.extend(more),
+            other => return Err(AskError::unexpected(&other)),
+        }
+    }
+    names.sort_unstable();
+    Ok(names)
+}
