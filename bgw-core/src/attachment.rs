@@ -282,10 +282,13 @@ impl Attachment {
     /// Wakes everybody who waits for the postmaster's death, on whichever liveness word. The kernel wakes
     /// one waiter of each word, and that one may be anybody who has mapped the region.
     pub(crate) fn pass_on_postmaster_death(&self) {
-        // Once the process has ended, the kernel has marked all words: whoever is woken sees that. If it
-        // lives, something else wrote the mark, and whoever is woken sleeps again.
-        let end = Instant::now() + EXIT_TIME;
-        let _ = pidfd::wait_for_end(&self.postmaster_pidfd, Some(end));
+        // Whoever is woken looks for the mark. The kernel may still be about to set those of some words;
+        // it has set them all once the process has ended. If the process lives, something else wrote the
+        // mark that this process has seen, and whoever is woken sleeps again.
+        if !self.cells().postmaster_is_dead_to_all() {
+            let end = Instant::now() + EXIT_TIME;
+            let _ = pidfd::wait_for_end(&self.postmaster_pidfd, Some(end));
+        }
         self.cells().wake_liveness_waiters();
     }
 

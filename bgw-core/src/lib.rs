@@ -89,8 +89,8 @@ pub mod internals {
         WorkerRecord, WorkerSlots, flag, run_state,
     };
     pub use crate::sys::interrupts::{Interrupts, Pending};
-    pub use crate::sys::robust::HeldLiveness;
     pub use crate::sys::libc_version::{UnsupportedLibc, check_libc};
+    pub use crate::sys::robust::HeldLiveness;
     pub use crate::sys::{eventfd, exit, pidfd, signals};
     pub use crate::wait_set::{wait_for_events, wait_in_worker};
     pub use crate::worker::limits::FUNCTION_LIMIT;

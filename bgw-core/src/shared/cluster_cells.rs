@@ -118,6 +118,11 @@ impl<'a> ClusterCells<'a> {
         (seen & robust::OWNER_DIED == 0).then_some(Watch { cell, half: Half::Low, seen })
     }
 
+    /// True if every liveness word is marked.
+    pub(crate) fn postmaster_is_dead_to_all(&self) -> bool {
+        (0..LIVENESS_WORDS).all(|word| self.watch_postmaster(word).is_none())
+    }
+
     /// Wakes all who wait on any liveness word.
     pub fn wake_liveness_waiters(&self) {
         let words = (0..LIVENESS_WORDS).filter_map(|at| self.slots.shared_cell(LIVENESS + at));

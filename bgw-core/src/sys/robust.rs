@@ -94,10 +94,11 @@ impl Drop for HeldLiveness {
         // SAFETY: head and length as the C library had registered them for this thread. It cannot fail:
         // the length is the one the kernel reported.
         let _ = unsafe { libc::syscall(libc::SYS_set_robust_list, head, len) };
+        // All of them before the first wake-up: who wakes tells the waiters of the other words.
         for word in self.words {
             word.fetch_or(u64::from(OWNER_DIED), Ordering::AcqRel);
-            shmem_slots::futex::wake_all(word);
         }
+        self.words.iter().for_each(shmem_slots::futex::wake_all);
     }
 }
 

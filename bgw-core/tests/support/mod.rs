@@ -2,10 +2,11 @@
 #![allow(dead_code, reason = "each test program uses its part")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, unreachable_pub)]
 
-use bgw_core::internals::{PostmasterCells, WorkerSlots, eventfd, pidfd};
-use bgw_core::{Attachment, ControlSocket};
+use bgw_core::internals::{PostmasterCells, Received, Reply, Request, WorkerSlots, eventfd, pidfd};
+use bgw_core::{Attachment, ControlSocket, RecvError};
 use process_test::{Child, Pid, fork_child, wait_until};
 use shmem_slots::WritableCells;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -95,4 +96,31 @@ pub fn member(slots: &Arc<WorkerSlots>, postmaster: Pid) -> Attachment {
         Arc::new([]),
         Vec::new(),
     )
+}
+
+/// The next request, or why there is none; waits until something is there.
+pub fn next(socket: &mut ControlSocket) -> Result<Received<Request>, RecvError> {
+    let mut got = Ok(Received::WouldBlock);
+    wait_until("something comes", LIMIT, || {
+        got = socket.recv_request();
+        !matches!(got, Ok(Received::WouldBlock))
+    });
+    got
+}
+
+pub fn next_request(socket: &mut ControlSocket) -> Request {
+    match next(socket) {
+        Ok(Received::Message { message, fds }) => {
+            assert!(fds.is_empty());
+            message
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+pub fn next_reply(socket: &mut ControlSocket) -> (Reply, Vec<OwnedFd>) {
+    match socket.recv_reply(deadline()) {
+        Ok(Received::Message { message, fds }) => (message, fds),
+        other => panic!("{other:?}"),
+    }
 }
