@@ -7,12 +7,20 @@
 /// Package, test program, test, rows.
 type Claim = (&'static str, &'static str, &'static str, &'static [&'static str]);
 
-const CLAIMS: &[Claim] = &[(
-    "shmem-slots",
-    "loom",
-    "latch::an_owner_sees_what_each_setter_did_and_never_sleeps_on_a_set_latch",
-    &["R25"],
-)];
+const CLAIMS: &[Claim] = &[
+    loom("latch::an_owner_sees_what_each_setter_did_and_never_sleeps_on_a_set_latch", &["R25"]),
+    loom("latch::the_owner_sees_a_set_before_it_polls_or_the_setter_sees_the_poll", &["R25"]),
+    loom("kept::a_keeper_that_sees_the_end_reads_the_report", &["D01"]),
+    loom("kept::an_end_is_readable_until_a_claim_has_taken_its_slot", &["D01"]),
+    loom("payload::a_copy_never_mixes_two_tenants", &["D17"]),
+    loom("payload::a_report_is_one_of_those_written_and_whole", &["D17"]),
+    loom("reset::a_claimer_that_a_reset_overtook_writes_into_no_later_tenant", &["D17"]),
+];
+
+/// A model of the slots.
+const fn loom(name: &'static str, ids: &'static [&'static str]) -> Claim {
+    ("shmem-slots", "loom", name, ids)
+}
 
 /// The rows that this test proves according to the table.
 pub(crate) fn of(package: &str, program: &str, name: &str) -> Vec<String> {
