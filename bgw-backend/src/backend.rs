@@ -115,6 +115,9 @@ impl Backend {
                 return Err(RegisterError::UnknownFunction { name: name.clone(), known });
             }
         }
+        if !self.attachment.cells().registrable().permit(worker.entry()) {
+            return Err(RegisterError::not_allowed(worker.entry()));
+        }
         if let Some(asked) = worker.notify() {
             self.check_notify(asked)?;
         }

@@ -1,6 +1,6 @@
 //! Errors of a backend: one enum for each kind of request.
 
-use bgw_core::{Attachment, Pid, debug_as_chain};
+use bgw_core::{Attachment, EntryPoint, Pid, debug_as_chain};
 use shmem_slots::{ClaimError, ClaimLost, FlagError};
 use std::io;
 
@@ -79,6 +79,16 @@ pub enum RegisterError {
         /// The names that the postmaster has.
         known: String,
     },
+    /// The postmaster lets backends register no workers of this kind.
+    #[error(
+        "backends of this cluster may not register {kind}; use a function, or build the postmaster with {setting}(true)"
+    )]
+    NotAllowed {
+        /// The kind.
+        kind: &'static str,
+        /// The setting of the postmaster's builder that allows it.
+        setting: &'static str,
+    },
     /// The notify target is another process than the caller.
     #[error(
         "notify: the description names process {asked}, but a backend can only be notified itself; it is {own}"
@@ -124,6 +134,15 @@ pub enum RegisterError {
 }
 
 impl RegisterError {
+    /// The entry point is of a kind that may not be registered.
+    pub(crate) const fn not_allowed(entry: &EntryPoint) -> Self {
+        let (kind, setting) = match entry {
+            EntryPoint::Library { .. } => ("libraries", "allow_libraries"),
+            EntryPoint::Function(_) | EntryPoint::Command { .. } => ("commands", "allow_commands"),
+        };
+        Self::NotAllowed { kind, setting }
+    }
+
     pub(crate) fn of_claim(error: ClaimError, parallel: bool) -> Self {
         match error {
             ClaimError::Full { capacity, in_use } if parallel => {

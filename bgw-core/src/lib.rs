@@ -93,6 +93,7 @@ pub mod internals {
     pub use crate::sys::robust::HeldLiveness;
     pub use crate::sys::{eventfd, exit, pidfd, signals};
     pub use crate::wait_set::{wait_for_events, wait_in_worker};
+    pub use crate::worker::EntryKinds;
     pub use crate::worker::limits::FUNCTION_LIMIT;
 
     /// This process as a worker or a postmaster.

@@ -11,7 +11,7 @@ use crate::runtime_dir::RuntimeDir;
 use crate::settings::Settings;
 use crate::sys::descriptor_limit;
 use crate::sys::descriptors::DescriptorFloor;
-use bgw_core::internals::{FUNCTION_LIMIT, PostmasterCells, eventfd, process};
+use bgw_core::internals::{EntryKinds, FUNCTION_LIMIT, PostmasterCells, eventfd, process};
 use bgw_core::{StartTime, WorkerProcess, WorkerResult};
 use shmem_slots::StandardStreams;
 use std::os::fd::OwnedFd;
@@ -30,6 +30,7 @@ pub struct PostmasterBuilder {
     max_parallel_workers: u32,
     max_sessions: usize,
     runtime_dir: Option<PathBuf>,
+    registrable: EntryKinds,
     functions: Functions,
     duplicate_function: Option<String>,
     descriptors: Vec<(String, OwnedFd)>,
@@ -46,6 +47,7 @@ impl Default for PostmasterBuilder {
             max_parallel_workers: 8,
             max_sessions: 256,
             runtime_dir: None,
+            registrable: EntryKinds::empty(),
             functions: Functions::default(),
             duplicate_function: None,
             descriptors: Vec::new(),
@@ -107,6 +109,23 @@ impl PostmasterBuilder {
         if !self.functions.insert(name.clone(), Box::new(function)) {
             self.duplicate_function.get_or_insert(name);
         }
+        self
+    }
+
+    /// Whether backends may register commands (default `false`).
+    ///
+    /// A command runs with the privileges of the postmaster, whoever registers it. So every process of
+    /// the cluster, its workers included, can run any program with them, and `Worker::drop_privileges`
+    /// refuses: it would not keep its promise. Static workers may be commands in any case.
+    pub fn allow_commands(mut self, allow: bool) -> Self {
+        self.registrable.set(EntryKinds::COMMANDS, allow);
+        self
+    }
+
+    /// Whether backends may register functions of shared libraries (default `false`). The same holds
+    /// for their code as for commands; see [`PostmasterBuilder::allow_commands`].
+    pub fn allow_libraries(mut self, allow: bool) -> Self {
+        self.registrable.set(EntryKinds::LIBRARIES, allow);
         self
     }
 
@@ -221,6 +240,7 @@ impl PostmasterBuilder {
         Ok(Postmaster::new(Settings {
             cells,
             general_slots: self.max_workers,
+            registrable: self.registrable,
             doorbell: Arc::new(doorbell),
             runtime_dir,
             listener,

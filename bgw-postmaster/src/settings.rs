@@ -4,7 +4,7 @@ use crate::child::Functions;
 use crate::rules::Policy;
 use crate::runtime_dir::RuntimeDir;
 use crate::sys::descriptor_limit::RaisedLimit;
-use bgw_core::internals::PostmasterCells;
+use bgw_core::internals::{EntryKinds, PostmasterCells};
 use bgw_core::{BackgroundWorker, ControlSocket};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -15,6 +15,8 @@ pub(crate) struct Settings {
     pub(crate) cells: PostmasterCells,
     /// How many slots are not for the parallel class.
     pub(crate) general_slots: u32,
+    /// What backends may register besides functions.
+    pub(crate) registrable: EntryKinds,
     pub(crate) doorbell: Arc<OwnedFd>,
     pub(crate) runtime_dir: Option<RuntimeDir>,
     /// The control socket in the runtime folder.

@@ -104,6 +104,12 @@ pub enum PrivilegeError {
         /// The name.
         name: String,
     },
+    /// Backends of this cluster may register commands or libraries, which run with the postmaster's
+    /// privileges. The worker would keep them that way.
+    #[error(
+        "backends of this cluster may register commands or libraries, so a worker cannot drop its privileges; build the postmaster without allow_commands and allow_libraries"
+    )]
+    CommandsAllowed,
     /// A system call failed. `EPERM`: the worker has no privilege to drop.
     #[error("{call} failed while dropping privileges")]
     System {

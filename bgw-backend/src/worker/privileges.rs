@@ -34,6 +34,9 @@ impl Worker {
     /// effective and saved ids. It has no supplementary groups afterwards, and no program that it
     /// runs gains privileges (`PR_SET_NO_NEW_PRIVS`). It still ends with its postmaster.
     ///
+    /// A worker that could register a command or a library would have its privileges back, so a
+    /// postmaster that allows those keeps its workers from dropping theirs.
+    ///
     /// Call this in place of `setuid`, which makes the kernel forget to signal the worker when the
     /// postmaster dies.
     ///
@@ -41,6 +44,9 @@ impl Worker {
     /// [`PrivilegeError`]. Return it from the worker's main: after an error the worker may have
     /// dropped a part of its privileges.
     pub fn drop_privileges(&self, user: &str, group: &str) -> Result<(), PrivilegeError> {
+        if !self.me.attachment.cells().registrable().is_empty() {
+            return Err(PrivilegeError::CommandsAllowed);
+        }
         let (user, group) = (user_id(user)?, group_id(group)?);
         setgroups(&[group]).map_err(failed("setgroups"))?;
         setresgid(group, group, group).map_err(failed("setresgid"))?;

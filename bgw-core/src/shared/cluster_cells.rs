@@ -2,7 +2,7 @@
 //!
 //! | cells of the cluster | writer | read by |
 //! |---|---|---|
-//! | incarnation, phase, where the parallel class begins (one line) | postmaster, rarely | everybody |
+//! | incarnation, phase, registrable entry kinds, where the parallel class begins (one line) | postmaster, rarely | everybody |
 //! | count of changes (a line of its own) | postmaster at each change | waits for many workers |
 //! | liveness words | postmaster once, the kernel at its death | waits, through the kernel |
 //!
@@ -18,7 +18,7 @@
 
 use super::WorkerSlots;
 use crate::sys::robust;
-use crate::worker::StartTime;
+use crate::worker::{EntryKinds, StartTime};
 use shmem_slots::futex::{self, Half, Watch};
 use shmem_slots::{CellRef, Latch};
 use std::ops::Range;
@@ -31,6 +31,7 @@ pub(super) const LIVENESS_WORDS: u32 = 512;
 
 pub(super) const INCARNATION: u32 = 0;
 pub(super) const PHASE: u32 = 1;
+pub(super) const REGISTRABLE: u32 = 2;
 pub(super) const GENERAL_SLOTS: u32 = 3;
 pub(super) const CHANGES: u32 = 8;
 pub(super) const LIVENESS: u32 = 16;
@@ -83,6 +84,12 @@ impl<'a> ClusterCells<'a> {
     #[must_use]
     pub fn phase(&self) -> StartTime {
         u32::try_from(self.load(PHASE)).ok().and_then(StartTime::from_code).unwrap_or_default()
+    }
+
+    /// What backends may register besides functions. The postmaster does not rely on this cell.
+    #[must_use]
+    pub fn registrable(&self) -> EntryKinds {
+        EntryKinds::from_bits_truncate(self.load(REGISTRABLE) as u32)
     }
 
     /// The slots of a class of workers. The parallel class has slots of its own, behind the others. So

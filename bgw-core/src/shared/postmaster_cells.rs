@@ -4,12 +4,12 @@
 //! attaching gives none. Backends and workers have [`ClusterCells`], which cannot write these cells.
 
 use super::cluster_cells::{
-    CHANGES, ClusterCells, GENERAL_SLOTS, INCARNATION, LIVENESS, PHASE, REGION_CELLS,
+    CHANGES, ClusterCells, GENERAL_SLOTS, INCARNATION, LIVENESS, PHASE, REGION_CELLS, REGISTRABLE,
     SLOT_STARTED_AT,
 };
 use super::{LAYOUT_TAG, WorkerSlots};
 use crate::sys::robust::{self, HeldLiveness};
-use crate::worker::StartTime;
+use crate::worker::{EntryKinds, StartTime};
 use shmem_slots::{CreateError, Options, WritableCells, futex};
 use std::io;
 use std::sync::Arc;
@@ -71,6 +71,11 @@ impl PostmasterCells {
     /// Publishes the phase of the cluster.
     pub fn set_phase(&self, phase: StartTime) {
         self.store(PHASE, u64::from(phase.code()));
+    }
+
+    /// Publishes what backends may register besides functions.
+    pub fn set_registrable(&self, kinds: EntryKinds) {
+        self.store(REGISTRABLE, u64::from(kinds.bits()));
     }
 
     /// Writes again how many slots are not for the parallel class, in case somebody wrote over it.

@@ -4,10 +4,12 @@
 //! from a slot that was decoded, and both go through the one validation in `validate.rs`.
 
 mod builder;
+mod entry_kinds;
 pub(crate) mod limits;
 mod validate;
 
 pub use builder::BackgroundWorkerBuilder;
+pub use entry_kinds::EntryKinds;
 pub use validate::InvalidWorker;
 pub(crate) use validate::{Draft, validate};
 

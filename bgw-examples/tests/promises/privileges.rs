@@ -5,7 +5,11 @@
 //! disarms. Needs root; skipped without.
 
 use crate::support::{Cluster, PATIENCE, alive, kill, ready, simple, stopped};
-use bgw_backend::{ExitCause, Pid, Worker, WorkerError, entry};
+use bgw_backend::{
+    Backend, BackgroundWorker, ExitCause, NotStarted, Pid, PrivilegeError, RegisterError,
+    ShutdownMode, Worker, WorkerError, entry,
+};
+use bgw_postmaster::PostmasterBuilder;
 use process_test::{Signal, Test, tests, wait_until};
 
 /// The user and group "nobody" of every system, by number.
@@ -16,6 +20,8 @@ pub(crate) fn tests() -> Vec<Test> {
         a_worker_that_dropped_its_privileges_has_none_left => [D16],
         a_worker_that_dropped_its_privileges_dies_with_its_postmaster => [D05, D16],
         an_unknown_user_or_group_is_named => [D16],
+        functions_alone_may_be_registered_unless_the_builder_allows_more => [D16],
+        privileges_are_not_dropped_where_a_command_would_give_them_back => [D16],
     ]
 }
 
@@ -34,8 +40,13 @@ fn drops(worker: &mut Worker) -> Result<(), WorkerError> {
     }
 }
 
+/// A cluster as built by default: backends may register functions alone.
+fn functions_only(configure: impl FnOnce(PostmasterBuilder) -> PostmasterBuilder) -> Cluster {
+    Cluster::with(|builder| configure(builder.allow_commands(false).allow_libraries(false)))
+}
+
 fn cluster() -> Cluster {
-    Cluster::with(|builder| builder.function("drops", entry(drops)))
+    functions_only(|builder| builder.function("drops", entry(drops)))
 }
 
 /// A line of `/proc/PID/status`.
@@ -72,7 +83,7 @@ fn a_worker_that_dropped_its_privileges_dies_with_its_postmaster() {
 
 /// Would fail if a misspelt name left the worker with all its privileges, or without a reason.
 fn an_unknown_user_or_group_is_named() {
-    let cluster = Cluster::with(|builder| {
+    let cluster = functions_only(|builder| {
         builder.function(
             "misspelt",
             entry(|worker| -> Result<(), WorkerError> {
@@ -87,4 +98,58 @@ fn an_unknown_user_or_group_is_named() {
     let report = stopped(&cluster.backend.register(&simple("misspelt")).unwrap());
     assert_eq!(report.cause, ExitCause::Exited(0));
     cluster.end();
+}
+
+fn beyond_functions() -> [BackgroundWorker; 2] {
+    let command = BackgroundWorker::builder("c").command("true", [""; 0]);
+    let library = BackgroundWorker::builder("l").library("/no/such/library.so", "main");
+    [command, library].map(|builder| builder.build().unwrap())
+}
+
+/// Would fail if a setting were on by default, or turned on by the other one.
+fn functions_alone_may_be_registered_unless_the_builder_allows_more() {
+    for (commands, libraries) in [(false, false), (true, false), (false, true)] {
+        let cluster =
+            Cluster::with(|builder| builder.allow_commands(commands).allow_libraries(libraries));
+        let [command, library] = beyond_functions().map(|worker| cluster.backend.register(&worker));
+        for (registered, allowed) in [(command, commands), (library, libraries)] {
+            match registered {
+                Ok(handle) => {
+                    assert!(allowed);
+                    let report = stopped(&handle);
+                    assert_ne!(report.cause, ExitCause::NotStarted(NotStarted::Refused));
+                }
+                Err(RegisterError::NotAllowed { .. }) => assert!(!allowed),
+                Err(error) => panic!("{error}"),
+            }
+        }
+        stopped(&cluster.backend.register(&simple("quick")).unwrap());
+        cluster.end();
+    }
+    let default = bgw_postmaster::Postmaster::builder().build().unwrap();
+    let mut launched = default.launch().unwrap();
+    let backend = Backend::over(launched.take_control().unwrap()).unwrap();
+    for worker in beyond_functions() {
+        assert!(matches!(backend.register(&worker), Err(RegisterError::NotAllowed { .. })));
+    }
+    launched.shutdown(ShutdownMode::Fast).unwrap();
+    launched.wait().unwrap();
+}
+
+/// Would fail if a worker that can register a command believed that it has no privileges.
+fn privileges_are_not_dropped_where_a_command_would_give_them_back() {
+    let main = |worker: &mut Worker| -> Result<(), WorkerError> {
+        let refused = worker.drop_privileges(NOBODY, NOBODY).unwrap_err();
+        assert!(matches!(refused, PrivilegeError::CommandsAllowed), "{refused}");
+        Ok(())
+    };
+    for commands in [true, false] {
+        let cluster = Cluster::with(|builder| {
+            let builder = builder.allow_commands(commands).allow_libraries(!commands);
+            builder.function("refused", entry(main))
+        });
+        let report = stopped(&cluster.backend.register(&simple("refused")).unwrap());
+        assert_eq!(report.cause, ExitCause::Exited(0));
+        cluster.end();
+    }
 }

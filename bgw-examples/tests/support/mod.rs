@@ -179,9 +179,11 @@ impl Log {
 
 type Done = Result<(), WorkerError>;
 
-/// Names all functions to a postmaster.
+/// Names all functions to a postmaster, and lets backends register everything else.
 pub fn functions(builder: PostmasterBuilder) -> PostmasterBuilder {
     builder
+        .allow_commands(true)
+        .allow_libraries(true)
         .function("quick", |_| Ok(()))
         .function("fail", |_| Err("this worker fails on purpose".into()))
         .function("panic", |_| panic!("this worker panics on purpose"))

@@ -86,7 +86,12 @@ impl Server {
         };
         let mut server = Self {
             cluster: Cluster::new(settings.policy),
-            slot_table: SlotTable::new(settings.cells, pid, settings.general_slots),
+            slot_table: SlotTable::new(
+                settings.cells,
+                pid,
+                settings.general_slots,
+                settings.registrable,
+            ),
             children: Children::new(),
             spares: Spares::new(settings.warm_spares),
             spawner: Spawner::new(SpawnerSettings {

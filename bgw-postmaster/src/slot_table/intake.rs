@@ -5,12 +5,12 @@
 
 use super::table::SlotTable;
 use crate::fault;
-use crate::rules::{Event, NotifyTarget, Registry};
+use crate::rules::{Ending, Event, NotifyTarget, Registry};
 use bgw_core::internals::{CorruptRecord, WorkerRecord, WorkerSlots, flag};
-use bgw_core::{BackgroundWorker, Pid};
+use bgw_core::{BackgroundWorker, ExitCause, NotStarted, Pid};
 use shmem_slots::{Key, Snapshot, State};
 
-/// Why a slot was not taken in.
+/// Why a slot was not taken in. All but the first end the registration.
 #[derive(Debug, thiserror::Error)]
 enum Refused {
     #[error("the slot changed while it was read")]
@@ -19,7 +19,17 @@ enum Refused {
     Corrupt(#[from] CorruptRecord),
     #[error("its worker belongs to the slots of the other class")]
     WrongClass,
+    #[error("this postmaster lets backends register no commands and no libraries of this kind")]
+    NotAllowed,
 }
+
+/// How a registration ends that is not taken in.
+const REFUSED: Ending = Ending {
+    cause: ExitCause::NotStarted(NotStarted::Refused),
+    restarts: 0,
+    requested: false,
+    process: None,
+};
 
 impl SlotTable {
     /// Turns the slots that changed into events: registrations and terminate requests.
@@ -75,8 +85,11 @@ impl SlotTable {
             return None;
         }
         let worker = copy_checked(&self.slots, key).and_then(|worker| {
-            let fits = self.slots_of(&worker).contains(&index);
-            if fits { Ok(worker) } else { Err(Refused::WrongClass) }
+            if !self.slots_of(&worker).contains(&index) {
+                return Err(Refused::WrongClass);
+            }
+            let allowed = self.registrable.permit(worker.entry());
+            if allowed { Ok(worker) } else { Err(Refused::NotAllowed) }
         });
         match worker {
             Ok(worker) => {
@@ -85,11 +98,9 @@ impl SlotTable {
                 Some(Event::Registered { key, worker, notify, terminate })
             }
             Err(Refused::Changing) => None,
-            Err(refused @ (Refused::Corrupt(_) | Refused::WrongClass)) => {
+            Err(refused @ (Refused::Corrupt(_) | Refused::WrongClass | Refused::NotAllowed)) => {
                 self.log_corrupt(index, &refused.to_string());
-                if let Err(error) = self.slots.free(key) {
-                    tracing::debug!("freeing slot {index} failed: {error}");
-                }
+                self.unregister(key, &REFUSED);
                 None
             }
         }

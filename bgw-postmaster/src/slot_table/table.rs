@@ -1,6 +1,6 @@
 //! The owner of the slots, and the facts about the cluster that it publishes.
 
-use bgw_core::internals::{PostmasterCells, WorkerSlots};
+use bgw_core::internals::{EntryKinds, PostmasterCells, WorkerSlots};
 use bgw_core::{BackgroundWorker, Pid, StartTime, WorkerHandle};
 use shmem_slots::Key;
 use std::ops::Range;
@@ -16,17 +16,25 @@ pub(crate) struct SlotTable {
     pub(super) postmaster: Pid,
     /// How many slots are not for the parallel class. Our own number, not the region's.
     pub(super) general_slots: u32,
+    /// What backends may register besides functions.
+    pub(super) registrable: EntryKinds,
     pub(super) corrupt_slots_seen: u64,
     pub(super) logged_wrong_counts: bool,
 }
 
 impl SlotTable {
-    pub(crate) fn new(cells: PostmasterCells, postmaster: Pid, general_slots: u32) -> Self {
+    pub(crate) fn new(
+        cells: PostmasterCells,
+        postmaster: Pid,
+        general_slots: u32,
+        registrable: EntryKinds,
+    ) -> Self {
         Self {
             slots: Arc::clone(cells.slots()),
             cells,
             postmaster,
             general_slots,
+            registrable,
             corrupt_slots_seen: 0,
             logged_wrong_counts: false,
         }
@@ -37,9 +45,11 @@ impl SlotTable {
         self.postmaster
     }
 
-    /// Publishes the first incarnation, and the phase in which the cluster begins.
+    /// Publishes the first incarnation, the phase in which the cluster begins, and what may be
+    /// registered.
     pub(crate) fn publish_cluster(&self, phase: StartTime) {
         self.cells.set_phase(phase);
+        self.cells.set_registrable(self.registrable);
         self.cells.set_incarnation(first_incarnation(self.postmaster));
     }
 

@@ -5,7 +5,7 @@
 
 use crate::support::{Cluster, PATIENCE, builder, publish, worker};
 use bgw_core::internals::{Reply, Request, RunState, WorkerRecord, flag};
-use bgw_core::{BackgroundWorker, ExitCause, Pid, WorkerFlags};
+use bgw_core::{BackgroundWorker, ExitCause, NotStarted, Pid, WorkerFlags};
 use bytemuck::Zeroable;
 use process_test::{Signal, Test, alive, tests, wait_until, watchdog};
 use shmem_slots::Memory;
@@ -18,6 +18,7 @@ pub(crate) fn tests() -> Vec<Test> {
         tests![
             a_record_that_is_no_worker_is_freed_and_the_next_one_starts => [B78],
             a_function_that_does_not_exist_exits_1_and_is_reported => [B52],
+            a_command_that_is_smuggled_into_a_slot_is_refused => [D16],
             overwritten_counts_are_logged_once_and_service_continues => [R21],
         ],
         watchdog(Duration::from_secs(120), slow),
@@ -49,6 +50,25 @@ fn a_function_that_does_not_exist_exits_1_and_is_reported() {
     let report = cluster.stopped(key).unwrap();
     assert_eq!(report.cause, ExitCause::Exited(1));
     assert!(report.unregistered);
+    cluster.end();
+}
+
+/// A process that dropped its privileges still has the slots writable. Would fail if only the
+/// registering side checked what it may register.
+fn a_command_that_is_smuggled_into_a_slot_is_refused() {
+    let cluster = Cluster::new();
+    let ran = std::env::temp_dir().join("ran");
+    let command = BackgroundWorker::builder("c").command("touch", [ran.to_str().unwrap()]);
+    let library = BackgroundWorker::builder("l").library("/no/such/library.so", "main");
+    for smuggled in [command, library] {
+        let key = cluster.register(&smuggled.build().unwrap());
+        let report = cluster.stopped(key).unwrap();
+        assert_eq!(report.cause, ExitCause::NotStarted(NotStarted::Refused));
+        assert!(report.unregistered && report.pid.is_none());
+    }
+    let key = cluster.register(&worker("quick"));
+    cluster.stopped(key);
+    assert!(!ran.exists());
     cluster.end();
 }
 

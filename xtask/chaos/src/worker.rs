@@ -17,7 +17,7 @@ pub(crate) fn functions(builder: PostmasterBuilder, journal: Journal) -> Postmas
         }
         done
     };
-    builder.function("act", bgw_backend::entry(main))
+    builder.allow_commands(true).function("act", bgw_backend::entry(main))
 }
 
 /// Who writes: workers have numbers of their own.

@@ -36,7 +36,8 @@ fn sleeper(worker: &mut Worker) -> std::result::Result<(), WorkerError> {
 
 impl Cluster {
     pub(crate) fn launch(slots: u32, spares: usize) -> Result<Self> {
-        Self::with(Postmaster::builder().max_workers(slots).warm_spares(spares))
+        let builder = Postmaster::builder().max_workers(slots).warm_spares(spares);
+        Self::with(builder.allow_commands(true))
     }
 
     /// Starts only workers that may run in the first phase.
