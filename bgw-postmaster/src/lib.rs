@@ -31,6 +31,7 @@
 //! | it never mistakes one process for another | pidfds; an end is published before the process is reaped |
 //! | nothing in shared memory harms it | it copies once and checks; its own list is the truth |
 //! | idle, it sleeps | no timer runs but the earliest deadline |
+//! | when it is killed, no process of the cluster is left after a few seconds | a guardian: a child that sleeps until the postmaster is dead |
 //! | the fact comes before the news | report, word, free; then wake-ups and SIGUSR1 |
 //!
 //! It does not run workers as threads, poll, or restart itself.
@@ -41,8 +42,8 @@
 //! | `fault` | named points at which tests make a process die, stop or fail |
 //!
 //! Reading order: `postmaster` (launch, run), `server` (the loop, and what it calls), `rules` (what
-//! follows from what), then the owners `slot_table`, `children` and `sessions`, and `child` (what runs in
-//! a child).
+//! follows from what), then the owners `slot_table`, `children` and `sessions`, `child` (what runs in a
+//! child), and `guardian` (what outlives a killed postmaster).
 
 mod builder;
 mod error;
@@ -52,6 +53,7 @@ mod settings;
 mod server;
 
 mod children;
+mod guardian;
 mod sessions;
 mod slot_table;
 

@@ -1,8 +1,9 @@
 //! The runtime folder: lock, control socket, pid file.
 //!
-//! The lock is an `flock` on a descriptor that every worker inherits, so the kernel keeps it until
-//! the postmaster *and* its last worker are gone. A second postmaster on the same folder is refused
-//! for that long. No pid is compared, and nothing stale has to be recognised.
+//! The lock is an `flock` on a descriptor that the guardian and every function inherit. So the kernel
+//! keeps it until the postmaster is gone *and* its guardian has found nothing left of the cluster. A
+//! second postmaster on the same folder is refused for that long. No pid is compared, and nothing
+//! stale has to be recognised.
 
 use crate::error::BuildError;
 use bgw_core::{CONTROL_SOCKET, ControlSocket};
@@ -12,20 +13,38 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
 
 const LOCK: &str = "postmaster.lock";
 const PID: &str = "postmaster.pid";
+/// How often a held lock is tried, and what lies between: a fifth of a second in all.
+const LOCK_ATTEMPTS: u32 = 20;
+const LOCK_PAUSE: Duration = Duration::from_millis(10);
 
 /// A runtime folder that this postmaster holds.
 #[derive(Debug)]
 pub(crate) struct RuntimeDir {
     path: PathBuf,
-    /// Never read: holding it open holds the lock. Children inherit it.
-    _lock: OwnedFd,
+    /// Holding it open holds the lock. Functions inherit it, and the guardian.
+    lock: Arc<OwnedFd>,
 }
 
 fn failed(step: &'static str, path: &Path) -> impl FnOnce(io::Error) -> BuildError {
     move |source| BuildError::RuntimeDir { step, path: path.to_owned(), source }
+}
+
+/// True if this process has the lock now. A lock that a guardian holds becomes free a moment after the
+/// last process of its cluster has ended: a program that starts a postmaster anew gets that moment.
+fn take_lock(lock: &OwnedFd) -> io::Result<bool> {
+    for _ in 0..LOCK_ATTEMPTS {
+        match rustix::fs::flock(lock, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => return Ok(true),
+            Err(rustix::io::Errno::WOULDBLOCK) => std::thread::sleep(LOCK_PAUSE),
+            Err(errno) => return Err(errno.into()),
+        }
+    }
+    Ok(false)
 }
 
 impl RuntimeDir {
@@ -40,14 +59,8 @@ impl RuntimeDir {
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NOFOLLOW;
         let lock = rustix::fs::open(&lock_path, flags, Mode::RUSR | Mode::WUSR)
             .map_err(|errno| failed("opening", &lock_path)(errno.into()))?;
-        match rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => {}
-            Err(rustix::io::Errno::WOULDBLOCK) => {
-                return Err(BuildError::InUse { path: path.to_owned() });
-            }
-            Err(errno) => {
-                return Err(failed("locking", &lock_path)(errno.into()));
-            }
+        if !take_lock(&lock).map_err(failed("locking", &lock_path))? {
+            return Err(BuildError::InUse { path: path.to_owned() });
         }
         // We hold the lock, so a socket in it belonged to a postmaster that is gone.
         let socket_path = path.join(CONTROL_SOCKET);
@@ -59,12 +72,17 @@ impl RuntimeDir {
         }
         let listener =
             ControlSocket::listen(&socket_path).map_err(failed("listening on", &socket_path))?;
-        Ok((Self { path: path.to_owned(), _lock: lock }, listener))
+        Ok((Self { path: path.to_owned(), lock: Arc::new(lock) }, listener))
     }
 
     /// The folder's path.
     pub(crate) fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// The descriptor that holds the lock.
+    pub(crate) const fn lock(&self) -> &Arc<OwnedFd> {
+        &self.lock
     }
 
     /// Writes the postmaster's pid, for people.

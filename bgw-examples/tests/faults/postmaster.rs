@@ -277,9 +277,7 @@ fn a_worker_at_any_step_of_its_start_ends_with_its_postmaster() {
     dies(&cluster, "any time");
     let taken = || Postmaster::builder().runtime_dir(&cluster.folder).build();
     assert!(matches!(taken(), Err(BuildError::InUse { .. })), "its workers still hold the folder");
-    for (_, pid, _) in &stopped {
-        kill(*pid, Signal::SIGCONT);
-    }
+    // The guardian continues them.
     for (point, pid, waiter) in stopped {
         assert_eq!(waiter.answers(point), ("started".into(), "postmaster died".into()));
         wait_until(&format!("{point}: the worker has ended"), PATIENCE, || !alive(pid));

@@ -14,6 +14,7 @@ mod descriptors;
 mod ends;
 mod examples;
 mod groups;
+mod guardian;
 mod handles;
 mod latch;
 mod leader;
@@ -53,6 +54,7 @@ fn main() -> std::process::ExitCode {
         descriptors::tests(),
         examples::tests(),
         groups::tests(),
+        guardian::tests(),
         handles::tests(),
         latch::tests(),
         leader::tests(),

@@ -277,10 +277,9 @@ fn a_second_postmaster_is_refused_while_the_first_lives() {
 /// Would fail if the lock belonged to the postmaster only.
 fn surviving_children_keep_the_folder_locked() {
     let cluster = Cluster::new();
-    let (handle, pid) = cluster.start(&simple("sleep"));
+    // It does not act on its postmaster's death.
+    let (handle, pid) = cluster.start(&simple("deaf"));
     ready(&handle);
-    // Stopped, it does not act on its postmaster's death.
-    kill(pid, Signal::SIGSTOP);
     kill_postmaster(&cluster);
     cluster.launched.wait().unwrap();
     let refused = second_postmaster(&cluster).unwrap_err();

@@ -126,6 +126,14 @@ pub fn wait_until_asleep(pid: Pid) {
     process_test::wait_until_asleep(raw(pid));
 }
 
+/// The guardian of a postmaster, by its title; `None` while there is none.
+pub fn guardian_of(postmaster: Pid) -> Option<Pid> {
+    let title = |pid: i32| std::fs::read_to_string(format!("/proc/{pid}/cmdline"));
+    let all = process_test::descendants(raw(postmaster)).into_iter().map(|pid| pid.as_raw());
+    let mut guardians = all.filter(|&pid| title(pid).is_ok_and(|t| t.starts_with("bgw guardian")));
+    Pid::new(guardians.next()?.unsigned_abs())
+}
+
 /// A file that a worker writes to tell the test something; complete when it exists.
 pub fn note_path(name: &str) -> PathBuf {
     std::env::temp_dir().join(format!("note-{name}"))

@@ -13,7 +13,7 @@
 //! A process that left the group (by `setsid`, as daemons do) is on its own. The postmaster reaps it
 //! when it ends, and nothing else.
 
-use super::table::{Children, signal_number};
+use super::table::{Child, Children, LeftGroup, signal_number};
 use crate::rules::StopSignal;
 use crate::sys::{signals, wait};
 use bgw_core::Pid;
@@ -22,39 +22,44 @@ impl Children {
     /// True if other processes of the group live whose leader, the child of slot `index`, has ended and
     /// is not reaped.
     pub(crate) fn leaves_group(&mut self, index: u32) -> bool {
-        let Some(leader) = self.by_slot.get(index as usize).map(|child| child.pid) else {
-            return false;
-        };
+        let child = self.by_slot.get(index as usize);
+        let Some(&Child { pid: leader, place, .. }) = child else { return false };
         let left = wait::group_has_children(leader);
         if left {
-            self.left_groups.push(leader);
+            self.left_groups.push(LeftGroup { leader, place });
         }
         left
     }
 
+    /// True if what `leader` has left is kept.
+    pub(super) fn has_left_group(&self, leader: Pid) -> bool {
+        self.left_groups.iter().any(|group| group.leader == leader)
+    }
+
     /// Signals what is left of a group.
     pub(crate) fn stop_group(&self, leader: Pid, stop: StopSignal) {
-        if self.left_groups.contains(&leader) && wait::group_has_children(leader) {
+        if self.has_left_group(leader) && wait::group_has_children(leader) {
             signals::signal_group(leader, signal_number(stop));
         }
     }
 
     /// Reaps what has ended of the groups that are left. Returns the leaders of those that have ended.
     pub(crate) fn ended_groups(&mut self) -> Vec<Pid> {
-        let (ended, left) = std::mem::take(&mut self.left_groups)
+        let (ended, left): (Vec<_>, _) = std::mem::take(&mut self.left_groups)
             .into_iter()
-            .partition(|&leader| wait::reap_group(leader));
+            .partition(|group| wait::reap_group(group.leader));
         self.left_groups = left;
-        ended
+        ended.iter().for_each(|group| self.roster.release(group.place));
+        ended.iter().map(|group| group.leader).collect()
     }
 
     /// Reaps orphans that belong to no group of ours. The program's own children are left to it, and our
-    /// children to their pidfds; `is_spare` knows those without a worker. An orphan that ended behind
+    /// children to their pidfds; `has_no_worker` knows spares and the guardian. An orphan that ended behind
     /// such a child is reaped at a later SIGCHLD.
-    pub(crate) fn reap_orphans(&self, is_spare: impl Fn(Pid) -> bool) {
+    pub(crate) fn reap_orphans(&self, has_no_worker: impl Fn(Pid) -> bool) {
         while let Some(pid) = wait::peek_any() {
             let known = self.by_pid.contains_key(&pid) || self.inherited.contains(&pid);
-            if known || is_spare(pid) || wait::reap_by_pid(pid).is_err() {
+            if known || has_no_worker(pid) || wait::reap_by_pid(pid).is_err() {
                 return;
             }
         }

@@ -42,6 +42,9 @@ impl Children {
     /// Reaps the child of slot `index`, whose end is published: its pid may be reused from now on.
     pub(crate) fn reap(&mut self, index: u32) {
         let Some(child) = self.by_slot.take(index as usize) else { return };
+        if !self.has_left_group(child.pid) {
+            self.roster.release(child.place);
+        }
         let reaped = fault::step("exit:before_reap").and_then(|()| wait::reap(&child.pidfd));
         if let Err(error) = reaped {
             log_failure("reaping", child.pid, &error);

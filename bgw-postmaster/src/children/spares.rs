@@ -21,11 +21,13 @@
 //! off the latency path. When all are taken, workers are forked as without spares.
 
 use crate::child::Mailbox;
+use crate::sys::roster::{Place, Roster};
 use crate::sys::wait;
 use bgw_core::Pid;
 use bgw_core::internals::pidfd;
 use rustix::process::Signal;
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// How long after a start the spare that it took is replaced.
@@ -38,6 +40,8 @@ pub(crate) const DEATH_DELAY: Duration = Duration::from_secs(1);
 pub(crate) struct Spare {
     pub(crate) number: u64,
     pub(crate) pid: Pid,
+    /// Its place in the roster.
+    pub(crate) place: Place,
     pub(crate) pidfd: OwnedFd,
     pub(crate) mailbox: Mailbox,
 }
@@ -50,11 +54,13 @@ pub(crate) struct Spares {
     next: u64,
     /// When the next one is to be forked; `None`: there are enough.
     due: Option<Instant>,
+    roster: Arc<Roster>,
 }
 
 impl Spares {
-    pub(crate) fn new(wanted: usize) -> Self {
-        Self { wanted, asleep: Vec::new(), next: 0, due: (wanted > 0).then(Instant::now) }
+    pub(crate) fn new(wanted: usize, roster: Arc<Roster>) -> Self {
+        let due = (wanted > 0).then(Instant::now);
+        Self { wanted, asleep: Vec::new(), next: 0, due, roster }
     }
 
     /// When the next one is to be forked.
@@ -106,7 +112,7 @@ impl Spares {
             if matches!(wait::peek(&spare.pidfd), Ok(None)) {
                 return Some(spare);
             }
-            spare.end();
+            self.end(&spare);
         }
     }
 
@@ -115,7 +121,7 @@ impl Spares {
         let place = self.asleep.iter().position(|spare| spare.number == number);
         let Some(spare) = place.map(|place| self.asleep.swap_remove(place)) else { return };
         tracing::warn!("spare process {} died in its sleep", spare.pid);
-        spare.end();
+        self.end(&spare);
         self.refill_after(DEATH_DELAY);
     }
 
@@ -123,18 +129,17 @@ impl Spares {
     pub(crate) fn end_all(&mut self) {
         self.due = None;
         for spare in std::mem::take(&mut self.asleep) {
-            spare.end();
+            self.end(&spare);
         }
     }
-}
 
-impl Spare {
-    /// Kills it, if it is alive, and reaps it.
-    pub(crate) fn end(&self) {
+    /// Kills a spare, if it is alive, and reaps it.
+    pub(crate) fn end(&self, spare: &Spare) {
         // ESRCH: it is dead already.
-        let _ = pidfd::send(&self.pidfd, Signal::KILL);
-        if let Err(error) = wait::reap_blocking(&self.pidfd) {
-            tracing::error!("reaping spare process {} failed: {error}", self.pid);
+        let _ = pidfd::send(&spare.pidfd, Signal::KILL);
+        self.roster.release(spare.place);
+        if let Err(error) = wait::reap_blocking(&spare.pidfd) {
+            tracing::error!("reaping spare process {} failed: {error}", spare.pid);
         }
     }
 }

@@ -10,8 +10,10 @@ use crate::rules::Entry;
 use crate::sys::descriptors::DescriptorFloor;
 use crate::sys::exec::{Commands, ExecFailure};
 use crate::sys::fork::{Forked, Forker, NewChild, SingleThreaded, ThreadCounter};
+use crate::sys::roster::{Place, Roster};
 use crate::sys::shared_page::SharedPage;
 use crate::sys::title::Title;
+use bgw_core::internals::exit::{UnwindBarrier, exit_now};
 use bgw_core::{Attachment, EntryPoint, Pid, WorkerHandle};
 use std::collections::HashMap;
 use std::io;
@@ -28,6 +30,7 @@ pub(crate) struct SpawnerSettings {
     pub(crate) forker: Forker,
     /// `None`: programs are forked as functions are.
     pub(crate) commands: Option<Commands>,
+    pub(crate) roster: Arc<Roster>,
 }
 
 /// Starts processes.
@@ -43,14 +46,23 @@ pub(crate) struct Spawner {
     /// Programs that were forked as functions are: where each leaves the `errno` of its `execve`.
     forked_commands: HashMap<Pid, SharedPage>,
     title: Title,
+    /// Lists every process that is started here, but the guardian.
+    roster: Arc<Roster>,
 }
 
 impl Spawner {
     pub(crate) fn new(settings: SpawnerSettings) -> Self {
-        let SpawnerSettings { attachment, functions, threads, floor, forker, commands } = settings;
-        let (attachment, title) = (Arc::new(attachment), Title::new());
-        let forked_commands = HashMap::new();
-        Self { attachment, functions, threads, floor, forker, commands, forked_commands, title }
+        Self {
+            attachment: Arc::new(settings.attachment),
+            functions: settings.functions,
+            threads: settings.threads,
+            floor: settings.floor,
+            forker: settings.forker,
+            commands: settings.commands,
+            forked_commands: HashMap::new(),
+            title: Title::new(),
+            roster: settings.roster,
+        }
     }
 
     /// Shows the concatenated parts as this process's title.
@@ -63,8 +75,24 @@ impl Spawner {
         self.functions.index_of(&entry.worker)
     }
 
-    /// Starts a process for a worker. In the child it does not return.
-    pub(crate) fn start(&mut self, entry: &Entry, handle: WorkerHandle) -> io::Result<NewChild> {
+    /// Starts a process for a worker, and lists it. In the child it does not return.
+    pub(crate) fn start(
+        &mut self,
+        entry: &Entry,
+        handle: WorkerHandle,
+    ) -> io::Result<(NewChild, Place)> {
+        let place = self.roster.take()?;
+        let started = self.start_listed(place, entry, handle);
+        let child = started.inspect_err(|_| self.roster.release(place))?;
+        Ok((self.moved_above(child), place))
+    }
+
+    fn start_listed(
+        &mut self,
+        place: Place,
+        entry: &Entry,
+        handle: WorkerHandle,
+    ) -> io::Result<NewChild> {
         let main = self.main_of(entry);
         // A copy: the child does not have the registry.
         let (worker, restarts) = (Arc::new(entry.worker.clone()), entry.next_restarts());
@@ -73,12 +101,13 @@ impl Spawner {
         if let (EntryPoint::Command { program, args }, Some(commands)) =
             (entry.worker.entry(), &mut self.commands)
         {
-            let child = commands.start(&proof, self.floor, entry.worker.name(), (program, args))?;
-            return Ok(self.moved_above(child));
+            let listing = (Arc::clone(&self.roster), place);
+            let name = entry.worker.name();
+            return commands.start(&proof, self.floor, listing, name, (program, args));
         }
         let is_command = matches!(entry.worker.entry(), EntryPoint::Command { .. });
         let exec_errno = is_command.then(SharedPage::new).transpose()?;
-        match self.forker.fork(&proof)? {
+        match self.forker.fork(&proof, Some((&self.roster, place)))? {
             Forked::Child => {
                 run_worker(self.context(), Launch { worker, main, handle, restarts, exec_errno })
             }
@@ -89,21 +118,43 @@ impl Spawner {
                     let _ = page.hide_from_later_children();
                     self.forked_commands.insert(child.pid, page);
                 }
-                Ok(self.moved_above(child))
+                Ok(child)
             }
         }
     }
 
-    /// Forks a spare. In the child it does not return.
-    pub(crate) fn start_spare(&mut self) -> io::Result<(NewChild, Mailbox)> {
+    /// Forks a spare, and lists it. In the child it does not return.
+    pub(crate) fn start_spare(&mut self) -> io::Result<(NewChild, Place, Mailbox)> {
         let mailbox = Mailbox::new()?;
         let proof = self.prove_single_threaded()?;
-        let child = match self.forker.fork(&proof)? {
+        let place = self.roster.take()?;
+        let forked = self.forker.fork(&proof, Some((&self.roster, place)));
+        let child = match forked.inspect_err(|_| self.roster.release(place))? {
             Forked::Child => run_spare(self.context(), mailbox),
             Forked::Parent(child) => self.moved_above(child),
         };
         touch_stack();
-        Ok((child, mailbox))
+        Ok((child, place, mailbox))
+    }
+
+    /// Forks a guardian, which is not listed. The child ends with what `keep` returns.
+    pub(crate) fn start_guardian(
+        &mut self,
+        keep: impl FnOnce(&mut Title) -> i32,
+    ) -> io::Result<NewChild> {
+        let proof = self.prove_single_threaded()?;
+        match self.forker.fork(&proof, None)? {
+            Forked::Child => {
+                let _barrier = UnwindBarrier;
+                exit_now(keep(&mut self.title))
+            }
+            Forked::Parent(child) => Ok(self.moved_above(child)),
+        }
+    }
+
+    /// A process that was started here has ended, and is about to be reaped.
+    pub(crate) fn release(&self, place: Place) {
+        self.roster.release(place);
     }
 
     fn moved_above(&self, child: NewChild) -> NewChild {

@@ -7,6 +7,7 @@ use crate::child::Mailbox;
 use crate::fault;
 use crate::rules::{NotifyTarget, StopSignal};
 use crate::sys::private_table::PrivateTable;
+use crate::sys::roster::{Place, Roster};
 use crate::sys::{signals, wait};
 use bgw_core::Pid;
 use bgw_core::internals::pidfd;
@@ -14,6 +15,7 @@ use rustix::process::Signal;
 use shmem_slots::Key;
 use std::collections::HashMap;
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 use std::time::Instant;
 
 /// Initial capacity; compact, so that few pages are copied after a fork.
@@ -24,6 +26,8 @@ const CAPACITY: usize = 8;
 pub(crate) struct Child {
     pub(crate) key: Key,
     pub(crate) pid: Pid,
+    /// Its place in the roster.
+    pub(crate) place: Place,
     pub(crate) pidfd: OwnedFd,
     pub(crate) started: Instant,
     /// The mailbox of one that was a spare.
@@ -36,18 +40,27 @@ pub(crate) struct Children {
     pub(super) by_slot: PrivateTable<Child>,
     pub(super) by_pid: HashMap<Pid, Key>,
     /// Groups that live on without their leader.
-    pub(super) left_groups: Vec<Pid>,
+    pub(super) left_groups: Vec<LeftGroup>,
     /// The children that this process had before it was a postmaster.
     pub(super) inherited: Vec<Pid>,
+    pub(super) roster: Arc<Roster>,
+}
+
+/// A group whose leader has ended. It stays in the roster.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct LeftGroup {
+    pub(super) leader: Pid,
+    pub(super) place: Place,
 }
 
 impl Children {
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(roster: Arc<Roster>) -> Self {
         Self {
             by_slot: PrivateTable::default(),
             by_pid: HashMap::with_capacity(CAPACITY),
             left_groups: Vec::new(),
             inherited: wait::children_of_this_process(),
+            roster,
         }
     }
 

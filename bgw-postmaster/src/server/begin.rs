@@ -10,6 +10,7 @@ use crate::child::log_panics_of_workers;
 use crate::children::{Children, Spares, Spawner, SpawnerSettings};
 use crate::error::RunError;
 use crate::fault;
+use crate::guardian::Guardian;
 use crate::rules::Cluster;
 use crate::sessions::{Listener, Sessions, Welcome};
 use crate::settings::Settings;
@@ -17,6 +18,7 @@ use crate::slot_table::SlotTable;
 use crate::sys::descriptors::DescriptorFloor;
 use crate::sys::exec::Commands;
 use crate::sys::fork::{Forker, ThreadCounter};
+use crate::sys::roster::Roster;
 use crate::sys::signals;
 use bgw_core::internals::{WorkerSlots, pidfd};
 use bgw_core::{Attachment, BackgroundWorker, ControlSocket, Pid};
@@ -27,6 +29,8 @@ use std::sync::Arc;
 
 /// Initial capacity for events and actions; compact, so that few pages are copied after a fork.
 const CAPACITY: usize = 8;
+/// Places in the roster that are never needed, as far as known.
+const SPARE_PLACES: u32 = 16;
 
 impl Server {
     /// Makes this process the postmaster. All signals are blocked.
@@ -76,10 +80,15 @@ impl Server {
             Arc::clone(&functions),
             settings.descriptors,
         );
+        // A slot has one process, or what it has left.
+        let places = settings.cells.slots().capacity().saturating_add(settings.warm_spares as u32);
+        let roster = Roster::new(places.saturating_add(SPARE_PLACES)).map(Arc::new);
+        let roster = roster.map_err(RunError::system("mapping the roster"))?;
+        let lock = settings.runtime_dir.as_ref().map(|dir| Arc::clone(dir.lock()));
         let welcome = Welcome {
             slots: Arc::clone(settings.cells.slots()),
             region_read_only,
-            postmaster_pidfd: pidfd,
+            postmaster_pidfd: Arc::clone(&pidfd),
             doorbell: Arc::clone(poller.doorbell()),
             postmaster: pid,
             functions,
@@ -92,8 +101,8 @@ impl Server {
                 settings.general_slots,
                 settings.registrable,
             ),
-            children: Children::new(),
-            spares: Spares::new(settings.warm_spares),
+            children: Children::new(Arc::clone(&roster)),
+            spares: Spares::new(settings.warm_spares, Arc::clone(&roster)),
             spawner: Spawner::new(SpawnerSettings {
                 attachment,
                 functions: settings.functions,
@@ -101,7 +110,9 @@ impl Server {
                 floor,
                 forker,
                 commands,
+                roster: Arc::clone(&roster),
             }),
+            guardian: Guardian::new(roster, pidfd, lock),
             sessions: Sessions::new(settings.max_sessions, floor, listener, welcome),
             poller,
             runtime_dir: settings.runtime_dir,
@@ -125,6 +136,8 @@ impl Server {
                 session.map_err(RunError::system("accepting the launcher's connection"))?;
             server.sessions.shut_down_with(session.filter(|_| settings.stop_with_launcher));
         }
+        // Before any worker, and last: when the beginning fails there is no guardian.
+        server.start_guardian().map_err(RunError::system("forking the guardian"))?;
         fault::point("begin:done");
         Ok(server)
     }

@@ -20,6 +20,7 @@ impl Server {
         loop {
             self.start_workers();
             self.refill_spares();
+            self.replace_guardian();
             if let Stage::Over(code) = self.cluster.stage() {
                 self.end(code);
                 return Ok(code);
@@ -39,7 +40,8 @@ impl Server {
         if self.cluster.has_more_to_start() {
             return EpollTimeout::ZERO;
         }
-        match [self.cluster.next_deadline(), self.spares.due()].into_iter().flatten().min() {
+        let due = [self.cluster.next_deadline(), self.spares.due(), self.guardian.due()];
+        match due.into_iter().flatten().min() {
             None => EpollTimeout::NONE,
             Some(at) => {
                 // Rounded up, so that the deadline has passed when the wait is over.
@@ -57,6 +59,8 @@ impl Server {
             runtime_dir.clear();
         }
         fault::point("end:cleared");
+        // Last of all: until here it would have ended what is left.
+        self.guardian.end();
         tracing::info!(code, "postmaster {} ends", self.slot_table.postmaster());
     }
 }

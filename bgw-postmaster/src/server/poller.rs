@@ -28,6 +28,7 @@ pub(super) enum Token {
     Spare(u64),
     /// The number of an attached process.
     Peer(u64),
+    Guardian,
 }
 
 const NUMBER: u64 = (1 << 56) - 1;
@@ -42,6 +43,7 @@ impl Token {
             Self::Child(index) => (5 << 56) | index as u64,
             Self::Spare(number) => (6 << 56) | (number & NUMBER),
             Self::Peer(number) => (7 << 56) | (number & NUMBER),
+            Self::Guardian => 8 << 56,
         }
     }
 
@@ -54,6 +56,7 @@ impl Token {
             5 => Some(Self::Child(packed as u32)),
             6 => Some(Self::Spare(packed & NUMBER)),
             7 => Some(Self::Peer(packed & NUMBER)),
+            8 => Some(Self::Guardian),
             _ => None,
         }
     }

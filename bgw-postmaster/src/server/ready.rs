@@ -7,6 +7,7 @@
 //! | child | children (`children/reap.rs`) | `ChildExited`, `StartLost` |
 //! | spare | spares | none |
 //! | listener, session | sessions | `SessionOpened`, `SessionClosed`, what a peer requests |
+//! | guardian | guardian | none |
 //! | peer | sessions (`sessions/peers.rs`) | `SessionClosed` for each session that its process had |
 
 use super::log;
@@ -35,6 +36,7 @@ impl Server {
             Token::Child(index) => self.child_ended(index),
             Token::Spare(number) => self.spares.died(number),
             Token::Peer(number) => self.peer_ended(number),
+            Token::Guardian => self.guardian.died(),
         }
     }
 
@@ -81,8 +83,8 @@ impl Server {
         for leader in self.children.ended_groups() {
             self.step(Event::GroupEnded { leader });
         }
-        let spares = &self.spares;
-        self.children.reap_orphans(|pid| spares.contains(pid));
+        let (spares, guardian) = (&self.spares, &self.guardian);
+        self.children.reap_orphans(|pid| spares.contains(pid) || guardian.is(pid));
     }
 
     /// A process that may have claimed slots has ended.

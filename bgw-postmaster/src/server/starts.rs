@@ -6,6 +6,7 @@ use crate::children::{Child, DEATH_DELAY, Spare, process_end};
 use crate::fault;
 use crate::rules::{Entry, Event};
 use crate::sys::fork::NewChild;
+use crate::sys::roster::Place;
 use crate::sys::wait;
 use bgw_core::internals::WorkerRecord;
 use bgw_core::{EntryPoint, ExitCause, Pid};
@@ -21,7 +22,7 @@ enum Started {
     /// A child whose end the poller reports.
     Watched(Pid),
     /// A child that the poller does not report: it has no descriptor, say.
-    Unwatched { pid: Pid, started: Instant, errno: i32 },
+    Unwatched { pid: Pid, place: Place, started: Instant, errno: i32 },
 }
 
 impl Server {
@@ -35,8 +36,8 @@ impl Server {
             };
             match started {
                 Ok(Started::Watched(pid)) => self.step(Event::Forked { key, pid }),
-                Ok(Started::Unwatched { pid, started, errno }) => {
-                    self.end_unwatched(key, pid, started, errno);
+                Ok(Started::Unwatched { pid, place, started, errno }) => {
+                    self.end_unwatched(key, (pid, place), started, errno);
                 }
                 Err(error) => self.step(Event::ForkFailed { key, errno: errno_of(&error) }),
             }
@@ -49,7 +50,7 @@ impl Server {
         };
         let handle = self.slot_table.begin_life(key);
         let started = Instant::now();
-        let NewChild { pid, pidfd } = self.spawner.start(entry, handle)?;
+        let (NewChild { pid, pidfd }, place) = self.spawner.start(entry, handle)?;
         let watched = fault::step("start:forked").and_then(|()| {
             let pidfd = pidfd?;
             self.poller.watch(&pidfd, Token::Child(key.index))?;
@@ -57,11 +58,11 @@ impl Server {
         });
         match watched {
             Ok(pidfd) => {
-                self.children.insert(Child { key, pid, pidfd, started, mailbox: None });
+                self.children.insert(Child { key, pid, place, pidfd, started, mailbox: None });
                 fault::point("start:watched");
                 Ok(Started::Watched(pid))
             }
-            Err(error) => Ok(Started::Unwatched { pid, started, errno: errno_of(&error) }),
+            Err(error) => Ok(Started::Unwatched { pid, place, started, errno: errno_of(&error) }),
         }
     }
 
@@ -76,13 +77,14 @@ impl Server {
         }
         let record = WorkerRecord::encode(&entry.worker, self.slot_table.postmaster());
         let (main, restarts) = (self.spawner.main_of(entry), entry.next_restarts());
-        let Spare { pid, pidfd, mailbox, .. } = self.take_spare(key)?;
+        let Spare { pid, place, pidfd, mailbox, .. } = self.take_spare(key)?;
         let handle = self.slot_table.begin_life(key);
         let started = Instant::now();
         fault::point("spare:before_give");
         mailbox.give(&record, main, handle, restarts);
         fault::point("spare:given");
-        self.children.insert(Child { key, pid, pidfd, started, mailbox: Some(mailbox) });
+        let mailbox = Some(mailbox);
+        self.children.insert(Child { key, pid, place, pidfd, started, mailbox });
         fault::point("spare:kept");
         Some(pid)
     }
@@ -94,13 +96,19 @@ impl Server {
             if self.poller.rename(&spare.pidfd, Token::Child(key.index)).is_ok() {
                 return Some(spare);
             }
-            spare.end();
+            self.spares.end(&spare);
         }
     }
 
     /// Kills a child that cannot be watched. Its start counts as a failed fork, unless it has ended by
     /// itself meanwhile or holds shared state.
-    fn end_unwatched(&mut self, key: Key, pid: Pid, started: Instant, errno: i32) {
+    fn end_unwatched(
+        &mut self,
+        key: Key,
+        (pid, place): (Pid, Place),
+        started: Instant,
+        errno: i32,
+    ) {
         let ended = wait::kill_and_peek(pid).map(|ended| {
             let end = process_end(pid, &ended?, started);
             Some(self.with_exec_failure(key, end))
@@ -119,6 +127,7 @@ impl Server {
                 self.step(Event::ForkFailed { key, errno });
             }
         }
+        self.spawner.release(place);
         if let Err(error) = wait::reap_by_pid(pid) {
             tracing::error!("reaping worker process {pid} failed: {error}");
         }
@@ -140,7 +149,7 @@ impl Server {
     }
 
     fn fork_spare(&mut self) -> io::Result<Spare> {
-        let (NewChild { pid, pidfd }, mailbox) = self.spawner.start_spare()?;
+        let (NewChild { pid, pidfd }, place, mailbox) = self.spawner.start_spare()?;
         let number = self.spares.next_number();
         let watched = mailbox.hide_from_later_children().and_then(|()| {
             let pidfd = pidfd?;
@@ -148,11 +157,32 @@ impl Server {
             Ok(pidfd)
         });
         match watched {
-            Ok(pidfd) => Ok(Spare { number, pid, pidfd, mailbox }),
+            Ok(pidfd) => Ok(Spare { number, pid, place, pidfd, mailbox }),
             Err(error) => {
-                let _ = wait::kill_and_peek(pid).and_then(|_| wait::reap_by_pid(pid));
+                let _ = wait::kill_and_peek(pid);
+                self.spawner.release(place);
+                let _ = wait::reap_by_pid(pid);
                 Err(error)
             }
+        }
+    }
+
+    /// Forks the guardian.
+    pub(super) fn start_guardian(&mut self) -> io::Result<()> {
+        let path = self.runtime_dir.as_ref().map(|dir| dir.path().to_string_lossy());
+        let title = ["bgw guardian ", path.as_deref().unwrap_or_default()];
+        let spawner = &mut self.spawner;
+        let pidfd = self.guardian.start(&title, |keep| spawner.start_guardian(keep))?;
+        self.poller.watch(pidfd, Token::Guardian)
+    }
+
+    /// Forks another guardian, if one is due.
+    pub(super) fn replace_guardian(&mut self) {
+        if !self.guardian.is_due() {
+            return;
+        }
+        if let Err(error) = self.start_guardian() {
+            tracing::warn!("forking a guardian failed: {error}");
         }
     }
 }

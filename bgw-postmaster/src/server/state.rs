@@ -2,6 +2,7 @@
 
 use super::poller::Poller;
 use crate::children::{Children, Spares, Spawner};
+use crate::guardian::Guardian;
 use crate::rules::{Action, Cluster, Event};
 use crate::runtime_dir::RuntimeDir;
 use crate::sessions::Sessions;
@@ -19,6 +20,7 @@ pub(crate) struct Server {
     pub(super) children: Children,
     pub(super) spares: Spares,
     pub(super) spawner: Spawner,
+    pub(super) guardian: Guardian,
     pub(super) sessions: Sessions,
     pub(super) poller: Poller,
     pub(super) runtime_dir: Option<RuntimeDir>,

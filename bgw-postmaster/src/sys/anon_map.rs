@@ -46,8 +46,17 @@ impl AnonMap {
 
     /// Children forked from now on do not have this mapping.
     pub(super) fn hide_from_later_children(&self) -> io::Result<()> {
-        // SAFETY: our own whole mapping; the advice changes nothing in this process.
-        let done = unsafe { libc::madvise(self.start.as_ptr(), self.len, libc::MADV_DONTFORK) };
+        self.advise(libc::MADV_DONTFORK)
+    }
+
+    /// Children forked from now on have this mapping again.
+    pub(super) fn show_to_later_children(&self) -> io::Result<()> {
+        self.advise(libc::MADV_DOFORK)
+    }
+
+    fn advise(&self, for_children: c_int) -> io::Result<()> {
+        // SAFETY: our own whole mapping; the two advices above change nothing in this process.
+        let done = unsafe { libc::madvise(self.start.as_ptr(), self.len, for_children) };
         if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
     }
 

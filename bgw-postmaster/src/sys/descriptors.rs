@@ -18,7 +18,7 @@ use super::descriptor_limit::RaisedLimit;
 use nix::fcntl::{FcntlArg, fcntl};
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
 
 /// The lowest number of the postmaster's own descriptors, and the placeholders below it.
 #[derive(Clone, Copy, Debug)]
@@ -110,9 +110,30 @@ impl DescriptorFloor {
     }
 }
 
+/// In a child that has nothing to do with the program: closes all descriptors but `kept`. The standard
+/// streams become `/dev/null`. The owners of the others must never be dropped or used afterwards.
+pub(crate) fn keep_only<'a>(kept: impl Iterator<Item = BorrowedFd<'a>>) -> io::Result<()> {
+    let mut kept: Vec<RawFd> = kept.map(|fd| fd.as_raw_fd()).filter(|&fd| fd > 2).collect();
+    kept.sort_unstable_by(|a, b| b.cmp(a));
+    let mut last = RawFd::MAX;
+    for fd in kept.into_iter().chain([2]) {
+        if fd < last {
+            // Each call but the first finds the table unshared already.
+            close_range(fd + 1, last, libc::CLOSE_RANGE_UNSHARE)?;
+        }
+        last = fd - 1;
+    }
+    let Ok(null) = File::options().read(true).write(true).open("/dev/null") else {
+        return close_range(0, 2, 0);
+    };
+    nix::unistd::dup2_stdin(&null)?;
+    nix::unistd::dup2_stdout(&null)?;
+    Ok(nix::unistd::dup2_stderr(&null)?)
+}
+
 fn close_range(first: RawFd, last: RawFd, flags: libc::c_uint) -> io::Result<()> {
     // SAFETY: the child leaves by `_exit` and never touches the postmaster's own state again
-    // (`child/entry.rs`), so no owner of a closed descriptor runs; placeholders have no owner.
+    // (`child/entry.rs`, `guardian/watch.rs`), so no owner of a closed descriptor runs; placeholders have no owner.
     let done = unsafe { libc::syscall(libc::SYS_close_range, first, last, flags) };
     if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }

@@ -20,12 +20,14 @@ pub(crate) use super::exec_plan::ExecFailure;
 use super::exec_plan::{ExecPlan, run_plan};
 use super::fork::{NewChild, SingleThreaded, parent};
 use super::raw_syscall;
+use super::roster::{Place, Roster};
 use super::stack::Stack;
 use bgw_core::Pid;
 use std::ffi::{c_int, c_void};
 use std::io;
 use std::os::fd::RawFd;
 use std::ptr::NonNull;
+use std::sync::Arc;
 
 /// How many stacks are kept for later starts.
 const SPARE_STACKS: usize = 4;
@@ -54,7 +56,7 @@ impl Commands {
         raw_syscall::AVAILABLE.then(|| Self { changed, leaving: Vec::new(), stacks: Vec::new() })
     }
 
-    /// Starts `program` for `worker`. It has the descriptors below the floor, a session of its own,
+    /// Starts `program` for `worker`, and lists it in the roster. It has the descriptors below the floor, a session of its own,
     /// default signals, none blocked, and gets SIGTERM when the postmaster dies.
     ///
     /// `Ok` means that a process was created. If it cannot become the program, it ends with exit code
@@ -63,12 +65,13 @@ impl Commands {
         &mut self,
         _proof: &SingleThreaded,
         floor: DescriptorFloor,
+        listing: (Arc<Roster>, Place),
         worker: &str,
         (program, args): (&str, &[String]),
     ) -> io::Result<NewChild> {
         self.take_back_idle();
         let stack = self.stacks.pop().map_or_else(Stack::new, Ok)?;
-        let plan = ExecPlan::new(stack, floor, &self.changed, worker, program, args)?;
+        let plan = ExecPlan::new(stack, floor, listing, &self.changed, worker, program, args)?;
         let plan = LentPlan::new(plan);
         let mut pidfd: RawFd = -1;
         let flags = libc::CLONE_VM | libc::CLONE_FILES | libc::CLONE_PIDFD;
@@ -94,6 +97,8 @@ impl Commands {
             return Err(error);
         }
         let child = parent(pid, pidfd)?;
+        let (roster, place) = plan.get().listing();
+        roster.confirm(*place, child.pid);
         self.leaving.push(Leaving { pid: child.pid, plan });
         Ok(child)
     }

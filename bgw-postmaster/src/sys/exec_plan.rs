@@ -7,6 +7,7 @@
 
 use super::descriptors::DescriptorFloor;
 use super::raw_syscall::call;
+use super::roster::{Place, Roster};
 use super::stack::Stack;
 use crate::fault;
 use bgw_core::Pid;
@@ -14,6 +15,7 @@ use std::ffi::{CStr, CString, OsStr, c_char, c_int, c_void};
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 /// The search path when the environment has none.
@@ -39,6 +41,8 @@ pub(crate) struct ExecPlan {
     stack: Stack,
     floor: DescriptorFloor,
     postmaster: Pid,
+    /// The child's place in the roster.
+    listing: (Arc<Roster>, Place),
     /// Signals that the postmaster handles or ignores.
     changed: Vec<c_int>,
     /// Paths to try, in this order.
@@ -62,6 +66,7 @@ impl ExecPlan {
     pub(crate) fn new(
         stack: Stack,
         floor: DescriptorFloor,
+        listing: (Arc<Roster>, Place),
         changed: &[c_int],
         worker: &str,
         program: &str,
@@ -86,6 +91,7 @@ impl ExecPlan {
             stack,
             floor,
             postmaster: Pid::this(),
+            listing,
             changed: changed.to_vec(),
             candidates,
             texts,
@@ -106,6 +112,11 @@ impl ExecPlan {
     /// The stack, for another child.
     pub(crate) fn into_stack(self) -> Stack {
         self.stack
+    }
+
+    /// The child's place in the roster.
+    pub(crate) const fn listing(&self) -> &(Arc<Roster>, Place) {
+        &self.listing
     }
 
     /// The word that the kernel clears.
@@ -133,8 +144,19 @@ impl ExecPlan {
         Some(ExecFailure { text: Some(text), errno })
     }
 
+    /// In the child, before anything else. The postmaster does the same, but may be killed before.
+    fn list(&self) {
+        // SAFETY: no pointers.
+        let pid = unsafe { call(libc::SYS_getpid, [0; 4]) };
+        if let Some(pid) = pid.ok().and_then(|pid| u32::try_from(pid).ok()).and_then(Pid::new) {
+            let (roster, place) = &self.listing;
+            roster.list(*place, pid);
+        }
+    }
+
     /// Returns only on failure.
     fn follow(&self) -> u64 {
+        self.list();
         match self.settle() {
             Ok(true) => {}
             Ok(false) => return failed(ORPHANED, &io::Error::from_raw_os_error(0)),

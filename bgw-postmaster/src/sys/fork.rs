@@ -9,7 +9,7 @@
 //! | | creates | descriptors | C library's `pthread_atfork` handlers |
 //! |---|---|---|---|
 //! | [`fork`] | the postmaster itself | copied | run |
-//! | [`Forker::fork`] | a worker | shared until the child closes those above the floor | do not run, unless requested |
+//! | [`Forker::fork`] | a worker, a guardian | shared until the child closes those above the floor | do not run, unless requested |
 //!
 //! Why not one: the C library's fork copies the descriptor table. The postmaster has a descriptor for
 //! each child, so the copy, and closing the copies in the child, would cost more with each live
@@ -20,6 +20,7 @@
 //! `clone3`), the C library's fork is used.
 
 use super::descriptors::DescriptorFloor;
+use super::roster::{Place, Roster};
 use bgw_core::Pid;
 use bgw_core::internals::pidfd;
 use std::fs::File;
@@ -130,27 +131,38 @@ impl Forker {
         }
     }
 
-    /// Forks. The child must call [`DescriptorFloor::close_above`] before it opens or closes any descriptor:
-    /// until then it shares the postmaster's table.
-    pub(crate) fn fork(&mut self, proof: &SingleThreaded) -> io::Result<Forked> {
-        if self.tid_address == 0 {
-            return fork(proof);
-        }
-        match self.clone() {
+    /// Forks, and lists the child in its place of the roster, if it has one. The child must call
+    /// [`DescriptorFloor::close_above`] before it opens or closes any descriptor: until then it shares the
+    /// postmaster's table.
+    pub(crate) fn fork(
+        &mut self,
+        proof: &SingleThreaded,
+        listing: Option<(&Roster, Place)>,
+    ) -> io::Result<Forked> {
+        let forked = if self.tid_address == 0 { fork(proof) } else { self.clone(listing) };
+        let forked = match forked {
             // A sandbox that does not allow the call.
             Err(error) if matches!(error.raw_os_error(), Some(libc::ENOSYS | libc::EPERM)) => {
                 self.tid_address = 0;
                 fork(proof)
             }
             other => other,
+        };
+        if let (Ok(Forked::Parent(child)), Some((roster, place))) = (&forked, listing) {
+            roster.confirm(place, child.pid);
         }
+        forked
     }
 
-    fn clone(&self) -> io::Result<Forked> {
+    fn clone(&self, listing: Option<(&Roster, Place)>) -> io::Result<Forked> {
         // SAFETY: all-zero bytes are a valid `clone_args`: plain integers.
         let mut args: libc::clone_args = unsafe { std::mem::zeroed() };
         let thread_id = libc::CLONE_CHILD_SETTID | libc::CLONE_CHILD_CLEARTID;
         args.flags = (libc::CLONE_FILES | libc::CLONE_PIDFD | thread_id) as u64;
+        if let Some((roster, place)) = listing {
+            args.flags |= libc::CLONE_PARENT_SETTID as u64;
+            args.parent_tid = roster.pid_cell(place).expose_provenance() as u64;
+        }
         let mut pidfd: RawFd = -1;
         args.pidfd = (&raw mut pidfd).expose_provenance() as u64;
         args.child_tid = self.tid_address as u64;
@@ -160,7 +172,8 @@ impl Forker {
         // its copy of the stack. There is one thread, as for `fork`. `child_tid` is where the C library
         // keeps the thread's id (it registered the address with the kernel), so the child's copy of
         // the library is in the state that its own fork leaves. The kernel writes the pidfd's number to
-        // `pidfd` before it returns. No stack is passed; none is needed.
+        // `pidfd`, and the pid to the child's place in the roster, before it returns; the roster is
+        // borrowed. No stack is passed; none is needed.
         let pid = unsafe {
             libc::syscall(libc::SYS_clone3, &raw const args, size_of::<libc::clone_args>())
         };

@@ -8,6 +8,8 @@ pub(crate) mod fork;
 #[cfg(feature = "dylib")]
 pub(crate) mod library;
 pub(crate) mod private_table;
+pub(crate) mod process_stat;
+pub(crate) mod roster;
 pub(crate) mod shared_page;
 pub(crate) mod signals;
 pub(crate) mod title;

@@ -60,7 +60,7 @@ mod sys;
 pub use asleep::{asleep, wait_until_all_asleep, wait_until_asleep};
 pub use body::skip;
 pub use child::{Child, Ended, fork_child};
-pub use namespace::{choose_next_pid, in_pid_namespace};
+pub use namespace::{choose_next_pid, in_pid_namespace, mount_own_proc};
 pub use nix::sys::signal::Signal;
 pub use nix::unistd::Pid;
 pub use registry::{Test, watchdog};

@@ -2,6 +2,7 @@
 
 use crate::body::skip;
 use crate::child::{Ended, fork_child};
+use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 use nix::unistd::Pid;
 use std::fs;
@@ -30,6 +31,20 @@ pub fn in_pid_namespace(test: impl FnOnce()) {
         Ended::Code(NOT_ALLOWED) => skip(format!("writing {LAST_PID} failed; it takes root")),
         ended => assert_eq!(ended, Ended::Code(0), "the first process of the namespace"),
     }
+}
+
+/// In a namespace of [`in_pid_namespace`]: from here on `/proc` shows the pids of the namespace, to this
+/// process and its children alone.
+///
+/// # Panics
+/// When the kernel refuses.
+#[allow(clippy::expect_used, reason = "a panic is how a test fails")]
+pub fn mount_own_proc() {
+    let nothing: Option<&str> = None;
+    unshare(CloneFlags::CLONE_NEWNS).expect("a mount namespace of one's own");
+    let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
+    mount(nothing, "/", nothing, private, nothing).expect("mounts that nobody else sees");
+    mount(Some("proc"), "/proc", Some("proc"), MsFlags::empty(), nothing).expect("a /proc");
 }
 
 /// Gives `pid` to the next process of the caller's pid namespace, unless another process has it.
