@@ -2,6 +2,7 @@
 
 use crate::error::{NotWritable, RegisterError, SignalsError};
 use crate::handle::Handle;
+use crate::keep::Keep;
 use bgw_core::internals::{WorkerRecord, process, signals};
 use bgw_core::{
     AttachError, Attachment, BackgroundWorker, ControlSocket, EntryPoint, Pid, StartTime,
@@ -94,14 +95,16 @@ impl Backend {
         let claim = self.attachment.slots().claim_in(class, self.attachment.owner().get());
         let mut claim = claim.map_err(|error| RegisterError::of_claim(error, parallel))?;
         claim.write(&record)?;
-        let key = claim.publish(0)?;
+        let key = claim.publish_kept(0)?;
+        // Dropped on every way out from here, or with the last handle.
+        let keep = Keep::new(Arc::clone(&self.attachment), key);
         // The worker is registered: the postmaster takes it in even if this process dies here.
         self.attachment.ring().map_err(RegisterError::Doorbell)?;
         // Read last: the generation reveals a reset in between. Read first, a worker of the new
         // incarnation would get a handle of the old one.
         let incarnation = self.attachment.cells().incarnation();
         let id = WorkerHandle::new(key.index, key.generation, incarnation);
-        Ok(Handle::new(Arc::clone(&self.attachment), id))
+        Ok(Handle::of_registrant(keep, Arc::clone(&self.attachment), id))
     }
 
     fn may_register(&self, worker: &BackgroundWorker) -> Result<(), RegisterError> {

@@ -1,6 +1,7 @@
 //! One registration: ask for its worker's status, or terminate it.
 
 use crate::error::{LatchError, NotWritable, TerminateError};
+use crate::keep::Keep;
 use bgw_core::internals::{ReportRecord, RunState, WorkerRecord, flag, run_state};
 use bgw_core::{Attachment, ExitReport, WorkerHandle, WorkerStatus};
 use shmem_slots::{FlagError, Key, PinnedSlot, Snapshot};
@@ -10,6 +11,10 @@ use std::sync::Arc;
 /// An opaque name of one registration of one worker, together with the cluster to ask in.
 ///
 /// Cheap to clone. [`Handle::id`] is the part that can be stored or sent to another process.
+///
+/// The process that registered the worker keeps the worker's slot with its handle, so that it can read
+/// how the worker ended whenever it looks. A program that does not want to know drops the handle: the
+/// slot is then free as soon as the worker has ended.
 #[derive(Clone)]
 #[doc(alias = "BackgroundWorkerHandle")]
 pub struct Handle {
@@ -18,6 +23,8 @@ pub struct Handle {
     pub(crate) attachment: Arc<Attachment>,
     id: WorkerHandle,
     pub(crate) key: Key,
+    /// The slot, if this process registered the worker.
+    keep: Option<Arc<Keep>>,
 }
 
 /// A slot index beyond every array, for handles of another incarnation.
@@ -28,7 +35,13 @@ impl Handle {
         let of_this_life = id.incarnation() == attachment.cells().incarnation();
         let index = if of_this_life { id.slot() } else { NOWHERE };
         let slot = PinnedSlot::new(Arc::clone(attachment.slots()), index);
-        Self { slot, attachment, id, key: Key { index, generation: id.generation() } }
+        let key = Key { index, generation: id.generation() };
+        Self { slot, attachment, id, key, keep: None }
+    }
+
+    /// The handle of the process that registered the worker, in the slot of `keep`.
+    pub(crate) fn of_registrant(keep: Keep, attachment: Arc<Attachment>, id: WorkerHandle) -> Self {
+        Self { keep: Some(Arc::new(keep)), ..Self::new(attachment, id) }
     }
 
     /// The name of this registration: plain data, printable and parseable.
@@ -69,10 +82,22 @@ impl Handle {
 
     /// How the worker ended last; `None` before its first end, and once the end of a later tenant of
     /// its slot has overwritten the report.
+    ///
+    /// The handle that [`Backend::register`](crate::Backend::register) returned, and its clones, lose
+    /// no report: the slot is kept for them until one of them has read how the worker ended for good,
+    /// and from then on they all return that report. There is one exception. When no slot is free, a
+    /// registration takes the one whose end has gone unread for longest.
     #[must_use]
     pub fn exit_report(&self) -> Option<ExitReport> {
+        if let Some(last) = self.keep.as_ref().and_then(|keep| keep.last()) {
+            return Some(last);
+        }
         let record: ReportRecord = self.attachment.slots().read_report(self.key).ok()?;
-        record.decode().ok()
+        let report = record.decode().ok()?;
+        if let Some(keep) = &self.keep {
+            keep.read(&report);
+        }
+        Some(report)
     }
 
     /// True once the worker has reported that it is ready, and as long as it runs.

@@ -47,6 +47,7 @@
 
 mod backend;
 mod handle;
+mod keep;
 mod notifications;
 mod requests;
 mod waiting;

@@ -17,6 +17,7 @@
 //! Tails lie apart, so that the rarely used end of a large `T` costs no memory until it is used.
 
 use crate::options::Shape;
+use std::ops::Range;
 
 /// Cells in a cache line.
 pub(crate) const LINE: usize = 8;
@@ -135,14 +136,18 @@ impl Layout {
         self.slot_cells + index as usize * LINE + place
     }
 
-    /// The cell of payload word `word` of slot `index`.
-    pub(crate) const fn payload(&self, index: u32, word: usize) -> usize {
-        let head = self.shape.head();
-        if word < head {
-            self.heads + index as usize * head + word
-        } else {
-            self.tails + index as usize * self.shape.tail() + (word - head)
-        }
+    /// The cells of the head of slot `index`'s payload.
+    pub(crate) const fn head(&self, index: u32) -> Range<usize> {
+        let len = self.shape.head();
+        let start = self.heads + index as usize * len;
+        start..start + len
+    }
+
+    /// The cells of its tail.
+    pub(crate) const fn tail(&self, index: u32) -> Range<usize> {
+        let len = self.shape.tail();
+        let start = self.tails + index as usize * len;
+        start..start + len
     }
 
     /// The first cell (its number) of report buffer `which` of slot `index`.
@@ -183,8 +188,8 @@ mod tests {
             assert!(layout.line(capacity - 1, 7) < layout.slot_cells);
             assert!(layout.slot_cell(capacity - 1, 7) < layout.reports);
             assert!(layout.report(capacity - 1, 1) + 9 <= layout.heads);
-            assert!(layout.payload(capacity - 1, 63) < layout.tails);
-            assert!(layout.payload(capacity - 1, 199) < layout.total - LINE);
+            assert!(layout.head(capacity - 1).end <= layout.tails);
+            assert!(layout.tail(capacity - 1).end <= layout.total - LINE);
         }
     }
 

@@ -68,6 +68,7 @@ mod sweep;
 
 mod payload;
 mod report;
+mod words;
 
 mod hints;
 #[cfg(not(loom))]

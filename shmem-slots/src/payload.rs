@@ -27,30 +27,11 @@ use crate::claim::Claim;
 use crate::error::{ClaimLost, ReadError};
 use crate::fault;
 use crate::memory::Memory;
-use crate::primitive::{Ordering, fence};
+use crate::primitive::{AtomicU64, Ordering, fence};
 use crate::slots::Slots;
 use crate::word::{Key, State};
+use crate::words;
 use bytemuck::Pod;
-
-/// The words of a value.
-pub(crate) fn words<T: Pod>(value: &T) -> impl DoubleEndedIterator<Item = u64> + ExactSizeIterator {
-    let bytes: &[u8] = bytemuck::bytes_of(value);
-    bytes.chunks_exact(8).map(|chunk| {
-        let mut word = [0; 8];
-        word.copy_from_slice(chunk);
-        u64::from_ne_bytes(word)
-    })
-}
-
-/// A value out of words. Missing words are zero.
-pub(crate) fn from_words<T: Pod>(words: impl Iterator<Item = u64>) -> T {
-    let mut value = T::zeroed();
-    let chunks = bytemuck::bytes_of_mut(&mut value).chunks_exact_mut(8);
-    for (chunk, word) in chunks.zip(words) {
-        chunk.copy_from_slice(&word.to_ne_bytes());
-    }
-    value
-}
 
 impl<T: Pod, R: Pod, M: Memory> Claim<'_, T, R, M> {
     /// Writes the payload. May be called again before the slot is published.
@@ -62,12 +43,12 @@ impl<T: Pod, R: Pod, M: Memory> Claim<'_, T, R, M> {
         if self.slots.look(key).map(|word| word.state()) != Some(State::Reserved) {
             return Err(ClaimLost { key });
         }
-        let used = words(value).rposition(|word| word != 0).map_or(0, |last| last + 1);
-        let layout = &self.slots.layout;
-        for (at, word) in words(value).take(used).enumerate() {
-            let cell = layout.payload(self.index, at);
-            self.slots.cell(cell).store(word, Ordering::Relaxed);
-        }
+        let bytes = bytemuck::bytes_of(value);
+        let used = words::used(bytes);
+        let (head, tail) = self.slots.payload_cells(self.index);
+        let (first, rest) = bytes.split_at((used * 8).min(head.len() * 8));
+        words::store(head, first);
+        words::store(tail, rest.get(..(used * 8).saturating_sub(first.len())).unwrap_or(&[]));
         fault::point("claim:payload_written");
         self.slots.payload_len(self.index).store(used as u64, Ordering::Relaxed);
         Ok(())
@@ -75,6 +56,13 @@ impl<T: Pod, R: Pod, M: Memory> Claim<'_, T, R, M> {
 }
 
 impl<T: Pod, R: Pod, M: Memory> Slots<T, R, M> {
+    /// The cells of a payload: its head, and its tail.
+    fn payload_cells(&self, index: u32) -> (&[AtomicU64], &[AtomicU64]) {
+        let (head, tail) = (self.layout.head(index), self.layout.tail(index));
+        // In range, as in `cell`.
+        (&self.memory.cells().0[head], &self.memory.cells().0[tail])
+    }
+
     /// Copies the payload of the tenancy of `key`. It can be read until the slot is claimed again,
     /// also after the tenant has ended.
     ///
@@ -92,9 +80,15 @@ impl<T: Pod, R: Pod, M: Memory> Slots<T, R, M> {
         let len = self.payload_len(key.index).load(Ordering::Relaxed);
         let all = self.layout.shape.payload_cells;
         let used = usize::try_from(len).map_or(all, |len| len.min(all));
-        let copied = (0..used)
-            .map(|at| self.cell(self.layout.payload(key.index, at)).load(Ordering::Relaxed));
-        let value = from_words::<T>(copied);
+        let mut value = T::zeroed();
+        let bytes = bytemuck::bytes_of_mut(&mut value);
+        let (head, tail) = self.payload_cells(key.index);
+        let (first, rest) = bytes.split_at_mut((used * 8).min(head.len() * 8));
+        words::load(head, first);
+        words::load(
+            tail,
+            rest.get_mut(..(used * 8).saturating_sub(first.len())).unwrap_or_default(),
+        );
         fence(Ordering::Acquire); // R2, pairs with W2
         let whole = readable();
         // The truncation may have happened during the copy.

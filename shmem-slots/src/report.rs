@@ -28,10 +28,10 @@ use crate::cell::load_acquire;
 use crate::error::{ManageError, ReportError};
 use crate::fault;
 use crate::memory::Memory;
-use crate::payload::{from_words, words};
-use crate::primitive::{Ordering, fence};
+use crate::primitive::{AtomicU64, Ordering, fence};
 use crate::slots::Slots;
 use crate::word::Key;
+use crate::words;
 use bytemuck::Pod;
 
 /// How often a reader tries. Each further try needs another report during the copy, so only
@@ -57,9 +57,7 @@ impl<T: Pod, R: Pod, M: Memory> Slots<T, R, M> {
         fence(Ordering::Release); // W3, pairs with R4
         self.cell(buffer + 1).store(key.generation, Ordering::Relaxed);
         fault::point("report:half_written");
-        for (at, word) in words(report).enumerate() {
-            self.cell(buffer + 2 + at).store(word, Ordering::Relaxed);
-        }
+        words::store(self.report_cells(buffer), bytemuck::bytes_of(report));
         fault::point("report:before_number");
         self.cell(buffer).store(number, Ordering::Release); // W4, pairs with R3
         Ok(())
@@ -98,6 +96,13 @@ impl<T: Pod, R: Pod, M: Memory> Slots<T, R, M> {
         Err(if over { ReportError::Overwritten } else { ReportError::NotYet })
     }
 
+    /// The cells of the report itself in the buffer that begins at cell `buffer`.
+    fn report_cells(&self, buffer: usize) -> &[AtomicU64] {
+        let start = buffer + 2;
+        // In range, as in `cell`.
+        &self.memory.cells().0[start..start + self.layout.shape.report_cells]
+    }
+
     /// The report in one buffer, if it is about the tenancy of `key` and stays there during the copy.
     fn copy_report(&self, key: Key, which: u64) -> Option<R> {
         let buffer = self.layout.report(key.index, which as usize);
@@ -106,8 +111,8 @@ impl<T: Pod, R: Pod, M: Memory> Slots<T, R, M> {
         if number == 0 || generation != key.generation {
             return None;
         }
-        let cells = 0..self.layout.shape.report_cells;
-        let report = from_words(cells.map(|at| self.cell(buffer + 2 + at).load(Ordering::Relaxed)));
+        let mut report = R::zeroed();
+        words::load(self.report_cells(buffer), bytemuck::bytes_of_mut(&mut report));
         fence(Ordering::Acquire); // R4, pairs with W3
         (self.cell(buffer).load(Ordering::Relaxed) == number).then_some(report)
     }

@@ -6,7 +6,7 @@
 use crate::support::{
     Cluster, PATIENCE, kill, read_note, ready, restarting, simple, stopped, worker, write_note,
 };
-use bgw_backend::{ExitCause, Worker, WorkerError, entry};
+use bgw_backend::{ExitCause, Handle, Worker, WorkerError, entry};
 use nix::sys::resource::{Resource, UsageWho, getrlimit, getrusage, setrlimit};
 use process_test::{Signal, Test, tests, wait_until};
 use std::time::{Duration, Instant};
@@ -52,12 +52,19 @@ fn every_exit_code_is_reported_until_the_slot_is_reused() {
         assert_eq!(report.cause, ExitCause::Exited(code as u8));
         assert!(report.pid.is_some() && report.unregistered && !report.requested);
         assert_eq!(handle.exit_report(), Some(report), "it stays readable");
-        ended.push((handle, report));
+        // By the name alone: the registrant's own handle has kept the report.
+        let stranger = cluster.backend.handle(handle.id());
+        ended.push((handle, stranger, report));
         let mut before = ended.iter().rev().skip(1);
-        if let Some((handle, report)) = before.next() {
-            assert_eq!(handle.exit_report(), Some(*report), "one later report leaves it");
+        if let Some((_, stranger, report)) = before.next() {
+            assert_eq!(stranger.exit_report(), Some(*report), "one later report leaves it");
         }
-        assert!(before.all(|(handle, _)| handle.exit_report().is_none()), "two overwrite it");
+        assert!(
+            before.all(|(_, stranger, _)| stranger.exit_report().is_none()),
+            "two overwrite it"
+        );
+        let own = |(handle, _, report): &(Handle, _, _)| handle.exit_report() == Some(*report);
+        assert!(ended.iter().all(own));
     }
     cluster.end();
 }

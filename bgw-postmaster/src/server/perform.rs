@@ -23,7 +23,12 @@ impl Server {
             Action::ReportClearing(key, ending) => {
                 self.queue.extend(self.slot_table.report_clearing(key, &ending));
             }
-            Action::Unregister(key, ending) => self.slot_table.unregister(key, &ending),
+            Action::Unregister(key, ending) => {
+                let (children, sessions) = (&self.children, &self.sessions);
+                let is_here =
+                    |pid| children.target(pid).is_some() || sessions.target(pid).is_some();
+                self.slot_table.unregister(key, &ending, is_here);
+            }
             Action::Notify(target, news) => self.notify(target, news),
             Action::Stop(key, signal) => self.children.stop(key, signal),
             Action::StopGroup(leader, signal) => self.children.stop_group(leader, signal),

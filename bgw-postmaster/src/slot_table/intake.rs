@@ -6,15 +6,13 @@
 use super::table::SlotTable;
 use crate::fault;
 use crate::rules::{Ending, Event, NotifyTarget, Registry};
-use bgw_core::internals::{CorruptRecord, WorkerRecord, WorkerSlots, flag};
+use bgw_core::internals::{CorruptRecord, WorkerRecord, flag};
 use bgw_core::{BackgroundWorker, ExitCause, NotStarted, Pid};
 use shmem_slots::{Key, Snapshot, State};
 
-/// Why a slot was not taken in. All but the first end the registration.
+/// Why a slot was not taken in. The registration ends with it.
 #[derive(Debug, thiserror::Error)]
 enum Refused {
-    #[error("the slot changed while it was read")]
-    Changing,
     #[error("its record is not a worker: {0}")]
     Corrupt(#[from] CorruptRecord),
     #[error("its worker belongs to the slots of the other class")]
@@ -84,26 +82,35 @@ impl SlotTable {
             self.log_corrupt(index, "the generation of a registered worker was overwritten");
             return None;
         }
-        let worker = copy_checked(&self.slots, key).and_then(|worker| {
-            if !self.slots_of(&worker).contains(&index) {
-                return Err(Refused::WrongClass);
-            }
-            let allowed = self.registrable.permit(worker.entry());
-            if allowed { Ok(worker) } else { Err(Refused::NotAllowed) }
-        });
-        match worker {
+        // It changes while it is read: its next change is a mark of its own.
+        let record = self.slots.read(key).ok()?;
+        if let Some(pid) = record.registered_by() {
+            self.registrants.put(index as usize, (key, pid));
+        }
+        match self.check(&record, index) {
             Ok(worker) => {
                 let notify = worker.notify().and_then(resolve);
                 fault::point("intake:copied");
                 Some(Event::Registered { key, worker, notify, terminate })
             }
-            Err(Refused::Changing) => None,
-            Err(refused @ (Refused::Corrupt(_) | Refused::WrongClass | Refused::NotAllowed)) => {
+            Err(refused) => {
                 self.log_corrupt(index, &refused.to_string());
-                self.unregister(key, &REFUSED);
+                self.unregister(key, &REFUSED, |pid| resolve(pid).is_some());
                 None
             }
         }
+    }
+
+    /// Checks the copy of the new tenant of slot `index`.
+    fn check(&self, record: &WorkerRecord, index: u32) -> Result<Box<BackgroundWorker>, Refused> {
+        let worker = Box::new(record.decode()?);
+        if !self.slots_of(&worker).contains(&index) {
+            return Err(Refused::WrongClass);
+        }
+        if !self.registrable.permit(worker.entry()) {
+            return Err(Refused::NotAllowed);
+        }
+        Ok(worker)
     }
 
     /// Logs once when the counts of slots in shared memory differ from ours, and corrects the one that
@@ -122,10 +129,4 @@ impl SlotTable {
             );
         }
     }
-}
-
-/// Copies and checks the new tenant of a slot.
-fn copy_checked(slots: &WorkerSlots, key: Key) -> Result<Box<BackgroundWorker>, Refused> {
-    let record = slots.read(key).map_err(|_| Refused::Changing)?;
-    Ok(Box::new(record.decode()?))
 }

@@ -48,11 +48,14 @@ impl SlotTable {
         terminate_request(key, before)
     }
 
-    /// The worker has ended for good: its slot is free.
-    pub(crate) fn unregister(&mut self, key: Key, ending: &Ending) {
+    /// The worker has ended for good. Its slot is free, unless its registrant `is_here` and has not said
+    /// that it does not want to know how the worker ended: then the slot is kept until it has looked.
+    pub(crate) fn unregister(&mut self, key: Key, ending: &Ending, is_here: impl Fn(Pid) -> bool) {
         self.write_report(key, ending, true);
+        let registrant = self.registrants.take(key.index as usize);
+        let keeper = registrant.filter(|&(of, pid)| of == key && is_here(pid));
         fault::point("free:before");
-        if let Err(error) = self.slots.free(key) {
+        if let Err(error) = self.slots.end(key, keeper.map_or(0, |(_, pid)| pid.get())) {
             self.log_corrupt(key.index, &error.to_string());
         }
         fault::point("free:after");

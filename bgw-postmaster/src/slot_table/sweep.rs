@@ -1,4 +1,5 @@
-//! Gives back the slots that a process had claimed and not published when it ended.
+//! Gives back the slots that a process had when it ended: those that it had claimed and not published,
+//! and those that were kept until it had read how its worker ended.
 
 use super::table::SlotTable;
 use bgw_core::Pid;
@@ -9,7 +10,7 @@ impl SlotTable {
     pub(crate) fn sweep(&self, gone: Pid) {
         let swept = self.slots.sweep(|owner| owner == gone.get());
         if swept > 0 {
-            tracing::debug!("swept {swept} slots that process {gone} had claimed");
+            tracing::debug!("swept {swept} slots that process {gone} had claimed or kept");
         }
     }
 }

@@ -1,5 +1,6 @@
 //! The owner of the slots, and the facts about the cluster that it publishes.
 
+use crate::sys::private_table::PrivateTable;
 use bgw_core::internals::{EntryKinds, PostmasterCells, WorkerSlots};
 use bgw_core::{BackgroundWorker, Pid, StartTime, WorkerHandle};
 use shmem_slots::Key;
@@ -18,6 +19,8 @@ pub(crate) struct SlotTable {
     pub(super) general_slots: u32,
     /// What backends may register besides functions.
     pub(super) registrable: EntryKinds,
+    /// Who registered the tenant of a slot. Until it has read how the worker ended, the slot is kept.
+    pub(super) registrants: PrivateTable<(Key, Pid)>,
     pub(super) corrupt_slots_seen: u64,
     pub(super) logged_wrong_counts: bool,
 }
@@ -35,6 +38,7 @@ impl SlotTable {
             postmaster,
             general_slots,
             registrable,
+            registrants: PrivateTable::default(),
             corrupt_slots_seen: 0,
             logged_wrong_counts: false,
         }

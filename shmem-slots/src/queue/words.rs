@@ -5,6 +5,7 @@
 //! order them, see the head of `queue`.
 
 use crate::primitive::{AtomicU64, Ordering};
+use crate::words::{load, store};
 
 /// How many words hold this many bytes.
 pub(super) const fn of_bytes(bytes: usize) -> usize {
@@ -42,41 +43,12 @@ pub(super) fn put(buffer: &[AtomicU64], position: u64, bytes: &[u8]) {
     store(second, tail);
 }
 
-fn store(cells: &[AtomicU64], bytes: &[u8]) {
-    let chunks = bytes.chunks_exact(8);
-    let rest = chunks.remainder();
-    for (cell, chunk) in cells.iter().zip(chunks) {
-        let mut word = [0; 8];
-        word.copy_from_slice(chunk);
-        cell.store(u64::from_ne_bytes(word), Ordering::Relaxed);
-    }
-    if let (false, Some(cell)) = (rest.is_empty(), cells.get(bytes.len() / 8)) {
-        let mut word = [0; 8];
-        for (to, from) in word.iter_mut().zip(rest) {
-            *to = *from;
-        }
-        cell.store(u64::from_ne_bytes(word), Ordering::Relaxed);
-    }
-}
-
 /// Fills `bytes` from `position` on.
 pub(super) fn take(buffer: &[AtomicU64], position: u64, bytes: &mut [u8]) {
     let (first, second) = runs(buffer, position, of_bytes(bytes.len()));
     let (head, tail) = bytes.split_at_mut(bytes.len().min(first.len() * 8));
     load(first, head);
     load(second, tail);
-}
-
-fn load(cells: &[AtomicU64], bytes: &mut [u8]) {
-    let last = cells.get(bytes.len() / 8);
-    let mut chunks = bytes.chunks_exact_mut(8);
-    for (chunk, cell) in chunks.by_ref().zip(cells) {
-        chunk.copy_from_slice(&cell.load(Ordering::Relaxed).to_ne_bytes());
-    }
-    if let (rest @ [_, ..], Some(cell)) = (chunks.into_remainder(), last) {
-        let word = cell.load(Ordering::Relaxed).to_ne_bytes();
-        rest.iter_mut().zip(word).for_each(|(to, from)| *to = from);
-    }
 }
 
 #[cfg(all(test, not(loom)))]
