@@ -6,9 +6,12 @@
 //! program had half done, and sends it no more signals.
 
 use crate::control::client::{AskError, Session, ask_functions, exchange};
-use crate::control::{CONTROL_SOCKET, ControlSocket, PROTOCOL, Reply, Request};
+use crate::control::message::{Reply, Request};
+use crate::control::transport::ControlSocket;
+use crate::control::{CONTROL_SOCKET, PROTOCOL};
 use crate::pid::Pid;
 use crate::shared::{ClusterCells, LAYOUT_TAG, WorkerSlots};
+use crate::sys::role::is_postmaster;
 use crate::sys::{eventfd, pidfd};
 use shmem_slots::Access;
 use shmem_slots::futex::Watch;
@@ -167,7 +170,7 @@ impl Attachment {
         read_only: bool,
         deadline: Option<Instant>,
     ) -> Result<Self, AttachError> {
-        if crate::process::is_postmaster() {
+        if is_postmaster() {
             return Err(AttachError::Postmaster);
         }
         shmem_slots::futex::check_kernel()?;

@@ -59,49 +59,73 @@ mod sys;
 #[doc(hidden)]
 pub mod fault;
 
-pub use attachment::{AttachError, Attachment};
-pub use control::{
-    AskError, CONTROL_SOCKET, CodecError, ControlSocket, ParseModeError, RecvError, Refusal,
-    ShutdownMode,
-};
-pub use exit::{ExitCause, ExitReport, NotStarted};
-pub use handle::{ParseHandleError, WorkerHandle};
-pub use pid::{Pid, PidError};
-pub use process::{
-    EntryFn, WorkerProcess, WorkerResult, interrupt_waits, set_latch, take_interrupt,
+pub use crate::{
+    attachment::{AttachError, Attachment},
+    control::{
+        CONTROL_SOCKET,
+        client::AskError,
+        codec::CodecError,
+        message::{ParseModeError, Refusal, ShutdownMode},
+        transport::{ControlSocket, RecvError},
+    },
+    exit::{ExitCause, ExitReport, NotStarted},
+    handle::{ParseHandleError, WorkerHandle},
+    pid::{Pid, PidError},
+    process::{EntryFn, WorkerProcess, WorkerResult, interrupt_waits, set_latch, take_interrupt},
+    status::WorkerStatus,
+    wait_set::{SocketInterest, WaitError, WaitEvents},
+    worker::{
+        builder::BackgroundWorkerBuilder,
+        description::BackgroundWorker,
+        policy::{EntryPoint, RestartPolicy, StartTime, WorkerFlags},
+        validate::InvalidWorker,
+    },
 };
 pub use shmem_slots::{chain, debug_as_chain};
-pub use status::WorkerStatus;
-pub use wait_set::{SocketInterest, WaitError, WaitEvents};
-pub use worker::{
-    BackgroundWorker, BackgroundWorkerBuilder, EntryPoint, InvalidWorker, RestartPolicy, StartTime,
-    WorkerFlags,
-};
 
 /// What `bgw-postmaster` and `bgw-backend` share and their users do not need. It may change in any
 /// release.
 #[doc(hidden)]
 pub mod internals {
-    pub use crate::control::{PROTOCOL, Received, Reply, Request};
-    pub use crate::ffi::{LibraryContext, LibraryMain, LogLevel, call_library, run_in_library};
-    pub use crate::shared::{
-        ClusterCells, CorruptRecord, LAYOUT_TAG, PostmasterCells, ReportRecord, RunState,
-        WorkerRecord, WorkerSlots, flag, run_state,
+    pub use crate::{
+        control::{
+            PROTOCOL,
+            message::{Reply, Request},
+            transport::Received,
+        },
+        ffi::{
+            abi::{LibraryContext, LibraryMain},
+            guest::run_in_library,
+            host::{LogLevel, call_library},
+        },
+        shared::{
+            cluster_cells::ClusterCells,
+            corrupt::CorruptRecord,
+            layout::{LAYOUT_TAG, WorkerSlots},
+            postmaster_cells::PostmasterCells,
+            record::WorkerRecord,
+            report::ReportRecord,
+            run_state::{RunState, flag, run_state},
+        },
+        sys::{
+            eventfd, exit,
+            interrupts::{Interrupts, Pending},
+            libc_version::{UnsupportedLibc, check_libc},
+            pidfd,
+            robust::HeldLiveness,
+            signals,
+        },
+        wait_set::{wait_for_events, wait_in_worker},
+        worker::{entry_kinds::EntryKinds, limits::FUNCTION_LIMIT},
     };
-    pub use crate::sys::interrupts::{Interrupts, Pending};
-    pub use crate::sys::libc_version::{UnsupportedLibc, check_libc};
-    pub use crate::sys::robust::HeldLiveness;
-    pub use crate::sys::{eventfd, exit, pidfd, signals};
-    pub use crate::wait_set::{wait_for_events, wait_in_worker};
-    pub use crate::worker::EntryKinds;
-    pub use crate::worker::limits::FUNCTION_LIMIT;
 
     /// This process as a worker or a postmaster.
     pub mod process {
         pub use crate::process::{
             FormerProcess, become_postmaster, current, enter, handle_notify, handle_reload,
-            interrupts, is_postmaster, rehearse,
+            interrupts, rehearse,
         };
+        pub use crate::sys::role::is_postmaster;
     }
 }
 

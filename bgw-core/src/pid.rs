@@ -74,6 +74,12 @@ impl FromStr for Pid {
     }
 }
 
+impl From<Pid> for i32 {
+    fn from(pid: Pid) -> Self {
+        pid.as_raw()
+    }
+}
+
 impl TryFrom<i32> for Pid {
     type Error = PidError;
 

@@ -6,6 +6,7 @@
 use crate::attachment::Attachment;
 use crate::handle::WorkerHandle;
 use crate::sys::interrupts::{Interrupts, Pending};
+use crate::sys::role::set_postmaster;
 use crate::sys::signals::{self, SavedActions};
 use crate::worker::{BackgroundWorker, WorkerFlags};
 use nix::sys::signal::SigSet;
@@ -73,15 +74,12 @@ struct Own {
     current: OnceLock<WorkerProcess>,
     /// [`NOTHING`], [`COMMON`] or [`ALL`].
     prepared: AtomicU32,
-    /// The pid of this process while it is a postmaster; a forked child has another one.
-    postmaster: AtomicU32,
 }
 
 static OWN: Own = Own {
     interrupts: Interrupts::new(),
     current: OnceLock::new(),
     prepared: AtomicU32::new(NOTHING),
-    postmaster: AtomicU32::new(0),
 };
 
 /// The interrupts of this process.
@@ -96,13 +94,6 @@ pub fn interrupts() -> &'static Interrupts {
 #[must_use]
 pub fn current() -> Option<&'static WorkerProcess> {
     OWN.current.get()
-}
-
-/// True in a running postmaster, false in its children.
-#[must_use]
-pub fn is_postmaster() -> bool {
-    let pid = OWN.postmaster.load(Ordering::Relaxed);
-    pid != 0 && pid == std::process::id()
 }
 
 /// The signal mask and actions of a process from before it became a postmaster.
@@ -124,7 +115,7 @@ pub struct FormerProcess {
 pub fn become_postmaster() -> io::Result<FormerProcess> {
     let (actions, pending) = (SavedActions::save()?, signals::pending()?);
     let former = FormerProcess { actions, mask: signals::block_all()?, pending };
-    OWN.postmaster.store(std::process::id(), Ordering::Relaxed);
+    set_postmaster(true);
     if let Err(error) = signals::install_common(&OWN.interrupts) {
         former.restore()?;
         return Err(error);
@@ -140,7 +131,7 @@ impl FormerProcess {
     /// # Errors
     /// The error of `sigaction` or `pthread_sigmask`. The mask is restored in any case.
     pub fn restore(self) -> io::Result<()> {
-        OWN.postmaster.store(0, Ordering::Relaxed);
+        set_postmaster(false);
         OWN.prepared.store(NOTHING, Ordering::Relaxed);
         signals::discard_pending_but(&self.pending);
         let actions = self.actions.restore();

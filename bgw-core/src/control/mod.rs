@@ -5,18 +5,13 @@
 //! ask; each request gets one reply. The connection is the attachment: when it closes, the postmaster
 //! sweeps what the peer had half done.
 //!
-//! Files: `message` (what can be said), `codec` (as bytes; pure), `transport` (over a socket), `client` (a
-//! program's requests).
+//! Files: `message` (what can be said), `codec` (as bytes; pure), `transport` (over a socket),
+//! `client` (a program's requests).
 
 pub(crate) mod client;
-mod codec;
-mod message;
-mod transport;
-
-pub use client::AskError;
-pub use codec::CodecError;
-pub use message::{ParseModeError, Refusal, Reply, Request, ShutdownMode};
-pub use transport::{ControlSocket, Received, RecvError};
+pub(crate) mod codec;
+pub(crate) mod message;
+pub(crate) mod transport;
 
 /// The version of the messages.
 pub const PROTOCOL: u32 = 2;

@@ -2,7 +2,7 @@
 //!
 //! | cells of the cluster | writer | read by |
 //! |---|---|---|
-//! | incarnation, phase, registrable entry kinds, where the parallel class begins (one line) | postmaster, rarely | everybody |
+//! | incarnation, phase, registrable entry kinds, number of general slots (one line) | postmaster, rarely | everybody |
 //! | count of changes (a line of its own) | postmaster at each change | waits for many workers |
 //! | liveness words | postmaster once, the kernel at its death | waits, through the kernel |
 //!
@@ -13,10 +13,11 @@
 //! | start time | the postmaster |
 //! | wait event | the worker |
 //!
-//! The postmaster writes through [`PostmasterCells`](super::PostmasterCells), a worker through
-//! [`WorkerProcess`](crate::WorkerProcess).
+//! The postmaster writes through `PostmasterCells`, a worker through `WorkerProcess`.
 
-use super::WorkerSlots;
+use super::layout::{
+    CHANGES, GENERAL_SLOTS, INCARNATION, LIVENESS, LIVENESS_WORDS, PHASE, REGISTRABLE, WorkerSlots,
+};
 use crate::sys::robust;
 use crate::worker::{EntryKinds, StartTime};
 use shmem_slots::futex::{self, Half, Watch};
@@ -24,20 +25,6 @@ use shmem_slots::{CellRef, Latch};
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
-
-/// How many liveness words there are. The workers share word 0; session `n` has word
-/// `1 + n % (LIVENESS_WORDS - 1)`.
-pub(super) const LIVENESS_WORDS: u32 = 512;
-
-pub(super) const INCARNATION: u32 = 0;
-pub(super) const PHASE: u32 = 1;
-pub(super) const REGISTRABLE: u32 = 2;
-pub(super) const GENERAL_SLOTS: u32 = 3;
-pub(super) const CHANGES: u32 = 8;
-pub(super) const LIVENESS: u32 = 16;
-
-/// How many shared cells a region has.
-pub(super) const REGION_CELLS: u32 = LIVENESS + LIVENESS_WORDS;
 
 const SLOT_LATCH: usize = 0;
 const SLOT_CLEANUP_MARK: usize = 1;
@@ -197,7 +184,7 @@ impl<'a> ClusterCells<'a> {
 
 #[cfg(test)]
 mod tests {
-    use crate::shared::PostmasterCells;
+    use crate::shared::postmaster_cells::PostmasterCells;
 
     #[test]
     fn a_wait_event_comes_back_up_to_its_limit_and_is_cut_between_characters() {

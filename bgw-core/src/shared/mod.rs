@@ -16,63 +16,16 @@
 //! then still finds the slot unchanged has the right process: a pid is not used again before it is
 //! reaped.
 
-mod cluster_cells;
-mod postmaster_cells;
-mod record;
-mod report;
+pub(crate) mod cluster_cells;
+pub(crate) mod corrupt;
+pub(crate) mod layout;
+pub(crate) mod postmaster_cells;
+pub(crate) mod record;
+pub(crate) mod report;
+pub(crate) mod run_state;
 
-pub use cluster_cells::ClusterCells;
-pub use postmaster_cells::PostmasterCells;
-pub use record::{CorruptRecord, LAYOUT_TAG, WorkerRecord};
-pub use report::ReportRecord;
-
-use crate::pid::Pid;
-use shmem_slots::{Region, Slots, Snapshot, State};
-
-/// The slot array of a cluster of processes.
-pub type WorkerSlots = Slots<WorkerRecord, ReportRecord, Region>;
-
-/// The four flag bits of a published slot.
-pub mod flag {
-    /// Somebody asked for the end of the worker; it is never restarted.
-    #[doc(alias = "terminate")]
-    pub const TERMINATE: u8 = 1;
-    /// The worker says that it does its work now.
-    pub const READY: u8 = 2;
-    /// The worker runs; the pid of the slot is its pid.
-    pub const STARTED: u8 = 4;
-    /// The worker has ended and will be started again.
-    pub const STOPPED: u8 = 8;
-}
-
-/// How a worker is, as one look at its slot's word tells.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum RunState {
-    /// Registered; the postmaster has not tried to start it yet.
-    NotYetStarted,
-    /// A process was started for it.
-    Started(Pid),
-    /// It does not run: it ended, will be restarted, or never ran.
-    Stopped,
-}
-
-/// Reads the run state of the tenant out of its word. The caller has compared the generation.
-///
-/// Total over all bit patterns: a word that no postmaster writes reads as `Stopped`.
-#[inline]
-#[must_use]
-pub fn run_state(word: Snapshot) -> RunState {
-    match word.state() {
-        State::Published => {
-            if word.flags() & flag::STARTED != 0 {
-                Pid::new(word.pid()).map_or(RunState::Stopped, RunState::Started)
-            } else if word.flags() & flag::STOPPED != 0 {
-                RunState::Stopped
-            } else {
-                RunState::NotYetStarted
-            }
-        }
-        State::Reserved => RunState::NotYetStarted,
-        State::Free | State::Ended | State::Revoked | State::Retired => RunState::Stopped,
-    }
-}
+pub(crate) use cluster_cells::ClusterCells;
+pub(crate) use corrupt::CorruptRecord;
+pub(crate) use layout::{LAYOUT_TAG, WorkerSlots};
+pub(crate) use record::WorkerRecord;
+pub(crate) use run_state::{RunState, flag, run_state};

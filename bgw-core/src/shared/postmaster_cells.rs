@@ -3,11 +3,11 @@
 //! There is one [`PostmasterCells`] for a region: the process that creates the region makes it, and
 //! attaching gives none. Backends and workers have [`ClusterCells`], which cannot write these cells.
 
-use super::cluster_cells::{
-    CHANGES, ClusterCells, GENERAL_SLOTS, INCARNATION, LIVENESS, PHASE, REGION_CELLS, REGISTRABLE,
-    SLOT_STARTED_AT,
+use super::cluster_cells::{ClusterCells, SLOT_STARTED_AT};
+use super::layout::{
+    CHANGES, GENERAL_SLOTS, INCARNATION, LAYOUT_TAG, LIVENESS, PHASE, REGION_CELLS, REGISTRABLE,
+    WorkerSlots,
 };
-use super::{LAYOUT_TAG, WorkerSlots};
 use crate::sys::robust::{self, HeldLiveness};
 use crate::worker::{EntryKinds, StartTime};
 use shmem_slots::{CreateError, Options, WritableCells, futex};

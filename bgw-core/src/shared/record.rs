@@ -6,12 +6,11 @@
 //! Trust. Decoding takes any bytes: the result has passed the same validation as a description from
 //! the builder, or is an error that names the field.
 
+use super::corrupt::CorruptRecord;
 use crate::pid::Pid;
 use crate::worker::limits::{EXTRA_LEN, FUNCTION_LIMIT, NAME_LIMIT, TAG_LIMIT, TYPE_LIMIT};
-use crate::worker::{
-    BackgroundWorker, Draft, EntryPoint, InvalidWorker, RestartPolicy, StartTime, WorkerFlags,
-    validate,
-};
+use crate::worker::validate::{Draft, validate};
+use crate::worker::{BackgroundWorker, EntryPoint, RestartPolicy, StartTime, WorkerFlags};
 use bytemuck::{Pod, Zeroable};
 use std::time::Duration;
 
@@ -45,41 +44,6 @@ pub struct WorkerRecord {
     /// A library's path, or a program and its arguments with a NUL between two.
     text: [u8; TEXT_LEN],
 }
-
-/// A record that is no worker.
-#[derive(Clone, thiserror::Error, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum CorruptRecord {
-    /// A number that means nothing.
-    #[error("{field} is {found}, which means nothing")]
-    Number {
-        /// The field.
-        field: &'static str,
-        /// What was found.
-        found: i64,
-    },
-    /// A text that is not UTF-8.
-    #[error("{field} is not UTF-8")]
-    Text {
-        /// The field.
-        field: &'static str,
-    },
-    /// A description that no builder would let pass.
-    #[error(transparent)]
-    Invalid(#[from] InvalidWorker),
-}
-
-shmem_slots::debug_as_chain!(CorruptRecord);
-
-/// Changes with the layout of what lies in a region. Attaching refuses another one.
-pub const LAYOUT_TAG: u64 = {
-    const VERSION: u64 = 1;
-    let record = size_of::<WorkerRecord>() as u64;
-    let report = size_of::<super::ReportRecord>() as u64;
-    let cells = super::cluster_cells::REGION_CELLS as u64;
-    assert!(record < 1 << 16 && report < 1 << 16 && cells < 1 << 16);
-    VERSION << 48 | record << 32 | report << 16 | cells
-};
 
 const _: () = assert!(std::mem::offset_of!(WorkerRecord, text) == 512);
 

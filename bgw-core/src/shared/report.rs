@@ -1,6 +1,6 @@
 //! An exit report as it lies in a slot.
 
-use super::CorruptRecord;
+use super::corrupt::CorruptRecord;
 use crate::exit::{ExitCause, ExitReport, NotStarted};
 use crate::pid::Pid;
 use bytemuck::{Pod, Zeroable};

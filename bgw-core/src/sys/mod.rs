@@ -12,6 +12,7 @@ pub(crate) mod poll_wake_up;
 pub(crate) mod proc_files;
 pub(crate) mod ready;
 pub(crate) mod robust;
+pub(crate) mod role;
 pub(crate) mod scm;
 #[cfg(feature = "fault")]
 pub(crate) mod shared_count;

@@ -2,7 +2,6 @@
 //! is used again.
 
 use super::ready::wait_until_ready;
-use crate::pid::Pid;
 use nix::poll::PollFlags;
 use rustix::process::{PidfdFlags, Signal};
 use std::io;
@@ -15,8 +14,8 @@ use std::time::Instant;
 /// # Errors
 /// `ESRCH` when no such process is there; too many open files.
 #[doc(alias = "pidfd_open")]
-pub fn open(pid: Pid) -> io::Result<OwnedFd> {
-    let raw = rustix::process::Pid::from_raw(pid.as_raw())
+pub fn open(pid: impl Into<i32>) -> io::Result<OwnedFd> {
+    let raw = rustix::process::Pid::from_raw(pid.into())
         .ok_or_else(|| io::Error::from(io::ErrorKind::InvalidInput))?;
     Ok(rustix::process::pidfd_open(raw, PidfdFlags::empty())?)
 }
@@ -44,7 +43,7 @@ mod tests {
 
     #[test]
     fn this_process_has_not_ended() {
-        let pidfd = open(Pid::this()).unwrap();
+        let pidfd = open(std::process::id() as i32).unwrap();
         assert!(!wait_for_end(&pidfd, Some(Instant::now())).unwrap());
     }
 }

@@ -1,6 +1,6 @@
 //! Which entry points a postmaster lets backends register.
 
-use super::EntryPoint;
+use super::policy::EntryPoint;
 use bitflags::bitflags;
 
 bitflags! {

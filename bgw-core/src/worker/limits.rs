@@ -1,4 +1,4 @@
-//! How long things may be, in bytes.
+//! Limits of a description, in bytes.
 
 use std::time::Duration;
 

@@ -1,14 +1,15 @@
-//! The one validation: what a description must be, whoever wrote it. Pure.
+//! The validation of descriptions: the same for a builder and for a slot. Pure.
 
+use super::description::BackgroundWorker;
 use super::limits::{
     COMMAND_LIMIT, EXTRA_LEN, FUNCTION_LIMIT, LIBRARY_LIMIT, MAX_RESTART, NAME_LIMIT, TAG_LIMIT,
     TYPE_LIMIT,
 };
-use super::{BackgroundWorker, EntryPoint, RestartPolicy, StartTime, WorkerFlags};
+use super::policy::{EntryPoint, RestartPolicy, StartTime, WorkerFlags};
 use crate::pid::Pid;
 use std::time::Duration;
 
-/// A description that was not checked yet.
+/// A description that is not validated yet.
 #[derive(Clone, Debug)]
 pub(crate) struct Draft {
     pub(crate) name: String,
@@ -42,72 +43,72 @@ impl Default for Draft {
     }
 }
 
-/// Why a description is refused: the field, its value, the limit.
+/// Why a description is invalid: the field, its value, the limit.
 #[derive(Clone, thiserror::Error, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum InvalidWorker {
-    /// Too long.
+    /// A text is too long.
     #[error("{field} is {len} bytes long, the limit is {limit}")]
     TooLong {
         /// The field.
         field: &'static str,
         /// Its length in bytes.
         len: usize,
-        /// The most.
+        /// The limit.
         limit: usize,
     },
-    /// Nothing there.
+    /// A text is empty.
     #[error("{field} is empty")]
     Empty {
         /// The field.
         field: &'static str,
     },
-    /// A character that cannot stand in a text that is shown: below 0x20, or 0x7f to 0x9f.
+    /// A text that is shown holds a control character: below 0x20, or 0x7f to 0x9f.
     #[error(
         "{field} holds a control character ({code:#04x} at byte {at}), which could forge log lines and titles"
     )]
     ControlCharacter {
         /// The field.
         field: &'static str,
-        /// At which byte.
+        /// Its place, in bytes.
         at: usize,
-        /// Which: its code point.
+        /// Its code point.
         code: u32,
     },
-    /// A NUL in a text that goes to the system.
+    /// A text that goes to the system holds a NUL byte.
     #[error("{field} holds a NUL byte at {at}")]
     NulByte {
         /// The field.
         field: &'static str,
-        /// Where.
+        /// Its place, in bytes.
         at: usize,
     },
-    /// Bits that mean nothing.
+    /// The flags hold bits without a meaning.
     #[error("flags holds unknown bits {bits:#x}")]
     UnknownFlags {
-        /// Those bits.
+        /// The bits.
         bits: u32,
     },
-    /// A database connection without shared state.
+    /// A worker with a database connection has no `SHMEM_ACCESS`.
     #[error("flags holds DATABASE_CONNECTION without SHMEM_ACCESS, which it needs")]
     DatabaseWithoutSharedMemory,
-    /// A database connection too early.
+    /// A worker with a database connection would start too early.
     #[error(
         "start_time is PostmasterStart, but a worker with DATABASE_CONNECTION cannot start before ConsistentState"
     )]
     DatabaseAtPostmasterStart,
-    /// An interval that is too long.
+    /// The restart interval is too long.
     #[error("restart is after {interval:?}, the limit is {limit:?}")]
     RestartOutOfRange {
         /// The interval.
         interval: Duration,
-        /// The longest.
+        /// The limit.
         limit: Duration,
     },
-    /// A parallel worker that would be restarted.
+    /// A parallel worker would be restarted.
     #[error("restart must be Never for a worker with CLASS_PARALLEL")]
     ParallelMustNeverRestart,
-    /// Nothing to run.
+    /// There is nothing to run.
     #[error("entry is missing: name a function, a library or a command")]
     NoEntryPoint,
 }
@@ -184,7 +185,7 @@ fn check_restart(draft: &Draft) -> Result<RestartPolicy, InvalidWorker> {
     if draft.flags.contains(WorkerFlags::CLASS_PARALLEL) {
         return Err(InvalidWorker::ParallelMustNeverRestart);
     }
-    // What lies in a slot has milliseconds; both sides should see the same.
+    // A slot holds milliseconds, and both sides must see the same.
     let millis = u64::try_from(interval.as_millis()).unwrap_or(u64::MAX);
     Ok(RestartPolicy::After(Duration::from_millis(millis)))
 }
@@ -220,10 +221,10 @@ fn not_empty(field: &'static str, text: &str) -> Result<(), InvalidWorker> {
     if text.is_empty() { Err(InvalidWorker::Empty { field }) } else { Ok(()) }
 }
 
-/// A text that is shown to people.
+/// A text that logs and titles show.
 fn shown_text(field: &'static str, text: &str, limit: usize) -> Result<(), InvalidWorker> {
     system_text(field, text, limit)?;
-    // Those above ASCII too: terminals take U+009B for the beginning of an escape sequence.
+    // Above ASCII, too: terminals take U+009B for the start of an escape sequence.
     match text.char_indices().find(|(_, character)| character.is_control()) {
         Some((at, character)) => {
             Err(InvalidWorker::ControlCharacter { field, at, code: character.into() })
@@ -232,7 +233,7 @@ fn shown_text(field: &'static str, text: &str, limit: usize) -> Result<(), Inval
     }
 }
 
-/// A text that the system takes.
+/// A text that goes to the system.
 fn system_text(field: &'static str, text: &str, limit: usize) -> Result<(), InvalidWorker> {
     if text.len() > limit {
         return Err(InvalidWorker::TooLong { field, len: text.len(), limit });
