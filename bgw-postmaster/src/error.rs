@@ -79,6 +79,14 @@ pub enum BuildError {
         /// The runtime folder.
         path: PathBuf,
     },
+    /// The folder cannot be a runtime folder.
+    #[error("runtime folder {path} {why}")]
+    RuntimeDirRefused {
+        /// The folder.
+        path: PathBuf,
+        /// What is wrong with it, and what to do.
+        why: &'static str,
+    },
     /// The runtime folder cannot be used.
     #[error("{step} {path} failed; choose a runtime folder that this user may write to")]
     RuntimeDir {

@@ -8,10 +8,10 @@
 use crate::error::BuildError;
 use bgw_core::{CONTROL_SOCKET, ControlSocket};
 use rustix::fs::{FlockOperation, Mode, OFlags};
-use std::fs;
-use std::io;
+use std::fs::{self, OpenOptions};
+use std::io::{self, Write};
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -47,14 +47,37 @@ fn take_lock(lock: &OwnedFd) -> io::Result<bool> {
     Ok(false)
 }
 
+/// Why a folder cannot be a runtime folder.
+fn refusal(found: &fs::Metadata) -> Option<&'static str> {
+    let ours = nix::unistd::geteuid().as_raw();
+    if !found.is_dir() {
+        Some("is not a folder; choose another path")
+    } else if found.uid() != ours {
+        Some("belongs to another user; choose a folder of your own")
+    } else if found.mode() & 0o022 != 0 {
+        Some("can be written to by its group or by everybody; take that away with chmod go-w")
+    } else {
+        None
+    }
+}
+
 impl RuntimeDir {
-    /// Creates the folder if it is missing (0700), takes its lock, and listens on its socket (0600).
+    /// Creates the folder if it is missing (0700; its parent must exist), takes its lock, and listens on
+    /// its socket (0600). A folder that another user can write to is refused: whatever we create there
+    /// could be replaced.
     pub(crate) fn take(path: &Path) -> Result<(Self, ControlSocket), BuildError> {
-        fs::DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(path)
-            .map_err(failed("creating", path))?;
+        match fs::DirBuilder::new().mode(0o700).create(path) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                let why = "cannot be created: its parent folder does not exist; create that first";
+                return Err(BuildError::RuntimeDirRefused { path: path.to_owned(), why });
+            }
+            created => created.map_err(failed("creating", path))?,
+        }
+        let found = fs::metadata(path).map_err(failed("looking at", path))?;
+        if let Some(why) = refusal(&found) {
+            return Err(BuildError::RuntimeDirRefused { path: path.to_owned(), why });
+        }
         let lock_path = path.join(LOCK);
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NOFOLLOW;
         let lock = rustix::fs::open(&lock_path, flags, Mode::RUSR | Mode::WUSR)
@@ -87,7 +110,14 @@ impl RuntimeDir {
 
     /// Writes the postmaster's pid, for people.
     pub(crate) fn write_pid(&self) -> io::Result<()> {
-        fs::write(self.path.join(PID), format!("{}\n", std::process::id()))
+        let path = self.path.join(PID);
+        // What lies there is replaced, not followed.
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o644).open(path)?;
+        file.write_all(format!("{}\n", std::process::id()).as_bytes())
     }
 
     /// Removes the socket and the pid file. The lock file stays, so that two postmasters that start

@@ -156,6 +156,12 @@ impl ControlSocket {
         Ok(socket)
     }
 
+    /// From now on a peer cannot send descriptors with its messages: closing one could take as long as
+    /// the peer likes. Before Linux 6.16 it can.
+    pub fn refuse_descriptors(&self) {
+        scm::refuse_descriptors(&self.fd);
+    }
+
     /// Accepts one connection, if one waits. Calls on it never block.
     ///
     /// # Errors

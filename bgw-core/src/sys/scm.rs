@@ -87,3 +87,15 @@ pub(crate) fn peer_pidfd(socket: impl AsFd) -> io::Result<OwnedFd> {
     };
     if done == 0 { Ok(adopt(raw)) } else { Err(io::Error::last_os_error()) }
 }
+
+/// Has the kernel refuse messages with descriptors (`SO_PASSRIGHTS`, Linux 6.16); an older one passes
+/// them on.
+pub(crate) fn refuse_descriptors(socket: &OwnedFd) {
+    const SO_PASSRIGHTS: libc::c_int = 83;
+    let off: libc::c_int = 0;
+    let length = size_of::<libc::c_int>() as libc::socklen_t;
+    let value = (&raw const off).cast();
+    let fd = socket.as_raw_fd();
+    // SAFETY: `off` is valid for the call, with its length.
+    let _ = unsafe { libc::setsockopt(fd, libc::SOL_SOCKET, SO_PASSRIGHTS, value, length) };
+}

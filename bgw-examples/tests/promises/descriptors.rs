@@ -47,6 +47,9 @@ fn with_closed_standard_streams_no_descriptor_of_ours_is_one() {
         let mut launched = builder.build().unwrap().launch().unwrap();
         let backend = Backend::over(launched.take_control().unwrap()).unwrap();
         let second = connect(&folder);
+        let target = |number| std::fs::read_link(format!("/proc/self/fd/{number}"));
+        let open: Vec<_> = (0..3).filter_map(|number| target(number).ok()).collect();
+        write_note("launcher", &format!("{open:?}")).unwrap();
         for _ in 0..2 {
             let report = stopped(&backend.register(&simple("shout")).unwrap());
             assert_eq!(report.cause, ExitCause::Exited(1));
@@ -60,6 +63,7 @@ fn with_closed_standard_streams_no_descriptor_of_ours_is_one() {
         assert_eq!(launched.wait().unwrap(), ExitCause::Exited(0));
     });
     assert_eq!(program.wait().code(), Some(0));
+    assert_eq!(read_note("launcher"), "[]", "nothing of ours");
     assert_eq!(read_note("postmaster"), "/dev/null");
     for number in 0..3 {
         assert_eq!(read_note(&format!("stream-{number}")), "Ok(\"/dev/null\")", "{number}");

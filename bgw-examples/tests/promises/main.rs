@@ -16,6 +16,7 @@ mod examples;
 mod groups;
 mod guardian;
 mod handles;
+mod hostile_peers;
 mod latch;
 mod leader;
 mod libraries;
@@ -56,6 +57,7 @@ fn main() -> std::process::ExitCode {
         groups::tests(),
         guardian::tests(),
         handles::tests(),
+        hostile_peers::tests(),
         latch::tests(),
         leader::tests(),
         libraries::tests(),

@@ -32,6 +32,8 @@ pub(crate) struct Child {
     pub(crate) started: Instant,
     /// The mailbox of one that was a spare.
     pub(crate) mailbox: Option<Mailbox>,
+    /// A program: SIGHUP would end it, and it has no way to ask for it.
+    pub(crate) is_command: bool,
 }
 
 /// All running worker processes.
@@ -95,9 +97,9 @@ impl Children {
         }
     }
 
-    /// Sends SIGHUP to every child.
+    /// Sends SIGHUP to every function: those that did not ask for it ignore it.
     pub(crate) fn reload_all(&self) {
-        for child in self.by_slot.iter() {
+        for child in self.by_slot.iter().filter(|child| !child.is_command) {
             signal(child, Signal::HUP);
         }
     }

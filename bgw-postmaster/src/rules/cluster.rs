@@ -64,6 +64,8 @@ pub(crate) struct Cluster {
     pub(super) timers: Timers,
     /// Process groups that live on without their leader, which was this worker's process.
     pub(super) groups: HashMap<Pid, Key>,
+    /// Until when further reload requests are postponed.
+    pub(super) reload_after: Option<Instant>,
 }
 
 impl Cluster {
@@ -80,6 +82,7 @@ impl Cluster {
             start_queue: VecDeque::new(),
             timers: Timers::default(),
             groups: HashMap::new(),
+            reload_after: None,
         }
     }
 

@@ -24,6 +24,7 @@
 //! | `shutdown` | a shutdown request, a closed session, the end of the last process |
 //! | `reset` | a crash that leaves shared state in doubt, and the slots made anew |
 //! | `start` | a registration, a phase, a fork, a due restart |
+//! | `reload` | a reload request |
 //! | `terminate` | a terminate request, a grace time that is over |
 //!
 //! Each calls only those below it. `cluster` is the state, `registry` the list of workers, `timers` the
@@ -36,6 +37,7 @@ mod event;
 mod exit;
 mod group;
 mod registry;
+mod reload;
 mod reset;
 mod shutdown;
 mod start;

@@ -28,7 +28,7 @@ impl Cluster {
             Event::SessionOpened => self.sessions += 1,
             Event::SessionClosed => self.session_closed(now, out),
             Event::Tick => self.tick(now, out),
-            Event::ReloadRequested => out.push(Action::ForwardReload),
+            Event::ReloadRequested => self.reload_requested(now, out),
         }
     }
 
@@ -38,6 +38,7 @@ impl Cluster {
                 Due::Restart(key) => self.restart_due(key.into(), now),
                 Due::Kill(key) => self.kill_due(key.into(), out),
                 Due::KillGroup(leader) => self.kill_group_due(leader, out),
+                Due::Reload => self.reload_due(now, out),
                 Due::KillAll => self.kill_all_due(out),
             }
         }

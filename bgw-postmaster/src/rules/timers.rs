@@ -18,6 +18,8 @@ pub(crate) enum Due {
     Kill(OrdKey),
     /// The time of the last processes of this group is over.
     KillGroup(Pid),
+    /// A reload that was postponed.
+    Reload,
     /// The time of all workers is over.
     KillAll,
 }

@@ -21,6 +21,11 @@ use nix::sys::signal::Signal;
 use shmem_slots::Key;
 use std::io;
 
+/// How many connections are accepted before other events are handled. The rest waits in the queue.
+const CONNECTIONS_IN_A_ROW: usize = 16;
+/// How many signals are read before other events are handled.
+const SIGNALS_IN_A_ROW: usize = 8;
+
 impl Server {
     pub(super) fn ready(&mut self, token: Token) {
         match token {
@@ -41,7 +46,9 @@ impl Server {
     }
 
     fn signals_arrived(&mut self) {
-        while let Some(signal) = self.poller.next_signal() {
+        // The kernel keeps one of each; whoever sends faster than we read waits for the next pass.
+        for _ in 0..SIGNALS_IN_A_ROW {
+            let Some(signal) = self.poller.next_signal() else { return };
             let event = match signal {
                 Signal::SIGTERM => Event::ShutdownRequested(ShutdownMode::Smart),
                 Signal::SIGINT => Event::ShutdownRequested(ShutdownMode::Fast),
@@ -110,7 +117,11 @@ impl Server {
     }
 
     fn connections_arrived(&mut self) {
-        while let Some(socket) = self.sessions.accept() {
+        for _ in 0..CONNECTIONS_IN_A_ROW {
+            let Some(socket) = self.sessions.accept() else { return };
+            if let Some(silent) = self.sessions.silent_one() {
+                self.close_session(silent);
+            }
             if let Err(error) = self.open_session(socket) {
                 tracing::warn!("a connection could not be accepted: {error}");
             }

@@ -48,6 +48,7 @@ impl Server {
         let Some(entry) = self.cluster.registry().get(key) else {
             return Err(io::ErrorKind::NotFound.into());
         };
+        let is_command = matches!(entry.worker.entry(), EntryPoint::Command { .. });
         let handle = self.slot_table.begin_life(key);
         let started = Instant::now();
         let (NewChild { pid, pidfd }, place) = self.spawner.start(entry, handle)?;
@@ -58,7 +59,9 @@ impl Server {
         });
         match watched {
             Ok(pidfd) => {
-                self.children.insert(Child { key, pid, place, pidfd, started, mailbox: None });
+                let mailbox = None;
+                let child = Child { key, pid, place, pidfd, started, mailbox, is_command };
+                self.children.insert(child);
                 fault::point("start:watched");
                 Ok(Started::Watched(pid))
             }
@@ -83,8 +86,9 @@ impl Server {
         fault::point("spare:before_give");
         mailbox.give(&record, main, handle, restarts);
         fault::point("spare:given");
-        let mailbox = Some(mailbox);
-        self.children.insert(Child { key, pid, place, pidfd, started, mailbox });
+        let (mailbox, is_command) = (Some(mailbox), false);
+        let child = Child { key, pid, place, pidfd, started, mailbox, is_command };
+        self.children.insert(child);
         fault::point("spare:kept");
         Some(pid)
     }

@@ -1,5 +1,6 @@
 //! Accepts connections on the control socket.
 
+use crate::failure_log::Occasional;
 use crate::sys::descriptors::DescriptorFloor;
 use bgw_core::ControlSocket;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -11,12 +12,15 @@ pub(crate) struct Listener {
     floor: DescriptorFloor,
     /// A descriptor to give up when there is none left for a connection.
     reserve: Option<OwnedFd>,
+    failures: Occasional,
 }
 
 impl Listener {
     /// Sets the reserve aside.
     pub(crate) fn new(socket: ControlSocket, floor: DescriptorFloor) -> Self {
-        Self { socket, floor, reserve: floor.reserve().ok() }
+        // Inherited by each connection, so that none can hand descriptors over before it is accepted.
+        socket.refuse_descriptors();
+        Self { socket, floor, reserve: floor.reserve().ok(), failures: Occasional::default() }
     }
 
     pub(crate) fn descriptor(&self) -> BorrowedFd<'_> {
@@ -32,7 +36,9 @@ impl Listener {
             match self.socket.accept_nonblocking() {
                 Ok(socket) => return socket,
                 Err(error) => {
-                    tracing::warn!("accepting a connection failed: {error}");
+                    if let Some(count) = self.failures.count() {
+                        tracing::warn!(count, "accepting a connection failed: {error}");
+                    }
                     if !self.turn_one_away() {
                         return None;
                     }

@@ -4,6 +4,7 @@
 //! it does not take, ends the connection.
 
 use super::protocol::{PeerRequest, Welcome};
+use crate::failure_log::Occasional;
 use crate::sys::descriptors::DescriptorFloor;
 use bgw_core::internals::{ClusterCells, LAYOUT_TAG, PROTOCOL, Received, Reply, Request};
 use bgw_core::{ControlSocket, Pid, Refusal};
@@ -28,9 +29,11 @@ impl Session {
         socket: ControlSocket,
         floor: DescriptorFloor,
         full: Option<usize>,
+        refused: &mut Occasional,
     ) -> io::Result<Option<(Self, OwnedFd)>> {
         let socket = ControlSocket::from(floor.move_above(socket)?);
         socket.set_nonblocking(true)?;
+        socket.refuse_descriptors();
         let (pid, uid, _) = socket.peer_credentials()?;
         let ours = nix::unistd::geteuid().as_raw();
         let refusal = if uid != ours && uid != 0 {
@@ -39,6 +42,9 @@ impl Session {
             full.map(|limit| (Refusal::TooManyPeers, format!("{limit} programs are attached")))
         };
         if let Some((reason, detail)) = refusal {
+            if let Some(count) = refused.count() {
+                tracing::warn!(count, "process {pid} of user {uid} may not attach: {detail}");
+            }
             socket.refuse(reason, detail);
             return Ok(None);
         }
@@ -58,13 +64,20 @@ impl Session {
         number: u64,
         welcome: &Welcome,
         accepts_sessions: bool,
+        malformed: &mut Occasional,
     ) -> PeerRequest {
         let request = match self.socket.recv_request() {
             Ok(Received::Message { message, .. }) => message,
             Ok(Received::WouldBlock) => return PeerRequest::Nothing,
             Ok(Received::Closed) => return PeerRequest::Closed,
             Err(error) => {
-                tracing::warn!("a message of process {} cannot be read: {error}", self.pid);
+                if let Some(count) = malformed.count() {
+                    tracing::warn!(
+                        count,
+                        "a message of process {} cannot be read: {error}",
+                        self.pid
+                    );
+                }
                 let _ = self.refuse(Refusal::Malformed, error.to_string());
                 return PeerRequest::Closed;
             }

@@ -7,6 +7,7 @@ use super::listener::Listener;
 use super::peers::{Gone, Peers};
 use super::protocol::{PeerRequest, Welcome};
 use super::session::Session;
+use crate::failure_log::Occasional;
 use crate::rules::NotifyTarget;
 use crate::sys::descriptors::DescriptorFloor;
 use bgw_core::internals::pidfd;
@@ -27,6 +28,8 @@ pub(crate) struct Sessions {
     welcome: Welcome,
     /// The session whose end shuts the postmaster down.
     launcher: Option<u64>,
+    refused: Occasional,
+    malformed: Occasional,
 }
 
 /// A session that was closed.
@@ -54,6 +57,8 @@ impl Sessions {
             listener,
             welcome,
             launcher: None,
+            refused: Occasional::default(),
+            malformed: Occasional::default(),
         }
     }
 
@@ -67,12 +72,22 @@ impl Sessions {
         self.listener.as_mut()?.accept()
     }
 
+    /// When there is no place for another connection: the one that has been silent for longest, and is
+    /// to be closed. Attached programs and the launcher are not.
+    pub(crate) fn silent_one(&self) -> Option<u64> {
+        if self.by_number.len() < self.limit {
+            return None;
+        }
+        let silent = self.by_number.iter().filter(|(_, session)| !session.attached);
+        silent.map(|(&number, _)| number).filter(|&number| self.launcher != Some(number)).min()
+    }
+
     /// Opens a session on a connection. Returns its number, or `None` if it was refused.
     pub(crate) fn open(&mut self, socket: ControlSocket) -> io::Result<Option<u64>> {
         // Processes that closed their last connection keep a descriptor here until they end.
         let is_full = self.by_number.len() >= self.limit || self.peers.len() >= 2 * self.limit;
         let full = is_full.then_some(self.limit);
-        let accepted = Session::accept(socket, self.floor, full)?;
+        let accepted = Session::accept(socket, self.floor, full, &mut self.refused)?;
         let Some((mut session, pidfd)) = accepted else { return Ok(None) };
         let number = self.next;
         self.next += 1;
@@ -106,7 +121,7 @@ impl Sessions {
     /// [`Sessions::acknowledge`] when the server has done it.
     pub(crate) fn read(&mut self, number: u64, accepts_sessions: bool) -> PeerRequest {
         let Some(session) = self.by_number.get_mut(&number) else { return PeerRequest::Closed };
-        let request = session.read(number, &self.welcome, accepts_sessions);
+        let request = session.read(number, &self.welcome, accepts_sessions, &mut self.malformed);
         if session.may_be_notified() {
             self.peers.gets_slots(session.peer);
         }

@@ -1,5 +1,6 @@
 //! The owner of the slots, and the facts about the cluster that it publishes.
 
+use crate::failure_log::Occasional;
 use crate::sys::private_table::PrivateTable;
 use bgw_core::internals::{EntryKinds, PostmasterCells, WorkerSlots};
 use bgw_core::{BackgroundWorker, Pid, StartTime, WorkerHandle};
@@ -21,7 +22,7 @@ pub(crate) struct SlotTable {
     pub(super) registrable: EntryKinds,
     /// Who registered the tenant of a slot. Until it has read how the worker ended, the slot is kept.
     pub(super) registrants: PrivateTable<(Key, Pid)>,
-    pub(super) corrupt_slots_seen: u64,
+    pub(super) corrupt_slots: Occasional,
     pub(super) logged_wrong_counts: bool,
 }
 
@@ -39,7 +40,7 @@ impl SlotTable {
             general_slots,
             registrable,
             registrants: PrivateTable::default(),
-            corrupt_slots_seen: 0,
+            corrupt_slots: Occasional::default(),
             logged_wrong_counts: false,
         }
     }
@@ -89,9 +90,8 @@ impl SlotTable {
 
     /// Logs at the first time, and then at each power of two: a hostile backend must not fill the log.
     pub(super) fn log_corrupt(&mut self, index: u32, what: &str) {
-        self.corrupt_slots_seen += 1;
-        if self.corrupt_slots_seen.is_power_of_two() {
-            tracing::error!(count = self.corrupt_slots_seen, "slot {index} is corrupt: {what}");
+        if let Some(count) = self.corrupt_slots.count() {
+            tracing::error!(count, "slot {index} is corrupt: {what}");
         }
     }
 }

@@ -2,6 +2,7 @@
 
 mod exit;
 mod group;
+mod reload;
 mod reset;
 mod shutdown;
 mod start;

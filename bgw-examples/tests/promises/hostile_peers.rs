@@ -1,0 +1,209 @@
+//! The promise: whatever peers do with what they share or send, and whatever lies in the runtime folder,
+//! everybody else is served.
+//!
+//! Would catch: a loop that accepts until nobody waits, silent connections that lock others out, a read
+//! of the doorbell that blocks, a descriptor that takes long to close, a pid file that follows a link, a
+//! reload that ends programs.
+
+use crate::support::{
+    Cluster, PATIENCE, connect, functions, note_path, read_note, ready, simple, started, stopped,
+    write_note,
+};
+use bgw_backend::{BackgroundWorker, ExitCause, Worker, WorkerError, entry};
+use bgw_postmaster::Postmaster;
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::sys::socket::{
+    AddressFamily, ControlMessage, MsgFlags, SockFlag, SockType, UnixAddr, connect as connect_to,
+    sendmsg, socket,
+};
+use process_test::{Child, Signal, Test, fork_child, tests, wait_until};
+use std::io::IoSlice;
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+pub(crate) fn tests() -> Vec<Test> {
+    tests![
+        a_client_that_reconnects_in_a_loop_starves_nobody => [D14],
+        silent_connections_lock_nobody_out => [D14],
+        a_doorbell_that_blocks_does_not_stop_the_postmaster => [D14],
+        a_peer_cannot_send_descriptors => [D14],
+        a_reload_leaves_commands_alone => [D09],
+        a_folder_that_others_can_write_to_is_refused,
+        a_planted_pid_file_is_replaced_and_not_followed,
+    ]
+}
+
+/// A connection that says nothing. `None`: the queue is full.
+fn silent(folder: &Path) -> Option<OwnedFd> {
+    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+    let fd = socket(AddressFamily::Unix, SockType::SeqPacket, flags, None).unwrap();
+    let address = UnixAddr::new(&folder.join("control.sock")).unwrap();
+    connect_to(fd.as_raw_fd(), &address).ok().map(|()| fd)
+}
+
+fn reconnect_for_ever(folder: &Path) -> Child {
+    let folder = folder.to_owned();
+    fork_child(move || {
+        loop {
+            drop(silent(&folder));
+        }
+    })
+}
+
+/// Fails if the loop accepts as long as connections come: no worker starts then.
+fn a_client_that_reconnects_in_a_loop_starves_nobody() {
+    let cluster = Cluster::new();
+    let mut clients: Vec<Child> = (0..4).map(|_| reconnect_for_ever(&cluster.folder)).collect();
+    for _ in 0..20 {
+        let handle = cluster.backend.register(&simple("sleep")).unwrap();
+        started(&handle);
+        handle.terminate().unwrap();
+    }
+    for client in &mut clients {
+        client.kill(Signal::SIGKILL);
+        client.wait();
+    }
+    cluster.end();
+}
+
+/// Fails if a connection counts as an attached program before it has said anything.
+fn silent_connections_lock_nobody_out() {
+    let cluster = Cluster::with(|builder| builder.max_sessions(8));
+    let crowd: Vec<OwnedFd> = (0..64).filter_map(|_| silent(&cluster.folder)).collect();
+    assert!(crowd.len() > 8);
+    let backend = connect(&cluster.folder);
+    backend.ping().unwrap();
+    cluster.backend.ping().unwrap();
+    drop((backend, crowd));
+    cluster.end();
+}
+
+/// This process's descriptor of the doorbell.
+fn doorbell() -> BorrowedFd<'static> {
+    let is_eventfd = |number: &i32| {
+        let target = std::fs::read_link(format!("/proc/self/fd/{number}"));
+        target.is_ok_and(|target| target.to_string_lossy().contains("eventfd"))
+    };
+    let number = (3..256).find(is_eventfd).unwrap();
+    // SAFETY: the backend keeps it open as long as the test runs.
+    unsafe { BorrowedFd::borrow_raw(number) }
+}
+
+/// Fails if the postmaster reads the doorbell with a call that may block.
+fn a_doorbell_that_blocks_does_not_stop_the_postmaster() {
+    let cluster = Cluster::new();
+    let bell = doorbell();
+    fcntl(bell, FcntlArg::F_SETFL(OFlag::O_RDWR)).unwrap();
+    // Steals each ring that it can.
+    let mut thief = fork_child(move || {
+        let mut count = [0u8; 8];
+        loop {
+            nix::unistd::read(bell, &mut count).unwrap();
+        }
+    });
+    for _ in 0..500 {
+        nix::unistd::write(bell, &1u64.to_ne_bytes()).unwrap();
+        cluster.backend.ping().unwrap();
+    }
+    thief.kill(Signal::SIGKILL);
+    thief.wait();
+    cluster.end();
+}
+
+/// Fails if a descriptor reaches the postmaster, which would have to close it: for a socket with
+/// SO_LINGER that takes as long as its other end likes.
+fn a_peer_cannot_send_descriptors() {
+    let cluster = Cluster::new();
+    let connection = silent(&cluster.folder).unwrap();
+    let lent = [connection.as_raw_fd()];
+    let sent = sendmsg::<()>(
+        connection.as_raw_fd(),
+        &[IoSlice::new(b"x")],
+        &[ControlMessage::ScmRights(&lent)],
+        MsgFlags::MSG_NOSIGNAL,
+        None,
+    );
+    if sent.is_ok() {
+        process_test::skip("the kernel passes descriptors on: before Linux 6.16");
+    }
+    assert_eq!(sent.unwrap_err(), nix::errno::Errno::EPERM);
+    cluster.backend.ping().unwrap();
+    cluster.end();
+}
+
+/// Notes that it was told to reload.
+fn note_reload(worker: &mut Worker) -> Result<(), WorkerError> {
+    worker.handle_terminate();
+    worker.handle_reload()?;
+    worker.unblock_signals()?;
+    worker.ready();
+    while !worker.should_stop() {
+        if worker.reload_requested() {
+            write_note("reloaded", "")?;
+        }
+        worker.sleep(None)?;
+    }
+    Ok(())
+}
+
+/// Fails if SIGHUP goes to a program, which did not ask for it and ends.
+fn a_reload_leaves_commands_alone() {
+    let cluster = Cluster::with(|builder| builder.function("reload", entry(note_reload)));
+    let (runs, hup) = (note_path("runs"), note_path("hup"));
+    // It notes a SIGHUP, and SIGTERM, which comes after it.
+    let script = format!(
+        "trap ': > {}' HUP; trap 'exit 0' TERM; : > {}; while :; do sleep 0.01; done",
+        hup.display(),
+        runs.display()
+    );
+    let worker = BackgroundWorker::builder("command").command("/bin/sh", ["-c".to_owned(), script]);
+    let handle = cluster.backend.register(&worker.build().unwrap()).unwrap();
+    read_note("runs");
+    ready(&cluster.backend.register(&simple("reload")).unwrap());
+    cluster.backend.reload().unwrap();
+    // Children are told in the order of their slots: the command would have been told first.
+    read_note("reloaded");
+    handle.terminate().unwrap();
+    assert_eq!(stopped(&handle).cause, ExitCause::Exited(0));
+    assert!(!hup.exists(), "the command got SIGHUP");
+    cluster.end();
+}
+
+/// Fails if such a folder is used: what lies there can be replaced by others.
+fn a_folder_that_others_can_write_to_is_refused() {
+    let folder = std::env::temp_dir().join("open");
+    std::fs::create_dir(&folder).unwrap();
+    let built = |folder: &Path| functions(Postmaster::builder().runtime_dir(folder)).build();
+    for mode in [0o777, 0o770, 0o722] {
+        std::fs::set_permissions(&folder, std::fs::Permissions::from_mode(mode)).unwrap();
+        let text = built(&folder).unwrap_err().to_string();
+        assert!(text.contains("chmod go-w") && text.contains("open"), "{text}");
+    }
+    std::fs::set_permissions(&folder, std::fs::Permissions::from_mode(0o755)).unwrap();
+    drop(built(&folder).unwrap());
+    let text = built(&folder.join("a/b")).unwrap_err().to_string();
+    assert!(text.contains("parent folder does not exist"), "{text}");
+    let file = std::env::temp_dir().join("file");
+    std::fs::write(&file, "").unwrap();
+    let text = built(&file).unwrap_err().to_string();
+    assert!(text.contains("is not a folder"), "{text}");
+}
+
+/// Fails if the pid is written through a link.
+fn a_planted_pid_file_is_replaced_and_not_followed() {
+    let folder = std::env::temp_dir().join("cluster");
+    let precious = std::env::temp_dir().join("precious");
+    std::fs::create_dir(&folder).unwrap();
+    std::fs::write(&precious, "precious").unwrap();
+    std::os::unix::fs::symlink(&precious, folder.join("postmaster.pid")).unwrap();
+    let cluster = Cluster::new();
+    let path = folder.join("postmaster.pid");
+    wait_until("the pid is written", PATIENCE, || {
+        std::fs::read_to_string(&path).is_ok_and(|text| text.trim() != "precious")
+    });
+    let text = std::fs::read_to_string(&path).unwrap();
+    assert_eq!(text.trim(), cluster.launched.pid().to_string());
+    assert_eq!(std::fs::read_to_string(&precious).unwrap(), "precious");
+    cluster.end();
+}
