@@ -1,5 +1,6 @@
 //! Packets with descriptors, and descriptors out of raw numbers.
 
+use super::descriptors::above_standard;
 use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, recvmsg};
 use std::io::{self, IoSlice, IoSliceMut};
@@ -61,7 +62,9 @@ pub(crate) fn receive(socket: impl AsFd, limit: usize) -> io::Result<Packet> {
     let mut fds = Vec::new();
     for message in control.drain() {
         if let RecvAncillaryMessage::ScmRights(more) = message {
-            fds.extend(more);
+            for fd in more {
+                fds.push(above_standard(fd)?);
+            }
         }
     }
     let cut = received.flags.intersects(ReturnFlags::TRUNC | ReturnFlags::CTRUNC);
