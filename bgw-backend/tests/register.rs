@@ -17,7 +17,7 @@ fn a_registration_fills_the_slot_and_rings_the_doorbell() {
     let (straw, backend) = cluster(4);
     let description = BackgroundWorker::builder("the name")
         .worker_type("the type")
-        .library("/lib/x.so", "main")
+        .function("f")
         .flags(WorkerFlags::SHMEM_ACCESS | WorkerFlags::INTERRUPTIBLE)
         .start_time(StartTime::ConsistentState)
         .restart(RestartPolicy::after_secs(7))
