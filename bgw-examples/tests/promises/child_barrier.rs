@@ -7,7 +7,7 @@
 //! subscriber would see.
 
 use crate::support::{
-    self, Cluster, PATIENCE, alive, functions, kill, ready, simple, started, stopped, worker,
+    self, Cluster, PATIENCE, alive, functions, kill, ready, simple, stopped, worker,
 };
 use bgw_backend::{Backend, BackgroundWorker, ExitCause, Worker, WorkerError, entry};
 use bgw_postmaster::Postmaster;
@@ -203,7 +203,6 @@ fn launch_inside(_: &mut Worker) -> Result<(), WorkerError> {
 fn a_worker_cannot_become_a_postmaster() {
     let cluster = Cluster::with(|builder| builder.function("launch", entry(launch_inside)));
     let handle = cluster.backend.register(&simple("launch")).unwrap();
-    started(&handle);
     let text = support::read_note("inside");
     assert!(text.contains("worker \"launch\""), "{text}");
     stopped(&handle);
