@@ -129,6 +129,8 @@ fn items() -> Vec<String> {
         method BackgroundWorkerBuilder::library("", "");
         method BackgroundWorkerBuilder::tag("");
         method BackgroundWorkerBuilder::worker_type("");
+        item PostmasterBuilder::allow_commands;
+        item PostmasterBuilder::allow_libraries;
         item PostmasterBuilder::initial_phase;
         item PostmasterBuilder::max_parallel_workers;
         item PostmasterBuilder::max_sessions;
