@@ -10,9 +10,13 @@ use bgw_postmaster::Launched;
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use std::time::{Duration, Instant};
 
+/// How many guardians a postmaster has, as a child.
+pub(crate) const GUARDIAN: usize = 1;
+
 /// What the postmaster had before anything happened.
 pub(crate) struct Baseline {
     postmaster: u32,
+    /// Spares and the guardian.
     spares: usize,
     descriptors: usize,
 }
@@ -20,14 +24,15 @@ pub(crate) struct Baseline {
 impl Baseline {
     /// Of a postmaster that has just begun: waits until its spares are there.
     pub(crate) fn take(postmaster: u32, spares: usize) -> Result<Self, String> {
-        until("the spares are forked", || {
+        let spares = spares + GUARDIAN;
+        until("the spares and the guardian are forked", || {
             let found = processes::children(postmaster).len();
             if found == spares { Ok(()) } else { Err(format!("{found} of {spares}")) }
         })?;
         Ok(Self { postmaster, spares, descriptors: processes::descriptors(postmaster) })
     }
 
-    /// No process but the spares, no zombie, no descriptor more than in the beginning.
+    /// No process but the spares and the guardian, no zombie, no descriptor more than in the beginning.
     pub(crate) fn holds(&self) -> Result<(), String> {
         until("the postmaster has its spares and no other child", || {
             let children = processes::children(self.postmaster);

@@ -232,7 +232,7 @@ impl Stage {
         invariants::every_slot_is_free(&backend, journal, 2, SLOTS, true, true)?;
         round::all_have_ended(&backend, journal)?;
         let now = || processes::descriptors(postmaster);
-        let spares = self.scenario.spares();
+        let spares = self.scenario.spares() + invariants::GUARDIAN;
         invariants::until("the postmaster has its spares and no other child", || {
             let children = processes::children(postmaster);
             if children.len() == spares { Ok(()) } else { Err(format!("{children:?}")) }
