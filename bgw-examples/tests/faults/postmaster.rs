@@ -13,7 +13,7 @@ use crate::support::{
     started, worker, write_note,
 };
 use bgw_backend::{
-    AskError, AttachError, Backend, BackgroundWorker, ExitCause, NotStarted, Pid, RestartPolicy,
+    AskError, AttachError, Backend, BackgroundWorker, ExitCause, NotStarted, RestartPolicy,
     ShutdownMode, WorkerStatus,
 };
 use bgw_postmaster::{BuildError, Postmaster};
@@ -175,8 +175,7 @@ fn a_postmaster_killed_as_it_begins_leaves_its_folder_free() {
                     );
                 });
                 read_note("connecting");
-                let pid = Pid::new(other.pid().as_raw().unsigned_abs()).unwrap();
-                wait_for_state(pid, 'S', "it waits for its welcome");
+                process_test::wait_until_asleep(other.pid());
                 kill(launched.pid(), Signal::SIGKILL);
                 assert_eq!(other.wait().code(), Some(0), "{point}");
                 std::fs::remove_file(note_path("connecting")).unwrap();

@@ -7,9 +7,11 @@ use crate::support::fault::{
     AT_ONCE, Waiter, a_new_postmaster_takes_over, cluster_with, descriptors, in_postmaster,
     in_spares, lies_in_worker, nothing_leaked, unregistered, wait_for_state,
 };
-use crate::support::{Cluster, PATIENCE, alive, kill, raw, ready, simple, started, worker};
+use crate::support::{
+    Cluster, PATIENCE, alive, kill, raw, ready, simple, started, wait_for_spares, worker,
+};
 use bgw_backend::{ExitCause, NotStarted, Pid, RestartPolicy, WorkerStatus};
-use process_test::{Signal, Test, descendants, tests, wait_until};
+use process_test::{Signal, Test, tests, wait_until};
 
 pub(crate) fn tests() -> Vec<Test> {
     tests![
@@ -28,16 +30,7 @@ const KILLED: ExitCause = ExitCause::Signaled { signal: 9, core_dumped: false };
 /// A cluster whose spares are all asleep.
 fn cluster(faults: &str) -> Cluster {
     let cluster = cluster_with(faults, |builder| builder.warm_spares(SPARES));
-    let asleep = |pid: process_test::Pid| {
-        let title = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-        let state = stat.rsplit(") ").next().unwrap_or_default();
-        title.starts_with(b"bgworker: spare") && state.starts_with('S')
-    };
-    let postmaster = raw(cluster.launched.pid());
-    wait_until("the spares are asleep", PATIENCE, || {
-        descendants(postmaster).into_iter().filter(|&pid| asleep(pid)).count() == SPARES
-    });
+    wait_for_spares(&cluster, SPARES);
     cluster
 }
 

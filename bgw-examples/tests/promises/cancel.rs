@@ -7,7 +7,9 @@
 use crate::support::database::{
     Database, Target, cluster, number, postgres, refusal, sql, sqlite, start, wait_for_endless,
 };
-use crate::support::{Log, PATIENCE, alive, kill, raw, read_note, started, stopped, write_note};
+use crate::support::{
+    Log, PATIENCE, alive, kill, raw, read_note, started, stopped, wait_until_asleep, write_note,
+};
 use bgw_backend::{DatabaseError, ExitCause, Interrupt, RestartPolicy, Value, Worker, WorkerError};
 use process_test::{Pid, Signal, Test, tests, wait_until};
 use std::time::Duration;
@@ -128,7 +130,7 @@ fn a_cancel_that_overtakes_its_statement_is_repeated() {
     });
     write_note("stopped", "").unwrap();
     read_note("sending");
-    wait_until("the worker waits", PATIENCE, || status(raw(pid), "State:").starts_with('S'));
+    wait_until_asleep(pid);
     kill(pid, Signal::SIGINT);
     wait_until("the cancel has arrived", PATIENCE, || {
         let pending = u64::from_str_radix(&status(server, "ShdPnd:"), 16).unwrap();

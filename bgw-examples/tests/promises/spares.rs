@@ -4,14 +4,14 @@
 //! of the postmaster or of another spare, spares that outlive a shutdown.
 
 use crate::support::{
-    Cluster, PATIENCE, alive, kill, raw, read_note, ready, restarting, shared, simple, started,
-    stopped, worker, write_note,
+    Cluster, PATIENCE, alive, kill, read_note, ready, restarting, shared, simple, spares, started,
+    stopped, title, wait_for_spares, worker, write_note,
 };
 use bgw_backend::{
     BackgroundWorker, ExitCause, Pid, RestartPolicy, ShutdownMode, Worker, WorkerError,
     WorkerStatus, entry,
 };
-use process_test::{Signal, Test, descendants, tests, wait_until};
+use process_test::{Signal, Test, tests, wait_until};
 use std::time::Duration;
 
 pub(crate) fn tests() -> Vec<Test> {
@@ -35,27 +35,6 @@ fn cluster() -> Cluster {
     });
     wait_for_spares(&cluster, SPARES);
     cluster
-}
-
-fn title(pid: Pid) -> String {
-    let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-    String::from_utf8_lossy(&line).trim_end_matches('\0').to_owned()
-}
-
-fn spares(cluster: &Cluster) -> Vec<Pid> {
-    let all = descendants(raw(cluster.launched.pid()));
-    let pids = all.into_iter().map(|pid| Pid::new(pid.as_raw().unsigned_abs()).unwrap());
-    pids.filter(|&pid| title(pid) == "bgworker: spare").collect()
-}
-
-fn wait_for_spares(cluster: &Cluster, count: usize) {
-    wait_until("the spares are asleep", PATIENCE, || {
-        let asleep = |pid: &Pid| {
-            let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-            stat.rsplit(") ").next().is_some_and(|rest| rest.starts_with('S'))
-        };
-        spares(cluster).iter().filter(|pid| asleep(pid)).count() == count
-    });
 }
 
 /// Would fail if workers were forked all the same, and time out if a used spare were not replaced.

@@ -12,7 +12,7 @@ use bgw_backend::{
     ShutdownMode, WaitEvents, Worker, WorkerError, WorkerFlags, WorkerStatus, entry,
 };
 use bgw_postmaster::{Launched, Postmaster, PostmasterBuilder};
-use process_test::Signal;
+use process_test::{Signal, wait_until};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -128,10 +128,30 @@ pub fn wait_until_asleep(pid: Pid) {
 
 /// The guardian of a postmaster, by its title; `None` while there is none.
 pub fn guardian_of(postmaster: Pid) -> Option<Pid> {
-    let title = |pid: i32| std::fs::read_to_string(format!("/proc/{pid}/cmdline"));
-    let all = process_test::descendants(raw(postmaster)).into_iter().map(|pid| pid.as_raw());
-    let mut guardians = all.filter(|&pid| title(pid).is_ok_and(|t| t.starts_with("bgw guardian")));
-    Pid::new(guardians.next()?.unsigned_abs())
+    children(postmaster).into_iter().find(|&pid| title(pid).starts_with("bgw guardian"))
+}
+
+fn children(postmaster: Pid) -> Vec<Pid> {
+    let all = process_test::descendants(raw(postmaster)).into_iter();
+    all.map(|pid| Pid::new(pid.as_raw().unsigned_abs()).unwrap()).collect()
+}
+
+/// What the process table shows as the command line of a process.
+pub fn title(pid: Pid) -> String {
+    let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    String::from_utf8_lossy(&line).trim_end_matches('\0').to_owned()
+}
+
+/// The spares that sleep until they get a worker.
+pub fn spares(cluster: &Cluster) -> Vec<Pid> {
+    let mut pids = children(cluster.launched.pid());
+    pids.retain(|&pid| title(pid) == "bgworker: spare" && process_test::asleep(raw(pid)));
+    pids
+}
+
+#[track_caller]
+pub fn wait_for_spares(cluster: &Cluster, count: usize) {
+    wait_until("the spares are asleep", PATIENCE, || spares(cluster).len() == count);
 }
 
 /// A file that a worker writes to tell the test something; complete when it exists.
@@ -150,7 +170,7 @@ pub fn write_note(name: &str, text: &str) -> std::io::Result<()> {
 #[track_caller]
 pub fn read_note(name: &str) -> String {
     let path = note_path(name);
-    process_test::wait_until(&format!("note {name} is written"), PATIENCE, || path.exists());
+    wait_until(&format!("note {name} is written"), PATIENCE, || path.exists());
     std::fs::read_to_string(path).unwrap()
 }
 
@@ -181,7 +201,7 @@ impl Log {
     #[track_caller]
     pub fn wait_for(&self, part: &str) {
         let what = format!("\"{part}\" is logged");
-        process_test::wait_until(&what, PATIENCE, || self.text().contains(part));
+        wait_until(&what, PATIENCE, || self.text().contains(part));
     }
 }
 
