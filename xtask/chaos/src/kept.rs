@@ -5,7 +5,7 @@
 pub(crate) const EVERY_END_IS_TOLD: bool = false;
 
 /// D03: a worker that ignores SIGTERM is killed after its grace time in a shutdown, too.
-pub(crate) const GRACE_IN_SHUTDOWN: bool = false;
+pub(crate) const GRACE_IN_SHUTDOWN: bool = true;
 
 /// A worker that is terminated in its restart pause takes its timer with it.
 pub(crate) const TIMERS_GO: bool = false;

@@ -10,6 +10,7 @@
 //! | nothing runs after its end | a beginning after somebody saw the end |
 //! | a report says what the worker did | another code or signal, a request that nobody made |
 //! | a report stays the same | two observers of one life with different reports |
+//! | a wait for the end for good is the last word | a report that says that it will be restarted |
 //! | a wait ends | one that timed out although the end was there before it began |
 //! | an end is told | a registrant whose first look at an ended worker finds no report |
 //! | a generation is used once | two registrations with one name, or a later one with a lower number |
@@ -249,6 +250,14 @@ impl History {
     }
 
     fn waits(&self, found: &mut Vec<String>) {
+        for (event, seen) in self.saws().filter(|(event, _)| event.c & by::END != 0) {
+            // A reset ends a registration whose report says that it will be restarted.
+            if !seen.is_final() && seen != Seen::PostmasterDied && !self.disturbed {
+                let at = event.at;
+                found.push(format!("a wait for its end for good ended at {at} ms with {seen:?}"));
+                return;
+            }
+        }
         for wait in self.of(Kind::TimedOut) {
             let there = self.saws().find(|(saw, seen)| seen.is_final() && saw.end < wait.begin);
             if let Some((_, seen)) = there {

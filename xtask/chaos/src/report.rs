@@ -72,9 +72,10 @@ fn line(event: &Event) -> String {
 }
 
 fn how(bits: u64) -> String {
-    let names = ["the registrant", "by a wait", "its first look after the end"];
+    let names =
+        ["the registrant", "by a wait", "its first look after the end", "for the end for good"];
     let said: Vec<&str> =
-        (0..3).filter(|bit| bits >> bit & 1 == 1).map(|bit| names[bit as usize]).collect();
+        (0..4).filter(|bit| bits >> bit & 1 == 1).map(|bit| names[bit as usize]).collect();
     if said.is_empty() { "somebody".to_owned() } else { said.join(", ") }
 }
 

@@ -338,14 +338,15 @@ pub(crate) fn end_all(backend: &Backend, journal: Journal, who: u32) -> Result<(
     }
 }
 
-/// Every handle that was ever given out says so.
+/// Every handle says so that was given out since the last reset.
 pub(crate) fn all_have_ended(backend: &Backend, journal: Journal) -> Result<(), String> {
-    for event in journal.events() {
-        if event.kind == Kind::Registered {
-            let seen = Seen::of(&backend.handle(event.handle).status());
-            if !seen.is_final() {
-                return Err(format!("{} is {seen:?} when all have ended", event.handle));
-            }
+    let events = journal.events();
+    let registered = || events.iter().filter(|event| event.kind == Kind::Registered);
+    let last = registered().max_by_key(|event| event.end).map(|event| event.handle.incarnation());
+    for event in registered().filter(|event| Some(event.handle.incarnation()) == last) {
+        let seen = Seen::of(&backend.handle(event.handle).status());
+        if !seen.is_final() {
+            return Err(format!("{} is {seen:?} when all have ended", event.handle));
         }
     }
     Ok(())

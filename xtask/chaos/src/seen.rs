@@ -53,6 +53,8 @@ pub(crate) mod by {
     /// The registrant, for the first time since the worker has ended for good: nobody may have taken
     /// the report away.
     pub(crate) const FIRST: u64 = 4;
+    /// In a wait for the end for good.
+    pub(crate) const END: u64 = 8;
 }
 
 impl Seen {

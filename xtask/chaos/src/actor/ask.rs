@@ -70,12 +70,7 @@ impl Actor {
             let begin = self.journal.ticket();
             match self.own[place].handle.wait_for_end_timeout(HUNG) {
                 Ok(status) => {
-                    self.saw_own(begin, place, &status, by::WAIT);
-                    let ended = Seen::of(&status).is_final();
-                    if !ended && status != WorkerStatus::PostmasterDied {
-                        self.broken(place, &format!("it has ended for good and is {status:?}"));
-                    }
-                    return;
+                    return self.saw_own(begin, place, &status, by::WAIT | by::END);
                 }
                 Err(WaitError::Interrupted) => {}
                 Err(error) => {

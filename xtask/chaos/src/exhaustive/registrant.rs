@@ -197,10 +197,7 @@ pub(crate) fn wait_for_end(journal: Journal, handle: &Handle, how: u64) -> Resul
         };
         let seen = Seen::of(&status);
         let [a, b] = seen.encode();
-        journal.note(begin, 1, Kind::Saw, handle.id(), [a, b, how | by::WAIT]);
-        if seen.is_final() || seen == Seen::PostmasterDied {
-            return Ok(());
-        }
-        return Err(format!("{handle} has ended for good and is {seen:?}"));
+        journal.note(begin, 1, Kind::Saw, handle.id(), [a, b, how | by::WAIT | by::END]);
+        return Ok(());
     }
 }

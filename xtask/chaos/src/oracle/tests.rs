@@ -121,6 +121,14 @@ fn a_reset_explains_an_end_and_a_missing_report() {
 }
 
 #[test]
+fn an_end_for_good_that_was_none_is_found() {
+    let job = Job { way: Way::Fail, restart: Restart::AtOnce, ..QUICK };
+    let failed = Report { cause: Cause::Exited(1), unregistered: false, ..DONE };
+    let [a, b] = Seen::Stopped(Some(failed)).encode();
+    Story::of(job).began(7).then(Kind::Saw, [a, b, by::END]).breaks("a wait for its end for good");
+}
+
+#[test]
 fn a_wait_that_missed_the_end_is_found() {
     Story::of(QUICK).began(7).then(Kind::TimedOut, [0; 3]).ends(DONE).holds();
     Story::of(QUICK).began(7).ends(DONE).then(Kind::TimedOut, [0; 3]).breaks("a wait timed out");
