@@ -7,7 +7,7 @@ use crate::seen::Seen;
 use crate::{job::Job, processes, report};
 use bgw_backend::{Backend, ExitCause, RegisterError};
 use bgw_postmaster::Launched;
-use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::sys::wait::{WaitPidFlag, waitpid};
 use std::time::{Duration, Instant};
 
 /// How many guardians a postmaster has, as a child.
@@ -57,6 +57,27 @@ impl Baseline {
             let then = self.descriptors;
             Err(format!("{now} descriptors, {then} in the beginning, {workers} workers"))
         })
+    }
+}
+
+/// Whoever a worker has started in its group has ended with it: orphans would be our children now.
+pub(crate) fn no_orphans(postmaster: u32) -> Result<(), String> {
+    until("what workers have started has ended with them", || {
+        reap(postmaster);
+        let left = processes::children(std::process::id());
+        let left: Vec<_> = left.iter().filter(|child| child.pid != postmaster).collect();
+        if left.is_empty() { Ok(()) } else { Err(format!("{left:?}")) }
+    })
+}
+
+/// Reaps the children that have ended, but for `except`.
+fn reap(except: u32) {
+    for child in processes::children(std::process::id()) {
+        if child.state == 'Z' && child.pid != except {
+            // Nobody else reaps it: this process has one thread.
+            let _ =
+                waitpid(nix::unistd::Pid::from_raw(child.pid as i32), Some(WaitPidFlag::WNOHANG));
+        }
     }
 }
 
@@ -161,11 +182,7 @@ pub(crate) fn ends_or_was_killed(launched: &Launched) -> Result<bool, String> {
 pub(crate) fn nothing_is_left(way: &str) -> Result<(), String> {
     let began = Instant::now();
     loop {
-        while let Ok(ended) = waitpid(None, Some(WaitPidFlag::WNOHANG)) {
-            if ended == WaitStatus::StillAlive {
-                break;
-            }
-        }
+        reap(0);
         let left = processes::children(std::process::id());
         if left.is_empty() {
             return Ok(());

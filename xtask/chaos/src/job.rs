@@ -203,7 +203,8 @@ impl Job {
         let worker = worker.main_arg(self.encode());
         let worker = match (self.command, self.after, self.way) {
             (false, ..) => worker.function("act"),
-            (true, None, _) => worker.command("sleep", ["1000"]),
+            // With a process of its own, which must end with it.
+            (true, None, _) => worker.command("sh", ["-c", "sleep 1000; :"]),
             (true, Some(_), Way::Return) => worker.command("true", [""; 0]),
             (true, Some(_), _) => worker.command("false", [""; 0]),
         };

@@ -264,6 +264,7 @@ impl Round {
             false,
         )?;
         all_have_ended(&self.backend, self.journal)?;
+        invariants::no_orphans(self.launched.pid().get())?;
         baseline.holds()
     }
 

@@ -24,6 +24,8 @@ use stage::{Found, Stage};
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
+/// A run that takes so many seconds is named: somebody waited for a deadline.
+const SLOW: u64 = 4;
 /// A run that takes longer hangs.
 const WATCHDOG: Duration = Duration::from_secs(120);
 
@@ -37,7 +39,9 @@ pub(crate) fn run(only: Option<&str>) -> Result<bool, String> {
     let (mut runs, mut failed) = (0, 0);
     let mut reached = BTreeSet::new();
     let mut all = BTreeSet::new();
+    let mut scenarios = 0;
     for scenario in Scenario::ALL.into_iter().filter(|scenario| !named || of_scenario(scenario)) {
+        scenarios += 1;
         let began = Instant::now();
         let calm = one(Stage { scenario, fault: None, descriptors: None });
         let descriptors = match calm {
@@ -59,7 +63,14 @@ pub(crate) fn run(only: Option<&str>) -> Result<bool, String> {
             for action in [Action::StopAndGoOn, Action::Kill] {
                 let fault = Fault { variable, point, party, action };
                 here += 1;
-                match one(Stage { scenario, fault: Some(fault), descriptors: Some(descriptors) }) {
+                let began = Instant::now();
+                let outcome =
+                    one(Stage { scenario, fault: Some(fault), descriptors: Some(descriptors) });
+                let seconds = began.elapsed().as_secs();
+                if seconds >= SLOW {
+                    println!("slow: {}, {name}, {action:?}: {seconds} s", scenario.name());
+                }
+                match outcome {
                     Ok(found) => this |= found.reached,
                     Err(why) => {
                         println!("BROKEN: {}, {name}, {action:?}: {why}", scenario.name());
@@ -80,7 +91,7 @@ pub(crate) fn run(only: Option<&str>) -> Result<bool, String> {
     for name in &never {
         println!("never reached: {name}");
     }
-    let (points, scenarios) = (all.len(), Scenario::ALL.len());
+    let (points, scenarios) = (all.len(), scenarios);
     let word = if failed == 0 { "ok" } else { "failed" };
     println!(
         "chaos: {word}, {points} points x {scenarios} scenarios, {runs} runs, {failed} broken, {} points never reached",
