@@ -54,14 +54,21 @@ impl Children {
     }
 
     /// Reaps orphans that belong to no group of ours. The program's own children are left to it, and our
-    /// children to their pidfds; `has_no_worker` knows spares and the guardian. An orphan that ended behind
-    /// such a child is reaped at a later SIGCHLD.
-    pub(crate) fn reap_orphans(&self, has_no_worker: impl Fn(Pid) -> bool) {
+    /// children to their pidfds; `has_no_worker` knows spares and the guardian. The kernel hands out ended
+    /// children in its own order: behind one of ours an orphan may wait until that one is reaped.
+    pub(crate) fn reap_orphans(&mut self, has_no_worker: impl Fn(Pid) -> bool) {
+        self.orphan_may_wait = false;
         while let Some(pid) = wait::peek_any() {
             let known = self.by_pid.contains_key(&pid) || self.inherited.contains(&pid);
             if known || has_no_worker(pid) || wait::reap_by_pid(pid).is_err() {
+                self.orphan_may_wait = true;
                 return;
             }
         }
+    }
+
+    /// True if an orphan may have waited behind the child that was reaped just now.
+    pub(crate) const fn orphan_may_wait(&self) -> bool {
+        self.orphan_may_wait
     }
 }

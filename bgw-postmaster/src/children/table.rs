@@ -43,6 +43,8 @@ pub(crate) struct Children {
     pub(super) by_pid: HashMap<Pid, Key>,
     /// Groups that live on without their leader.
     pub(super) left_groups: Vec<LeftGroup>,
+    /// The last look for orphans ended at a child of ours.
+    pub(super) orphan_may_wait: bool,
     /// The children that this process had before it was a postmaster.
     pub(super) inherited: Vec<Pid>,
     pub(super) roster: Arc<Roster>,
@@ -61,6 +63,7 @@ impl Children {
             by_slot: PrivateTable::default(),
             by_pid: HashMap::with_capacity(CAPACITY),
             left_groups: Vec::new(),
+            orphan_may_wait: false,
             inherited: wait::children_of_this_process(),
             roster,
         }

@@ -81,6 +81,9 @@ impl Server {
             Event::ChildExited { key, end, dirty, group_left }
         });
         self.children.reap(index);
+        if self.children.orphan_may_wait() {
+            self.orphans_ended();
+        }
     }
 
     /// A process has ended that the postmaster did not start: it belonged to a worker and has outlived

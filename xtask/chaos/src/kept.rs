@@ -10,7 +10,8 @@ pub(crate) const GRACE_IN_SHUTDOWN: bool = true;
 /// A worker that is terminated in its restart pause takes its timer with it.
 pub(crate) const TIMERS_GO: bool = false;
 
-/// D08: a reset does not replace the report of a worker in its restart pause.
+/// D08: a reset does not replace the report of a worker in its restart pause, and each look at a handle
+/// from before it says the same.
 pub(crate) const RESET_KEEPS_REPORTS: bool = false;
 
 /// D05: a stopped worker ends with its postmaster, too.

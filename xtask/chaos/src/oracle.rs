@@ -156,12 +156,17 @@ impl History {
         };
         // A spare that is killed before it takes its worker gives it back.
         let given_back = self.faults || self.of(Kind::Signalled).next().is_some();
+        // Around a reset a handle may find its report after it has found none.
+        let by_reset = |seen: Seen| {
+            seen == Seen::Stopped(None) && self.disturbed && !kept::RESET_KEEPS_REPORTS
+        };
         for (later, after) in self.saws() {
             if after == Seen::NotYetStarted && given_back {
                 continue;
             }
             let goes_back = self.saws().find(|(earlier, before)| {
                 earlier.end < later.begin
+                    && !by_reset(*before)
                     && rank(*before) > rank(after)
                     && after != Seen::PostmasterDied
             });
