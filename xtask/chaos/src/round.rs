@@ -297,16 +297,11 @@ impl Round {
         // A smart shutdown waits for attached programs before it terminates workers.
         let waits = mode != Some(ShutdownMode::Smart) && !self.settings.hostile;
         for handle in handles.iter().filter(|_| waits) {
-            loop {
-                match handle.wait_for_shutdown_timeout(HUNG) {
-                    Ok(WorkerStatus::Stopped(Some(report))) if !report.unregistered => {
-                        std::thread::sleep(Duration::from_millis(1));
-                    }
-                    Ok(WorkerStatus::Stopped(_) | WorkerStatus::PostmasterDied) => break,
-                    other => {
-                        let tree = report::hang(std::process::id());
-                        return Err(format!("{name}: {handle} is {other:?}\n{tree}"));
-                    }
+            match handle.wait_for_end_timeout(HUNG) {
+                Ok(WorkerStatus::Stopped(_) | WorkerStatus::PostmasterDied) => {}
+                other => {
+                    let tree = report::hang(std::process::id());
+                    return Err(format!("{name}: {handle} is {other:?}\n{tree}"));
                 }
             }
         }
