@@ -14,10 +14,10 @@ use crate::sys::sigbus::Guard;
 use crate::sys::standard_streams::StandardStreams;
 use nix::fcntl::{FcntlArg, SealFlag, fcntl};
 use nix::sys::memfd::{MFdFlags, memfd_create};
-use std::fs::{File, OpenOptions};
+use std::fs::{File, OpenOptions, Permissions};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
 /// The name of the memfd, as `/proc/PID/maps` shows it.
@@ -114,6 +114,9 @@ impl Region {
         let file = memfd_create(MEMFD_NAME, flags)
             .map_err(|errno| create_failed("memfd_create")(errno.into()))?;
         let file = File::from(file);
+        // The kernel creates it for everybody: another user with a read-only descriptor could open the
+        // file again through /proc, for writing.
+        file.set_permissions(Permissions::from_mode(0o600)).map_err(create_failed("fchmod"))?;
         file.set_len(cells as u64 * 8).map_err(create_failed("ftruncate"))?;
         let seals = SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW | SealFlag::F_SEAL_SEAL;
         fcntl(&file, FcntlArg::F_ADD_SEALS(seals))

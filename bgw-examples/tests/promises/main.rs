@@ -22,6 +22,7 @@ mod leader;
 mod libraries;
 mod log;
 mod notify;
+mod observers;
 mod parallel;
 mod peers;
 mod postmaster_death;
@@ -64,6 +65,7 @@ fn main() -> std::process::ExitCode {
         log::tests(),
         signals::tests(),
         notify::tests(),
+        observers::tests(),
         parallel::tests(),
         peers::tests(),
         postmaster_death::tests(),
