@@ -1,7 +1,9 @@
 //! Errors of a backend: one enum for each kind of request.
 
-use bgw_core::{Attachment, EntryPoint, Pid, debug_as_chain};
+use bgw_core::internals::{CallType, EntryKinds};
+use bgw_core::{AskError, Attachment, EntryPoint, Pid, RelationError, debug_as_chain};
 use shmem_slots::{ClaimError, ClaimLost, FlagError};
+use std::error::Error;
 use std::io;
 
 /// Why this process may not change the cluster.
@@ -79,6 +81,16 @@ pub enum RegisterError {
         /// The names that the postmaster has.
         known: String,
     },
+    /// No slots are reserved for the worker's class.
+    #[error(
+        "class: the postmaster reserves no slots for \"{class}\", but for {known}; build it with reserve(class, n)"
+    )]
+    UnknownClass {
+        /// The class.
+        class: String,
+        /// The classes that slots are reserved for.
+        known: String,
+    },
     /// The postmaster lets backends register no workers of this kind.
     #[error(
         "backends of this cluster may not register {kind}; use a function, or build the postmaster with {setting}(true)"
@@ -88,6 +100,14 @@ pub enum RegisterError {
         kind: &'static str,
         /// The setting of the postmaster's builder that allows it.
         setting: &'static str,
+    },
+    /// The worker's output is to go to a file, and this cluster has no folder for those.
+    #[error(
+        "output: there is no folder for the file \"{file}\"; build the postmaster with output_dir(path)"
+    )]
+    NoOutputDir {
+        /// The file.
+        file: String,
     },
     /// The notify target is another process than the caller.
     #[error(
@@ -104,6 +124,21 @@ pub enum RegisterError {
         "notify: this process does not handle SIGUSR1, so the notification would end it; call enable_notifications() first, or install a handler"
     )]
     NotifyUnhandled,
+    /// The function is of another type than it is called with, or is no call.
+    #[error(
+        "function \"{function}\" of this postmaster is {takes}, and was to run as {called}; build both programs from the same types"
+    )]
+    CallType {
+        /// Its name.
+        function: String,
+        /// What it is.
+        takes: String,
+        /// What it was called as.
+        called: String,
+    },
+    /// The worker does not go together with those that are registered.
+    #[error(transparent)]
+    Relation(#[from] RelationError),
     /// This process may not change the cluster.
     #[error(transparent)]
     NotWritable(#[from] NotWritable),
@@ -124,6 +159,38 @@ pub enum RegisterError {
     /// No slot could be claimed, for a reason not listed above.
     #[error("claiming a worker slot failed")]
     Claim(#[source] ClaimError),
+    /// No slot became free in time. No worker was registered.
+    #[error("no worker slot became free in time; wait for longer, or raise max_workers")]
+    TimedOut,
+    /// A signal handler called `interrupt_waits`, or this worker is to end. No worker was
+    /// registered.
+    #[error("the wait for a worker slot was interrupted")]
+    Interrupted,
+    /// The wait for a slot failed. No worker was registered.
+    #[error("waiting for a worker slot failed")]
+    Wait(#[source] bgw_core::WaitError),
+    /// A descriptor that the worker is given could not be sent. No worker was registered.
+    #[error("give: the descriptor \"{name}\" could not be sent to the postmaster")]
+    Give {
+        /// Its name.
+        name: String,
+        /// The system's error: `ETOOMANYREFS` when this user has as many descriptors on their way
+        /// as it may have open.
+        #[source]
+        source: io::Error,
+    },
+    /// A worker that is given descriptors, or has an environment, working folder or standard input
+    /// of its own, was to be registered together with others.
+    #[error(
+        "worker \"{name}\" is given descriptors, or has an environment, working folder or standard input of its own, and is not registered together with others; register it by itself"
+    )]
+    GivenTogether {
+        /// The worker.
+        name: String,
+    },
+    /// The postmaster could not be asked for a slot, or refused.
+    #[error(transparent)]
+    Ask(#[from] AskError),
     /// The doorbell could not be rung. The worker is registered: the postmaster sees it the next
     /// time that anybody rings.
     #[error("the worker is registered, but ringing the postmaster's doorbell failed")]
@@ -136,11 +203,29 @@ pub enum RegisterError {
 impl RegisterError {
     /// The entry point is of a kind that may not be registered.
     pub(crate) const fn not_allowed(entry: &EntryPoint) -> Self {
-        let (kind, setting) = match entry {
-            EntryPoint::Library { .. } => ("libraries", "allow_libraries"),
-            EntryPoint::Function(_) | EntryPoint::Command { .. } => ("commands", "allow_commands"),
-        };
+        let (kind, setting) = EntryKinds::setting_for(entry);
         Self::NotAllowed { kind, setting }
+    }
+
+    /// The function `takes` calls of this type, or none, and is called by another one, or as a
+    /// plain worker.
+    #[cold]
+    pub(crate) fn call_type(function: &str, takes: Option<&CallType>, called: Option<u64>) -> Self {
+        let takes =
+            takes.map_or_else(|| "no call".to_owned(), |takes| format!("a call of type {takes}"));
+        let called = called.map_or("a plain worker", |_| "a call of another type").to_owned();
+        Self::CallType { function: function.to_owned(), takes, called }
+    }
+
+    /// The same, with what it was called as.
+    #[cfg(feature = "serde")]
+    pub(crate) fn called_as(self, signature: &str) -> Self {
+        match self {
+            Self::CallType { function, takes, .. } => {
+                Self::CallType { function, takes, called: format!("a call of type {signature}") }
+            }
+            other => other,
+        }
     }
 
     pub(crate) fn of_claim(error: ClaimError, parallel: bool) -> Self {
@@ -200,9 +285,9 @@ pub enum WaitError {
     /// The deadline passed first.
     #[error("the wait timed out")]
     TimedOut,
-    /// The waiting process must not wait any longer. It is a worker that must end or whose statement
-    /// is cancelled ([`crate::Worker::check_interrupts`] returns which), or a handler of the program
-    /// called [`crate::interrupt_waits`].
+    /// The waiting process must not wait any longer. It is a worker that must end or whose
+    /// statement is cancelled ([`crate::Worker::check_interrupts`] returns which), or a handler of
+    /// the program called [`crate::interrupt_waits`].
     #[error("a signal interrupted the wait")]
     Interrupted,
     /// There are no handles, so nothing could end the wait.
@@ -219,9 +304,70 @@ pub enum WaitError {
     /// The system call failed.
     #[error("futex_waitv failed")]
     Futex(#[from] shmem_slots::futex::WaitError),
+    /// This process is a forked child of the one that attached. Its futures and change descriptors
+    /// have nobody who waits for them.
+    #[error(
+        "this process is a forked child of backend {owner}; it must connect to the postmaster itself"
+    )]
+    ForkedChild {
+        /// The process that attached.
+        owner: Pid,
+    },
+    /// The handle is of another connection than the change descriptor.
+    #[error("the handle is of another connection than the change descriptor")]
+    OtherCluster,
+    /// The thread that waits for this process's futures and change descriptors could not be started
+    /// or could not sleep, or the descriptor not be made.
+    #[error("this process cannot wait for changes of workers in the background")]
+    Thread(#[source] io::Error),
     /// The wait on latch and sockets failed.
     #[error(transparent)]
     WaitSet(#[from] bgw_core::WaitError),
+    /// The call has ended well, and what lies in its report is no output of its type: somebody has
+    /// overwritten it.
+    #[error("the output of the call cannot be read; somebody has overwritten it")]
+    BadOutput(#[source] Box<dyn Error + Send + Sync>),
+    /// The deadline passed, and the job could not be cancelled.
+    #[error("the job is late, and could not be cancelled")]
+    Cancel(#[source] TerminateError),
+}
+
+/// Why events could not be read.
+#[derive(thiserror::Error)]
+#[non_exhaustive]
+pub enum EventsError {
+    /// The postmaster keeps no events, or this is a worker in a shared library.
+    #[error(
+        "there are no events here: the postmaster was built with events(0), or this is a worker in a shared library"
+    )]
+    NotKept,
+    /// The ring of events could not be mapped.
+    #[error("the ring of events could not be opened")]
+    Open(#[source] shmem_slots::AttachError),
+    /// There is no event of this number yet.
+    #[error(transparent)]
+    Number(#[from] shmem_slots::ring::CursorError),
+    /// The postmaster has died, and all its events are read.
+    #[error("postmaster {pid} has died, and all its events are read")]
+    PostmasterDied {
+        /// The postmaster.
+        pid: Pid,
+    },
+    /// As [`WaitError::Interrupted`].
+    #[error("a signal interrupted the wait")]
+    Interrupted,
+    /// The ring holds what no postmaster writes.
+    #[error("the ring of events cannot be read")]
+    Corrupt(#[from] shmem_slots::ring::RingError),
+    /// A future cannot wait in this process.
+    #[error(transparent)]
+    Wait(WaitError),
+    /// An event holds what no postmaster writes.
+    #[error("an event cannot be read")]
+    Record(#[from] bgw_core::internals::CorruptRecord),
+    /// The system call failed.
+    #[error("futex_waitv failed")]
+    Futex(#[from] shmem_slots::futex::WaitError),
 }
 
 /// Why a signal handler or the signal mask could not be set.
@@ -241,4 +387,12 @@ impl SignalsError {
     }
 }
 
-debug_as_chain!(NotWritable, RegisterError, TerminateError, LatchError, WaitError, SignalsError,);
+debug_as_chain!(
+    NotWritable,
+    RegisterError,
+    TerminateError,
+    LatchError,
+    WaitError,
+    EventsError,
+    SignalsError,
+);

@@ -1,11 +1,23 @@
-//! Named fault points in a worker's own steps, for tests. Without the feature `fault` they compile to
-//! nothing. With it the postmaster's environment selects what happens where (see
-//! `bgw_core::fault`).
+//! Named fault points in the steps of backends, for tests. Without the feature `fault` they compile
+//! to nothing. With it `shmem_slots::fault` says what happens where.
 
-/// All points, in the order in which a worker passes them.
+/// All points: those of a worker, in the order in which it passes them (`result:` if it sets a
+/// result), and those of whoever waits for a slot.
 #[cfg(feature = "fault")]
-pub const POINTS: &[&str] =
-    &["worker:before_unblock", "worker:unblocked", "worker:before_ready", "worker:ready"];
+pub const POINTS: &[&str] = &[
+    "worker:before_unblock",
+    "worker:unblocked",
+    "worker:before_ready",
+    "worker:said_ready",
+    "worker:ready",
+    "result:before_write",
+    "result:written",
+    "result:set",
+    "result:passed",
+    "ticket:asked",
+    "ticket:sent",
+    "ticket:over",
+];
 
 /// The members of [`POINTS`] whose step can be made to fail.
 #[cfg(feature = "fault")]
@@ -37,11 +49,11 @@ mod armed {
 
     pub(crate) fn point(name: &str) {
         debug_assert!(super::POINTS.contains(&name), "{name} is not in the list");
-        bgw_core::fault::point(name);
+        let _: io::Result<()> = shmem_slots::fault::step(name);
     }
 
     pub(crate) fn step(name: &str) -> io::Result<()> {
         debug_assert!(super::FALLIBLE.contains(&name), "{name} is not in the list");
-        bgw_core::fault::step(name)
+        shmem_slots::fault::step(name)
     }
 }

@@ -2,8 +2,8 @@
 //!
 //! A process of a cluster (a worker, the program that launched the postmaster, another program that
 //! attached) is a *backend*. It registers a worker and gets a handle. The handle answers for that
-//! registration alone, long after the worker has ended and its slot has another tenant; its id can be
-//! stored and passed on.
+//! registration alone, long after the worker has ended and its slot has another tenant; its id can
+//! be stored and passed on.
 //!
 //! ```no_run
 //! use bgw_backend::{Backend, BackgroundWorker, WorkerStatus};
@@ -31,25 +31,41 @@
 //! | a stale handle neither answers for another worker nor terminates it | the same load or swap compares the generation |
 //! | a process that dies while it registers leaves nothing behind | a claimed slot names its owner from the first instruction |
 //!
-//! It does not start processes (the postmaster does), does not poll, and does not touch the program's
-//! signal handlers unless asked to.
+//! It does not start processes (the postmaster does), does not poll, and does not touch the
+//! program's signal handlers unless asked to.
 //!
 //! | to read about | see |
 //! |---|---|
 //! | attaching and registering | [`Backend`] |
 //! | asking and terminating | [`Handle`] |
 //! | waiting | [`Handle::wait_for_startup`], [`Handle::wait_for_end`], [`wait_any`], [`wait_all`] |
+//! | waiting in a loop of one's own, or as futures | [`Backend::change_fd`], `Handle::ended` (feature `tokio`) |
+//! | a job's one answer | [`Outcome`], [`Handle::wait_for_outcome`] |
+//! | typed calls | `call`, `Backend::call` (feature `serde`) |
+//! | what happens in the cluster | [`Backend::events`] |
 //! | a worker's main | [`entry`], [`Worker`], [`export_worker`] |
 //! | its database | [`Worker::initialize_connection`], [`Tx`] |
 //!
-//! Features: `sqlite` gives workers a connection to an embedded database, `postgres` to a PostgreSQL
-//! server; both may be enabled.
+//! Features: `sqlite` gives workers a connection to an embedded database, `postgres` to a
+//! PostgreSQL server; both may be enabled. `tokio` has the waits as futures and streams.
+//! `serde` has typed calls.
 
 mod backend;
+#[cfg(feature = "serde")]
+mod calls;
+mod changes;
+mod events;
 mod handle;
 mod keep;
 mod notifications;
+mod outcome;
+mod progress;
+mod queue;
+mod relations;
 mod requests;
+mod rolling;
+mod segment;
+mod until;
 mod waiting;
 mod workers;
 
@@ -68,19 +84,38 @@ mod fault;
 pub mod fault;
 
 pub use backend::{Backend, ConnectOptions};
+pub use bgw_core::AskedBy;
 pub use bgw_core::ShutdownMode;
 pub use bgw_core::{
-    AskError, AttachError, BackgroundWorker, BackgroundWorkerBuilder, EntryPoint, ExitCause,
-    ExitReport, InvalidWorker, NotStarted, Pid, RestartPolicy, SocketInterest, StartTime,
-    WaitEvents, WorkerFlags, WorkerHandle, WorkerProcess, WorkerResult, WorkerStatus,
+    After, AskError, AttachError, BackgroundWorker, BackgroundWorkerBuilder, CrashReset,
+    EntryPoint, Event, EventKind, ExitCause, ExitReport, FromEnvError, GivenUp, Grace, Input,
+    InvalidWorker, LAST_WORDS_LIMIT, LastWords, NotStarted, NotifyFrom, Orphaned, Output,
+    OutputFile, Pid, RESULT_LIMIT, Ready, Recycle, Recycled, Refusal, RelationError, RestartOn,
+    RestartPolicy, Returned, RollOutcome, Schedule, SegmentHandle, SocketInterest, StartTime,
+    StopSignal, TakeError, WaitEvents, WorkerFlags, WorkerHandle, WorkerProcess, WorkerResult,
+    WorkerStatus,
 };
 pub use bgw_core::{interrupt_waits, set_latch, take_interrupt};
+#[cfg(feature = "serde")]
+pub use calls::{Call, CallError, CallValue, call};
+pub use changes::ChangeFd;
+#[cfg(feature = "tokio")]
+pub use changes::WorkerWait;
 pub use connection::{DatabaseError, Tx, Value, is_on_a_server};
-pub use error::{LatchError, NotWritable, RegisterError, SignalsError, TerminateError, WaitError};
+pub use error::{
+    EventsError, LatchError, NotWritable, RegisterError, SignalsError, TerminateError, WaitError,
+};
+pub use events::{Events, EventsFrom};
 pub use handle::Handle;
 pub use interrupt::Interrupt;
+pub use outcome::{NoOutput, Outcome};
+pub use progress::StillThere;
+pub use rolling::{Roll, RollError, RollReport};
+pub use segment::{Segment, SegmentError};
 pub use waiting::{wait_all, wait_all_ends, wait_any, wait_any_end};
-pub use worker::{PrivilegeError, Worker, WorkerError, entry};
+#[cfg(feature = "tokio")]
+pub use worker::{LatchSets, Terminated};
+pub use worker::{PrivilegeError, ResultError, Worker, WorkerError, entry};
 pub use workers::{TagRelease, WorkerInfo};
 
 /// For [`export_worker`] alone.

@@ -12,13 +12,13 @@ impl Backend {
     /// ends.
     ///
     /// # Errors
-    /// `sigaction` failed.
+    /// The handler could not be installed.
     pub fn enable_notifications(&self) -> Result<(), SignalsError> {
         process::handle_notify().map_err(SignalsError::at("installing the handler of SIGUSR1"))
     }
 
     /// Sleeps until a notification arrives: a worker that names this process as its notify target
-    /// has started or ended. Its handle tells which; several may have arrived as one.
+    /// has started or ended. Ask the handles which one; several notifications may arrive as one.
     ///
     /// Returns true for a notification, false if the postmaster has died.
     ///

@@ -3,6 +3,7 @@
 //! | wait | is over when |
 //! |---|---|
 //! | startup | the postmaster has started the worker, or has given up |
+//! | next start | a process runs for it, or none ever will |
 //! | ready | the worker has reported that it is ready, or has stopped |
 //! | shutdown | no process runs for it; it may be about to be restarted |
 //! | end | it is unregistered: no process runs for it, and none ever will |
@@ -10,57 +11,28 @@
 //! A wait reads the slot's word. If that is no answer yet, it sleeps in one `futex_waitv` on both
 //! halves of the word, the postmaster's liveness word and this process's interrupt counter. The
 //! kernel compares each of them with the value read before the check, so no change in between is
-//! lost. Any number of waiters in any number of processes may wait for one worker, and none needs to
-//! be its notify target. A wait uses no descriptor and no thread. The postmaster wakes all waiters of
-//! a word with one system call.
+//! lost. Any number of waiters in any number of processes may wait for one worker, and none needs
+//! to be its notify target. A wait uses no descriptor and no thread. The postmaster wakes all
+//! waiters of a word with one system call.
 //!
-//! One call of `futex_waitv` takes 128 futexes. A wait for more workers sleeps on the cluster's count
-//! of changes instead and checks its workers at each change.
+//! A waiter whose process did not register the worker holds the slot before it sleeps
+//! (`shmem-slots`, `Slots::hold`): the report stays until the waiter has read it, whoever registers
+//! meanwhile. The registrant's own handle keeps the slot anyway.
 //!
-//! Why not `ppoll` on an eventfd for each waiter: it costs a descriptor, and a table of waiters that
-//! the postmaster would have to walk. The wake-up is no faster.
+//! One call of `futex_waitv` takes 128 futexes. A wait for more workers sleeps on the cluster's
+//! count of changes instead and checks its workers at each change.
+//!
+//! Why not `ppoll` on an eventfd for each waiter: it costs a descriptor, and a table of waiters
+//! that the postmaster would have to walk. The wake-up is no faster.
 
 use crate::error::WaitError;
 use crate::handle::Handle;
-use bgw_core::internals::{RunState, flag, process, run_state};
+use crate::until::{Look, Until};
+use bgw_core::internals::{ReportRecord, WorkerRecord, process};
 use bgw_core::{Attachment, WorkerStatus};
 use shmem_slots::futex::{self, MAX_WATCHES, Watch, Woken};
-use shmem_slots::{Snapshot, State};
+use shmem_slots::{Hold, Region};
 use std::time::{Duration, Instant};
-
-/// What a wait waits for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Until {
-    Started,
-    Ready,
-    Stopped,
-    Ended,
-}
-
-impl Until {
-    /// True if this wait is over when the slot's word is `word`.
-    fn is_over(self, word: Snapshot) -> bool {
-        match (self, run_state(word)) {
-            (Self::Ended, _) => !matches!(word.state(), State::Reserved | State::Published),
-            (Self::Ready, RunState::Started(_)) => word.flags() & flag::READY != 0,
-            (Self::Started, RunState::Started(_)) | (_, RunState::Stopped) => true,
-            (_, RunState::NotYetStarted) | (Self::Stopped, RunState::Started(_)) => false,
-        }
-    }
-
-    /// The wait's answer, or the word that holds none yet.
-    fn look(self, handle: &Handle) -> Look {
-        match handle.word() {
-            Some(word) if !self.is_over(word) => Look::NotYet(word),
-            word => Look::Answer(handle.status_of(word)),
-        }
-    }
-}
-
-enum Look {
-    Answer(WorkerStatus),
-    NotYet(Snapshot),
-}
 
 fn after(timeout: Duration) -> Option<Instant> {
     Instant::now().checked_add(timeout)
@@ -85,8 +57,29 @@ impl Handle {
         self.wait(Until::Started, after(timeout))
     }
 
-    /// Waits until the worker has reported that it is ready (`Started`), has ended (`Stopped`), or
-    /// the postmaster has died.
+    /// Waits until a process runs for the worker, however long its restart pauses are: `Started`.
+    /// If one runs already, returns at once. `Stopped` means that the registration is over, so that
+    /// no process will ever run; `PostmasterDied` that nobody is left to start one.
+    ///
+    /// # Errors
+    /// [`WaitError::Interrupted`].
+    pub fn wait_for_next_start(&self) -> Result<WorkerStatus, WaitError> {
+        self.wait(Until::Running, None)
+    }
+
+    /// As [`Handle::wait_for_next_start`], at most for `timeout`.
+    ///
+    /// # Errors
+    /// [`WaitError::Interrupted`]; [`WaitError::TimedOut`].
+    pub fn wait_for_next_start_timeout(
+        &self,
+        timeout: Duration,
+    ) -> Result<WorkerStatus, WaitError> {
+        self.wait(Until::Running, after(timeout))
+    }
+
+    /// Waits until the worker has reported that it is ready (`Started`), it has ended (`Stopped`),
+    /// or the postmaster has died (`PostmasterDied`).
     ///
     /// # Errors
     /// [`WaitError::Interrupted`].
@@ -103,7 +96,8 @@ impl Handle {
     }
 
     /// Waits until no process runs for this registration: `Stopped` (with the report of its last
-    /// end) or `PostmasterDied`. A worker that will be restarted is `Stopped` in between.
+    /// end) or `PostmasterDied`. A worker that will be restarted is `Stopped` in between. Who gets
+    /// the report is told at [`Handle::wait_for_end`].
     ///
     /// # Errors
     /// [`WaitError::Interrupted`].
@@ -121,11 +115,16 @@ impl Handle {
     }
 
     /// Waits until the registration has ended for good: `Stopped` (with the report of its last end)
-    /// or `PostmasterDied`. No process runs for it then, and none will be started. A worker in its
-    /// restart pause has not ended; one that was terminated there has, as soon as the postmaster has
-    /// unregistered it.
+    /// or `PostmasterDied`. No process of the worker is left then, and none will be started. A
+    /// worker in its restart pause has not ended for good, unless it is terminated there.
     ///
     /// A crash reset ends every registration: workers that are restarted after it get a new handle.
+    ///
+    /// Any process may wait, by any handle. The report of an end that comes while it waits is there
+    /// when it runs again, however late, and however many others register meanwhile. Three waits
+    /// can miss it (`Stopped(None)`): one of an observer or of a forked child of the attached
+    /// process, one beyond the 4,096 that a cluster counts at a time, and one for whose worker's
+    /// class no slot is free any more, so that the oldest end gives way.
     ///
     /// # Errors
     /// [`WaitError::Interrupted`].
@@ -141,15 +140,19 @@ impl Handle {
         self.wait(Until::Ended, after(timeout))
     }
 
-    fn wait(&self, until: Until, deadline: Option<Instant>) -> Result<WorkerStatus, WaitError> {
+    pub(crate) fn wait(
+        &self,
+        until: Until,
+        deadline: Option<Instant>,
+    ) -> Result<WorkerStatus, WaitError> {
         wait_for_one(std::slice::from_ref(self), until, deadline).map(|(_, status)| status)
     }
 }
 
 /// Waits until one of the workers has stopped; returns its place in `handles` and its status. If a
-/// postmaster dies, the result is the first of its workers with `PostmasterDied`.
+/// postmaster dies, returns the place of its first worker, and `PostmasterDied`.
 ///
-/// Costs one look at each worker, plus one after each wake-up. With more than some 60 workers, any
+/// Looks at each worker once, and again after each wake-up. With more than about 60 workers, every
 /// change of any worker of the cluster is a wake-up.
 ///
 /// # Errors
@@ -173,9 +176,9 @@ pub fn wait_any_end(
     wait_for_one(handles, Until::Ended, timeout.and_then(after))
 }
 
-/// Waits until all of the workers have stopped; returns their statuses in the order of `handles`. If
-/// the postmaster dies first, the status of those that had not stopped is `PostmasterDied`. Without
-/// handles it returns at once.
+/// Waits until all of the workers have stopped; returns their statuses in the order of `handles`.
+/// If the postmaster dies first, the status of those that had not stopped is `PostmasterDied`.
+/// Without handles it returns at once.
 ///
 /// # Errors
 /// As [`Handle::wait_for_shutdown_timeout`]; the timeout applies to all together.
@@ -204,7 +207,15 @@ fn wait_for_each(
     timeout: Option<Duration>,
 ) -> Result<Vec<WorkerStatus>, WaitError> {
     let deadline = timeout.and_then(after);
+    // Those behind the first may end while that one is waited for.
+    let _holds = holds(handles, until);
     handles.iter().map(|handle| handle.wait(until, deadline)).collect()
+}
+
+/// Holds on the workers for which a wait is not over yet.
+fn holds(handles: &[Handle], until: Until) -> Vec<Hold<'_, WorkerRecord, ReportRecord, Region>> {
+    let waits = |handle: &&Handle| matches!(until.look(handle), Look::NotYet(_));
+    handles.iter().filter(waits).filter_map(Handle::hold).collect()
 }
 
 fn wait_for_one(
@@ -216,6 +227,7 @@ fn wait_for_one(
     // Two futexes for each worker, one for each postmaster, and the interrupts. Beyond that, the
     // count of changes of each cluster.
     let one_by_one = handles.len() * 2 + attachments.0.len() < MAX_WATCHES;
+    let mut held = None;
     loop {
         // Everything that can end the wait is read before the check below.
         let interrupts = process::interrupts().count();
@@ -236,6 +248,13 @@ fn wait_for_one(
         }
         if process::interrupts().waits_are_interrupted() {
             return Err(WaitError::Interrupted);
+        }
+        if held.is_none() {
+            // Looks again: what is held stays only if it had not ended before.
+            let holds = held.insert(holds(handles, until));
+            if !holds.is_empty() {
+                continue;
+            }
         }
         if futex::wait_any(&watches, deadline)? == Woken::TimedOut {
             // The event may have happened together with the deadline.
@@ -271,8 +290,8 @@ impl<'a> Attachments<'a> {
         }
     }
 
-    /// Watches each postmaster and, with `changes`, its cluster's count of changes. Returns the place
-    /// of the first handle whose postmaster is dead.
+    /// Watches each postmaster and, with `changes`, its cluster's count of changes. Returns the
+    /// place of the first handle whose postmaster is dead.
     fn watch(&self, changes: bool, watches: &mut Vec<Watch<'a>>) -> Option<usize> {
         let mut died = None;
         for &(place, attachment) in &self.0 {

@@ -3,17 +3,19 @@
 use crate::backend::Backend;
 use crate::error::TerminateError;
 use crate::handle::Handle;
-use bgw_core::internals::{RunState, flag, run_state};
+use bgw_core::internals::{RunState, flag, pidfd, run_state};
 use bgw_core::{BackgroundWorker, Pid, WorkerFlags, WorkerHandle, WorkerStatus};
+use nix::errno::Errno;
 use shmem_slots::{Key, Snapshot, State};
-use std::time::SystemTime;
+use std::sync::Arc;
+use std::time::{Instant, SystemTime};
 
 /// One entry of [`Backend::workers`].
 #[derive(Clone, Debug)]
 pub struct WorkerInfo {
     /// Its handle.
     pub handle: WorkerHandle,
-    /// Its description.
+    /// Its description, without a notify target that has ended: nobody is signalled then.
     pub worker: BackgroundWorker,
     /// Its status at the time of the look.
     pub status: WorkerStatus,
@@ -25,6 +27,8 @@ pub struct WorkerInfo {
     pub started_at: Option<SystemTime>,
     /// What it waits for, by the name that it gave; `None` if it does not wait or gave no name.
     pub wait_event: Option<String>,
+    /// How it is, in its own words; `None` if none runs or it says nothing.
+    pub status_text: Option<String>,
 }
 
 /// The result of [`Backend::terminate_by_tag`].
@@ -41,7 +45,8 @@ impl Backend {
     /// All registered workers in slot order, each as it was when its slot was read. Reads every
     /// slot; omits slots that change meanwhile or hold invalid bytes.
     ///
-    /// The status of a worker that had not stopped is `PostmasterDied` once the postmaster has died.
+    /// The status of a worker that had not stopped is `PostmasterDied` once the postmaster has
+    /// died.
     #[doc(alias = "pg_stat_activity")]
     #[must_use]
     pub fn workers(&self) -> Vec<WorkerInfo> {
@@ -53,10 +58,14 @@ impl Backend {
     fn info(&self, index: u32, word: Snapshot) -> Option<WorkerInfo> {
         let cells = self.attachment.cells();
         let key = Key { index, generation: word.generation() };
-        let worker = self.attachment.slots().read(key).ok()?.decode().ok()?;
+        let mut record = self.attachment.slots().read(key).ok()?;
+        if record.notify().is_some_and(|target| self.has_ended(target)) {
+            record.forget_notify();
+        }
+        let worker = record.decode().ok()?;
         // Read after the word, as in `register`.
         let id = WorkerHandle::new(index, word.generation(), cells.incarnation());
-        let status = match self.handle(id).status() {
+        let status = match Handle::new(Arc::clone(&self.attachment), id).status() {
             WorkerStatus::Started(_) | WorkerStatus::NotYetStarted
                 if !self.postmaster_is_alive() =>
             {
@@ -73,15 +82,34 @@ impl Backend {
             terminating: word.flags() & flag::TERMINATE != 0,
             started_at: running.then(|| cells.started_at(index)).flatten(),
             wait_event: running.then(|| cells.wait_event(index)).flatten(),
+            status_text: running.then(|| cells.status_text(index)).flatten(),
         })
     }
 
-    /// The handles of all registered workers called `name`, in slot order. Several workers may have
-    /// one name; after a crash reset this finds the successor of a worker. Reads every slot.
+    /// True if `process`, a pid in the postmaster's pid namespace, has ended. False if this process
+    /// cannot tell.
+    fn has_ended(&self, process: Pid) -> bool {
+        if self.pid() != Pid::this() {
+            return false;
+        }
+        match pidfd::open(process) {
+            Ok(process) => pidfd::wait_for_end(process, Some(Instant::now())).unwrap_or(false),
+            Err(error) => error.raw_os_error() == Some(Errno::ESRCH as i32),
+        }
+    }
+
+    /// The handles of all registered workers called `name`: that of the
+    /// [unique](bgw_core::BackgroundWorkerBuilder::unique) one first, then those of the others in
+    /// slot order. After a crash reset this finds the successor of a worker. Reads every slot.
+    ///
+    /// The end of a unique worker frees its name: once a [`wait_for_end`](Handle::wait_for_end) has
+    /// returned, it is found no more, and the next one can be registered.
     #[must_use]
     pub fn find(&self, name: &str) -> Vec<Handle> {
         let named = self.workers().into_iter().filter(|info| info.worker.name() == name);
-        named.map(|info| self.handle(info.handle)).collect()
+        let mut named: Vec<WorkerInfo> = named.collect();
+        named.sort_by_key(|info| !info.worker.is_unique());
+        named.into_iter().map(|info| self.handle(info.handle)).collect()
     }
 
     /// The type of the running worker with process `pid`, or `None`. Reads every slot.

@@ -1,8 +1,9 @@
-//! The promise: a program ends all its own waits from a signal handler, and no such interrupt is lost.
+//! The promise: a program ends all its own waits from a signal handler, and no such interrupt is
+//! lost.
 //!
-//! Alone in its file, since an interrupt is for all threads of a process. Would catch: a flag that a
-//! wait reads only before it sleeps, one that the first wait uses up, a wake-up that reaches one of
-//! several waiters or none that blocks its signals.
+//! Alone in its file, since an interrupt is for all threads of a process. Would catch: a flag that
+//! a wait reads only before it sleeps, one that the first wait uses up, a wake-up that reaches one
+//! of several waiters or none that blocks its signals.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod support;

@@ -1,7 +1,7 @@
 //! The promise: a view shows each registered worker as it is, and finds workers by name.
 //!
-//! Would catch: a worker that a dead postmaster's view still calls started, a name that finds one of
-//! several workers.
+//! Would catch: a worker that a dead postmaster's view still calls started, a name that finds one
+//! of several workers.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod support;
@@ -39,9 +39,12 @@ fn nothing_is_started_under_a_dead_postmaster() {
         || -> Vec<WorkerStatus> { backend.workers().into_iter().map(|info| info.status).collect() };
     let stopped = WorkerStatus::Stopped(Some(report(1)));
     let pid = bgw_backend::Pid::new(42).unwrap();
-    assert_eq!(statuses(), [WorkerStatus::Started(pid), stopped, WorkerStatus::NotYetStarted]);
+    assert_eq!(
+        statuses(),
+        [WorkerStatus::Started(pid), stopped.clone(), WorkerStatus::NotYetStarted]
+    );
     straw.die();
     let died = WorkerStatus::PostmasterDied;
-    assert_eq!(statuses(), [died, stopped, died]);
+    assert_eq!(statuses(), [died.clone(), stopped, died]);
     assert!(backend.workers().iter().all(|info| info.started_at.is_none()));
 }

@@ -1,5 +1,5 @@
-//! The promise: a status is what the slot's word says, and each wait ends on its event, its deadline or
-//! the postmaster's death.
+//! The promise: a status is what the slot's word says, and each wait ends on its event, its
+//! deadline or the postmaster's death.
 //!
 //! Would catch: a state that reads as another, a wait that sleeps through its event, a stale handle
 //! that waits for the slot's next tenant.
@@ -31,7 +31,7 @@ fn every_word_of_a_slot_has_one_status() {
     assert!(handle.is_ready());
     let pause = ExitReport { unregistered: false, ..report(1) };
     straw.rest(&handle, &pause);
-    assert_eq!(handle.status(), WorkerStatus::Stopped(Some(pause)));
+    assert_eq!(handle.status(), WorkerStatus::Stopped(Some(pause.clone())));
     straw.start(&handle, 43);
     assert_eq!(handle.status(), running(43));
     straw.end(&handle, &report(3));
@@ -56,9 +56,10 @@ fn status_report_and_wait_give_one_answer() {
     let handle = backend.register(&worker()).unwrap();
     let one_answer = |expected: Option<ExitReport>| {
         assert_eq!(handle.exit_report(), expected);
-        assert_eq!(handle.status(), WorkerStatus::Stopped(expected));
-        assert_eq!(handle.wait_for_shutdown().unwrap(), WorkerStatus::Stopped(expected));
-        assert_eq!(handle.wait_for_end().unwrap(), WorkerStatus::Stopped(expected));
+        let stopped = WorkerStatus::Stopped(expected);
+        assert_eq!(handle.status(), stopped);
+        assert_eq!(handle.wait_for_shutdown().unwrap(), stopped);
+        assert_eq!(handle.wait_for_end().unwrap(), stopped);
     };
     straw.end(&handle, &report(0));
     one_answer(Some(report(0)));
@@ -98,7 +99,7 @@ fn a_wait_for_the_end_sleeps_through_the_restart_pause() {
     let status = wait_while(move || waiter.wait_for_end(), end).unwrap();
     assert_eq!(status, WorkerStatus::Stopped(Some(report(1))));
     let handles = [handle];
-    assert_eq!(wait_any_end(&handles, None).unwrap(), (0, status));
+    assert_eq!(wait_any_end(&handles, None).unwrap(), (0, status.clone()));
     assert_eq!(wait_all_ends(&handles, None).unwrap(), [status]);
 }
 
@@ -141,6 +142,22 @@ fn each_wait_ends_on_its_event() {
     let waiter = clone();
     let ready = || assert!(straw.slots.set_flags_and_wake(key(&handle), flag::READY).is_ok());
     assert_eq!(wait_while(move || waiter.wait_for_ready(), ready).unwrap(), running(42));
+    // Through its pause, until it runs again.
+    let pause = ExitReport { unregistered: false, ..report(1) };
+    straw.rest(&handle, &pause);
+    assert_eq!(handle.wait_for_startup().unwrap(), WorkerStatus::Stopped(Some(pause.clone())));
+    let waiter = clone();
+    let status = wait_while(move || waiter.wait_for_next_start(), || straw.start(&handle, 43));
+    assert_eq!(status.unwrap(), running(43));
+    assert_eq!(handle.wait_for_next_start().unwrap(), running(43), "it runs");
+    straw.rest(&handle, &pause);
+    let waiter = clone();
+    let status =
+        wait_while(move || waiter.wait_for_next_start(), || straw.end(&handle, &report(2)));
+    assert_eq!(status.unwrap(), WorkerStatus::Stopped(Some(report(2))), "it never will");
+    let handle = backend.register(&worker()).unwrap();
+    straw.start(&handle, 44);
+    let clone = || -> Handle { handle.clone() };
     let waiter = clone();
     let end = || straw.end(&handle, &report(0));
     let status = wait_while(move || waiter.wait_for_shutdown(), end);
@@ -166,6 +183,7 @@ fn each_wait_ends_on_its_deadline() {
     let handle = backend.register(&worker()).unwrap();
     let soon = Duration::from_millis(5);
     assert!(matches!(handle.wait_for_startup_timeout(soon), Err(WaitError::TimedOut)));
+    assert!(matches!(handle.wait_for_next_start_timeout(soon), Err(WaitError::TimedOut)));
     straw.start(&handle, 42);
     assert!(matches!(handle.wait_for_ready_timeout(soon), Err(WaitError::TimedOut)));
     assert!(matches!(handle.wait_for_shutdown_timeout(soon), Err(WaitError::TimedOut)));
@@ -188,8 +206,8 @@ fn many_handles_are_waited_for_at_once() {
     assert_eq!(wait_all(&handles, Some(PATIENCE)).unwrap().len(), 80);
 }
 
-/// More workers than one system call can watch, of two postmasters. Any change wakes the wait, and it
-/// checks its workers.
+/// More workers than one system call can watch, of two postmasters. Any change wakes the wait, and
+/// it checks its workers.
 #[test]
 fn a_wait_for_hundreds_of_workers_sleeps_until_one_ends() {
     let (straw, backend) = cluster(100);

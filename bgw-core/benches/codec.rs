@@ -1,5 +1,5 @@
-//! What it costs to turn messages and descriptions into bytes and back, beside a copy of as many bytes:
-//! the least that any way over memory can cost.
+//! What it costs to turn messages and descriptions into bytes and back, beside a copy of as many
+//! bytes: the least that any way over memory can cost.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use bgw_core::internals::{LAYOUT_TAG, PostmasterCells, Reply, Request, WorkerRecord};
@@ -54,8 +54,8 @@ fn messages(criterion: &mut Criterion) {
     }
 }
 
-/// A description on its whole way: encoded, written into a slot, read out of it, decoded and checked.
-/// One without long text, and one whose command line fills its field.
+/// A description on its whole way: encoded, written into a slot, read out of it, decoded and
+/// checked. One without long text, and one whose command line fills its field.
 fn records(criterion: &mut Criterion) {
     let builder = || BackgroundWorker::builder("worker 1 of 8").worker_type("worker");
     let workers = [

@@ -5,14 +5,18 @@
 //! attachment lasts as long as the connection: when it closes, the postmaster sweeps whatever the
 //! program had half done, and sends it no more signals.
 
+use crate::attach_error::{AttachError, cannot_connect};
 use crate::control::client::{AskError, Session, ask_functions, exchange};
 use crate::control::message::{Reply, Request};
 use crate::control::transport::ControlSocket;
 use crate::control::{CONTROL_SOCKET, PROTOCOL};
+use crate::function::Function;
+use crate::line::Line;
 use crate::pid::Pid;
-use crate::shared::{ClusterCells, LAYOUT_TAG, WorkerSlots};
+use crate::shared::{ClusterCells, EVENTS_TAG, EventRing, LAYOUT_TAG, WorkerSlots};
 use crate::sys::role::is_postmaster;
 use crate::sys::{eventfd, pidfd};
+use crate::tied::Tied;
 use shmem_slots::Access;
 use shmem_slots::futex::Watch;
 use std::io;
@@ -22,65 +26,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-/// Why a process could not attach to a cluster.
-#[derive(thiserror::Error)]
-#[non_exhaustive]
-pub enum AttachError {
-    /// Nobody listens at the control socket.
-    #[error("no postmaster is running at {path}; start one, or name its runtime folder")]
-    NotRunning {
-        /// The path of the socket.
-        path: String,
-        /// The system's error.
-        #[source]
-        source: io::Error,
-    },
-    /// This user may not use the control socket.
-    #[error(
-        "this user may not use the control socket {path}; connect as the user of the postmaster, or have its folder opened to this user"
-    )]
-    NotPermitted {
-        /// The path of the socket.
-        path: String,
-        /// The system's error.
-        #[source]
-        source: io::Error,
-    },
-    /// Connecting to the control socket failed for another reason.
-    #[error("connecting to the control socket {path} failed")]
-    Connect {
-        /// The path of the socket.
-        path: String,
-        /// The system's error.
-        #[source]
-        source: io::Error,
-    },
-    /// This process is a postmaster.
-    #[error("this process is a postmaster and cannot attach to one; let another process do it")]
-    Postmaster,
-    /// The postmaster refused, or did not answer.
-    #[error("the postmaster did not let this process attach")]
-    Ask(#[from] AskError),
-    /// The region does not fit this build.
-    #[error(
-        "the cluster's shared region does not fit; build both programs with one version of bgw-core"
-    )]
-    Region(#[source] shmem_slots::AttachError),
-    /// The kernel lacks a system call.
-    #[error(transparent)]
-    Kernel(#[from] shmem_slots::futex::Unsupported),
-}
-
-shmem_slots::debug_as_chain!(AttachError);
-
-/// How long the kernel may take, at most, from the first liveness word that it marks to the end of the
-/// process.
+/// How long the kernel may take, at most, from the first liveness word that it marks to the end of
+/// the process.
 const EXIT_TIME: Duration = Duration::from_secs(1);
 
 /// A process's attachment to the cluster of one postmaster.
 ///
-/// Cheap to share by reference; all methods take `&self`. It belongs to the process that attached: a
-/// forked child must attach anew (see [`Attachment::is_mine`]).
+/// Cheap to share by reference; all methods take `&self`. It belongs to the process that attached:
+/// a forked child must attach anew (see [`Attachment::is_mine`]).
 #[derive(Debug)]
 pub struct Attachment {
     slots: Arc<WorkerSlots>,
@@ -89,37 +42,46 @@ pub struct Attachment {
     postmaster_pidfd: Arc<OwnedFd>,
     owner: Owner,
     liveness: u32,
-    functions: Arc<[String]>,
+    functions: Arc<[Function]>,
     descriptors: Vec<(String, OwnedFd)>,
+    pub(crate) events: Option<Arc<EventRing>>,
     session: Option<Session>,
+    line: Option<Line>,
+    tied: Tied,
 }
 
-/// Whose attachment it is. A forked worker takes over the one that the postmaster made for it.
-#[derive(Debug)]
+/// Whose attachment it is.
+#[derive(Clone, Copy, Debug)]
 struct Owner {
     /// Its pid in the postmaster's pid namespace.
-    seen: AtomicU32,
+    seen: Pid,
     /// Its pid in its own namespace.
-    process: AtomicU32,
+    process: Pid,
+    /// Where a worker that inherits the attachment has its pid, which counts if it is not 0.
+    worker: Option<&'static AtomicU32>,
 }
 
 impl Owner {
     const fn new(seen: Pid, process: Pid) -> Self {
-        Self { seen: AtomicU32::new(seen.get()), process: AtomicU32::new(process.get()) }
+        Self { seen, process, worker: None }
+    }
+
+    fn worker(&self) -> Option<Pid> {
+        Pid::new(self.worker?.load(Ordering::Relaxed))
     }
 }
 
 impl Attachment {
-    /// What a worker inherits. The worker makes it, or the postmaster ahead of the fork, to be taken
-    /// over when the worker enters. `descriptors` are those that the program passes to its workers,
-    /// by name; `functions` the sorted names of the functions that workers may run.
+    /// What a worker inherits. The worker makes it, or the postmaster ahead of the fork, to be
+    /// taken over when the worker enters. `descriptors` are those that the program passes to its
+    /// workers, by name; `functions` those that workers may run, sorted by name.
     #[must_use]
     pub fn inherit(
         slots: Arc<WorkerSlots>,
         doorbell: Arc<OwnedFd>,
         postmaster: Pid,
         postmaster_pidfd: Arc<OwnedFd>,
-        functions: Arc<[String]>,
+        functions: Arc<[Function]>,
         descriptors: Vec<(String, OwnedFd)>,
     ) -> Self {
         let me = Pid::this();
@@ -132,15 +94,34 @@ impl Attachment {
             liveness: 0,
             functions,
             descriptors,
+            events: None,
             session: None,
+            line: None,
+            tied: Tied::default(),
         }
     }
 
-    /// Makes the calling process, a forked worker, the owner. Allocates nothing.
-    pub(crate) fn adopt(&self) {
-        let me = Pid::this().get();
-        self.owner.seen.store(me, Ordering::Relaxed);
-        self.owner.process.store(me, Ordering::Relaxed);
+    /// The same with the postmaster's ring of events. A worker has no mapping of it, only its
+    /// descriptor, and never drops it: the postmaster's own share is in its memory for ever.
+    #[must_use]
+    pub fn with_events(mut self, events: Option<Arc<EventRing>>) -> Self {
+        self.events = events;
+        self
+    }
+
+    /// The same for workers that write their pid to `cell`, which is 0 until then. The attachment
+    /// is whose pid that is.
+    #[must_use]
+    pub const fn for_workers(mut self, cell: &'static AtomicU32) -> Self {
+        self.owner.worker = Some(cell);
+        self
+    }
+
+    /// The same with a way to the control socket.
+    #[must_use]
+    pub fn with_line(mut self, door: Option<Arc<OwnedFd>>) -> Self {
+        self.line = door.map(Line::new);
+        self
     }
 
     /// Attaches to the postmaster of the runtime folder `path`, or of the control socket `path`.
@@ -184,13 +165,15 @@ impl Attachment {
             |what: &str| AskError::Unexpected { found: format!("a welcome without {what}") };
         let region = fds.next().ok_or_else(|| missing("the region"))?;
         let postmaster_pidfd = fds.next().ok_or_else(|| missing("the postmaster's pidfd"))?;
-        let doorbell = fds.next();
+        let doorbell = if read_only { None } else { fds.next() };
         if doorbell.is_none() && !read_only {
             return Err(missing("the doorbell").into());
         }
         let access = if read_only { Access::ReadOnly } else { Access::ReadWrite };
         let slots = WorkerSlots::attach(region, LAYOUT_TAG, access).map_err(AttachError::Region)?;
-        let functions = ask_functions(&mut socket, deadline)?.into();
+        let events = fds.next().map(|file| EventRing::attach(file, EVENTS_TAG)).transpose();
+        let events = events.map_err(AttachError::Region)?;
+        let functions = Function::from_lines(&ask_functions(&mut socket, deadline)?).into();
         Ok(Self {
             slots: Arc::new(slots),
             doorbell: doorbell.map(Arc::new),
@@ -200,7 +183,10 @@ impl Attachment {
             liveness,
             functions,
             descriptors: Vec::new(),
+            events: events.map(Arc::new),
             session: Some(Session::new(socket)),
+            line: None,
+            tied: Tied::default(),
         })
     }
 
@@ -233,25 +219,37 @@ impl Attachment {
         self.doorbell.as_ref().map(|doorbell| doorbell.as_fd())
     }
 
-    /// The sorted names of the functions that workers may run. They do not change while the postmaster
-    /// lives.
+    /// The functions that workers may run, sorted by name. They do not change while the
+    /// postmaster lives.
     #[must_use]
-    pub fn functions(&self) -> &[String] {
+    pub fn functions(&self) -> &[Function] {
         &self.functions
     }
 
-    /// The descriptors that the embedding program passes to its workers, by name. Empty in any process
-    /// but a worker.
+    /// The descriptors that the embedding program passes to its workers, by name. Empty in any
+    /// process but a worker.
     #[must_use]
     pub fn descriptors(&self) -> &[(String, OwnedFd)] {
         &self.descriptors
     }
 
-    /// This process's pid in the postmaster's pid namespace. It claims slots in this name.
+    /// The events, mapped anew to be read; `None` if the postmaster keeps none, or in a worker in a
+    /// shared library. Takes a descriptor and a mapping.
+    ///
+    /// # Errors
+    /// A failing system call; a ring that does not fit this build.
+    pub fn open_events(&self) -> Result<Option<EventRing>, shmem_slots::AttachError> {
+        let Some(events) = &self.events else { return Ok(None) };
+        let file = events.region().as_fd().try_clone_to_owned();
+        let file =
+            file.map_err(|source| shmem_slots::AttachError::System { call: "dup", source })?;
+        EventRing::attach(file, EVENTS_TAG).map(Some)
+    }
+
+    /// This process's pid in the postmaster's pid namespace. Slots are claimed in its name.
     #[must_use]
     pub fn owner(&self) -> Pid {
-        // It was stored as a `Pid`.
-        Pid::new(self.owner.seen.load(Ordering::Relaxed)).unwrap_or_else(Pid::this)
+        self.owner.worker().unwrap_or(self.owner.seen)
     }
 
     /// True for an attachment that can look and not change anything.
@@ -263,7 +261,19 @@ impl Attachment {
     /// True in the process that attached, false in a forked child of it. One system call.
     #[must_use]
     pub fn is_mine(&self) -> bool {
-        Pid::this().get() == self.owner.process.load(Ordering::Relaxed)
+        self.owner.worker().unwrap_or(self.owner.process) == Pid::this()
+    }
+
+    /// The liveness word that this process waits on.
+    #[must_use]
+    pub const fn liveness(&self) -> u32 {
+        self.liveness
+    }
+
+    /// What the layer above ties to this attachment.
+    #[must_use]
+    pub const fn tied(&self) -> &Tied {
+        &self.tied
     }
 
     /// True until the postmaster dies. One load.
@@ -282,12 +292,12 @@ impl Attachment {
         watch
     }
 
-    /// Wakes everybody who waits for the postmaster's death, on whichever liveness word. The kernel wakes
-    /// one waiter of each word, and that one may be anybody who has mapped the region.
-    pub(crate) fn pass_on_postmaster_death(&self) {
-        // Whoever is woken looks for the mark. The kernel may still be about to set those of some words;
-        // it has set them all once the process has ended. If the process lives, something else wrote the
-        // mark that this process has seen, and whoever is woken sleeps again.
+    /// Wakes everyone who waits for the postmaster's death, on any liveness word. The kernel wakes
+    /// only one waiter of each word, which may be any process that has mapped the region.
+    pub fn pass_on_postmaster_death(&self) {
+        // A woken waiter looks for the mark. The kernel may not have marked every word yet; it has
+        // once the process has ended. If the process lives, something else wrote the mark seen
+        // here, and a woken waiter sleeps again.
         if !self.cells().postmaster_is_dead_to_all() {
             let end = Instant::now() + EXIT_TIME;
             let _ = pidfd::wait_for_end(&self.postmaster_pidfd, Some(end));
@@ -295,7 +305,8 @@ impl Attachment {
         self.cells().wake_liveness_waiters();
     }
 
-    /// Rings the doorbell: the postmaster looks for what has changed. One system call; never blocks.
+    /// Rings the doorbell: the postmaster looks for what has changed. One system call; never
+    /// blocks.
     ///
     /// # Errors
     /// `PermissionDenied` for a read-only attachment, else the error of `write`.
@@ -311,22 +322,57 @@ impl Attachment {
     /// # Errors
     /// [`AskError`].
     pub fn ask(&self, request: &Request, deadline: Option<Instant>) -> Result<Reply, AskError> {
+        Ok(self.ask_for(request, deadline)?.0)
+    }
+
+    /// As [`Attachment::ask`], for an answer that comes with descriptors.
+    ///
+    /// # Errors
+    /// [`AskError`].
+    pub fn ask_for(
+        &self,
+        request: &Request,
+        deadline: Option<Instant>,
+    ) -> Result<(Reply, Vec<OwnedFd>), AskError> {
         if !self.is_mine() {
             return Err(AskError::ForkedChild { owner: self.owner() });
         }
-        let session = self.session.as_ref().ok_or(AskError::NoControlSocket)?;
-        session.ask(request, deadline)
+        match (&self.session, &self.line) {
+            (Some(session), _) => session.ask(request, deadline),
+            (None, Some(line)) => line.ask(request, deadline),
+            (None, None) => Err(AskError::NoControlSocket),
+        }
+    }
+
+    /// Tells the postmaster something that it does not answer. What cannot be sent until `deadline`
+    /// is not said.
+    pub fn tell(&self, request: &Request, deadline: Option<Instant>) {
+        match (&self.session, &self.line) {
+            _ if !self.is_mine() => {}
+            (Some(session), _) => session.tell(request, deadline),
+            (None, Some(line)) => line.tell(request, deadline),
+            (None, None) => {}
+        }
+    }
+
+    /// By which a worker connects to the control socket.
+    pub(crate) fn door(&self) -> Option<BorrowedFd<'_>> {
+        self.line.as_ref().map(Line::door)
+    }
+
+    /// In a worker whose process is to serve another one: ends its connection.
+    pub fn hang_up(&self) {
+        if let Some(line) = &self.line {
+            line.hang_up();
+        }
     }
 }
 
-fn cannot_connect(path: &Path, source: io::Error) -> AttachError {
-    let path = path.display().to_string();
-    match source.kind() {
-        io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
-            AttachError::NotRunning { path, source }
+/// The attachment is over, so its connection ends, although a fork of this process may hold it.
+impl Drop for Attachment {
+    fn drop(&mut self) {
+        if let Some(session) = self.session.as_ref().filter(|_| self.is_mine()) {
+            session.end();
         }
-        io::ErrorKind::PermissionDenied => AttachError::NotPermitted { path, source },
-        io::ErrorKind::TimedOut => AskError::TimedOut.into(),
-        _ => AttachError::Connect { path, source },
     }
 }

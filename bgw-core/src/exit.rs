@@ -1,6 +1,9 @@
 //! How a worker ended. PostgreSQL forgets it; a slot keeps it.
 
+use crate::asked_by::AskedBy;
+use crate::handle::WorkerHandle;
 use crate::pid::Pid;
+use crate::returned::{LastWords, Returned};
 use std::fmt;
 use std::time::{Duration, SystemTime};
 
@@ -20,13 +23,19 @@ pub enum NotStarted {
         /// The error number.
         errno: i32,
     },
-    /// The postmaster refused the registration, and logged why: it allows no worker of this kind, or
-    /// the description was invalid.
+    /// The postmaster refused the registration, and logged why: it allows no worker of this kind,
+    /// or the description was invalid.
     Refused,
     /// The postmaster was shutting down.
     ShuttingDown,
     /// The cluster was being reset after a crash.
     ClusterReset,
+    /// Another unique worker has its name.
+    NameTaken,
+    /// A worker that it was to start after has ended for good.
+    Dependency,
+    /// Its group was given up.
+    GroupGivenUp,
 }
 
 /// How a worker's last process ended, or why it did not run.
@@ -41,27 +50,39 @@ pub enum ExitCause {
         /// It left a core dump.
         core_dumped: bool,
     },
+    /// It had not beaten for so long, although its description has a
+    /// [`heartbeat`](crate::BackgroundWorkerBuilder::heartbeat), and was aborted.
+    Hung {
+        /// How long before that a beat was last seen.
+        silent_for: Duration,
+    },
+    /// It was not ready within its
+    /// [`start_timeout`](crate::BackgroundWorkerBuilder::start_timeout), and was stopped.
+    StartTimedOut,
     /// It did not run.
     NotStarted(NotStarted),
 }
 
 impl ExitCause {
-    /// Exit code 0: done, never restarted.
+    /// Exit code 0: the worker is done.
     #[must_use]
     pub const fn is_clean(self) -> bool {
         matches!(self, Self::Exited(0))
     }
 
-    /// Exit code 1: failed, restarted by its policy.
+    /// Exit code 1: an error that the worker has reported.
     #[must_use]
     pub const fn is_failure(self) -> bool {
         matches!(self, Self::Exited(1))
     }
 
-    /// Another exit code, or a signal.
+    /// Another exit code, a signal, or a worker that the postmaster would not wait for any longer.
     #[must_use]
     pub const fn is_crash(self) -> bool {
-        matches!(self, Self::Exited(2..) | Self::Signaled { .. })
+        matches!(
+            self,
+            Self::Exited(2..) | Self::Signaled { .. } | Self::Hung { .. } | Self::StartTimedOut
+        )
     }
 }
 
@@ -75,6 +96,10 @@ impl fmt::Display for ExitCause {
                 let core = if *core_dumped { " (core dumped)" } else { "" };
                 write!(f, "was terminated by signal {signal}: {name}{core}")
             }
+            Self::Hung { silent_for } => {
+                write!(f, "was silent for {silent_for:?}, and was aborted")
+            }
+            Self::StartTimedOut => f.write_str("was not ready in time, and was stopped"),
             Self::NotStarted(NotStarted::Terminated) => {
                 f.write_str("was never started: it was terminated first")
             }
@@ -95,12 +120,122 @@ impl fmt::Display for ExitCause {
             Self::NotStarted(NotStarted::ClusterReset) => {
                 f.write_str("was not started: the cluster was being reset")
             }
+            Self::NotStarted(NotStarted::NameTaken) => {
+                f.write_str("was never started: another unique worker has its name")
+            }
+            Self::NotStarted(NotStarted::Dependency) => {
+                f.write_str("was not started: a worker that it starts after has ended for good")
+            }
+            Self::NotStarted(NotStarted::GroupGivenUp) => {
+                f.write_str("was not started: its group was given up")
+            }
         }
     }
 }
 
+/// The limit that a worker was given up at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum GivenUp {
+    /// It failed after as many restarts in this time as
+    /// [`give_up`](crate::BackgroundWorkerBuilder::give_up) allows.
+    Restarts {
+        /// How many.
+        count: u32,
+        /// In which time.
+        within: Duration,
+    },
+    /// It failed as often before it was ever ready as
+    /// [`start_attempts`](crate::BackgroundWorkerBuilder::start_attempts) allows.
+    StartAttempts {
+        /// How often.
+        count: u32,
+    },
+    /// It failed after as many restarts in its group in this time as the group's intensity allows.
+    Group {
+        /// How many.
+        count: u32,
+        /// In which time.
+        within: Duration,
+    },
+    /// Another member of its group failed once too often, and the whole group was given up.
+    WithGroup {
+        /// Who failed.
+        failed: WorkerHandle,
+    },
+}
+
+impl fmt::Display for GivenUp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Restarts { count, within } => {
+                write!(f, "it reached give_up({count}, {within:?})")
+            }
+            Self::StartAttempts { count } => {
+                write!(f, "it reached start_attempts({count})")
+            }
+            Self::Group { count, within } => {
+                write!(f, "its group reached intensity({count}, {within:?})")
+            }
+            Self::WithGroup { failed } => {
+                write!(f, "its group reached its intensity when worker {failed} failed")
+            }
+        }
+    }
+}
+
+/// Why a worker that ran well was replaced by its next run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Recycled {
+    /// It had done its [jobs](crate::Recycle::jobs).
+    Jobs,
+    /// Its [lifetime](crate::Recycle::lifetime) was over.
+    Lifetime,
+    /// It used as much [memory](crate::Recycle::rss) as it may.
+    Memory,
+    /// It was rolled.
+    Roll,
+}
+
+impl Recycled {
+    /// Its number in shared memory.
+    pub(crate) const fn code(self) -> u16 {
+        match self {
+            Self::Jobs => 1,
+            Self::Lifetime => 2,
+            Self::Memory => 3,
+            Self::Roll => 4,
+        }
+    }
+
+    /// That of a number; `None` for any other number.
+    pub(crate) const fn from_code(code: u16) -> Option<Self> {
+        match code {
+            1 => Some(Self::Jobs),
+            2 => Some(Self::Lifetime),
+            3 => Some(Self::Memory),
+            4 => Some(Self::Roll),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for Recycled {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Jobs => "it had done its jobs",
+            Self::Lifetime => "its lifetime was over",
+            Self::Memory => "it used too much memory",
+            Self::Roll => "it was rolled",
+        })
+    }
+}
+
 /// The report of one end of a worker.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+///
+/// Cheap to clone.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ExitReport {
     /// How it ended.
     pub cause: ExitCause,
@@ -108,30 +243,101 @@ pub struct ExitReport {
     pub pid: Option<Pid>,
     /// How many times it had been started after the first.
     pub restarts: u32,
-    /// This end was requested: by terminate, by a shutdown, or by a crash reset.
-    pub requested: bool,
+    /// Who asked for this end; `None` if nobody did: the worker ended by itself, or a stranger's
+    /// signal ended it. It may have ended by itself just before it was told.
+    pub asked_by: Option<AskedBy>,
+    /// The postmaster's SIGKILL ended it: the time that it had to end was over, or somebody called
+    /// `kill`. Its process group was killed with it.
+    pub killed: bool,
     /// The registration ended with it. Otherwise the worker will be restarted.
     pub unregistered: bool,
+    /// A crash reset ended the registration. A worker that is restarted after the reset has another
+    /// handle then; `Handle::crash_reset` of `bgw-backend` says which, and whose crash it was.
+    pub reset: bool,
+    /// The failures in a row, this end included if it is one. A
+    /// [good run](crate::BackgroundWorkerBuilder::reset_after) begins a new count, as does a crash
+    /// reset for all but its culprit.
+    pub streak: u32,
+    /// How long after its end the worker is restarted; `None` if it is not, or as soon as a crash
+    /// reset is over. It is restarted later if what it has started does not end in time.
+    pub pause: Option<Duration>,
+    /// The limit that it was given up at: no request ended it, and no other run is granted. It
+    /// comes back by a new registration alone.
+    pub given_up: Option<GivenUp>,
+    /// Why the next run took its place, if that is how this one came to its end.
+    pub recycled: Option<Recycled>,
     /// When it ended, by the wall clock. For display: the clock may be set.
     pub ended_at: SystemTime,
-    /// How long the process ran.
+    /// How long the process ran. A process that serves one worker after another has a run for each:
+    /// this and both CPU times are of this run alone.
     pub ran_for: Duration,
     /// CPU time in user mode, including that of its reaped children.
     pub user_time: Duration,
     /// CPU time in the kernel, likewise.
     pub system_time: Duration,
-    /// The largest resident size of the process, in KiB.
+    /// The largest resident size of the process since it began, in KiB: also in runs before this
+    /// one, if it served other workers.
     pub max_rss_kib: u64,
+    /// What the run gave back: its [result](Self::result), or its [last words](Self::last_words).
+    pub returned: Returned,
+}
+
+impl ExitReport {
+    /// True if somebody asked for this end.
+    #[must_use]
+    pub const fn requested(&self) -> bool {
+        self.asked_by.is_some()
+    }
+
+    /// The result that the worker set last (`Worker::set_result` in `bgw-backend`), if the run
+    /// ended well: by exit 0, and with its clean-up mark cleared. `None` if it set none, or ended
+    /// in any other way.
+    #[must_use]
+    pub fn result(&self) -> Option<&[u8]> {
+        self.returned.result()
+    }
+
+    /// Why the run ended, in the worker's own words: the error that its main returned, or the
+    /// panic that ended it. `None` if it ended well, before its main had ended, or as a command or
+    /// a library that does not say.
+    #[must_use]
+    pub fn last_words(&self) -> Option<&LastWords> {
+        self.returned.last_words()
+    }
+
+    /// When the worker is restarted, by the wall clock; `None` as for `pause`. For display: the
+    /// pause itself is measured by a clock that nobody sets.
+    #[must_use]
+    pub fn next_start(&self) -> Option<SystemTime> {
+        self.ended_at.checked_add(self.pause?)
+    }
 }
 
 impl fmt::Display for ExitReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.cause.fmt(f)?;
-        if self.requested {
-            f.write_str(", as requested")?;
+        match self.asked_by {
+            // It says that it was killed.
+            Some(by @ AskedBy::Kill) => write!(f, ", as requested by {by}")?,
+            Some(by) if self.killed => write!(f, " at the end of its grace, as requested by {by}")?,
+            Some(by) => write!(f, ", as requested by {by}")?,
+            None if self.killed => f.write_str(" since it did not end in time")?,
+            None => {}
+        }
+        if self.reset && self.asked_by != Some(AskedBy::Reset) {
+            f.write_str(", by a crash reset")?;
+        }
+        if let Some(why) = self.recycled {
+            write!(f, ": {why}")?;
+        }
+        if let Some(limit) = self.given_up {
+            write!(f, ", given up: {limit}")?;
         }
         if !self.unregistered {
             f.write_str(", will be restarted")?;
+            if let Some(pause) = self.pause.filter(|pause| !pause.is_zero()) {
+                write!(f, " in {pause:?}")?;
+            }
         }
         Ok(())
     }

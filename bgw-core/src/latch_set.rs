@@ -1,7 +1,7 @@
 //! Setting the latch of a worker from another process.
 //!
-//! A worker that sleeps on the futex is woken by the set itself. One that sleeps in `ppoll` gets SIGURG,
-//! and no other process may: the pid that a slot holds is proven before it is signalled.
+//! A worker that sleeps on the futex is woken by the set itself. One that sleeps in `ppoll` gets
+//! SIGURG, and no other process may: the pid that a slot holds is proven before it is signalled.
 
 use crate::attachment::Attachment;
 use crate::handle::WorkerHandle;
@@ -15,13 +15,13 @@ use std::os::fd::OwnedFd;
 impl Attachment {
     /// Sets the latch of a worker, wherever it sleeps. False if the worker does not run.
     ///
-    /// A worker that sleeps in `ppoll` gets SIGURG, if the process whose pid the slot holds is a child of
-    /// the postmaster: a pid that something else wrote there is signalled to nobody.
+    /// A worker that sleeps in `ppoll` gets SIGURG, but only if the pid in its slot is that of a
+    /// child of the postmaster. No other process is ever signalled, whatever the slot says.
     ///
     /// # Errors
-    /// The worker sleeps in `ppoll` and cannot be signalled: this process may not, or is in another pid
-    /// namespace than the postmaster, or has no `/proc`. The latch is set all the same, and the worker
-    /// sees it at its next wake-up.
+    /// The worker sleeps in `ppoll` and cannot be signalled: this process lacks the permission, is
+    /// in another pid namespace than the postmaster, or has no `/proc`. The latch is set
+    /// nevertheless, and the worker sees it at its next wake-up.
     pub fn set_latch(&self, worker: WorkerHandle) -> io::Result<bool> {
         let key = Key { index: worker.slot(), generation: worker.generation() };
         let running = || self.slots().look(key).map(run_state);
@@ -39,8 +39,9 @@ impl Attachment {
     /// The process of a worker that the slot names as `pid`, with proof; `None` if there is none.
     ///
     /// The postmaster takes the pid out of the slot before it reaps the process. So if the slot is
-    /// unchanged after the pidfd was opened, the pid had not been reused. That the slot holds what the
-    /// postmaster wrote, and that the pid means the same here, is shown by the process's parent.
+    /// unchanged after the pidfd was opened, the pid had not been reused. That the slot holds what
+    /// the postmaster wrote, and that the pid means the same here, is shown by the process's
+    /// parent.
     fn polling_worker(
         &self,
         pid: Pid,

@@ -39,46 +39,78 @@
 
 mod worker;
 
+mod crash_reset;
+mod event;
 mod exit;
+mod function;
+mod handed_down;
 mod handle;
 mod pid;
+mod returned;
+mod segment;
+mod shutdown_mode;
 mod status;
+mod tied;
 
 mod shared;
 
+mod asked_by;
+mod attach_error;
 mod attachment;
+mod call_entry;
 mod control;
+mod gifts;
+mod invitation;
+mod jobs;
 mod latch_set;
+mod line;
 mod process;
+mod roll;
 mod wait_set;
 
 mod ffi;
 mod sys;
 
-#[cfg(feature = "fault")]
-#[doc(hidden)]
-pub mod fault;
-
 pub use crate::{
-    attachment::{AttachError, Attachment},
+    asked_by::AskedBy,
+    attach_error::AttachError,
+    attachment::Attachment,
+    call_entry::CallEntry,
     control::{
         CONTROL_SOCKET,
         client::AskError,
-        codec::CodecError,
-        message::{ParseModeError, Refusal, ShutdownMode},
+        message::Refusal,
+        reader::CodecError,
         transport::{ControlSocket, RecvError},
     },
-    exit::{ExitCause, ExitReport, NotStarted},
+    crash_reset::CrashReset,
+    event::{Event, EventKind},
+    exit::{ExitCause, ExitReport, GivenUp, NotStarted, Recycled},
+    gifts::TakeError,
     handle::{ParseHandleError, WorkerHandle},
+    invitation::accept::FromEnvError,
     pid::{Pid, PidError},
     process::{EntryFn, WorkerProcess, WorkerResult, interrupt_waits, set_latch, take_interrupt},
+    returned::{LAST_WORDS_LIMIT, LastWords, RESULT_LIMIT, Returned},
+    roll::RollOutcome,
+    segment::{ParseSegmentError, SegmentHandle},
+    shutdown_mode::{ParseModeError, ShutdownMode},
     status::WorkerStatus,
     wait_set::{SocketInterest, WaitError, WaitEvents},
     worker::{
         builder::BackgroundWorkerBuilder,
+        clocks::NotifyFrom,
         description::BackgroundWorker,
-        policy::{EntryPoint, RestartPolicy, StartTime, WorkerFlags},
-        validate::InvalidWorker,
+        invalid::InvalidWorker,
+        job::Orphaned,
+        output::{Output, OutputFile},
+        policy::{EntryPoint, Ready, RestartOn, RestartPolicy, StartTime, WorkerFlags},
+        recycle::Recycle,
+        relations::After,
+        schedule::Schedule,
+        stop::{Grace, ParseStopSignalError, StopSignal},
+        surroundings::Input,
+        targets::RelationError,
     },
 };
 pub use shmem_slots::{chain, debug_as_chain};
@@ -90,7 +122,8 @@ pub mod internals {
     pub use crate::{
         control::{
             PROTOCOL,
-            message::{Reply, Request},
+            message::{Left, Reply, Request},
+            segment::SegmentRequest,
             transport::Received,
         },
         ffi::{
@@ -98,32 +131,43 @@ pub mod internals {
             guest::run_in_library,
             host::{LogLevel, call_library},
         },
+        function::{CallType, Function},
+        gifts::Gifts,
+        invitation::{ATTACH_VARIABLE, accept::enter_from_env},
+        returned::VALUE_LIMIT,
+        roll::{MAX_ROLLED, RollRequest},
         shared::{
             cluster_cells::ClusterCells,
             corrupt::CorruptRecord,
+            event_record::{EVENTS_TAG, EventName, EventRecord, EventRing},
             layout::{LAYOUT_TAG, WorkerSlots},
             postmaster_cells::PostmasterCells,
             record::WorkerRecord,
             report::ReportRecord,
             run_state::{RunState, flag, run_state},
+            slot_classes::{SlotClass, SlotClasses, objection as reserve_objection},
         },
         sys::{
-            eventfd, exit,
-            interrupts::{Interrupts, Pending},
-            libc_version::{UnsupportedLibc, check_libc},
-            pidfd,
-            robust::HeldLiveness,
-            signals,
+            envelope, eventfd, exit::exit_now, interrupts::Pending, pidfd, robust::HeldLiveness,
+            scm, signals,
         },
         wait_set::{wait_for_events, wait_in_worker},
-        worker::{entry_kinds::EntryKinds, limits::FUNCTION_LIMIT},
+        worker::{
+            call::CallInput,
+            entry_kinds::EntryKinds,
+            gift::{GIFTS_LIMIT, Gift},
+            limits::{FUNCTION_LIMIT, GROUP_LIMIT},
+            restarts::brake,
+            surroundings::{SURROUNDINGS_LIMIT, Surroundings},
+            targets::{check_targets, start_order},
+        },
     };
 
     /// This process as a worker or a postmaster.
     pub mod process {
         pub use crate::process::{
-            FormerProcess, become_postmaster, current, enter, handle_notify, handle_reload,
-            interrupts, rehearse,
+            become_postmaster, current, discard_signals, end_life, enter, hand_down, handed_down,
+            handle_notify, handle_reload, interrupts, kept_descriptors, rehearse, worker_pid,
         };
         pub use crate::sys::role::is_postmaster;
     }

@@ -36,8 +36,9 @@ impl Pid {
     /// The calling process.
     #[must_use]
     pub fn this() -> Self {
-        // The kernel gives no process a number outside the range (PID_MAX_LIMIT is 2^22).
-        Self(std::process::id())
+        // The kernel gives no process a number outside the range (PID_MAX_LIMIT is 2^22). Without
+        // the C library: each start makes this call, and a page of its code costs more.
+        Self(rustix::process::getpid().as_raw_nonzero().get().unsigned_abs())
     }
 }
 

@@ -5,10 +5,14 @@ use crate::pid::Pid;
 use std::fmt;
 
 /// The status of a handle's worker. May be out of date the moment it is read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 #[doc(alias = "BgwHandleStatus")]
 pub enum WorkerStatus {
     /// Registered; the postmaster has not tried to start it yet.
+    ///
+    /// May follow [`WorkerStatus::Started`] where there are warm spares: if a spare that was given
+    /// the worker dies before it has taken it, the worker has not begun, and starts in another
+    /// process. The notify target was told of the first start, and is told of the next one.
     #[doc(alias = "BGWH_NOT_YET_STARTED")]
     NotYetStarted,
     /// A process runs for it. Its main may not have been reached.
@@ -18,8 +22,8 @@ pub enum WorkerStatus {
     /// last end.
     ///
     /// `None` means that there is no report: the slot's later tenants have overwritten it, or the
-    /// handle belongs to another postmaster. It says nothing about how the worker ended; a clean exit
-    /// is `Some` of a report whose cause [is clean](crate::ExitCause::is_clean).
+    /// handle belongs to another postmaster. It says nothing about how the worker ended; a clean
+    /// exit is `Some` of a report whose cause [is clean](crate::ExitCause::is_clean).
     #[doc(alias = "BGWH_STOPPED")]
     Stopped(Option<ExitReport>),
     /// The postmaster has died. Only waits and views return this.

@@ -1,21 +1,20 @@
-//! One wait on everything that a process waits for: its latch, a deadline, sockets, the postmaster's
-//! death, its own signals.
+//! One wait on everything that a process waits for: its latch, a deadline, sockets, the
+//! postmaster's death, its own signals.
 //!
-//! Without sockets it is one `futex_waitv` on {latch, liveness word, interrupt count}. With sockets it is
-//! one `ppoll` on {sockets, the postmaster's pidfd, the poll wake-up of this thread}, since a futex cannot
-//! be polled: a setter that finds the owner polling wakes it by a signal. Either way the process sleeps
-//! until something happens.
+//! Without sockets it is one `futex_waitv` on {latch, liveness word, interrupt count}. With sockets
+//! it is one `ppoll` on {sockets, the postmaster's pidfd, the poll wake-up of this thread}, since a
+//! futex cannot be polled: a setter that finds the owner polling wakes it by a signal. Either way
+//! the process sleeps until something happens.
 
 use crate::attachment::Attachment;
 use crate::process::{self, WorkerProcess};
 use crate::sys::exit::exit_now;
-use crate::sys::poll_wake_up;
+use crate::sys::{latch_seen, poll_wake_up};
 use bitflags::bitflags;
 use nix::poll::{PollFd, PollFlags, ppoll};
 use nix::sys::epoll::Epoll;
 use nix::sys::time::TimeSpec;
 use shmem_slots::{Latch, Seen, futex};
-use std::cell::Cell;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Instant;
@@ -56,8 +55,8 @@ pub struct SocketInterest<'a> {
 }
 
 impl<'a> SocketInterest<'a> {
-    /// Waits for `want` on `fd`: [`WaitEvents::SOCKET_READABLE`], [`WaitEvents::SOCKET_WRITABLE`], both,
-    /// or neither.
+    /// Waits for `want` on `fd`: [`WaitEvents::SOCKET_READABLE`], [`WaitEvents::SOCKET_WRITABLE`],
+    /// both, or neither.
     #[must_use]
     pub const fn new(fd: BorrowedFd<'a>, want: WaitEvents) -> Self {
         Self { fd, want, ready: WaitEvents::empty() }
@@ -114,17 +113,12 @@ fn failed(call: &'static str) -> impl FnOnce(io::Error) -> WaitError {
     move |source| WaitError::Poll { call, source }
 }
 
-thread_local! {
-    /// What this thread has seen of this worker's latch.
-    static SEEN: Cell<Option<Seen>> = const { Cell::new(None) };
-}
-
-/// Waits in the worker `me` for `events` and returns those that have happened, at least one. A set latch
-/// is reset before this returns, so a look that follows sees whatever the setter did.
+/// Waits in the worker `me` for `events` and returns those that have happened, at least one. A set
+/// latch is reset before this returns, so a look that follows sees whatever the setter did.
 ///
-/// `interrupts` is the interrupt count from before the caller looked at whatever a signal handler may
-/// change. Several threads may wait: each wakes for a set that came since its own last wait, or since its
-/// first one began.
+/// `interrupts` is the interrupt count from before the caller looked at whatever a signal handler
+/// may change. Several threads may wait: each wakes for a set that came since its own last wait, or
+/// since its first one began.
 ///
 /// # Errors
 /// A wait that is wrong in itself, or a failing system call.
@@ -139,14 +133,14 @@ pub fn wait_in_worker(
 ) -> Result<WaitEvents, WaitError> {
     let latch = me.latch().filter(|_| events.contains(WaitEvents::LATCH_SET));
     let latch = latch.map(|latch| {
-        let seen = SEEN.get().unwrap_or_else(|| latch.seen());
-        SEEN.set(Some(seen));
+        let seen = latch_seen::last().unwrap_or_else(|| latch.seen());
+        latch_seen::remember(seen);
         (latch, seen)
     });
     let wait = Wait { attachment: &me.attachment, latch, deadline, interrupts };
     let ready = wait.run(events, sockets)?;
     if let Some((latch, _)) = latch.filter(|_| ready.contains(WaitEvents::LATCH_SET)) {
-        SEEN.set(Some(latch.reset()));
+        latch_seen::remember(latch.reset());
     }
     Ok(ready)
 }
@@ -202,7 +196,7 @@ impl Wait<'_> {
         if events.contains(WaitEvents::LATCH_SET) && self.latch.is_none() {
             return Err(WaitError::WithoutLatch);
         }
-        // A signal may end this wait before it has looked; what the last wait found is no answer to it.
+        // A signal may end this wait before it polls, so forget what an earlier wait found.
         for socket in sockets.iter_mut() {
             socket.ready = WaitEvents::empty();
         }
@@ -282,8 +276,8 @@ impl Wait<'_> {
             flags.set(PollFlags::POLLOUT, socket.want.contains(WaitEvents::SOCKET_WRITABLE));
             fds.push(PollFd::new(socket.fd, flags));
         }
-        // A handler that ran before this look has moved the count on. One that runs after it rings, and
-        // the ring ends the poll, whether it has begun or not.
+        // A handler that ran before this look has moved the count on. One that runs after it rings,
+        // and the ring ends the poll, whether it has begun or not.
         let timeout = if sleep && process::interrupts().count() == self.interrupts {
             self.deadline.map(|deadline| {
                 TimeSpec::from_duration(deadline.saturating_duration_since(Instant::now()))

@@ -1,8 +1,8 @@
 //! The promise: who cannot attach, or does not get an answer, learns why, and no later than its
 //! deadline.
 //!
-//! Would catch: a permission that reads as a missing postmaster, a thread that waits for the answer of
-//! another one beyond its own deadline.
+//! Would catch: a permission that reads as a missing postmaster, a thread that waits for the answer
+//! of another one beyond its own deadline.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod support;
@@ -100,8 +100,8 @@ fn attached() -> (Attachment, ControlSocket) {
     (attachment, postmaster.join().unwrap())
 }
 
-/// The postmaster does not answer. Fails when a thread that asks waits for the one that asked before it,
-/// and when the late answer is taken for the answer to a later request.
+/// The postmaster does not answer. Fails when a thread that asks waits for the one that asked
+/// before it, and when the late answer is taken for the answer to a later request.
 fn each_thread_that_asks_keeps_its_own_deadline() {
     let (attachment, mut postmaster) = attached();
     let attachment = Arc::new(attachment);

@@ -1,26 +1,26 @@
-//! The promise: every message that fits into a packet comes back from its bytes; any other bytes give
-//! an error that names the field, and so does every message that is cut short or goes on too long.
-//! No message is longer than a packet.
+//! The promise: every message that fits into a packet comes back from its bytes; any other bytes
+//! give an error that names the field, and so does every message that is cut short or goes on too
+//! long. No message is longer than a packet.
 //!
-//! Would catch: two messages with the same bytes, a field that is skipped, a length that is believed,
-//! bytes after the end that are passed over.
+//! Would catch: two messages with the same bytes, a field that is skipped, a length that is
+//! believed, bytes after the end that are passed over.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use bgw_core::internals::{FUNCTION_LIMIT, Reply, Request};
-use bgw_core::{CodecError, Pid, Refusal, ShutdownMode, StartTime};
+use bgw_core::{CodecError, Pid, Refusal, ShutdownMode, StartTime, WorkerHandle};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::select;
 use proptest::test_runner::Config;
 
 /// The longest packet, and the longest text of a refusal.
-const MAX_PACKET: usize = 512;
+const MAX_PACKET: usize = 4096;
 const MAX_DETAIL: usize = 200;
 
 const MODES: [ShutdownMode; 3] = [ShutdownMode::Smart, ShutdownMode::Fast, ShutdownMode::Immediate];
 const PHASES: [StartTime; 3] =
     [StartTime::PostmasterStart, StartTime::ConsistentState, StartTime::RecoveryFinished];
-const REFUSALS: [Refusal; 7] = [
+const REFUSALS: [Refusal; 13] = [
     Refusal::Protocol,
     Refusal::Layout,
     Refusal::NotAllowed,
@@ -28,6 +28,12 @@ const REFUSALS: [Refusal; 7] = [
     Refusal::TooManyPeers,
     Refusal::Malformed,
     Refusal::NotAttached,
+    Refusal::QueueFull,
+    Refusal::ClusterReset,
+    Refusal::NoFreeSlot,
+    Refusal::TooManyDescriptors,
+    Refusal::NoSegment,
+    Refusal::TooManySegments,
 ];
 
 fn request() -> impl Strategy<Value = Request> {
@@ -40,6 +46,12 @@ fn request() -> impl Strategy<Value = Request> {
         Just(Request::Reload),
         Just(Request::Ping),
         any::<u32>().prop_map(|from| Request::Functions { from }),
+        any::<(u32, u64, u32)>().prop_map(|(slot, generation, incarnation)| {
+            Request::RestartNow(WorkerHandle::new(slot, generation, incarnation))
+        }),
+        any::<(u32, u64, u32)>().prop_map(|(slot, generation, incarnation)| {
+            Request::Kill(WorkerHandle::new(slot, generation, incarnation))
+        }),
     ]
 }
 
@@ -75,8 +87,8 @@ fn reply() -> impl Strategy<Value = Reply> {
 fn bytes() -> impl Strategy<Value = Vec<u8>> {
     prop_oneof![
         vec(any::<u8>(), 0..2 * MAX_PACKET),
-        (0..8u8, vec(any::<u8>(), 0..40)).prop_map(|(kind, rest)| [vec![kind], rest].concat()),
-        (0..8u8, vec(0..4u8, 0..24)).prop_map(|(kind, rest)| [vec![kind], rest].concat()),
+        (0..9u8, vec(any::<u8>(), 0..40)).prop_map(|(kind, rest)| [vec![kind], rest].concat()),
+        (0..9u8, vec(0..4u8, 0..24)).prop_map(|(kind, rest)| [vec![kind], rest].concat()),
         (3..=4u8, "\\PC{0,300}").prop_map(|(kind, text)| [&[kind, 1], text.as_bytes()].concat()),
     ]
 }
@@ -110,7 +122,8 @@ proptest! {
         prop_assert_eq!(Reply::decode(&bytes), Ok(reply));
     }
 
-    /// Fails when a field may be missing: each shorter request is an error, and tells in which field.
+    /// Fails when a field may be missing: each shorter request is an error, and tells in which
+    /// field.
     #[test]
     fn a_request_cut_at_any_length_is_an_error(request in request()) {
         let bytes = request.encode();
@@ -179,8 +192,8 @@ proptest! {
         }
     }
 
-    /// Fails when a packet is filled beyond its end, or a name is cut: names that do not fit are left
-    /// for the next one, and at least one of any length that a worker may name always fits.
+    /// Fails when a packet is filled beyond its end, or a name is cut: names that do not fit are
+    /// left for the next one, and at least one of any length that a worker may name always fits.
     #[test]
     fn names_fill_a_packet_whole_or_wait_for_the_next(names in names()) {
         let bytes = Reply::Functions(names.clone()).encode();
@@ -216,17 +229,17 @@ fn welcome() -> Reply {
 #[test]
 fn a_code_that_means_nothing_is_named_with_its_field() {
     let unknown = |field, found: u8| CodecError::Unknown { field, found: found.into() };
-    for kind in [0].into_iter().chain(7..=u8::MAX) {
+    for kind in [0].into_iter().chain(14..=u8::MAX) {
         assert_eq!(Request::decode(&[kind]), Err(unknown("request", kind)));
     }
-    for kind in [0].into_iter().chain(5..=u8::MAX) {
+    for kind in [0].into_iter().chain(11..=u8::MAX) {
         assert_eq!(Reply::decode(&[kind]), Err(unknown("reply", kind)));
     }
     for code in 3..=u8::MAX {
         assert_eq!(Request::decode(&[2, code]), Err(unknown("mode", code)));
         assert_eq!(Request::decode(&[3, code]), Err(unknown("phase", code)));
     }
-    for code in 7..=u8::MAX {
+    for code in 13..=u8::MAX {
         assert_eq!(Reply::decode(&[3, code, b'x']), Err(unknown("reason", code)));
     }
     let mut hello = Request::Hello { protocol: 1, layout_tag: 2, read_only: true }.encode();

@@ -1,8 +1,8 @@
 //! The promise: whoever talks to a postmaster gets its answer, its refusal, or the end of its own
 //! deadline, and takes no answer for another.
 //!
-//! Would catch: a call that waits for a stopped postmaster, an answer that comes too late and is taken
-//! for the next one, a refusal that is lost with the connection.
+//! Would catch: a call that waits for a stopped postmaster, an answer that comes too late and is
+//! taken for the next one, a refusal that is lost with the connection.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod support;
@@ -111,8 +111,8 @@ fn a_connection_that_is_not_accepted_ends_at_the_deadline() {
     std::fs::remove_file(path).unwrap();
 }
 
-/// The postmaster refuses and closes before it has read what the peer sent, before the peer sends, or
-/// at any moment between. Fails when the peer hears of the closed connection only.
+/// The postmaster refuses and closes before it has read what the peer sent, before the peer sends,
+/// or at any moment between. Fails when the peer hears of the closed connection only.
 fn a_refusal_arrives_though_the_connection_is_closed() {
     let refused = |socket: ControlSocket| {
         let attached = bgw_core::Attachment::attach(socket, false, deadline()).unwrap_err();

@@ -1,19 +1,23 @@
 //! The promise: any bytes in a slot and any words beside the slots give a value or an error, and a
-//! description that comes out of them is as valid as one from the builder. What was written in order
-//! comes back unchanged.
+//! description that comes out of them is as valid as one from the builder. What was written in
+//! order comes back unchanged.
 //!
 //! Would catch: a length or code that is trusted, a text that is read beyond its field, a report or
 //! wait event that a view could not show, a field that is lost on the way.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+#[path = "support/parts.rs"]
+mod parts;
 
 use bgw_core::internals::{
     ClusterCells, CorruptRecord, LAYOUT_TAG, PostmasterCells, ReportRecord, RunState, WorkerRecord,
     WorkerSlots, run_state,
 };
 use bgw_core::{
-    BackgroundWorker, BackgroundWorkerBuilder, EntryPoint, ExitCause, ExitReport, InvalidWorker,
-    NotStarted, Pid, RestartPolicy, StartTime, WorkerFlags,
+    BackgroundWorker, BackgroundWorkerBuilder, EntryPoint, Grace, InvalidWorker, Pid, Ready,
+    RestartOn, RestartPolicy, StartTime, StopSignal, WorkerFlags, WorkerHandle,
 };
+use parts::{failed_member, relate, relations, stop};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
@@ -21,7 +25,7 @@ use shmem_slots::{Memory, Snapshot};
 use std::fmt::Debug;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 const NAME_LIMIT: usize = 95;
 const TYPE_LIMIT: usize = 95;
@@ -29,7 +33,6 @@ const FUNCTION_LIMIT: usize = 95;
 const LIBRARY_LIMIT: usize = 1023;
 const EXTRA_LEN: usize = 128;
 const TAG_LIMIT: usize = 31;
-const MAX_RESTART: Duration = Duration::from_secs(86_400);
 
 /// How many shared cells a region has.
 const REGION_CELLS: u32 = 528;
@@ -70,6 +73,59 @@ fn entry() -> impl Strategy<Value = EntryPoint> {
     ]
 }
 
+/// A policy, what may be said about it, and a few numbers.
+type RestartNumbers = (Option<RestartPolicy>, [bool; 6], [u64; 4], Vec<u8>);
+
+fn restart_numbers() -> impl Strategy<Value = RestartNumbers> {
+    let day = 86_400_000u64;
+    let millis = Duration::from_millis;
+    let policy = prop_oneof![
+        Just(None),
+        (0..=day).prop_map(move |time| Some(RestartPolicy::Fixed(millis(time)))),
+        (0..=2_000u64).prop_map(move |time| Some(RestartPolicy::Fixed(millis(time)))),
+        (1..=day, 1..=day, 1_000..=10_000u32).prop_map(move |(one, other, factor)| {
+            let (min, max) = (millis(one.min(other)), millis(one.max(other)));
+            Some(RestartPolicy::Backoff { min, max, factor: f64::from(factor) / 1000.0 })
+        }),
+    ];
+    let numbers = (0..=500u64, 1..=day, 1..=100u64, 1..=day).prop_map(<[u64; 4]>::from);
+    (policy, any::<[bool; 6]>(), numbers, vec(1..=255u8, 0..4))
+}
+
+/// As much of the numbers as goes together with the rest.
+fn restarts(
+    mut builder: BackgroundWorkerBuilder,
+    (policy, said, numbers, codes): &RestartNumbers,
+    flags: WorkerFlags,
+) -> BackgroundWorkerBuilder {
+    let [jitter, reset_after, count, within] = *numbers;
+    let Some(policy) = policy.filter(|_| !flags.contains(WorkerFlags::CLASS_PARALLEL)) else {
+        return builder;
+    };
+    builder = builder.restart(policy);
+    if said[0] {
+        builder = builder.jitter(jitter as f64 / 1000.0);
+    }
+    if said[1] {
+        builder = builder.reset_after(Duration::from_millis(reset_after));
+    }
+    if said[2] {
+        let on = [RestartOn::OnFailure, RestartOn::OnAbnormal, RestartOn::Always];
+        builder = builder.restart_on(on[count as usize % 3]);
+    }
+    if said[3] && !flags.contains(WorkerFlags::SHMEM_ACCESS) {
+        builder = builder.final_codes(codes.iter().copied());
+    }
+    if said[4] && matches!(policy, RestartPolicy::Fixed(d) if d < Duration::from_secs(1)) {
+        builder = builder.unbraked();
+    }
+    let limited = builder.clone().give_up(count as u32, Duration::from_millis(within));
+    if said[5] && limited.clone().function("f").build().is_ok() {
+        builder = limited;
+    }
+    builder
+}
+
 /// Any valid description.
 fn worker() -> impl Strategy<Value = BackgroundWorker> {
     let texts =
@@ -79,41 +135,49 @@ fn worker() -> impl Strategy<Value = BackgroundWorker> {
     let numbers = (
         0..64u32,
         proptest::sample::select(times.to_vec()),
-        proptest::option::of(0..=86_400_000u64),
+        restart_numbers(),
         any::<u64>(),
         vec(any::<u8>(), 0..=EXTRA_LEN),
         proptest::option::of(1..=Pid::MAX),
     );
-    (texts, numbers, entry()).prop_map(|((name, kind, tag), numbers, entry)| {
-        let (bits, start_time, restart, main_arg, extra, notify) = numbers;
-        let mut flags = WorkerFlags::from_bits_truncate(bits);
-        if start_time == StartTime::PostmasterStart || !flags.contains(WorkerFlags::SHMEM_ACCESS) {
-            flags -= WorkerFlags::DATABASE_CONNECTION;
-        }
-        let restart = match restart {
-            Some(millis) if !flags.contains(WorkerFlags::CLASS_PARALLEL) => {
-                RestartPolicy::After(Duration::from_millis(millis))
+    (texts, numbers, entry(), stop(), relations()).prop_map(
+        |(texts, numbers, entry, stop, others)| {
+            let (name, kind, tag) = texts;
+            let (bits, start_time, restart, main_arg, extra, notify) = numbers;
+            let mut flags = WorkerFlags::from_bits_truncate(bits);
+            if start_time == StartTime::PostmasterStart
+                || !flags.contains(WorkerFlags::SHMEM_ACCESS)
+            {
+                flags -= WorkerFlags::DATABASE_CONNECTION;
             }
-            _ => RestartPolicy::Never,
-        };
-        let mut builder = BackgroundWorker::builder(name)
-            .worker_type(kind.unwrap_or_default())
-            .tag(tag)
-            .flags(flags)
-            .start_time(start_time)
-            .restart(restart)
-            .main_arg(main_arg)
-            .extra(&extra);
-        if let Some(notify) = notify.and_then(Pid::new) {
-            builder = builder.notify(notify);
-        }
-        let builder = match entry {
-            EntryPoint::Function(name) => builder.function(name),
-            EntryPoint::Library { path, function } => builder.library(path, function),
-            EntryPoint::Command { program, args } => builder.command(program, args),
-        };
-        builder.build().unwrap()
-    })
+            let mut builder = BackgroundWorker::builder(name)
+                .worker_type(kind.unwrap_or_default())
+                .tag(tag)
+                .flags(flags)
+                .start_time(start_time)
+                .grace(stop.1)
+                .main_arg(main_arg)
+                .extra(&extra);
+            if let Some(notify) = notify.and_then(Pid::new) {
+                builder = builder.notify(notify);
+            }
+            let mut builder = restarts(builder, &restart, flags);
+            let is_command = matches!(entry, EntryPoint::Command { .. });
+            if is_command || stop.0.is_for_functions() {
+                builder = builder.stop(stop.0);
+            }
+            let builder = match entry {
+                EntryPoint::Function(name) if main_arg % 2 == 0 => builder.function(name),
+                EntryPoint::Function(name) => builder
+                    .function(name)
+                    .ready(Ready::Call)
+                    .start_attempts(main_arg as u32 % 100 + 1),
+                EntryPoint::Library { path, function } => builder.library(path, function),
+                EntryPoint::Command { program, args } => builder.command(program, args),
+            };
+            relate(builder, others)
+        },
+    )
 }
 
 /// A word as somebody might write it who knows the layout, or does not.
@@ -205,7 +269,9 @@ fn encoded(change: impl Fn(BackgroundWorkerBuilder) -> BackgroundWorkerBuilder) 
 /// A record whose field has `value`: the field in which `one` and `two` differ first.
 fn with<const N: usize>(one: &WorkerRecord, two: &WorkerRecord, value: [u8; N]) -> WorkerRecord {
     let bytes = bytemuck::bytes_of(one).iter().zip(bytemuck::bytes_of(two));
-    let at = bytes.clone().position(|(one, two)| one != two).unwrap() / N * N;
+    let at = bytes.clone().position(|(one, two)| one != two).unwrap();
+    // A number lies at a multiple of its size, a text begins with the byte that differs.
+    let at = if N.is_power_of_two() { at / N * N } else { at };
     let mut record = *one;
     bytemuck::bytes_of_mut(&mut record)[at..at + N].copy_from_slice(&value);
     record
@@ -215,21 +281,27 @@ fn with<const N: usize>(one: &WorkerRecord, two: &WorkerRecord, value: [u8; N]) 
 /// log, so it names the field and the value.
 #[test]
 fn a_number_that_means_nothing_is_named_with_its_field() {
-    let millis = |count| RestartPolicy::After(Duration::from_millis(count));
-    let restart = |value: i64| {
-        let (one, two) = (encoded(|b| b.restart(millis(0))), encoded(|b| b.restart(millis(1))));
-        with(&one, &two, value.to_ne_bytes()).decode()
+    let stops = (encoded(|b| b), encoded(|b| b.stop(StopSignal::Int)));
+    let stop = |number: i32| with(&stops.0, &stops.1, number.to_ne_bytes()).decode();
+    assert_eq!(stop(StopSignal::Usr2.number()).unwrap().stop(), StopSignal::Usr2);
+    let refused = |worker: Result<_, CorruptRecord>, facts: [&str; 2]| {
+        let error = worker.unwrap_err();
+        assert!(matches!(error, CorruptRecord::Invalid(_)), "{error}");
+        assert!(facts.iter().all(|fact| error.to_string().contains(fact)), "{error}");
     };
-    assert_eq!(restart(86_400_000).unwrap().restart(), millis(86_400_000));
-    assert_eq!(restart(-1).unwrap().restart(), RestartPolicy::Never);
-    for found in [-2, -60_000, i64::MIN] {
-        assert_eq!(restart(found), Err(CorruptRecord::Number { field: "restart", found }));
+    for (number, name) in [(9, "SIGKILL"), (19, "SIGSTOP"), (0, "signal 0"), (-1, "signal -1")] {
+        refused(stop(number), ["stop is", name]);
     }
-    for millis in [86_400_001, i64::MAX] {
-        let interval = Duration::from_millis(millis as u64);
-        let wrong = InvalidWorker::RestartOutOfRange { interval, limit: MAX_RESTART };
-        assert_eq!(restart(millis), Err(CorruptRecord::Invalid(wrong)));
+    refused(stop(3), ["stop is SIGQUIT", "a command"]);
+    let graces = (encoded(|b| b), encoded(|b| b.grace(Grace::Forever)));
+    let grace = |millis: i32| with(&graces.0, &graces.1, millis.to_ne_bytes()).decode();
+    let day = Duration::from_secs(86_400);
+    assert_eq!(grace(86_400_000).unwrap().grace(), Grace::After(day));
+    for found in [-3, i32::MIN] {
+        let number = CorruptRecord::Number { field: "grace", found: found.into() };
+        assert_eq!(grace(found), Err(number));
     }
+    refused(grace(86_400_001), ["grace is 86400.001s", "a day"]);
 
     let (plain, later) = (encoded(|b| b), encoded(|b| b.start_time(StartTime::PostmasterStart)));
     let (library, longer) = (encoded(|b| b.library("x", "f")), encoded(|b| b.library("xy", "f")));
@@ -264,14 +336,19 @@ fn a_number_that_means_nothing_is_named_with_its_field() {
 
 #[test]
 fn any_words_as_a_report_give_a_report_or_an_error() {
-    run((0..9u32, vec(word(), REPORT / 8), any::<bool>()), |(kind, mut words, likely)| {
+    let input = (0..9u32, vec(word(), REPORT / 8), any::<bool>(), vec(any::<u8>(), 0..1500));
+    run(input, |(kind, mut words, likely, annex)| {
         if likely {
             words[0] = words[0] << 32 | u64::from(kind);
         }
         let record: ReportRecord = bytemuck::pod_read_unaligned(bytemuck::cast_slice(&words));
-        match record.decode() {
+        match record.decode(&annex) {
             Ok(report) => {
-                assert_eq!(ReportRecord::encode(&report).decode(), Ok(report));
+                // A failed member of its group is of the report's own incarnation.
+                let failed = report.given_up.and_then(failed_member);
+                let of = failed.map_or(1, WorkerHandle::incarnation);
+                let (record, annex) = ReportRecord::encode(&report, of);
+                assert_eq!(record.decode(&annex).as_ref(), Ok(&report));
                 assert!(!report.to_string().chars().any(char::is_control));
             }
             Err(error) => assert!(matches!(error, CorruptRecord::Number { .. }), "{error}"),
@@ -279,33 +356,16 @@ fn any_words_as_a_report_give_a_report_or_an_error() {
     });
 }
 
-/// Times that do not fit are the longest that do; a clock before 1970 is 1970.
-#[test]
-fn any_report_comes_back_with_its_times_in_range() {
-    let report = ExitReport {
-        cause: ExitCause::NotStarted(NotStarted::ForkFailed { errno: i32::MIN }),
-        pid: Pid::new(Pid::MAX),
-        restarts: u32::MAX,
-        requested: true,
-        unregistered: false,
-        ended_at: UNIX_EPOCH - Duration::from_secs(1),
-        ran_for: Duration::MAX,
-        user_time: Duration::from_nanos(u64::MAX),
-        system_time: Duration::ZERO,
-        max_rss_kib: u64::MAX,
-    };
-    let longest = Duration::from_nanos(u64::MAX);
-    let fits = ExitReport { ended_at: SystemTime::UNIX_EPOCH, ran_for: longest, ..report };
-    assert_eq!(ReportRecord::encode(&report).decode(), Ok(fits));
-}
-
 /// Every question to the cells beside the slots, inside and outside of the array.
 fn ask_everything(slots: &WorkerSlots, word: u32) {
     let cells = ClusterCells::new(slots);
     let _ = (cells.incarnation(), cells.phase());
     let (general, parallel) = (cells.slots_of(false), cells.slots_of(true));
-    assert_eq!((general.start, general.end, parallel.end), (0, parallel.start, slots.capacity()));
-    assert!(general.end <= slots.capacity(), "{general:?}");
+    assert_eq!((general.start, parallel.end), (0, slots.capacity()));
+    assert!(general.end <= parallel.end && parallel.start <= parallel.end, "{parallel:?}");
+    let classes = cells.slot_classes();
+    let ends = classes.classes().flat_map(|class| classes.ranges(class)).map(|range| range.end);
+    assert!(ends.max().is_some_and(|end| end <= slots.capacity()), "{classes:?}");
     if let Some(watch) = cells.watch_postmaster(word) {
         assert_eq!(watch.seen & libc::FUTEX_OWNER_DIED, 0);
     }

@@ -1,9 +1,9 @@
 //! The promise: a latch that any process sets ends the wait of its owner, whether it was set before
-//! the wait, during it, from a signal handler, or between any two steps of it; and whoever dies, the
-//! others go on.
+//! the wait, during it, from a signal handler, or between any two steps of it; and whoever dies,
+//! the others go on.
 //!
-//! Would catch: a private futex, a count that comes too late or stays, a set that is lost between the
-//! reset and the look. What thousands of rounds do not meet, the loom models do.
+//! Would catch: a private futex, a count that comes too late or stays, a set that is lost between
+//! the reset and the look. What thousands of rounds do not meet, the loom models do.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod support;
@@ -29,8 +29,8 @@ fn main() -> std::process::ExitCode {
     ])
 }
 
-/// Sleeps until the latch is set, and resets it. A test that waits for longer than it may has lost a
-/// wake-up.
+/// Sleeps until the latch is set, and resets it. A test that waits for longer than it may has lost
+/// a wake-up.
 fn sleep_on(latch: &Latch<'_>) {
     let seen = latch.seen();
     while !latch.is_set(seen) {

@@ -1,19 +1,19 @@
 //! The promise: each limit of a description is where it is said to be. What is just inside is taken
-//! unchanged, what is just outside is refused, never cut, by an error that names the field, what was
-//! found and the limit. The limits are PostgreSQL's, or wider.
+//! unchanged, what is just outside is refused, never cut, by an error that names the field, what
+//! was found and the limit. The limits are PostgreSQL's, or wider.
 //!
 //! Would catch: a limit that is off by one or counts characters for bytes, a field that is checked
 //! under another one's name, a text that is cut in silence.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use bgw_core::{
-    BackgroundWorker, BackgroundWorkerBuilder, EntryPoint, InvalidWorker, Pid, RestartPolicy,
-    StartTime, WorkerFlags,
+    BackgroundWorker, BackgroundWorkerBuilder, EntryPoint, Grace, InvalidWorker, Pid,
+    RestartPolicy, StartTime, StopSignal, WorkerFlags,
 };
 use std::time::Duration;
 
-// The limits that the documentation states: those of PostgreSQL, whose BGW_MAXLEN (96) and MAXPGPATH
-// (1024) count the NUL.
+// The limits that the documentation states: those of PostgreSQL, whose BGW_MAXLEN (96) and
+// MAXPGPATH (1024) count the NUL.
 const NAME_LIMIT: usize = 95;
 const TYPE_LIMIT: usize = 95;
 const FUNCTION_LIMIT: usize = 95;
@@ -198,7 +198,7 @@ fn the_parts_of_a_command_count_together_with_one_byte_between_two() {
 #[test]
 fn a_restart_interval_is_nothing_to_a_day_in_milliseconds() {
     let restart = |policy| minimal().restart(policy).build().map(|worker| worker.restart());
-    let after = |interval| RestartPolicy::After(interval);
+    let after = |interval| RestartPolicy::Fixed(interval);
     let second = Duration::from_secs(1);
     for seconds in [0, 1, 60, 86_399, 86_400] {
         let policy = RestartPolicy::after_secs(seconds);
@@ -220,6 +220,45 @@ fn a_restart_interval_is_nothing_to_a_day_in_milliseconds() {
         let error = refused(builder, "restart", &[&told, "86400s"]);
         let limit = MAX_RESTART;
         assert_eq!(error, InvalidWorker::RestartOutOfRange { interval, limit });
+    }
+}
+
+#[test]
+fn a_stop_signal_is_one_of_four_and_for_a_command_one_of_seven() {
+    use StopSignal::{Hup, Int, Quit, Term, Usr1, Usr2, Winch};
+    let library = || BackgroundWorker::builder("name").library("library.so", "function");
+    let command = || BackgroundWorker::builder("name").command("program", [""; 0]);
+    assert_eq!(minimal().build().unwrap().stop(), Term);
+    for signal in [Term, Int, Hup, Usr2] {
+        for builder in [minimal(), library(), command()] {
+            assert_eq!(builder.stop(signal).build().unwrap().stop(), signal);
+        }
+    }
+    for signal in [Quit, Usr1, Winch] {
+        assert_eq!(command().stop(signal).build().unwrap().stop(), signal);
+        for builder in [minimal(), library()] {
+            let facts = [&signal.to_string(), "SIGTERM", "SIGINT", "SIGHUP", "SIGUSR2"];
+            let error = refused(builder.stop(signal), "stop", &facts);
+            assert!(matches!(error, InvalidWorker::Unfit { .. }), "{error}");
+        }
+    }
+}
+
+#[test]
+fn a_grace_is_nothing_to_a_day_in_milliseconds_or_for_ever() {
+    let grace = |grace| minimal().grace(grace).build().map(|worker| worker.grace());
+    assert_eq!(minimal().build().unwrap().grace(), Grace::OfCluster);
+    let day = Duration::from_secs(86_400);
+    let all = [Duration::ZERO, Duration::from_millis(1), Duration::from_secs(90), day];
+    for value in all.map(Grace::After).into_iter().chain([Grace::OfCluster, Grace::Forever]) {
+        assert_eq!(grace(value), Ok(value));
+    }
+    let odd = Duration::from_nanos(1_999_999);
+    assert_eq!(grace(Grace::After(odd)), Ok(Grace::After(Duration::from_millis(1))));
+    for time in [day + Duration::from_nanos(1), Duration::MAX] {
+        let told = format!("{time:?}");
+        let error = refused(minimal().grace(Grace::After(time)), "grace", &[&told, "a day"]);
+        assert!(matches!(error, InvalidWorker::OutOfRange { .. }), "{error}");
     }
 }
 

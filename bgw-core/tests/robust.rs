@@ -114,7 +114,8 @@ fn the_words_name_their_owner_while_it_lives() {
     assert_eq!(words(&cells), vec![OWNER_DIED | WAITERS; all()]);
 }
 
-/// Sessions have words of their own, up to 511 of them; the first, the second and the last are told.
+/// Sessions have words of their own, up to 511 of them; the first, the second and the last are
+/// told.
 fn a_killed_owner_is_told_to_the_waiters_of_all_sessions() {
     let cells = shared_cells();
     let own: Vec<u32> = (0..511).map(ClusterCells::liveness_of_session).collect();
@@ -182,8 +183,8 @@ fn a_killed_waiter_takes_the_news_from_nobody() {
     assert_told(waiters);
 }
 
-/// An observer waits on the words of others before they do, and keeps to itself that it was woken. Fails
-/// when a process that learns of the death wakes those of its own word only.
+/// An observer waits on the words of others before they do, and keeps to itself that it was woken.
+/// Fails when a process that learns of the death wakes those of its own word only.
 fn a_waiter_on_the_words_of_others_keeps_the_news_from_nobody() {
     let cells = shared_cells();
     let owner = owner(&cells, park);
@@ -218,8 +219,8 @@ fn a_waiter_on_the_words_of_others_keeps_the_news_from_nobody() {
     greedy.iter().for_each(|child| child.kill(Signal::SIGKILL));
 }
 
-/// Workers end all the time. Fails when one of them takes the list over the fork, or when a thread's
-/// end counts as that of the process.
+/// Workers end all the time. Fails when one of them takes the list over the fork, or when a
+/// thread's end counts as that of the process.
 fn a_child_or_thread_of_the_owner_marks_nothing_at_its_end() {
     let cells = shared_cells();
     let inside = &cells;

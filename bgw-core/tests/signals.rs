@@ -1,14 +1,14 @@
-//! The promise: fault signals are blocked neither in a postmaster nor in a worker, so a fault runs the
-//! program's handler and has its name in the report. A worker blocks neither its quit nor the news of
-//! its postmaster's death, whatever else it blocks. A process that was a postmaster has its signals
-//! back.
+//! The promise: fault signals are blocked neither in a postmaster nor in a worker, so a fault runs
+//! the program's handler and has its name in the report. A worker blocks neither its quit nor the
+//! news of its postmaster's death, whatever else it blocks. A process that was a postmaster has its
+//! signals back.
 //!
 //! Would catch: a mask that is made of all signals.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod support;
 
-use bgw_core::internals::{process, signals};
+use bgw_core::internals::{Gifts, process, signals};
 use bgw_core::{
     AttachError, Attachment, BackgroundWorker, ControlSocket, WorkerHandle, WorkerProcess,
 };
@@ -50,6 +50,7 @@ fn become_worker() {
         handle: WorkerHandle::new(0, 1, 0),
         restarts: 0,
         attachment: Arc::new(member(&slots, nix::unistd::getppid())),
+        gifts: Gifts::default(),
     })
     .unwrap();
 }

@@ -1,13 +1,14 @@
-//! The promise: what is printed to be read back comes back the same; any other text gives an error that
-//! says what is wrong, in one harmless line; and whatever a report or status holds can be shown.
+//! The promise: what is printed to be read back comes back the same; any other text gives an error
+//! that says what is wrong, in one harmless line; and whatever a report or status holds can be
+//! shown.
 //!
-//! Would catch: a form that two values share, a part that is cut or padded, a panic on odd text, a bad
-//! text that forges log lines through its own error.
+//! Would catch: a form that two values share, a part that is cut or padded, a panic on odd text, a
+//! bad text that forges log lines through its own error.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use bgw_core::{
-    ExitCause, ExitReport, NotStarted, Pid, PidError, Refusal, ShutdownMode, WorkerFlags,
-    WorkerHandle, WorkerStatus,
+    AskedBy, ExitCause, ExitReport, GivenUp, NotStarted, Pid, PidError, Recycled, Refusal,
+    Returned, ShutdownMode, StopSignal, WorkerFlags, WorkerHandle, WorkerStatus,
 };
 use proptest::prelude::*;
 use proptest::test_runner::Config;
@@ -64,6 +65,11 @@ fn text() -> impl Strategy<Value = String> {
     ]
 }
 
+fn asked_by() -> impl Strategy<Value = AskedBy> {
+    use AskedBy::{Kill, Reset, Shutdown, Terminate};
+    prop_oneof![Just(Reset), Just(Shutdown), Just(Terminate), Just(Kill)]
+}
+
 fn cause() -> impl Strategy<Value = ExitCause> {
     prop_oneof![
         any::<u8>().prop_map(ExitCause::Exited),
@@ -75,6 +81,9 @@ fn cause() -> impl Strategy<Value = ExitCause> {
         Just(ExitCause::NotStarted(NotStarted::Terminated)),
         Just(ExitCause::NotStarted(NotStarted::ShuttingDown)),
         Just(ExitCause::NotStarted(NotStarted::ClusterReset)),
+        Just(ExitCause::NotStarted(NotStarted::NameTaken)),
+        Just(ExitCause::NotStarted(NotStarted::Dependency)),
+        Just(ExitCause::NotStarted(NotStarted::GroupGivenUp)),
     ]
 }
 
@@ -100,12 +109,14 @@ proptest! {
         prop_assert_eq!(Pid::try_from(pid.as_raw()), Ok(pid));
     }
 
-    /// Fails when an error repeats a text as it came: with its line feeds, escapes, or whole length.
+    /// Fails when an error repeats a text as it came: with its line feeds, escapes, or whole
+    /// length.
     #[test]
     fn any_text_is_read_or_refused_in_one_harmless_line(text in text()) {
         refused_or_read::<WorkerHandle>(&text);
         refused_or_read::<Pid>(&text);
         refused_or_read::<ShutdownMode>(&text);
+        refused_or_read::<StopSignal>(&text);
     }
 
     /// One part of a good handle is spoilt: the error names that part and repeats the text.
@@ -132,7 +143,8 @@ proptest! {
         cause in cause(),
         pid in 0..=Pid::MAX,
         restarts: u32,
-        requested: bool,
+        asked_by in proptest::option::of(asked_by()),
+        killed: bool,
         unregistered: bool,
         nanos: u64,
     ) {
@@ -140,19 +152,34 @@ proptest! {
             cause,
             pid: Pid::new(pid),
             restarts,
-            requested,
+            asked_by,
+            killed,
             unregistered,
+            reset: killed,
+            streak: restarts,
+            pause: (!unregistered).then(|| Duration::from_millis(nanos >> 40)),
+            given_up: (restarts % 2 == 0).then_some(GivenUp::StartAttempts { count: restarts }),
+            recycled: (restarts % 3 == 0).then_some(Recycled::Lifetime),
             ended_at: UNIX_EPOCH + Duration::from_nanos(nanos),
             ran_for: Duration::from_nanos(nanos),
             user_time: Duration::MAX,
             system_time: Duration::ZERO,
             max_rss_kib: nanos,
+            returned: Returned::NOTHING,
         };
         let text = report.to_string();
         assert_harmless(&text);
         prop_assert!(text.starts_with(&cause.to_string()));
-        prop_assert_eq!(text.contains("as requested"), requested);
+        let by = asked_by.map_or(String::new(), |by| format!("as requested by {by}"));
+        prop_assert_eq!(text.contains("as requested"), report.requested());
+        prop_assert!(text.contains(&by), "{}", text);
+        let says_late = text.contains("at the end of its grace") || text.contains("in time");
+        prop_assert_eq!(says_late, killed && asked_by != Some(AskedBy::Kill));
+        let by_reset = report.reset || asked_by == Some(AskedBy::Reset);
+        prop_assert_eq!(text.matches("by a crash reset").count(), usize::from(by_reset));
+        prop_assert_eq!(text.contains(": its lifetime was over"), report.recycled.is_some());
         prop_assert_eq!(text.contains("will be restarted"), !unregistered);
+        prop_assert_eq!(text.contains("given up: it reached start_attempts("), report.given_up.is_some());
         let status = WorkerStatus::Stopped(Some(report)).to_string();
         prop_assert!(status.starts_with("stopped") && status.ends_with(&text), "{}", status);
         if let Some(pid) = Pid::new(pid) {

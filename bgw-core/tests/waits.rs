@@ -1,15 +1,17 @@
 //! The promise: a wait of a worker or a backend ends for whatever it waits for: its latch, its
-//! sockets, its signals; in each of its threads, and in each way to sleep. A set that finds its worker
-//! in `ppoll` signals that worker, and no other process.
+//! sockets, its signals; in each of its threads, and in each way to sleep. A set that finds its
+//! worker in `ppoll` signals that worker, and no other process.
 //!
-//! Would catch: a wake-up that one thread takes from another, a signal that comes while it is blocked,
-//! an answer for a socket that is not ready, a signal to a pid that something wrote into a slot.
+//! Would catch: a wake-up that one thread takes from another, a signal that comes while it is
+//! blocked, an answer for a socket that is not ready, a signal to a pid that something wrote into a
+//! slot.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod support;
 
 use bgw_core::internals::{
-    Pending, WorkerRecord, WorkerSlots, flag, process, signals, wait_for_events, wait_in_worker,
+    Gifts, Pending, WorkerRecord, WorkerSlots, flag, process, signals, wait_for_events,
+    wait_in_worker,
 };
 use bgw_core::{
     BackgroundWorker, SocketInterest, WaitEvents, WorkerHandle, WorkerProcess, interrupt_waits,
@@ -54,8 +56,8 @@ fn handle(key: Key) -> WorkerHandle {
     WorkerHandle::new(key.index, key.generation, 0)
 }
 
-/// Makes this child the worker of `key`: with its handlers and the latch of its slot. Its signals are
-/// blocked, as they are when a worker's main begins.
+/// Makes this child the worker of `key`: with its handlers and the latch of its slot. Its signals
+/// are blocked, as they are when a worker's main begins.
 fn become_worker(slots: &Arc<WorkerSlots>, key: Key, postmaster: Pid) -> &'static WorkerProcess {
     pthread_sigmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::all()), None).unwrap();
     let worker = BackgroundWorker::builder("owner").function("none").build().unwrap();
@@ -64,6 +66,7 @@ fn become_worker(slots: &Arc<WorkerSlots>, key: Key, postmaster: Pid) -> &'stati
         handle: handle(key),
         restarts: 0,
         attachment: Arc::new(member(slots, postmaster)),
+        gifts: Gifts::default(),
     })
     .unwrap()
 }
@@ -133,9 +136,9 @@ fn a_set_wakes_a_worker_that_polls_before_it_unblocks_its_signals() {
     wakes_in_ppoll(true);
 }
 
-/// Two threads of a worker sleep, both in the same way or each in its own; one of them leaves its sleep
-/// at its deadline again and again. Fails when a thread that leaves takes the announcement of the other
-/// with it, or a thread that wakes first keeps the set to itself.
+/// Two threads of a worker sleep, both in the same way or each in its own; one of them leaves its
+/// sleep at its deadline again and again. Fails when a thread that leaves takes the announcement of
+/// the other with it, or a thread that wakes first keeps the set to itself.
 fn a_set_wakes_each_thread_of_a_worker() {
     const ROUNDS: u64 = 200;
     let slots = shared_slots();
@@ -203,8 +206,8 @@ fn a_set_wakes_each_thread_of_a_worker() {
     }
 }
 
-/// 600 waits in ten threads of one process, all in `ppoll`. Fails when a thread that wakes takes the
-/// wake-up of another, which then sleeps on.
+/// 600 waits in ten threads of one process, all in `ppoll`. Fails when a thread that wakes takes
+/// the wake-up of another, which then sleeps on.
 fn interrupt_waits_ends_the_waits_of_all_threads() {
     const THREADS: usize = 10;
     const ROUNDS: usize = 60;
@@ -277,8 +280,8 @@ fn a_set_signals_no_process_that_is_not_a_child_of_the_postmaster() {
     assert_eq!(parent.wait().code(), Some(0));
 }
 
-/// The pids of the slots mean nothing in another pid namespace. Fails when the set says that it woke the
-/// worker, or wakes whoever has that pid there.
+/// The pids of the slots mean nothing in another pid namespace. Fails when the set says that it
+/// woke the worker, or wakes whoever has that pid there.
 fn a_set_across_pid_namespaces_fails_with_the_reason() {
     use nix::sched::{CloneFlags, unshare};
     let slots = shared_slots();

@@ -2,6 +2,8 @@
 //! register a worker with `.library("…/liblibrary_worker.so", "count_ticks")`.
 
 use bgw_backend::{BackgroundWorker, Worker, WorkerError, export_worker};
+use std::io::Write;
+use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 /// Wakes up each `main_arg` milliseconds, until it is asked to stop.
@@ -36,6 +38,14 @@ fn start_another(worker: &mut Worker) -> Result<(), WorkerError> {
     }
 }
 
+/// Says hello on the connection that it is given.
+fn greet(worker: &mut Worker) -> Result<(), WorkerError> {
+    worker.backend().ping()?;
+    let mut conn = UnixStream::from(worker.take("conn")?);
+    conn.write_all(b"from Rust")?;
+    worker.take("conn").map_or_else(|error| Err(error.into()), |_| Ok(()))
+}
+
 fn fail(_: &mut Worker) -> Result<(), WorkerError> {
     Err("this worker of a library fails on purpose".into())
 }
@@ -46,7 +56,16 @@ fn panic(worker: &mut Worker) -> Result<(), WorkerError> {
     Ok(())
 }
 
+/// Gives back the sum of the numbers up to its argument.
+fn sum(worker: &mut Worker) -> Result<(), WorkerError> {
+    let sum: u64 = (1..=worker.main_arg()).sum();
+    worker.set_result(&sum.to_le_bytes())?;
+    Ok(())
+}
+
 export_worker!(count_ticks, tick);
 export_worker!(register_another, start_another);
+export_worker!(greets, greet);
 export_worker!(fails, fail);
 export_worker!(panics, panic);
+export_worker!(sums, sum);

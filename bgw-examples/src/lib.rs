@@ -4,5 +4,6 @@
 
 pub mod database;
 pub mod logging;
+pub mod prefork;
 pub mod ring;
 pub mod worker_spi;

@@ -39,7 +39,7 @@ unsafe extern "C" fn clock_gettime(
 }
 
 fn main() -> ExitCode {
-    process_test::main(tests![a_wall_clock_that_is_set_delays_no_restart => [R22]])
+    process_test::main(tests![a_wall_clock_that_is_set_delays_no_restart => [R22, P10]])
 }
 
 fn shared_clock() -> &'static AtomicI64 {
@@ -56,8 +56,8 @@ fn shared_clock() -> &'static AtomicI64 {
     })
 }
 
-/// Would fail if a restart were due by the wall clock: a day late when it is set back, an hour early
-/// when it is set forward.
+/// Would fail if a restart were due by the wall clock: a day late when it is set back, an hour
+/// early when it is set forward.
 fn a_wall_clock_that_is_set_delays_no_restart() {
     let clock = shared_clock();
     let day = 86_400;

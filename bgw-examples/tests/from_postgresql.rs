@@ -6,9 +6,9 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use bgw_backend::{
-    Backend, BackgroundWorker, BackgroundWorkerBuilder, Handle, RestartPolicy, ShutdownMode,
-    StartTime, WaitEvents, Worker, WorkerError, WorkerFlags, WorkerStatus, entry, set_latch,
-    wait_all, wait_any,
+    Backend, BackgroundWorker, BackgroundWorkerBuilder, Handle, OutputFile, RestartPolicy,
+    ShutdownMode, StartTime, WaitEvents, Worker, WorkerError, WorkerFlags, WorkerStatus, entry,
+    set_latch, wait_all, wait_any,
 };
 use bgw_postmaster::{Postmaster, PostmasterBuilder};
 use process_test::tests;
@@ -97,6 +97,7 @@ macro_rules! items {
 fn items() -> Vec<String> {
     items! {
         item Postmaster::launch;
+        item OutputFile::rotate;
         item Postmaster::register;
         item Postmaster::run;
         item Backend::advance;
@@ -124,6 +125,7 @@ fn items() -> Vec<String> {
         item BackgroundWorkerBuilder::notify;
         item BackgroundWorkerBuilder::restart;
         item BackgroundWorkerBuilder::start_time;
+        item BackgroundWorkerBuilder::unbraked;
         method BackgroundWorkerBuilder::command("", [""]);
         method BackgroundWorkerBuilder::function("");
         method BackgroundWorkerBuilder::library("", "");
@@ -138,6 +140,7 @@ fn items() -> Vec<String> {
         item PostmasterBuilder::restart_after_crash;
         item PostmasterBuilder::terminate_grace;
         method PostmasterBuilder::descriptor("", std::fs::File::open("").unwrap());
+        method PostmasterBuilder::output_dir("");
         method PostmasterBuilder::runtime_dir("");
         item RestartPolicy::Never;
         item RestartPolicy::after_secs;

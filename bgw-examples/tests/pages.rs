@@ -25,6 +25,7 @@ fn main() -> ExitCode {
         the_front_page_shows_what_its_programs_print,
         the_guide_shows_what_its_programs_print,
         figures_on_the_front_page_are_those_of_the_report,
+        the_methods_that_the_front_page_names_exist,
     ];
     process_test::main(
         tests.into_iter().map(|test| test.watchdog(Duration::from_secs(120))).collect(),
@@ -217,6 +218,10 @@ fn control(arguments: &[&str]) -> String {
 fn the_guide_shows_what_its_programs_print() {
     let printed = Running::start(env!("CARGO_BIN_EXE_guide-first-worker"), &[]).end();
     shown_is_printed("guide-first-worker", &printed);
+    let printed = Running::start(env!("CARGO_BIN_EXE_guide-restarts"), &[]).end();
+    shown_is_printed("guide-restarts", &printed);
+    let printed = Running::start(env!("CARGO_BIN_EXE_guide-watched"), &[]).end();
+    shown_is_printed("guide-watched", &printed);
 
     let mut bare = Running::start(env!("CARGO_BIN_EXE_guide-bare-server"), &["0"]);
     let address = bare.between("ready: http://", "/");
@@ -277,4 +282,35 @@ fn figures_on_the_front_page_are_those_of_the_report() {
         let of_the_row = |line: &&str| figures.iter().all(|figure| line.contains(figure));
         assert!(report.lines().any(|line| of_the_row(&line)), "no row has {figures:?}");
     }
+}
+
+/// The files of a crate's library.
+fn sources(folder: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let (folders, files): (Vec<_>, Vec<_>) = entries.partition(|path| path.is_dir());
+    folders.iter().flat_map(|folder| sources(folder)).chain(files).collect()
+}
+
+/// Would fail for a method that was renamed, and for a row without one.
+fn the_methods_that_the_front_page_names_exist() {
+    let crates = ["bgw-core", "bgw-postmaster", "bgw-backend"];
+    let files = crates.iter().flat_map(|name| sources(&here(&format!("../{name}/src"))));
+    let code: String = files.map(|file| fs::read_to_string(file).unwrap()).collect();
+    let page = fs::read_to_string(here(PAGES[0])).unwrap();
+    let (_, table) = page.split_once("| you want | write |\n").unwrap();
+    let rows = table.lines().take_while(|line| line.starts_with('|')).skip(1);
+    let mut count = 0;
+    for row in rows {
+        let called = row.split('(').filter(|part| !part.ends_with(')'));
+        let names = called.map(|part| part.rsplit(['.', ':', '`', ' ']).next().unwrap());
+        let names: Vec<&str> = names.filter(|name| !name.is_empty() && *name != "|").collect();
+        for name in &names {
+            let forms = [format!("fn {name}("), format!("fn {name}<"), format!("    {name}(")];
+            let there = forms.iter().any(|form| code.contains(form)); // the last: a variant
+            assert!(there, "no {name} in {row}");
+        }
+        count += names.len();
+        assert!(row.contains("feature") || !names.is_empty(), "{row}");
+    }
+    assert!(count >= 20, "{count} methods");
 }

@@ -1,12 +1,23 @@
-//! What a decision costs, and that it does not grow with the number of registered workers: the whole
-//! life of one worker (registered, started, ended) through the rules, beside none to 65,536 others.
+//! What a decision costs, and that it does not grow with the number of registered workers: the
+//! whole life of one worker (registered, started, ended) through the rules, beside none to 65,536
+//! others.
 //!
 //! The rules are private. They are compiled into this program from their sources.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-#[allow(dead_code, unused_imports, reason = "the benchmark uses a part of them")]
+#[allow(dead_code, unused_imports, unreachable_pub, reason = "the benchmark uses a part of them")]
 #[path = "../src/rules/mod.rs"]
 mod rules;
+
+/// The groups that the rules know.
+#[allow(dead_code, unreachable_pub, reason = "the rules use a part of it")]
+#[path = "../src/named_group.rs"]
+mod named_group;
+
+/// Their maps.
+#[allow(dead_code, unused_imports, unreachable_pub, reason = "the rules use a part of it")]
+#[path = "../src/quick_map.rs"]
+mod quick_map;
 
 /// The table that the registry is made of.
 #[allow(dead_code, unused_imports, reason = "the rules use a part of it")]
@@ -18,7 +29,7 @@ mod sys {
 
 use bgw_core::{BackgroundWorker, ExitCause, Pid};
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
-use rules::{Action, Cluster, Event, Policy, ProcessEnd};
+use rules::{Action, Cluster, Event, Exit, Policy, ProcessEnd};
 use shmem_slots::Key;
 use std::time::{Duration, Instant};
 
@@ -39,11 +50,11 @@ fn key(index: u32) -> Key {
 
 fn start(cluster: &mut Cluster, key: Key, worker: &BackgroundWorker, out: &mut Vec<Action>) {
     let worker = Box::new(worker.clone());
-    let event = Event::Registered { key, worker, notify: None, terminate: false };
+    let event = Event::Registered { key, worker, notify: None, terminate: false, registered_at: 0 };
     let now = Instant::now();
     cluster.step(event, now, out);
     assert_eq!(cluster.next_to_start(), Some(key));
-    cluster.step(Event::Forked { key, pid: Pid::this() }, now, out);
+    cluster.step(Event::Forked { key, pid: Pid::this(), random: 0 }, now, out);
 }
 
 fn one_life(criterion: &mut Criterion) {
@@ -60,8 +71,8 @@ fn one_life(criterion: &mut Criterion) {
         group.bench_function(BenchmarkId::from_parameter(others), |bench| {
             bench.iter(|| {
                 start(&mut cluster, key(others), &worker, &mut out);
-                let (key, dirty, group_left) = (key(others), false, false);
-                let event = Event::ChildExited { key, end, dirty, group_left };
+                let exit = Exit { end, dirty: false, group_left: false, random: 0 };
+                let event = Event::ChildExited { key: key(others), exit };
                 cluster.step(event, Instant::now(), &mut out);
                 assert_eq!(out.len(), 5);
                 out.clear();

@@ -1,26 +1,39 @@
 //! Configures and builds a postmaster.
 //!
-//! Everything that can fail for the user's sake (the folder is taken, a name is used twice) fails in
-//! [`PostmasterBuilder::build`], before any fork.
+//! Everything that can fail for the user's sake (the folder is taken, a name is used twice) fails
+//! in [`PostmasterBuilder::build`], before any fork.
+
+mod functions;
 
 use crate::child::Functions;
+use crate::door;
 use crate::error::BuildError;
+use crate::folder;
+use crate::named_group::Group;
 use crate::postmaster::Postmaster;
 use crate::rules::Policy;
+use crate::rules::ShutdownOrder;
 use crate::runtime_dir::RuntimeDir;
 use crate::settings::Settings;
 use crate::sys::descriptor_limit;
 use crate::sys::descriptors::DescriptorFloor;
-use bgw_core::internals::{EntryKinds, FUNCTION_LIMIT, PostmasterCells, eventfd, process};
-use bgw_core::{StartTime, WorkerProcess, WorkerResult};
+use crate::sys::libc_version::check_libc;
+use bgw_core::StartTime;
+use bgw_core::internals::{
+    EntryKinds, FUNCTION_LIMIT, PostmasterCells, SlotClasses, eventfd, process, reserve_objection,
+};
 use shmem_slots::StandardStreams;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
 /// The most slots that a postmaster can have.
 pub const MAX_WORKERS_LIMIT: u32 = 1 << 20;
+
+/// How many events a postmaster can keep, if it keeps any.
+const EVENTS: std::ops::RangeInclusive<u32> = 64..=65_536;
 
 /// Configures a postmaster. Every setting has a default.
 #[derive(Debug)]
@@ -28,16 +41,21 @@ pub const MAX_WORKERS_LIMIT: u32 = 1 << 20;
 pub struct PostmasterBuilder {
     max_workers: u32,
     max_parallel_workers: u32,
+    reserved: Vec<(String, u32)>,
     max_sessions: usize,
     runtime_dir: Option<PathBuf>,
+    output_dir: Option<PathBuf>,
     registrable: EntryKinds,
     functions: Functions,
     duplicate_function: Option<String>,
     descriptors: Vec<(String, OwnedFd)>,
     policy: Policy,
+    groups: Vec<Group>,
     stop_with_launcher: bool,
     run_atfork_handlers: bool,
     warm_spares: usize,
+    events: u32,
+    segment_bytes: u64,
 }
 
 impl Default for PostmasterBuilder {
@@ -45,16 +63,21 @@ impl Default for PostmasterBuilder {
         Self {
             max_workers: 8,
             max_parallel_workers: 8,
+            reserved: Vec::new(),
             max_sessions: 256,
             runtime_dir: None,
+            output_dir: None,
             registrable: EntryKinds::empty(),
             functions: Functions::default(),
             duplicate_function: None,
             descriptors: Vec::new(),
             policy: Policy::default(),
+            groups: Vec::new(),
             stop_with_launcher: true,
             run_atfork_handlers: false,
             warm_spares: 0,
+            events: 1024,
+            segment_bytes: 1 << 30,
         }
     }
 }
@@ -75,11 +98,30 @@ impl PostmasterBuilder {
         self
     }
 
-    /// How many workers of the parallel class can be registered at a time (default 8; 0 for none). Their
-    /// slots come on top of [`PostmasterBuilder::max_workers`]: neither class takes slots from the
-    /// other. Both together are at most [`MAX_WORKERS_LIMIT`].
+    /// How many workers of the parallel class can be registered at a time (default 8; 0 for none).
+    /// Their slots come on top of [`PostmasterBuilder::max_workers`]: neither class takes slots
+    /// from the other. Both together are at most [`MAX_WORKERS_LIMIT`].
     pub const fn max_parallel_workers(mut self, max_parallel_workers: u32) -> Self {
         self.max_parallel_workers = max_parallel_workers;
+        self
+    }
+
+    /// Reserves some of [`max_workers`](Self::max_workers) for workers of this
+    /// [class](bgw_core::BackgroundWorkerBuilder::class), for 8 classes at most. Others are
+    /// refused, or wait, when only reserved slots are free.
+    ///
+    /// ```
+    /// # use {bgw_core::BackgroundWorker, bgw_postmaster::Postmaster};
+    /// let builder = Postmaster::builder().function("f", |_| Ok(())).max_workers(2);
+    /// let mut postmaster = builder.reserve("urgent", 1).build()?;
+    /// let any = || BackgroundWorker::builder("w").function("f");
+    /// postmaster.register(any().build()?)?;
+    /// assert!(postmaster.register(any().build()?).is_err());
+    /// postmaster.register(any().class("urgent").build()?)?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn reserve(mut self, class: impl Into<String>, slots: u32) -> Self {
+        self.reserved.push((class.into(), slots));
         self
     }
 
@@ -91,39 +133,52 @@ impl PostmasterBuilder {
     }
 
     /// The folder of the control socket, so that other programs can attach by path. It is created
-    /// (mode 0700) if it is missing. Without one, only the launching program attaches.
+    /// (mode 0700) if it is missing. Without one, only the launching program and workers attach.
     #[doc(alias = "unix_socket_directories")]
     pub fn runtime_dir(mut self, path: impl Into<PathBuf>) -> Self {
         self.runtime_dir = Some(path.into());
         self
     }
 
-    /// Adds a function that workers may name as their entry point.
-    #[doc(alias = "InternalBGWorkers")]
-    pub fn function(
-        mut self,
-        name: impl Into<String>,
-        function: impl Fn(&'static WorkerProcess) -> WorkerResult + 'static,
-    ) -> Self {
-        let name = name.into();
-        if !self.functions.insert(name.clone(), Box::new(function)) {
-            self.duplicate_function.get_or_insert(name);
-        }
+    /// The folder of the files that collect the output of workers
+    /// ([`OutputFile`](bgw_core::OutputFile)). It is created (mode 0700) if it is missing. Without
+    /// one (the default), a worker with an output file is refused. Any backend can register workers
+    /// that create files there or append to existing ones.
+    ///
+    /// ```
+    /// use bgw_core::{BackgroundWorker, OutputFile};
+    /// use bgw_postmaster::Postmaster;
+    ///
+    /// # let folder = std::env::temp_dir().join(format!("outputs-{}", std::process::id()));
+    /// let postmaster = Postmaster::builder().output_dir(&folder).build()?;
+    /// // 10 MiB in import.log, and as much in each of import.log.1 to import.log.5.
+    /// let log = OutputFile::new("import.log").rotate(10 << 20, 5);
+    /// let worker = BackgroundWorker::builder("import").command("import", ["--all"]).output(log);
+    /// # let _ = (postmaster, worker.build()?);
+    /// # std::fs::remove_dir(folder)?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[doc(alias = "log_directory")]
+    pub fn output_dir(mut self, path: impl Into<PathBuf>) -> Self {
+        self.output_dir = Some(path.into());
         self
     }
 
     /// Whether backends may register commands (default `false`).
     ///
-    /// A command runs with the privileges of the postmaster, whoever registers it. So every process of
-    /// the cluster, its workers included, can run any program with them, and `Worker::drop_privileges`
-    /// refuses: it would not keep its promise. Static workers may be commands in any case.
+    /// A command runs with the privileges of the postmaster, whoever registers it. So every process
+    /// of the cluster, its workers included, can run any program with them, and
+    /// `Worker::drop_privileges` refuses: it would not keep its promise. A process that has changed
+    /// its user by itself has its commands refused by the postmaster, which asks the kernel who
+    /// registered them; that guards against mistakes, not against a process that writes another's
+    /// name into the shared region. Static workers may be commands in any case.
     pub fn allow_commands(mut self, allow: bool) -> Self {
         self.registrable.set(EntryKinds::COMMANDS, allow);
         self
     }
 
-    /// Whether backends may register functions of shared libraries (default `false`). The same holds
-    /// for their code as for commands; see [`PostmasterBuilder::allow_commands`].
+    /// Whether backends may register functions of shared libraries (default `false`). The same
+    /// holds for their code as for commands; see [`PostmasterBuilder::allow_commands`].
     pub fn allow_libraries(mut self, allow: bool) -> Self {
         self.registrable.set(EntryKinds::LIBRARIES, allow);
         self
@@ -139,18 +194,58 @@ impl PostmasterBuilder {
         self
     }
 
-    /// After a crash of a worker with shared state: reset the cluster (`true`, the default), or shut
-    /// down.
+    /// After a crash of a worker with shared state: reset the cluster (`true`, the default), or
+    /// shut down.
     pub const fn restart_after_crash(mut self, restart: bool) -> Self {
         self.policy.restart_after_crash = restart;
         self
     }
 
-    /// How long a worker, and what it has started, may take to end after SIGTERM; then it is killed. It
-    /// holds for terminate requests, and in smart and fast shutdown. Without it (the default) a worker
-    /// may take for ever, as in PostgreSQL; if the launching program has gone, 60 s.
+    /// How long a worker, and what it has started, may take to end after its stop signal before it
+    /// is killed: after a terminate request, and in a smart or fast shutdown. Default: for ever, as
+    /// in PostgreSQL, but 60 s once the launching program has gone.
     pub const fn terminate_grace(mut self, grace: Duration) -> Self {
         self.policy.terminate_grace = Some(grace);
+        self
+    }
+
+    /// How long a fast shutdown may take: whoever is left then is killed, whatever its grace. It is
+    /// fast, too, when the launching program has gone, and a fast one that follows a smart one
+    /// counts from its own request. Default: as long as the graces of the workers say.
+    ///
+    /// ```
+    /// use bgw_postmaster::Postmaster;
+    /// use std::time::Duration;
+    ///
+    /// // Each worker may take a minute, but all of them together no longer than that, either.
+    /// let minute = Duration::from_secs(60);
+    /// let builder = Postmaster::builder().terminate_grace(minute).shutdown_timeout(minute);
+    /// # let _ = builder;
+    /// ```
+    pub const fn shutdown_timeout(mut self, timeout: Duration) -> Self {
+        self.policy.shutdown_timeout = Some(timeout);
+        self
+    }
+
+    /// In which order a smart or fast shutdown tells workers to end (default
+    /// [`ShutdownOrder::Dependents`]).
+    ///
+    /// ```
+    /// use bgw_postmaster::{Postmaster, ShutdownOrder};
+    ///
+    /// let builder = Postmaster::builder().shutdown_order(ShutdownOrder::Registration);
+    /// # let _ = builder;
+    /// ```
+    pub const fn shutdown_order(mut self, order: ShutdownOrder) -> Self {
+        self.policy.shutdown_order = order;
+        self
+    }
+
+    /// Adds a named group, which workers join by
+    /// [`group`](bgw_core::BackgroundWorkerBuilder::group) in their descriptions. Default: none; a
+    /// worker that names another group is refused.
+    pub fn group(mut self, group: Group) -> Self {
+        self.groups.push(group);
         self
     }
 
@@ -169,9 +264,9 @@ impl PostmasterBuilder {
         self
     }
 
-    /// How many children are forked ahead, asleep until there is a worker for them (default 0). While
-    /// one is left, a start costs a wake-up in place of a fork; afterwards workers are forked as
-    /// without. For functions and libraries, not for commands.
+    /// How many children are forked ahead, asleep until there is a worker for them (default 0).
+    /// While one is left, a start costs a wake-up in place of a fork; afterwards workers are forked
+    /// as without. For functions and libraries, not for commands.
     ///
     /// Each costs about 90 KiB of private memory. Like any worker, it does not see what the program
     /// changes after the launch.
@@ -180,12 +275,28 @@ impl PostmasterBuilder {
         self
     }
 
-    /// Whether `pthread_atfork` handlers run when a worker is forked (default `false`). They always run
-    /// when the postmaster itself is launched.
+    /// How many events are kept for those who read them with `Backend::events` (default 1,024; 64
+    /// to 65,536; 0 for none). An event takes 128 bytes of shared memory, once there was one.
+    pub const fn events(mut self, events: u32) -> Self {
+        self.events = events;
+        self
+    }
+
+    /// How many bytes there may be in segments at a time (default 1 GiB; 0 for no segments).
+    /// A segment counts with its size, in pages, although it takes memory only where it is written
+    /// to; until its last holder has dropped it. There are 1,024 segments at most.
+    #[doc(alias = "dynamic_shared_memory_type")]
+    pub const fn segment_bytes(mut self, bytes: u64) -> Self {
+        self.segment_bytes = bytes;
+        self
+    }
+
+    /// Whether `pthread_atfork` handlers run when a worker is forked (default `false`). They always
+    /// run when the postmaster itself is launched.
     ///
     /// For programs whose libraries hold state before the launch that such a handler renews in the
-    /// child: a random generator, say. With it a start costs more the more workers live, because the
-    /// C library's fork copies a descriptor for each. Commands are then forked, too.
+    /// child: a random generator, say. With it a start costs more the more workers live, because
+    /// the C library's fork copies a descriptor for each. Commands are then forked, too.
     pub const fn run_atfork_handlers(mut self, run: bool) -> Self {
         self.run_atfork_handlers = run;
         self
@@ -194,8 +305,8 @@ impl PostmasterBuilder {
     /// Creates the shared region and takes the runtime folder.
     ///
     /// # Errors
-    /// A setting is out of range; another postmaster, or a worker that outlived one, holds the runtime
-    /// folder; a system call fails; the kernel is too old.
+    /// A setting is out of range; another postmaster, or a worker that outlived one, holds the
+    /// runtime folder; a system call fails; the kernel is too old.
     pub fn build(self) -> Result<Postmaster, BuildError> {
         if let Some(me) = process::current() {
             return Err(BuildError::InsideWorker { name: me.worker.name().to_owned() });
@@ -203,10 +314,17 @@ impl PostmasterBuilder {
         let system = |call: &'static str| move |source| BuildError::System { call, source };
         let _standard = StandardStreams::occupy().map_err(system("opening /dev/null"))?;
         shmem_slots::futex::check_kernel()?;
-        bgw_core::internals::check_libc()?;
+        check_libc()?;
         let all = self.max_workers.saturating_add(self.max_parallel_workers);
         if self.max_workers == 0 || all > MAX_WORKERS_LIMIT {
             return Err(BuildError::MaxWorkers { found: all, limit: MAX_WORKERS_LIMIT });
+        }
+        if let Some((name, reason)) = reserve_objection(self.max_workers, &self.reserved) {
+            return Err(BuildError::Reserve { name, reason });
+        }
+        if self.events != 0 && !EVENTS.contains(&self.events) {
+            let (least, most) = EVENTS.into_inner();
+            return Err(BuildError::Events { found: self.events, least, most });
         }
         if let Some(name) = self.duplicate_function {
             return Err(BuildError::DuplicateFunction { name });
@@ -225,32 +343,56 @@ impl PostmasterBuilder {
                 return Err(BuildError::DuplicateDescriptor { name: name.clone() });
             }
         }
+        for (at, group) in self.groups.iter().enumerate() {
+            let twice = self.groups.iter().take(at).any(|other| other.name == group.name);
+            let twice = twice.then(|| "there are two of this name".to_owned());
+            if let Some(reason) = group.objection().or(twice) {
+                let name = group.name.escape_debug().to_string();
+                return Err(BuildError::Group { name, reason });
+            }
+        }
         let most = descriptor_limit::highest_limit().map_err(system("reading RLIMIT_NOFILE"))?;
         let open = DescriptorFloor::above_all_open().map_err(system("reading /proc/self/fd"))?;
-        let needed = open.needed_for(self.warm_spares);
+        // As many as have not served may sleep beside them that have.
+        let spares =
+            self.warm_spares.saturating_mul(1 + usize::from(self.functions.any_reusable()));
+        let needed = open.needed_for(spares);
         if needed > most {
             let warm_spares = self.warm_spares;
             return Err(BuildError::Descriptors { warm_spares, needed, limit: most });
         }
+        let output_dir = self.output_dir.as_deref().map(|path| {
+            folder::open(path).map_err(|unfit| BuildError::of_output_dir(path.to_owned(), unfit))
+        });
+        let output_dir = output_dir.transpose()?;
+        let mut registrable = self.registrable;
+        registrable.set(EntryKinds::OUTPUT_FILES, output_dir.is_some());
         let taken = self.runtime_dir.as_deref().map(RuntimeDir::take).transpose()?;
-        let (runtime_dir, listener) = taken.unzip();
-        let cells = PostmasterCells::create(self.max_workers, self.max_parallel_workers)
+        let (runtime_dir, named) = taken.unzip();
+        let (listener, door) = door::open(runtime_dir.as_ref(), named);
+        let parallel = self.max_parallel_workers;
+        let classes = SlotClasses::new(self.max_workers, parallel, self.reserved);
+        let cells = PostmasterCells::create_with(classes)
             .map_err(|source| BuildError::Region { slots: all, source })?;
         let doorbell = eventfd::new_doorbell().map_err(system("eventfd"))?;
         Ok(Postmaster::new(Settings {
             cells,
-            general_slots: self.max_workers,
-            registrable: self.registrable,
+            registrable,
+            output_dir,
             doorbell: Arc::new(doorbell),
             runtime_dir,
             listener,
-            functions: self.functions,
+            door,
+            functions: Rc::new(self.functions),
             descriptors: self.descriptors,
             policy: self.policy,
+            groups: self.groups,
             max_sessions: self.max_sessions,
             stop_with_launcher: self.stop_with_launcher,
             run_atfork_handlers: self.run_atfork_handlers,
             warm_spares: self.warm_spares,
+            events: self.events,
+            segment_bytes: self.segment_bytes,
             raised_limit: None,
             static_workers: Vec::new(),
         }))

@@ -1,6 +1,8 @@
-//! Errors of building, starting and running a postmaster. Each says what failed, where, and what to do.
+//! Errors of building, starting and running a postmaster. Each says what failed, where, and what to
+//! do.
 
-use bgw_core::debug_as_chain;
+use crate::folder::Unfit;
+use bgw_core::{RelationError, debug_as_chain};
 use std::io;
 use std::path::PathBuf;
 
@@ -8,6 +10,22 @@ use std::path::PathBuf;
 #[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum BuildError {
+    /// Slots cannot be reserved so.
+    #[error("reserve for class \"{name}\": {reason}")]
+    Reserve {
+        /// The class, escaped.
+        name: String,
+        /// What is wrong.
+        reason: String,
+    },
+    /// A named group is not valid.
+    #[error("group \"{name}\": {reason}")]
+    Group {
+        /// Its name, escaped.
+        name: String,
+        /// What is wrong.
+        reason: String,
+    },
     /// The calling process is a worker.
     #[error(
         "this process is background worker \"{name}\", and a worker cannot become a postmaster; launch the postmaster from the program itself, or run a command that launches it"
@@ -25,6 +43,16 @@ pub enum BuildError {
         found: u32,
         /// The upper limit.
         limit: u32,
+    },
+    /// The number of events to keep is out of range.
+    #[error("events is {found}; it must be {least} to {most}, or 0 to keep none")]
+    Events {
+        /// What was asked for.
+        found: u32,
+        /// The lower limit.
+        least: u32,
+        /// The upper limit.
+        most: u32,
     },
     /// Two functions have one name.
     #[error("two functions are called \"{name}\"; names must differ")]
@@ -71,13 +99,33 @@ pub enum BuildError {
         #[source]
         source: shmem_slots::CreateError,
     },
-    /// Another postmaster, or a worker of it, holds the folder.
+    /// Another postmaster holds the folder, or what is left of the cluster of one that was killed.
+    /// That is ended within some 5 seconds, stopped processes included; the folder is free then.
     #[error(
-        "{path} is in use: a postmaster, or a worker that outlived one, still holds it; end it first, or choose another folder"
+        "{path} is in use by another postmaster, or by what is left of one that was killed; the latter is ended within 5 seconds or so: try again then, or end the postmaster that {path}/postmaster.pid names, or choose another folder"
     )]
     InUse {
         /// The runtime folder.
         path: PathBuf,
+    },
+    /// The folder for outputs cannot be used.
+    #[error("output folder {path} {why}")]
+    OutputDirRefused {
+        /// The folder.
+        path: PathBuf,
+        /// What is wrong with it, and what to do.
+        why: &'static str,
+    },
+    /// A step with the folder for outputs failed.
+    #[error("{step} output folder {path} failed; choose one that this user may write to")]
+    OutputDir {
+        /// What was tried: "creating", say.
+        step: &'static str,
+        /// The folder.
+        path: PathBuf,
+        /// The system's error.
+        #[source]
+        source: io::Error,
     },
     /// The folder cannot be a runtime folder.
     #[error("runtime folder {path} {why}")]
@@ -112,7 +160,7 @@ pub enum BuildError {
     Kernel(#[from] shmem_slots::futex::Unsupported),
     /// The C library is too old.
     #[error("a postmaster cannot run with this C library")]
-    Libc(#[from] bgw_core::internals::UnsupportedLibc),
+    Libc(#[from] crate::sys::libc_version::UnsupportedLibc),
 }
 
 /// Why a static worker was not registered.
@@ -127,6 +175,16 @@ pub enum StaticError {
         /// The worker.
         name: String,
     },
+    /// A static worker is given a descriptor.
+    #[error(
+        "give: static worker \"{name}\" is given the descriptor \"{descriptor}\"; only workers registered by a backend can, and descriptor(name, …) of the builder passes one to all workers"
+    )]
+    Given {
+        /// The worker.
+        name: String,
+        /// The descriptor.
+        descriptor: String,
+    },
     /// There is no such function.
     #[error(
         "static worker \"{name}\" names function \"{function}\", which this postmaster does not have"
@@ -136,6 +194,45 @@ pub enum StaticError {
         name: String,
         /// The function.
         function: String,
+    },
+    /// Its output is to go to a file, and there is no folder for those.
+    #[error(
+        "output: static worker \"{name}\" names the file \"{file}\", and there is no folder for it; set output_dir"
+    )]
+    NoOutputDir {
+        /// The worker.
+        name: String,
+        /// The file.
+        file: String,
+    },
+    /// There is no such group.
+    #[error(
+        "static worker \"{name}\" names group \"{group}\", which this postmaster does not have"
+    )]
+    UnknownGroup {
+        /// The worker.
+        name: String,
+        /// The group.
+        group: String,
+    },
+    /// No slots are reserved for its class.
+    #[error(
+        "static worker \"{name}\" is of class \"{class}\", which this postmaster reserves no slots for; reserve(class, n) does"
+    )]
+    UnknownClass {
+        /// The worker.
+        name: String,
+        /// The class.
+        class: String,
+    },
+    /// It does not go together with the static workers before it.
+    #[error("static worker \"{name}\" is refused")]
+    Relation {
+        /// The worker.
+        name: String,
+        /// Why.
+        #[source]
+        source: RelationError,
     },
     /// Static workers take all slots of its class already.
     #[error(
@@ -153,6 +250,14 @@ pub enum StaticError {
 #[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum RunError {
+    /// The calling process is a worker.
+    #[error(
+        "this process is background worker \"{name}\", and a worker cannot become a postmaster; launch the postmaster from the program itself, or run a command that launches it"
+    )]
+    InsideWorker {
+        /// The worker.
+        name: String,
+    },
     /// The process has more than one thread.
     #[error(
         "the process has {threads} threads; a postmaster forks from a process with one thread only: call launch() early in main, before threads or an async runtime start"
@@ -161,6 +266,9 @@ pub enum RunError {
         /// How many.
         threads: u64,
     },
+    /// The ring of events could not be created.
+    #[error("creating the ring of events failed")]
+    Events(#[source] shmem_slots::CreateError),
     /// A system call failed.
     #[error("{what} failed")]
     System {
@@ -178,13 +286,23 @@ impl RunError {
     }
 }
 
+impl BuildError {
+    pub(crate) fn of_output_dir(path: PathBuf, unfit: Unfit) -> Self {
+        match unfit {
+            Unfit::Refused(why) => Self::OutputDirRefused { path, why },
+            Unfit::Failed(step, source) => Self::OutputDir { step, path, source },
+        }
+    }
+}
+
 debug_as_chain!(BuildError, StaticError, RunError);
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// Breaks if a program whose `main` returns one of these prints field names, or drops the source.
+    /// Breaks if a program whose `main` returns one of these prints field names, or drops the
+    /// source.
     #[test]
     fn an_error_that_main_returns_reads_as_a_sentence() {
         let full = || io::Error::from_raw_os_error(libc::EMFILE);

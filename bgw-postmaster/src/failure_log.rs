@@ -1,8 +1,8 @@
-//! What must never be silent, and what must not be said too often: how a worker fails, why a postmaster
-//! ends; what hostile peers do.
+//! Log lines that must never be lost (how a worker fails, why a postmaster ends) and log lines that
+//! must not fill the log (what hostile peers do).
 //!
-//! Failures go to the program's log. In a program without a `tracing` subscriber they go to standard
-//! error, each line by one write.
+//! Failures go to the program's log. In a program without a `tracing` subscriber they go to
+//! standard error, each line by one write.
 
 use std::io::Write;
 
@@ -23,6 +23,10 @@ pub(crate) fn log_failure(text: &str) {
 pub(crate) struct Occasional(u64);
 
 impl Occasional {
+    pub(crate) const fn new() -> Self {
+        Self(0)
+    }
+
     /// Counts one. The count, if it is to be logged.
     pub(crate) const fn count(&mut self) -> Option<u64> {
         self.0 = self.0.saturating_add(1);

@@ -1,10 +1,11 @@
 //! Named fault points of the postmaster and of a worker's start, for tests.
 //!
 //! Without the feature `fault` they compile to nothing. With it the environment arms them
-//! (`bgw_core::fault`). A leaf: every layer may name it, also `sys/`.
+//! (`shmem_slots::fault`). A leaf: every layer may name it, also `sys/`.
 
-/// All points: those of the postmaster in the order of a worker's life, then those of the worker
-/// process itself (`child:`; `waking:` in a spare that becomes a worker).
+/// All points: those of the postmaster in the order of a worker's life, those of its output
+/// collector, then those of the worker process itself (`child:`; `words:` if it fails; `waking:` in
+/// a spare that becomes a worker, `rest:` in a worker that becomes a spare).
 #[cfg(feature = "fault")]
 pub const POINTS: &[&str] = &[
     "begin:before_liveness",
@@ -12,15 +13,24 @@ pub const POINTS: &[&str] = &[
     "begin:before_listen",
     "begin:before_static",
     "begin:done",
+    "loop:before_wait",
     "intake:before_look",
     "intake:drained",
     "intake:copied",
+    "ticket:opened",
+    "ticket:waits",
+    "ticket:published",
+    "ticket:granted",
     "start:before_fork",
     "start:forked",
     "start:watched",
     "spare:before_give",
     "spare:given",
     "spare:kept",
+    "life:seen",
+    "life:swept",
+    "life:published",
+    "life:released",
     "report:before_word",
     "report:after_word",
     "report:before_notify",
@@ -39,12 +49,18 @@ pub const POINTS: &[&str] = &[
     "exit:before_reap",
     "exit:reaped",
     "reset:before",
+    "reset:set_aside",
     "reset:new_life",
     "reset:freed",
     "reset:before_place",
     "reset:rebuilt",
     "end:before_clear",
     "end:cleared",
+    "collector:begun",
+    "collector:ordered",
+    "collector:read",
+    "collector:written",
+    "collector:closed",
     "child:forked",
     "child:closed",
     "child:before_death_signal",
@@ -58,12 +74,22 @@ pub const POINTS: &[&str] = &[
     "child:before_entry",
     "child:after_main",
     "child:mark_cleared",
+    "words:before_write",
+    "words:written",
+    "words:said",
     "child:before_exit",
+    "rest:before_look",
+    "rest:over",
+    "rest:told",
+    "rest:released",
+    "rest:restored",
+    "rest:done",
 ];
 
 /// The [`POINTS`] that can make a step fail.
 #[cfg(feature = "fault")]
 pub const FALLIBLE: &[&str] = &[
+    "loop:before_wait",
     "start:before_fork",
     "start:forked",
     "exit:before_peek",
@@ -86,9 +112,9 @@ pub(crate) use armed::*;
 mod absent {
     use std::io;
 
-    /// In the postmaster, when it begins: reads the environment.
+    /// In the postmaster, when it begins.
     #[inline]
-    pub(crate) const fn arm() {}
+    pub(crate) const fn arm_by_environment() {}
 
     /// In a worker process, when it begins.
     #[inline]
@@ -113,20 +139,20 @@ mod absent {
 
 #[cfg(feature = "fault")]
 mod armed {
-    pub(crate) use bgw_core::fault::{arm, this_is};
+    pub(crate) use shmem_slots::fault::{arm_by_environment, this_is};
     use std::io;
 
     pub(crate) fn point(name: &str) {
         debug_assert!(super::POINTS.contains(&name), "{name} is not in the list");
-        bgw_core::fault::point(name);
+        let _: io::Result<()> = shmem_slots::fault::step(name);
     }
 
     pub(crate) fn step(name: &str) -> io::Result<()> {
         debug_assert!(super::FALLIBLE.contains(&name), "{name} is not in the list");
-        bgw_core::fault::step(name)
+        shmem_slots::fault::step(name)
     }
 
     pub(crate) fn step_of(worker: &str, name: &str) -> io::Result<()> {
-        bgw_core::fault::step_of(Some(worker), name)
+        shmem_slots::fault::step_of(Some(worker), name)
     }
 }

@@ -1,8 +1,8 @@
 //! The postmaster: forks, reaps, restarts and reports worker processes.
 //!
-//! A program builds a [`Postmaster`], names the functions that workers may run, and launches it early in
-//! `main`. From then on the program is a backend like any other: it registers workers at run time and
-//! asks how they are, through the crate `bgw-backend`.
+//! A program builds a [`Postmaster`], names the functions that workers may run, and launches it
+//! early in `main`. From then on the program is a backend like any other: it registers workers at
+//! run time and asks how they are, through the crate `bgw-backend`.
 //!
 //! ```no_run
 //! use bgw_postmaster::Postmaster;
@@ -23,7 +23,8 @@
 //! ```
 //!
 //! [`PostmasterBuilder`] has the settings. [`Postmaster`] runs in a process of its own
-//! ([`Postmaster::launch`], which returns a [`Launched`]) or in the calling one ([`Postmaster::run`]).
+//! ([`Postmaster::launch`], which returns a [`Launched`]) or in the calling one
+//! ([`Postmaster::run`]).
 //!
 //! | guarantee | how |
 //! |---|---|
@@ -42,36 +43,53 @@
 //! | `fault` | named points at which tests make a process die, stop or fail |
 //!
 //! Reading order: `postmaster` (launch, run), `server` (the loop, and what it calls), `rules` (what
-//! follows from what), then the owners `slot_table`, `children` and `sessions`, `child` (what runs in a
-//! child), and `guardian` (what outlives a killed postmaster).
+//! follows from what), then the owners `slot_table`, `children` and `sessions`, `child` (what runs
+//! in a child), and `guardian` (what outlives a killed postmaster).
 
 mod builder;
+mod door;
 mod error;
+mod named_group;
 mod postmaster;
+mod reuse;
 mod settings;
 
 mod server;
 
 mod children;
+mod companion;
+mod gifts;
 mod guardian;
+mod notify;
+mod outputs;
+mod segments;
 mod sessions;
 mod slot_table;
 
 mod child;
 mod rules;
 
+mod events;
 mod failure_log;
 #[cfg(not(feature = "fault"))]
 mod fault;
 #[cfg(feature = "fault")]
 pub mod fault;
+mod folder;
+#[doc(hidden)]
+pub mod internals;
+mod quick_map;
 mod runtime_dir;
 mod sys;
 
 pub use bgw_core::CONTROL_SOCKET;
 pub use builder::{MAX_WORKERS_LIMIT, PostmasterBuilder};
 pub use error::{BuildError, RunError, StaticError};
+pub use named_group::{Group, Strategy};
 pub use postmaster::{Launched, Postmaster};
+pub use reuse::Reuse;
+pub use rules::ShutdownOrder;
+pub use sys::libc_version::UnsupportedLibc;
 
 /// The examples of the README, compiled.
 #[cfg(doctest)]

@@ -1,23 +1,26 @@
 //! The runtime folder: lock, control socket, pid file.
 //!
-//! The lock is an `flock` on a descriptor that the guardian and every function inherit. So the kernel
-//! keeps it until the postmaster is gone *and* its guardian has found nothing left of the cluster. A
-//! second postmaster on the same folder is refused for that long. No pid is compared, and nothing
-//! stale has to be recognised.
+//! The lock is an `flock` on a descriptor that the guardian and every function inherit. So the
+//! kernel keeps it until the postmaster is gone *and* its guardian has found nothing left of the
+//! cluster. A second postmaster on the same folder is refused for that long. No pid is compared,
+//! and nothing stale has to be recognised.
 
 use crate::error::BuildError;
+use crate::folder::{self, Unfit};
 use bgw_core::{CONTROL_SOCKET, ControlSocket};
 use rustix::fs::{FlockOperation, Mode, OFlags};
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 const LOCK: &str = "postmaster.lock";
 const PID: &str = "postmaster.pid";
+/// The socket, before it takes connections. No longer than its name.
+const UNNAMED: &str = "control.new";
 /// How often a held lock is tried, and what lies between: a fifth of a second in all.
 const LOCK_ATTEMPTS: u32 = 20;
 const LOCK_PAUSE: Duration = Duration::from_millis(10);
@@ -34,8 +37,9 @@ fn failed(step: &'static str, path: &Path) -> impl FnOnce(io::Error) -> BuildErr
     move |source| BuildError::RuntimeDir { step, path: path.to_owned(), source }
 }
 
-/// True if this process has the lock now. A lock that a guardian holds becomes free a moment after the
-/// last process of its cluster has ended: a program that starts a postmaster anew gets that moment.
+/// True if this process has the lock now. A lock that a guardian holds becomes free a moment after
+/// the last process of its cluster has ended: a program that starts a postmaster anew gets that
+/// moment.
 fn take_lock(lock: &OwnedFd) -> io::Result<bool> {
     for _ in 0..LOCK_ATTEMPTS {
         match rustix::fs::flock(lock, FlockOperation::NonBlockingLockExclusive) {
@@ -47,37 +51,15 @@ fn take_lock(lock: &OwnedFd) -> io::Result<bool> {
     Ok(false)
 }
 
-/// Why a folder cannot be a runtime folder.
-fn refusal(found: &fs::Metadata) -> Option<&'static str> {
-    let ours = nix::unistd::geteuid().as_raw();
-    if !found.is_dir() {
-        Some("is not a folder; choose another path")
-    } else if found.uid() != ours {
-        Some("belongs to another user; choose a folder of your own")
-    } else if found.mode() & 0o022 != 0 {
-        Some("can be written to by its group or by everybody; take that away with chmod go-w")
-    } else {
-        None
-    }
-}
-
 impl RuntimeDir {
-    /// Creates the folder if it is missing (0700; its parent must exist), takes its lock, and listens on
-    /// its socket (0600). A folder that another user can write to is refused: whatever we create there
-    /// could be replaced.
+    /// Creates the folder if it is missing (0700; its parent must exist), takes its lock, and
+    /// listens on its socket (0600). A folder that another user can write to is refused: whatever
+    /// we create there could be replaced.
     pub(crate) fn take(path: &Path) -> Result<(Self, ControlSocket), BuildError> {
-        match fs::DirBuilder::new().mode(0o700).create(path) {
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                let why = "cannot be created: its parent folder does not exist; create that first";
-                return Err(BuildError::RuntimeDirRefused { path: path.to_owned(), why });
-            }
-            created => created.map_err(failed("creating", path))?,
-        }
-        let found = fs::metadata(path).map_err(failed("looking at", path))?;
-        if let Some(why) = refusal(&found) {
-            return Err(BuildError::RuntimeDirRefused { path: path.to_owned(), why });
-        }
+        folder::create(path).map_err(|unfit| match unfit {
+            Unfit::Refused(why) => BuildError::RuntimeDirRefused { path: path.to_owned(), why },
+            Unfit::Failed(step, source) => failed(step, path)(source),
+        })?;
         let lock_path = path.join(LOCK);
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NOFOLLOW;
         let lock = rustix::fs::open(&lock_path, flags, Mode::RUSR | Mode::WUSR)
@@ -85,22 +67,28 @@ impl RuntimeDir {
         if !take_lock(&lock).map_err(failed("locking", &lock_path))? {
             return Err(BuildError::InUse { path: path.to_owned() });
         }
-        // We hold the lock, so a socket in it belonged to a postmaster that is gone.
-        let socket_path = path.join(CONTROL_SOCKET);
-        match fs::remove_file(&socket_path) {
+        // We hold the lock, so what lies there is of a postmaster that is gone.
+        let (unnamed, socket_path) = (path.join(UNNAMED), path.join(CONTROL_SOCKET));
+        match fs::remove_file(&unnamed) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                return Err(failed("removing", &socket_path)(error));
+                return Err(failed("removing", &unnamed)(error));
             }
             _ => {}
         }
-        let listener =
-            ControlSocket::listen(&socket_path).map_err(failed("listening on", &socket_path))?;
+        let listener = ControlSocket::listen(&unnamed).map_err(failed("listening on", &unnamed))?;
+        // It has its name from when it takes connections: whoever waits for the name can connect.
+        fs::rename(&unnamed, &socket_path).map_err(failed("naming", &socket_path))?;
         Ok((Self { path: path.to_owned(), lock: Arc::new(lock) }, listener))
     }
 
     /// The folder's path.
     pub(crate) fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// The path of the control socket.
+    pub(crate) fn socket(&self) -> PathBuf {
+        self.path.join(CONTROL_SOCKET)
     }
 
     /// The descriptor that holds the lock.

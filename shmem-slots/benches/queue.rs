@@ -1,6 +1,6 @@
 //! What it costs to pass messages of 8 bytes to 1 MiB from one process to another through a queue,
-//! beside a pipe and a Unix socket pair in the same run: one way, as many as go through, and there and
-//! back, one at a time. The processes run on two cores, if there are two.
+//! beside a pipe and a Unix socket pair in the same run: one way, as many as go through, and round
+//! trips, one at a time. The processes run on two cores, if there are two.
 //!
 //! Pipe and socket carry bare bytes of a length that both ends know; the queue carries the lengths,
 //! too. Queue and pipe have 64 KiB of buffer, the socket what the system gives it.
@@ -25,11 +25,11 @@ fn pin(core: usize) {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let mut set = CpuSet::new();
     set.set(core.min(cores - 1)).unwrap();
-    // Refused where the machine has no such core: then it runs where it runs.
+    // Fails where the machine has no such core: the process then runs anywhere.
     let _ = sched_setaffinity(Pid::from_raw(0), &set);
 }
 
-/// One direction of a way between two processes.
+/// One direction between two processes.
 trait Way {
     fn send(&mut self, message: &[u8]);
     /// Receives a message of the length that `into` has.
@@ -76,7 +76,7 @@ impl Way for UnixStream {
     }
 }
 
-/// The two ends of a way there and a way back, of one kind.
+/// The two ends of a round trip of one kind.
 fn ways(kind: &str) -> (Box<dyn Way>, Box<dyn Way>) {
     match kind {
         "queue" => {
@@ -156,7 +156,7 @@ fn one_way(criterion: &mut Criterion) {
                             }
                             way.receive(&mut answer);
                         }
-                        // For as many as asked for, of those that were passed.
+                        // Scales the time of all messages passed to the number asked for.
                         let passed = (batches * batch as u64) as f64;
                         begin.elapsed().mul_f64(iterations as f64 / passed)
                     });

@@ -1,8 +1,8 @@
-//! What it costs to wake another process through a slot and to be woken back, on one core and from core
-//! to core; beside the same round trip over bare futex calls, in the same run.
+//! What it costs to wake another process through a slot and to be woken back, on one core and from
+//! core to core; beside the same round trip over bare futex calls, in the same run.
 //!
-//! Not shown: what a wake costs when the core of the sleeper has gone into a deep sleep, and what it
-//! costs with other load on the machine.
+//! Not shown: what a wake costs when the core of the sleeper has gone into a deep sleep, and what
+//! it costs with other load on the machine.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use criterion::measurement::WallTime;
@@ -52,7 +52,8 @@ fn wait_for(slots: &Array, key: Key, wanted: u32) {
 }
 
 fn through_a_slot(group: &mut BenchmarkGroup<'_, WallTime>, name: &str, core: usize) {
-    let options = Options { capacity: 64, tag: 0, shared_cells: 0, first_generation: 0 };
+    let options =
+        Options { capacity: 64, tag: 0, shared_cells: 0, annex_cells: 0, first_generation: 0 };
     let slots: Array = Slots::create(&options).unwrap();
     let there = slots.claim(1).unwrap().publish(0).unwrap();
     let back = slots.claim(1).unwrap().publish(0).unwrap();
@@ -80,7 +81,8 @@ fn half(cell: &AtomicU64) -> &AtomicU32 {
 }
 
 fn bare(group: &mut BenchmarkGroup<'_, WallTime>, name: &str, core: usize) {
-    let options = Options { capacity: 1, tag: 0, shared_cells: 16, first_generation: 0 };
+    let options =
+        Options { capacity: 1, tag: 0, shared_cells: 16, annex_cells: 0, first_generation: 0 };
     let slots: Array = Slots::create(&options).unwrap();
     // Two cells in two cache lines.
     let cells = slots.writable_cells().unwrap();
@@ -121,7 +123,8 @@ fn round_trip(criterion: &mut Criterion) {
 
 fn nobody_waits(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("wake where nobody waits");
-    let options = Options { capacity: 64, tag: 0, shared_cells: 0, first_generation: 0 };
+    let options =
+        Options { capacity: 64, tag: 0, shared_cells: 0, annex_cells: 0, first_generation: 0 };
     let slots: Array = Slots::create(&options).unwrap();
     let key = slots.claim(1).unwrap().publish(0).unwrap();
     let cell = AtomicU64::new(0);

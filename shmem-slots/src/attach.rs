@@ -22,6 +22,24 @@ impl<T: Pod, R: Pod> Slots<T, R, Region> {
         Ok(Self::created(Region::create_sealed(layout.total)?, layout, options))
     }
 
+    /// Creates slots in the file of a [`Segment`](crate::Segment) that nobody else uses yet and
+    /// nothing was written to, of at least [`Slots::bytes`] bytes.
+    ///
+    /// # Errors
+    /// As [`Slots::create`]; a segment that is too small or not sealed.
+    pub fn create_in(file: OwnedFd, options: &Options) -> Result<Self, CreateError> {
+        let layout = Self::layout_for(options)?;
+        Ok(Self::created(Region::for_cells(file, layout.total)?, layout, options))
+    }
+
+    /// How many bytes slots of these sizes take, for a segment that is to hold them.
+    ///
+    /// # Errors
+    /// Sizes out of range.
+    pub fn bytes(options: &Options) -> Result<usize, CreateError> {
+        Ok(Self::layout_for(options)?.total * 8)
+    }
+
     /// Creates slots in a new file, which its owner alone can read and write. An existing file is
     /// refused.
     ///
@@ -37,8 +55,8 @@ impl<T: Pod, R: Pod> Slots<T, R, Region> {
     /// Attaches slots by the descriptor of their memfd.
     ///
     /// # Errors
-    /// A descriptor that is not sealed against shrinking; a header that does not fit, with the field,
-    /// what was expected and what was found; a failing system call.
+    /// A descriptor that is not sealed against shrinking; a header that does not fit, with the
+    /// field, what was expected and what was found; a failing system call.
     pub fn attach(file: OwnedFd, tag: u64, access: Access) -> Result<Self, AttachError> {
         Self::attached(Region::attach_sealed(file, access)?, tag)
     }
@@ -63,7 +81,8 @@ impl<T: Pod, R: Pod> Slots<T, R, Region> {
 
     fn layout_for(options: &Options) -> Result<Layout, CreateError> {
         let size = CreateError::Size { capacity: options.capacity, limit: MAX_CAPACITY };
-        Shape::of::<T, R>(options.capacity, options.shared_cells).layout().ok_or(size)
+        let Options { capacity, shared_cells, annex_cells, .. } = *options;
+        Shape::of::<T, R>(capacity, shared_cells, annex_cells).layout().ok_or(size)
     }
 
     fn created(mut region: Region, layout: Layout, options: &Options) -> Self {
@@ -73,7 +92,7 @@ impl<T: Pod, R: Pod> Slots<T, R, Region> {
     }
 
     fn attached(mut region: Region, tag: u64) -> Result<Self, AttachError> {
-        let layout = format::check(region.cells().0, Shape::of::<T, R>(1, 0), tag)?;
+        let layout = format::check(region.cells().0, Shape::of::<T, R>(1, 0, 0), tag)?;
         region.expect_mark(layout.end(), format::END);
         Ok(Self::new(region, layout))
     }

@@ -6,9 +6,9 @@
 //! [`CellRef`], which has no store.
 //!
 //! Ordering. The standard library allows relaxed loads of up to the width of a pointer from
-//! read-only memory, and says nothing for loads with a stronger order. So a load here is relaxed and
-//! an acquire fence follows it, which orders at least as much. On x86-64 both compile to the same
-//! instruction.
+//! read-only memory, and says nothing for loads with a stronger order. So a load here is relaxed
+//! and an acquire fence follows it, which orders at least as much. On x86-64 both compile to the
+//! same instruction.
 
 use crate::primitive::{AtomicU64, Ordering, fence};
 use std::fmt;

@@ -7,7 +7,7 @@
 use std::error::Error;
 use std::fmt;
 
-/// The message of `error`, then that of each source, separated by `: `.
+/// The message of `error`, then that of each source, separated by `: `. At most 64 sources.
 ///
 /// ```
 /// # use shmem_slots::{AttachError, chain};
@@ -22,17 +22,21 @@ pub fn chain<'a>(error: &'a (dyn Error + 'static)) -> impl fmt::Display + use<'a
     Chain(error)
 }
 
+/// An error whose source is itself has no last one.
+const MOST_SOURCES: usize = 64;
+
 struct Chain<'a>(&'a (dyn Error + 'static));
 
 impl fmt::Display for Chain<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.0)?;
         let mut source = self.0.source();
-        while let Some(cause) = source {
+        for _ in 0..MOST_SOURCES {
+            let Some(cause) = source else { return Ok(()) };
             write!(f, ": {cause}")?;
             source = cause.source();
         }
-        Ok(())
+        f.write_str(": …")
     }
 }
 

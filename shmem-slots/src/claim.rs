@@ -14,10 +14,12 @@
 //!
 //! Full. A claim first follows the hints. If they lead nowhere, it looks at every slot of its range
 //! for a free one, and notes which of the ended ones ended first. Only when none is free it takes
-//! that one: its report is the one that is overwritten. A claim costs a scan only in this case.
+//! that one: its report is the one that is overwritten. One that is *lasting* is never taken. A
+//! claim costs a scan only in this case.
 
 use crate::error::{ClaimError, ClaimLost, NotWritable};
 use crate::fault;
+use crate::keep::NEVER_TAKEN;
 use crate::memory::Memory;
 use crate::primitive::{Ordering, fence};
 use crate::slots::{Slots, is_occupied, swap};
@@ -37,7 +39,7 @@ impl<T: Pod, R: Pod, M: Memory> Slots<T, R, M> {
     ///
     /// Lock-free. Takes the lowest free slot. When none is free, takes the one whose tenant ended
     /// first among those that are kept for their report (see [`Slots::release`]). `Full` means that
-    /// every slot is reserved or published.
+    /// every slot is reserved or published, or kept for good.
     ///
     /// # Errors
     /// [`ClaimError`]: full, not writable, or an owner that does not fit.
@@ -45,8 +47,8 @@ impl<T: Pod, R: Pod, M: Memory> Slots<T, R, M> {
         self.claim_in(0..self.capacity(), owner)
     }
 
-    /// Claims a slot as [`Slots::claim`] does, but only one of `range`, so that no class of claimers
-    /// takes the slots of another. `Full` counts that range alone.
+    /// Claims a slot as [`Slots::claim`] does, but only one of `range`, so that no class of
+    /// claimers takes the slots of another. `Full` counts that range alone.
     ///
     /// # Errors
     /// As [`Slots::claim`].
@@ -55,15 +57,65 @@ impl<T: Pod, R: Pod, M: Memory> Slots<T, R, M> {
         range: Range<u32>,
         owner: u32,
     ) -> Result<Claim<'_, T, R, M>, ClaimError> {
+        self.claim_one([range], owner, true)
+    }
+
+    /// Claims a slot as [`Slots::claim_in`] does, of the first range, or else of the second: the
+    /// lowest free one of the first, then of the second, then the one of both whose tenant ended
+    /// first. `Full` counts both.
+    ///
+    /// # Errors
+    /// As [`Slots::claim`].
+    pub fn claim_in_either(
+        &self,
+        ranges: [Range<u32>; 2],
+        owner: u32,
+    ) -> Result<Claim<'_, T, R, M>, ClaimError> {
+        self.claim_one(ranges, owner, true)
+    }
+
+    /// Claims a slot as [`Slots::claim_in`] does, but only a free one: no unread end gives way.
+    ///
+    /// # Errors
+    /// As [`Slots::claim`]; `Full` also when slots are left that are kept for their report.
+    pub fn claim_free_in(
+        &self,
+        range: Range<u32>,
+        owner: u32,
+    ) -> Result<Claim<'_, T, R, M>, ClaimError> {
+        self.claim_one([range], owner, false)
+    }
+
+    /// Claims a slot as [`Slots::claim_in_either`] does, but only a free one.
+    ///
+    /// # Errors
+    /// As [`Slots::claim_free_in`].
+    pub fn claim_free_in_either(
+        &self,
+        ranges: [Range<u32>; 2],
+        owner: u32,
+    ) -> Result<Claim<'_, T, R, M>, ClaimError> {
+        self.claim_one(ranges, owner, false)
+    }
+
+    fn claim_one<const N: usize>(
+        &self,
+        ranges: [Range<u32>; N],
+        owner: u32,
+        takes_ended: bool,
+    ) -> Result<Claim<'_, T, R, M>, ClaimError> {
         self.memory.writable_cells()?;
         if owner == 0 || owner > MAX_PID {
             return Err(ClaimError::BadOwner { owner, limit: MAX_PID });
         }
-        let range = range.start.min(self.capacity())..range.end.min(self.capacity());
-        let hinted = self.free_hints().find_in(range.clone(), |index| self.try_claim(index, owner));
+        let all = self.capacity();
+        let ranges = ranges.map(|range| range.start.min(all)..range.end.min(all));
+        let hinted = ranges.iter().find_map(|range| {
+            self.free_hints().find_in(range.clone(), |index| self.try_claim(index, owner))
+        });
         let claim = match hinted {
             Some(claim) => claim,
-            None => self.claim_by_scan(range, owner)?,
+            None => self.claim_by_scan(&ranges, owner, takes_ended)?,
         };
         // If the file was truncated meanwhile, the claim is one of private zeros.
         if self.is_damaged() {
@@ -76,15 +128,16 @@ impl<T: Pod, R: Pod, M: Memory> Slots<T, R, M> {
     #[cold]
     fn claim_by_scan(
         &self,
-        range: Range<u32>,
+        ranges: &[Range<u32>],
         owner: u32,
+        takes_ended: bool,
     ) -> Result<Claim<'_, T, R, M>, ClaimError> {
-        let capacity = range.end.saturating_sub(range.start);
+        let capacity = ranges.iter().map(|range| range.end.saturating_sub(range.start)).sum();
         let mut in_use = 0;
         for _ in 0..SCANS {
             in_use = 0;
             let mut oldest: Option<(u64, u32, Snapshot)> = None;
-            for index in range.clone() {
+            for index in ranges.iter().cloned().flatten() {
                 let Some(seen) = self.snapshot(index) else { continue };
                 match seen.state() {
                     State::Free => {
@@ -92,9 +145,11 @@ impl<T: Pod, R: Pod, M: Memory> Slots<T, R, M> {
                             return Ok(claim);
                         }
                     }
-                    State::Ended if seen.generation() < MAX_GENERATION => {
+                    State::Ended if takes_ended && seen.generation() < MAX_GENERATION => {
                         let ended_at = self.ended_at(index).load(Ordering::Relaxed);
-                        if oldest.is_none_or(|(first, ..)| ended_at < first) {
+                        if ended_at == NEVER_TAKEN {
+                            in_use += 1;
+                        } else if oldest.is_none_or(|(first, ..)| ended_at < first) {
                             oldest = Some((ended_at, index, seen));
                         }
                     }
@@ -193,6 +248,16 @@ impl<T: Pod, R: Pod, M: Memory> Claim<'_, T, R, M> {
     /// # Errors
     /// As [`Claim::publish`].
     pub fn publish_kept(self, flags: u8) -> Result<Key, ClaimLost> {
+        self.publish_as(flags, true)
+    }
+
+    /// Publishes the slot as [`Claim::publish_kept`] does. No claim takes it after its end before
+    /// it is released, also when no other slot is left.
+    ///
+    /// # Errors
+    /// As [`Claim::publish`].
+    pub fn publish_lasting(self, flags: u8) -> Result<Key, ClaimLost> {
+        self.slots.make_lasting(self.index);
         self.publish_as(flags, true)
     }
 

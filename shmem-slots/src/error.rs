@@ -143,6 +143,27 @@ pub enum CreateError {
         /// The most of either.
         limit: usize,
     },
+    /// The sizes of a ring are out of range.
+    #[error(
+        "a ring of {entries} entries is out of range (1 to {limit}), or its values are longer than 64 KiB"
+    )]
+    RingSize {
+        /// The requested entries.
+        entries: u32,
+        /// The most.
+        limit: u32,
+    },
+    /// The segment that was to hold it is too small.
+    #[error("the segment has {found} bytes, and {expected} are needed")]
+    SegmentSize {
+        /// Its size.
+        found: usize,
+        /// What is needed.
+        expected: usize,
+    },
+    /// The segment that was to hold it could not be mapped.
+    #[error("the segment could not be mapped")]
+    Segment(#[source] AttachError),
     /// A system call failed.
     #[error("{call} failed while creating the region")]
     System {

@@ -5,7 +5,7 @@ use crate::fault;
 use crate::futex;
 use crate::memory::Memory;
 use crate::slots::{Slots, swap};
-use crate::word::{Key, MAX_FLAGS, Snapshot};
+use crate::word::{Key, MAX_FLAGS, Snapshot, State};
 use bytemuck::Pod;
 use crossbeam_utils::Backoff;
 
@@ -35,6 +35,19 @@ impl<T: Pod, R: Pod, M: Memory> Slots<T, R, M> {
             backoff.spin();
         }
         Err(FlagError::Contended)
+    }
+
+    /// Marks a published slot as changed, though its word is as it was: the next
+    /// [`Slots::drain_changes`] passes it. For news that lie elsewhere. The manager is not woken.
+    ///
+    /// # Errors
+    /// As [`Slots::set_flags`].
+    pub fn mark_changed(&self, key: Key) -> Result<(), FlagError> {
+        self.memory.writable_cells()?;
+        let word = self.look(key).filter(|word| word.state() == State::Published);
+        word.ok_or(FlagError::Stale)?;
+        self.changed_hints().set(key.index);
+        Ok(())
     }
 
     /// Sets flags as [`Slots::set_flags`] does, and wakes the waiters of the slot.

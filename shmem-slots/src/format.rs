@@ -9,8 +9,9 @@
 //! | 4 | cells of a payload |
 //! | 5 | cells of a report |
 //! | 6 | shared cells |
-//! | 7 | total cells |
-//! | 8 | hash of 1 to 7 |
+//! | 7 | cells of an annex |
+//! | 8 | total cells |
+//! | 9 | hash of 1 to 8 |
 //! | 15 | not checked: how many ends somebody kept, see `keep.rs` |
 //!
 //! The very last cell of the region holds the end mark.
@@ -31,13 +32,13 @@ use crate::primitive::{AtomicU64, Ordering};
 use crate::word::Snapshot;
 
 const MAGIC: u64 = u64::from_be_bytes(*b"shmslots");
-const VERSION: u64 = 2;
+const VERSION: u64 = 6;
 /// In the last cell. A file that was cut anywhere has no such mark, even if it was extended again.
 #[cfg(not(loom))]
 pub(crate) const END: u64 = u64::from_be_bytes(*b"slotsend");
 
-fn fields(layout: &Layout, tag: u64) -> [u64; 7] {
-    let Shape { capacity, payload_cells, report_cells, shared_cells } = layout.shape;
+fn fields(layout: &Layout, tag: u64) -> [u64; 8] {
+    let Shape { capacity, payload_cells, report_cells, shared_cells, annex_cells } = layout.shape;
     [
         VERSION,
         tag,
@@ -45,6 +46,7 @@ fn fields(layout: &Layout, tag: u64) -> [u64; 7] {
         payload_cells as u64,
         report_cells as u64,
         u64::from(shared_cells),
+        u64::from(annex_cells),
         layout.total as u64,
     ]
 }
@@ -61,22 +63,34 @@ pub(crate) fn write(cells: &[AtomicU64], layout: &Layout, options: &Options) {
         }
     }
     Hints::new(cells, &layout.free).set_all();
+    restore(cells, layout, options.tag);
+}
+
+/// Writes header and end mark.
+pub(crate) fn restore(cells: &[AtomicU64], layout: &Layout, tag: u64) {
     #[cfg(not(loom))]
     if let Some(cell) = cells.get(layout.end()) {
         cell.store(END, Ordering::Relaxed);
     }
-    header::write(cells, MAGIC, fields(layout, options.tag));
+    header::write(cells, MAGIC, fields(layout, tag));
 }
 
-/// True while the header says what it said when the region was made or attached.
-pub(crate) fn is_intact(cells: &[AtomicU64], layout: &Layout) -> bool {
-    // The tag is covered by the hash.
+/// What a region says of itself.
+pub(crate) type Said = header::Said<8>;
+
+/// What the header says of a region that was made or attached just now.
+pub(crate) fn said(cells: &[AtomicU64], layout: &Layout) -> Said {
     let tag = cells.get(2).map_or(0, |cell| cell.load(Ordering::Relaxed));
-    header::is_intact(cells, MAGIC, fields(layout, tag))
+    Said::new(MAGIC, fields(layout, tag))
+}
+
+/// True while the header is `said`, that of a region with `tag`.
+pub(crate) fn is_intact(cells: &[AtomicU64], said: &Said, tag: u64) -> bool {
+    said.field(2) == Some(tag) && said.is_in(cells)
 }
 
 /// The layout of a region that another process made. Its payloads must have the sizes of `wanted`;
-/// its capacity and its shared cells are taken from the region.
+/// its capacity, its shared cells and its annexes are taken from the region.
 ///
 /// # Errors
 /// The first field that does not fit, by name.
@@ -91,11 +105,12 @@ pub(crate) fn check(cells: &[AtomicU64], wanted: Shape, tag: u64) -> Result<Layo
     // Both fit: they are at most the limit.
     let capacity = header.number(3, "capacity", u64::from(MAX_CAPACITY))? as u32;
     let shared_cells = header.number(6, "shared cells", u64::from(u32::MAX))? as u32;
-    let shape = Shape { capacity, shared_cells, ..wanted };
+    let annex_cells = header.number(7, "cells of an annex", u64::from(u32::MAX))? as u32;
+    let shape = Shape { capacity, shared_cells, annex_cells, ..wanted };
     let no_layout =
         AttachError::Header { field: "capacity", expected: 1, found: u64::from(capacity) };
     let layout = shape.layout().ok_or(no_layout)?;
-    header.expect(7, "total cells", layout.total as u64)?;
+    header.expect(8, "total cells", layout.total as u64)?;
     header.expect_hash(fields(&layout, tag))?;
     if cells.len() < layout.total {
         return Err(header::too_short(cells, layout.total));

@@ -6,6 +6,9 @@
 //!
 //! The futexes are shared ones; a private futex does not reach other processes. Waiting uses
 //! `futex_waitv`, which Linux has since 5.16. [`check_kernel`] finds out early.
+//!
+//! Why not an eventfd for each waiter: a futex takes no descriptor and no table of waiters, one
+//! call wakes all, and a waiter that dies leaves nothing behind.
 
 use crate::cell::CellRef;
 #[cfg(loom)]
@@ -89,7 +92,7 @@ pub enum WaitError {
 pub struct Unsupported {
     /// The call.
     pub call: &'static str,
-    /// Since which version Linux has it.
+    /// The first version of Linux that has it.
     pub since: &'static str,
     /// What the kernel answers.
     #[source]
@@ -98,8 +101,8 @@ pub struct Unsupported {
 
 crate::debug_as_chain!(WaitError, Unsupported);
 
-/// Sleeps until one of the watched halves is woken or is no longer as seen, the deadline passes, or a
-/// signal handler runs. One system call, no allocation. May return without a reason.
+/// Sleeps until one of the watched halves is woken or is no longer as seen, the deadline passes, or
+/// a signal handler runs. One system call, no allocation. May return without a reason.
 ///
 /// # Errors
 /// More than [`MAX_WATCHES`] watches, or none; a kernel without `futex_waitv`.

@@ -31,7 +31,7 @@ const fn hash<const N: usize>(fields: [u64; N]) -> u64 {
     hash
 }
 
-/// Writes a header into cells that no other process has yet.
+/// Writes a header: into cells that no other process has yet, or over a spoiled one.
 pub(crate) fn write<const N: usize>(cells: &[AtomicU64], magic: u64, fields: [u64; N]) {
     for (cell, value) in cells.iter().skip(1).zip(fields.into_iter().chain([hash(fields)])) {
         cell.store(value, Ordering::Relaxed);
@@ -41,10 +41,29 @@ pub(crate) fn write<const N: usize>(cells: &[AtomicU64], magic: u64, fields: [u6
     }
 }
 
-/// True if the cells hold exactly this header.
-pub(crate) fn is_intact<const N: usize>(cells: &[AtomicU64], magic: u64, fields: [u64; N]) -> bool {
-    let wanted = [magic].into_iter().chain(fields).chain([hash(fields)]);
-    cells.iter().zip(wanted).all(|(cell, field)| cell.load(Ordering::Relaxed) == field)
+/// What a region was seen to say of itself: its magic, its fields, and their hash.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Said<const N: usize> {
+    magic: u64,
+    fields: [u64; N],
+    hash: u64,
+}
+
+impl<const N: usize> Said<N> {
+    pub(crate) const fn new(magic: u64, fields: [u64; N]) -> Self {
+        Self { magic, fields, hash: hash(fields) }
+    }
+
+    /// The field of cell `at`.
+    pub(crate) fn field(&self, at: usize) -> Option<u64> {
+        self.fields.get(at.checked_sub(1)?).copied()
+    }
+
+    /// True if the cells hold exactly this header.
+    pub(crate) fn is_in(&self, cells: &[AtomicU64]) -> bool {
+        let wanted = [self.magic].into_iter().chain(self.fields).chain([self.hash]);
+        cells.iter().zip(wanted).all(|(cell, field)| cell.load(Ordering::Relaxed) == field)
+    }
 }
 
 /// The header of a region that another process made.

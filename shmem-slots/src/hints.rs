@@ -1,4 +1,5 @@
-//! A tree of bitmaps: which slots may be free, which may have changed, which may be ended and unread.
+//! A tree of bitmaps: which slots may be free, which may have changed, which may be ended and
+//! unread.
 //!
 //! Level 0 has one bit a slot. A bit of level n+1 says that a cell of level n may have a bit set. A
 //! wrong hint costs time and never correctness: whoever follows one looks at the slot's word.
@@ -8,8 +9,8 @@
 //! | `set` | the leaf first, then each level above, always all of them |
 //! | `clear` | the leaf; if its cell became 0, the bit above; then the cell is loaded again, and if a bit was set meanwhile, the bit above is set again |
 //!
-//! Ordering (H1). All of these are read-modify-writes with AcqRel. Let a clearer clear a bit above a
-//! cell while a setter sets a bit in the cell and then the bit above. If the setter's write above
+//! Ordering (H1). All of these are read-modify-writes with AcqRel. Let a clearer clear a bit above
+//! a cell while a setter sets a bit in the cell and then the bit above. If the setter's write above
 //! comes after the clearer's, the bit above stays set. If it comes before, the clearer's write
 //! synchronizes with it, so the clearer's second load of the cell sees the setter's bit.
 //!
@@ -17,8 +18,8 @@
 //! next `set` in that cell. The users of a tree say why that is harmless for them. A clearer killed
 //! before its second load may leave the same.
 //!
-//! Trust. A walk visits each leaf bit at most once and ignores bits beyond the capacity, so any bits
-//! cost one bounded pass.
+//! Trust. A walk visits each leaf bit at most once and ignores bits beyond the capacity, so any
+//! bits cost one bounded pass.
 
 use crate::layout::{MAX_LEVELS, TreePlan};
 use crate::primitive::{AtomicU64, Ordering};
@@ -179,7 +180,8 @@ mod tests {
     use crate::options::Shape;
 
     fn with_tree(capacity: u32, test: impl FnOnce(Hints<'_>)) {
-        let shape = Shape { capacity, payload_cells: 1, report_cells: 1, shared_cells: 0 };
+        let shape =
+            Shape { capacity, payload_cells: 1, report_cells: 1, shared_cells: 0, annex_cells: 0 };
         let layout = shape.layout().unwrap();
         let cells: Vec<AtomicU64> = (0..layout.lines).map(|_| AtomicU64::new(0)).collect();
         test(Hints::new(&cells, &layout.free));

@@ -23,14 +23,15 @@
 //! Several threads of the owner may run that loop. A set wakes all that sleep, and a set that one
 //! thread has reset still ends the wait of the others: the number of resets is not as seen.
 //!
-//! Ordering. (L1) [`Latch::set`] and (L2) [`Latch::reset`] are read-modify-writes with AcqRel on one
-//! cell, so one comes before the other. If the reset comes second, it synchronizes with the set, and
-//! the look that follows sees the setter's condition. If it comes first, or finds the latch unset and
-//! writes nothing, the latch stays set and the wait returns at once. A plain load in `set` ("it is set
-//! already, nothing to do") would be wrong: it may read the value from before the reset while the
-//! condition is not yet visible. (L3) A sleeper counts itself by a read-modify-write on the same cell:
-//! either the setter sees the count and wakes the sleeper, or the sleeper sees the set and does not
-//! sleep. The kernel compares the low half once more before it puts the sleeper to sleep.
+//! Ordering. (L1) [`Latch::set`] and (L2) [`Latch::reset`] are read-modify-writes with AcqRel on
+//! one cell, so one comes before the other. If the reset comes second, it synchronizes with the
+//! set, and the look that follows sees the setter's condition. If it comes first, or finds the
+//! latch unset and writes nothing, the latch stays set and the wait returns at once. A plain load
+//! in `set` ("it is set already, nothing to do") would be wrong: it may read the value from before
+//! the reset while the condition is not yet visible. (L3) A sleeper counts itself by a
+//! read-modify-write on the same cell: either the setter sees the count and wakes the sleeper, or
+//! the sleeper sees the set and does not sleep. The kernel compares the low half once more before
+//! it puts the sleeper to sleep.
 //!
 //! Crash. A setter killed between L1 and the wake leaves a set latch and a sleeper, which wakes at
 //! its next event. An owner killed in its sleep leaves its count: a setter then wakes nobody, and
@@ -99,6 +100,7 @@ impl<'a> Latch<'a> {
     /// Sets the latch. Safe in a signal handler: no allocation, no lock.
     ///
     /// The owner sees everything that the caller wrote before, once it has woken and reset.
+    #[inline]
     #[doc(alias = "SetLatch")]
     pub fn set(&self) -> Wake {
         let before = self.cell.fetch_or(SET, Ordering::AcqRel); // L1
@@ -111,8 +113,8 @@ impl<'a> Latch<'a> {
         if before & POLLERS != 0 { Wake::Signal } else { Wake::Done }
     }
 
-    /// What there is to see now, without a reset. For a first wait, before which nobody has reset: it
-    /// returns at once when the latch is set.
+    /// What there is to see now, without a reset. For a first wait, before which nobody has reset:
+    /// it returns at once when the latch is set.
     #[must_use]
     pub fn seen(&self) -> Seen {
         Seen(resets(self.cell.load(Ordering::Acquire)))
@@ -125,6 +127,7 @@ impl<'a> Latch<'a> {
     }
 
     /// Clears the latch. Call it before the look at the condition, never after it.
+    #[inline]
     #[doc(alias = "ResetLatch")]
     pub fn reset(&self) -> Seen {
         let clear = |bits: u64| {
@@ -138,8 +141,8 @@ impl<'a> Latch<'a> {
         }
     }
 
-    /// Sleeps until the latch is set, one of `also` changes, the deadline passes or a signal handler
-    /// runs. Only the owner calls this.
+    /// Sleeps until the latch is set, one of `also` changes, the deadline passes or a signal
+    /// handler runs. Only the owner calls this.
     ///
     /// Returns at once when the latch was set since `seen`. The latch stays set: [`Latch::reset`]
     /// clears it.
@@ -165,8 +168,8 @@ impl<'a> Latch<'a> {
         woken
     }
 
-    /// Announces a sleep in `ppoll`. Returns false when the latch was set since `seen`: do not sleep
-    /// then. Call [`Latch::end_poll`] in both cases.
+    /// Announces a sleep in `ppoll`. Returns false when the latch was set since `seen`: do not
+    /// sleep then. Call [`Latch::end_poll`] in both cases.
     #[must_use]
     pub fn begin_poll(&self, seen: Seen) -> bool {
         !is_set_since(self.cell.fetch_add(POLLER, Ordering::AcqRel), seen) // L3
@@ -219,7 +222,8 @@ mod tests {
         assert!(latch.begin_poll(seen), "nothing is left of the first sleep");
     }
 
-    /// Fails when one bit stands for all sleepers: the first that leaves takes the mark of the other.
+    /// Fails when one bit stands for all sleepers: the first that leaves takes the mark of the
+    /// other.
     #[test]
     fn a_sleeper_that_leaves_does_not_hide_another() {
         let cell = AtomicU64::new(0);

@@ -7,24 +7,40 @@
 //! | header | 16, the last of them counts ends | attach; the manager |
 //! | shared cells | as requested | the layer above |
 //! | hint trees: free, changed, ended | about 1/64 of a cell a slot each | claim, publish, manager |
+//! | holds | 8, the first of them counts those in use; then one a hold | waiters, manager |
 //! | slot lines | 8 a slot: word, payload length, report count, when it ended | whoever looks |
 //! | slot cells | 8 a slot | the layer above |
-//! | reports | two buffers a slot | the manager, waiters |
+//! | reports | three buffers a slot | the manager, waiters |
 //! | payload heads | the first 512 bytes of `T` a slot | the claimer, readers |
 //! | payload tails | the rest of `T` a slot | the same, where it is not zero |
+//! | further slot cells | 24 a slot | the layer above |
+//! | annexes | four a slot, as large as requested: its reports' and its tenant's own | who has more to say |
 //! | end | 8, the last of them the end mark | regions in named files: a truncation removes it |
 //!
-//! Tails lie apart, so that the rarely used end of a large `T` costs no memory until it is used.
+//! Tails, further cells and annexes lie apart, so that what few slots use costs no memory until it
+//! is used.
 
 use crate::options::Shape;
 use std::ops::Range;
 
 /// Cells in a cache line.
 pub(crate) const LINE: usize = 8;
+/// The slot cells that do not lie in the slot's line of them.
+const FURTHER: usize = 3 * LINE;
+/// All slot cells of a slot.
+pub(crate) const SLOT_CELLS: usize = LINE + FURTHER;
 /// Cells of the header.
 pub(crate) const HEADER: usize = 16;
 /// The header cell in which the manager counts the ends that somebody keeps.
 pub(crate) const ENDS: usize = HEADER - 1;
+/// How many holds of waiters there can be at a time.
+pub const HOLDS: u32 = if cfg!(loom) { 2 } else { 4096 };
+/// Report buffers of a slot: the last two reports, and the one that a reset has set aside.
+pub(crate) const REPORT_BUFFERS: usize = 3;
+/// The annex that is the tenant's own comes after those of the report buffers.
+pub(crate) const OWN_ANNEX: usize = REPORT_BUFFERS;
+/// Annexes of a slot.
+const ANNEXES: usize = REPORT_BUFFERS + 1;
 /// The most levels that a hint tree has: 64 to the power of 4 is beyond any capacity.
 pub(crate) const MAX_LEVELS: usize = 4;
 
@@ -50,11 +66,14 @@ pub(crate) struct Layout {
     pub(crate) free: TreePlan,
     pub(crate) changed: TreePlan,
     pub(crate) ended: TreePlan,
+    pub(crate) holds: usize,
     pub(crate) lines: usize,
     pub(crate) slot_cells: usize,
     pub(crate) reports: usize,
     pub(crate) heads: usize,
     pub(crate) tails: usize,
+    pub(crate) further: usize,
+    pub(crate) annexes: usize,
     pub(crate) total: usize,
 }
 
@@ -93,15 +112,19 @@ impl Shape {
         let trees = aligned(shared.checked_add(self.shared_cells as usize)?);
         let (free, next) = TreePlan::at(trees, self.capacity);
         let (changed, next) = TreePlan::at(next, self.capacity);
-        let (ended, lines) = TreePlan::at(next, self.capacity);
+        let (ended, holds) = TreePlan::at(next, self.capacity);
+        let lines = aligned(holds + LINE + HOLDS as usize);
         let part = |start: usize, cells: usize| {
             Some(aligned(start.checked_add(slots.checked_mul(cells)?)?))
         };
         let slot_cells = part(lines, LINE)?;
         let reports = part(slot_cells, LINE)?;
-        let heads = part(reports, self.report_buffer().checked_mul(2)?)?;
+        let heads = part(reports, self.report_buffer().checked_mul(REPORT_BUFFERS)?)?;
         let tails = part(heads, self.head())?;
-        let total = part(tails, self.tail())?.checked_add(LINE)?;
+        let further = part(tails, self.tail())?;
+        let annexes = part(further, FURTHER)?;
+        let total = part(annexes, ANNEXES.checked_mul(self.annex_cells as usize)?)?;
+        let total = total.checked_add(LINE)?;
         total.checked_mul(8)?;
         let shape = self;
         Some(Layout {
@@ -110,11 +133,14 @@ impl Shape {
             free,
             changed,
             ended,
+            holds,
             lines,
             slot_cells,
             reports,
             heads,
             tails,
+            further,
+            annexes,
             total,
         })
     }
@@ -126,14 +152,23 @@ impl Layout {
         self.lines + index as usize * LINE + place
     }
 
+    /// The cell of hold `number`, which is below [`HOLDS`].
+    pub(crate) const fn hold(&self, number: u32) -> usize {
+        self.holds + LINE + number as usize
+    }
+
     /// The cell of the end mark: the last one.
     #[cfg(not(loom))]
     pub(crate) const fn end(&self) -> usize {
         self.total - 1
     }
 
+    /// `place` is below [`SLOT_CELLS`].
     pub(crate) const fn slot_cell(&self, index: u32, place: usize) -> usize {
-        self.slot_cells + index as usize * LINE + place
+        match place.checked_sub(LINE) {
+            None => self.slot_cells + index as usize * LINE + place,
+            Some(further) => self.further + index as usize * FURTHER + further,
+        }
     }
 
     /// The cells of the head of slot `index`'s payload.
@@ -152,7 +187,14 @@ impl Layout {
 
     /// The first cell (its number) of report buffer `which` of slot `index`.
     pub(crate) const fn report(&self, index: u32, which: usize) -> usize {
-        self.reports + (index as usize * 2 + which) * self.shape.report_buffer()
+        self.reports + (index as usize * REPORT_BUFFERS + which) * self.shape.report_buffer()
+    }
+
+    /// The cells of annex `which` of slot `index`: that of a report buffer, or [`OWN_ANNEX`].
+    pub(crate) const fn annex(&self, index: u32, which: usize) -> Range<usize> {
+        let len = self.shape.annex_cells as usize;
+        let start = self.annexes + (index as usize * ANNEXES + which) * len;
+        start..start + len
     }
 }
 
@@ -162,7 +204,7 @@ mod tests {
     use crate::options::MAX_CAPACITY;
 
     fn shape(capacity: u32) -> Shape {
-        Shape { capacity, payload_cells: 200, report_cells: 7, shared_cells: 20 }
+        Shape { capacity, payload_cells: 200, report_cells: 7, shared_cells: 20, annex_cells: 13 }
     }
 
     #[test]
@@ -175,21 +217,30 @@ mod tests {
                 layout.free.starts[0],
                 layout.changed.starts[0],
                 layout.ended.starts[0],
+                layout.holds,
                 layout.lines,
                 layout.slot_cells,
                 layout.reports,
                 layout.heads,
                 layout.tails,
+                layout.further,
+                layout.annexes,
                 layout.total,
             ];
             assert!(bounds.is_sorted(), "{bounds:?}");
             assert!(bounds.iter().all(|start| start % LINE == 0), "{bounds:?}");
+            assert!(layout.hold(HOLDS - 1) < layout.lines);
             assert_eq!(layout.line(capacity - 1, 7) + 1, layout.lines + slots * LINE);
             assert!(layout.line(capacity - 1, 7) < layout.slot_cells);
             assert!(layout.slot_cell(capacity - 1, 7) < layout.reports);
-            assert!(layout.report(capacity - 1, 1) + 9 <= layout.heads);
+            assert!(layout.report(capacity - 1, REPORT_BUFFERS - 1) + 9 <= layout.heads);
             assert!(layout.head(capacity - 1).end <= layout.tails);
-            assert!(layout.tail(capacity - 1).end <= layout.total - LINE);
+            assert!(layout.tail(capacity - 1).end <= layout.further);
+            assert_eq!(layout.slot_cell(0, 8), layout.further);
+            assert!(layout.slot_cell(capacity - 1, SLOT_CELLS - 1) < layout.annexes);
+            assert_eq!(layout.annex(0, 0).start, layout.annexes);
+            assert_eq!(layout.annex(0, 1).start, layout.annex(0, 0).end);
+            assert!(layout.annex(capacity - 1, OWN_ANNEX).end <= layout.total - LINE);
         }
     }
 

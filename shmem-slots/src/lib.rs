@@ -2,14 +2,15 @@
 //!
 //! Any process claims a free slot, fills it, and publishes it. One process, the *manager*, takes
 //! published slots in, reports on them, and ends them. Whoever has a slot's [`Key`] asks by one
-//! atomic load what has become of it, or sleeps until it changes. A process that dies between any two
-//! instructions leaves nothing that cannot be given back.
+//! atomic load what has become of it, or sleeps until it changes. A process that dies between any
+//! two instructions leaves nothing that cannot be given back.
 //!
 //! ```
 //! use shmem_slots::{Options, Slots, State};
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! let options = Options { capacity: 64, tag: 1, shared_cells: 0, first_generation: 0 };
+//! let options =
+//!     Options { capacity: 64, tag: 1, shared_cells: 0, annex_cells: 0, first_generation: 0 };
 //! let slots: Slots<[u64; 4], [u64; 1]> = Slots::create(&options)?;
 //!
 //! let me = std::process::id();
@@ -46,12 +47,14 @@
 //!
 //! It does not allocate in the region, hold pointers there, block, or know what a slot stands for.
 //!
-//! Two more things live in shared memory, each by itself: a [`Latch`], on which one process sleeps and
-//! which any process sets, and a [`queue`] of messages from one process to another.
+//! Three more things live in shared memory, each by itself: a [`Latch`], on which one process
+//! sleeps and which any process sets, a [`queue`] of messages from one process to another, and a
+//! [`ring`] of values from one process to any number of others. Each lies in a region of its own,
+//! or in a `Segment`: plain bytes that are made at run time, of any size.
 //!
-//! Reading order: `word` (the life of a slot), `slots` (the array), `claim`, `manage`, `keep`, `sweep`,
-//! `reset` and `flags` (what is done with it), `payload` and `report` (data in and out), `hints`,
-//! `wait` and [`futex`], `layout`, `format`, `region`, `attach`, `sys`.
+//! Reading order: `word` (the life of a slot), `slots` (the array), `claim`, `manage`, `keep`,
+//! `sweep`, `reset` and `flags` (what is done with it), `payload` and `report` (data in and out),
+//! `hints`, `wait` and [`futex`], `layout`, `format`, `region`, `attach`, `sys`.
 //!
 //! Feature `fault`: named crash points for tests.
 #![deny(unsafe_code)]
@@ -60,6 +63,7 @@ mod word;
 
 mod claim;
 mod flags;
+mod hold;
 mod keep;
 mod manage;
 mod reset;
@@ -75,13 +79,16 @@ mod hints;
 mod pinned;
 mod wait;
 
+mod annex;
 mod side_cells;
 
+pub mod bells;
 pub mod futex;
 mod latch;
 #[cfg(loom)]
 mod loom_futex;
 pub mod queue;
+pub mod ring;
 
 #[cfg(not(loom))]
 mod attach;
@@ -93,10 +100,13 @@ mod memory;
 mod options;
 #[cfg(not(loom))]
 mod region;
+#[cfg(not(loom))]
+mod segment;
 
 mod chain;
 mod error;
 #[cfg(feature = "fault")]
+#[doc(hidden)]
 pub mod fault;
 #[cfg(not(feature = "fault"))]
 mod fault;
@@ -112,13 +122,18 @@ pub use error::{
     AttachError, ClaimError, ClaimLost, CreateError, FlagError, ManageError, NotWritable,
     ReadError, ReportError,
 };
+pub use hold::{DetachedHold, Hold};
 pub use latch::{Latch, Seen, Wake};
+pub use layout::HOLDS;
 pub use memory::{Access, Heap, Memory};
 pub use options::{MAX_CAPACITY, Options};
 #[cfg(not(loom))]
 pub use pinned::PinnedSlot;
 #[cfg(not(loom))]
 pub use region::{MEMFD_NAME, Region};
+pub use reset::After;
+#[cfg(not(loom))]
+pub use segment::{OutOfSegment, Segment};
 pub use side_cells::WritableCells;
 pub use slots::Slots;
 #[cfg(not(loom))]

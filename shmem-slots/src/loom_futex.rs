@@ -1,8 +1,9 @@
-//! The futex of the loom models, in the place of `sys/futex.rs`: one lock and one condition for all.
+//! The futex of the loom models, in the place of `sys/futex.rs`: one lock and one condition for
+//! all.
 //!
-//! As in the kernel, comparing and queueing are one step, since a waker must take the same lock. Left
-//! out: deadlines, signals, and that the kernel compares word after word (here all at once; the
-//! argument for two halves is in `wait.rs`).
+//! As in the kernel, comparing and queueing are one step, since a waker must take the same lock.
+//! Left out: deadlines, signals, and that the kernel compares word after word (here all at once;
+//! the argument for two halves is in `wait.rs`).
 
 use crate::primitive::{AtomicU64, Ordering};
 use loom::sync::{Condvar, Mutex};

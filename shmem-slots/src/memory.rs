@@ -14,8 +14,8 @@ pub enum Access {
     ReadOnly,
 }
 
-/// An array of atomic cells, of the same length for as long as it lives: a [`Region`](crate::Region)
-/// or a [`Heap`].
+/// An array of atomic cells, of the same length for as long as it lives: a
+/// [`Region`](crate::Region) or a [`Heap`].
 pub trait Memory: Sealed + Send + Sync {
     /// The cells, to load.
     fn cells(&self) -> Cells<'_>;

@@ -12,6 +12,9 @@ pub struct Options {
     pub tag: u64,
     /// How many shared cells the layer above has beside the slots.
     pub shared_cells: u32,
+    /// How many cells an annex has. Each slot has four of them: one for each of its report buffers,
+    /// and one of its tenant's own. They take memory only where they are used.
+    pub annex_cells: u32,
     /// The generation that slots begin with. 0, except in tests of retirement.
     pub first_generation: u64,
 }
@@ -23,6 +26,7 @@ pub(crate) struct Shape {
     pub(crate) payload_cells: usize,
     pub(crate) report_cells: usize,
     pub(crate) shared_cells: u32,
+    pub(crate) annex_cells: u32,
 }
 
 /// Cells of a payload that lie in its head.
@@ -31,7 +35,7 @@ const HEAD_CELLS: usize = 64;
 impl Shape {
     /// The shape of an array of requests `T` and reports `R`. The sizes of both are multiples of 8
     /// bytes; anything else does not compile.
-    pub(crate) const fn of<T, R>(capacity: u32, shared_cells: u32) -> Self {
+    pub(crate) const fn of<T, R>(capacity: u32, shared_cells: u32, annex_cells: u32) -> Self {
         const {
             assert!(size_of::<T>() % 8 == 0, "the size of a payload must be a multiple of 8 bytes");
             assert!(size_of::<R>() % 8 == 0, "the size of a report must be a multiple of 8 bytes");
@@ -41,6 +45,7 @@ impl Shape {
             payload_cells: size_of::<T>() / 8,
             report_cells: size_of::<R>() / 8,
             shared_cells,
+            annex_cells,
         }
     }
 

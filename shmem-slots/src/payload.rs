@@ -11,21 +11,22 @@
 //! | 4 | swaps the word to `Published` (W1) | loads the word again: same generation, or the copy is void |
 //!
 //! If a copy contains anything that a later claimer stored in step 3, then the reader's fence R2
-//! pairs with that claimer's fence W2, and the second load sees the claim's swap or something later.
-//! The generation differs, and the copy is thrown away.
+//! pairs with that claimer's fence W2, and the second load sees the claim's swap or something
+//! later. The generation differs, and the copy is thrown away.
 //!
-//! A slow writer, on the other hand, is overtaken by nobody. A slot that is reserved becomes free in
-//! two ways only: its owner gives it back, or its owner is dead. A reset *revokes* the slot instead:
-//! the claimer can no longer publish it, and no other process can claim it before the claimer has
-//! noticed (its `Claim` is dropped) or is dead (`sweep`). So no store of a claim ever lands in the
-//! payload of another tenant.
+//! A slow writer is never overtaken. A slot that is reserved becomes free in two ways only: its
+//! owner gives it back, or its owner is dead. A reset *revokes* the slot instead: the claimer can
+//! no longer publish it, and no other process can claim it before the claimer has noticed (its
+//! `Claim` is dropped) or is dead (`sweep`). So no store of a claim ever lands in the payload of
+//! another tenant.
 //!
-//! Trailing words that are zero are neither stored nor copied: the length says how many words count.
-//! It is as untrusted as the rest, and clamped when it is read.
+//! Trailing words that are zero are neither stored nor copied: the length says how many words
+//! count. It is as untrusted as the rest, and clamped when it is read.
 
 use crate::claim::Claim;
 use crate::error::{ClaimLost, ReadError};
 use crate::fault;
+use crate::keep::LASTING;
 use crate::memory::Memory;
 use crate::primitive::{AtomicU64, Ordering, fence};
 use crate::slots::Slots;
@@ -69,6 +70,16 @@ impl<T: Pod, R: Pod, M: Memory> Slots<T, R, M> {
     /// # Errors
     /// The tenancy has not begun, is over, or was overtaken during the copy; a damaged region.
     pub fn read(&self, key: Key) -> Result<T, ReadError> {
+        let mut value = T::zeroed();
+        self.read_into(key, &mut value).map(|()| value)
+    }
+
+    /// The same into a place of the caller's, for large payloads. After an error it holds nothing
+    /// of use.
+    ///
+    /// # Errors
+    /// As [`Slots::read`].
+    pub fn read_into(&self, key: Key, value: &mut T) -> Result<(), ReadError> {
         let readable = || {
             let word = self.look(key)?;
             matches!(word.state(), State::Published | State::Free | State::Ended).then_some(())
@@ -77,11 +88,11 @@ impl<T: Pod, R: Pod, M: Memory> Slots<T, R, M> {
             return Err(ReadError::Damaged);
         }
         readable().ok_or(ReadError::Stale)?; // R1, pairs with W1
-        let len = self.payload_len(key.index).load(Ordering::Relaxed);
+        let len = self.payload_len(key.index).load(Ordering::Relaxed) & !LASTING;
         let all = self.layout.shape.payload_cells;
         let used = usize::try_from(len).map_or(all, |len| len.min(all));
-        let mut value = T::zeroed();
-        let bytes = bytemuck::bytes_of_mut(&mut value);
+        *value = T::zeroed();
+        let bytes = bytemuck::bytes_of_mut(value);
         let (head, tail) = self.payload_cells(key.index);
         let (first, rest) = bytes.split_at_mut((used * 8).min(head.len() * 8));
         words::load(head, first);
@@ -95,6 +106,6 @@ impl<T: Pod, R: Pod, M: Memory> Slots<T, R, M> {
         if self.is_damaged() {
             return Err(ReadError::Damaged);
         }
-        whole.map(|()| value).ok_or(ReadError::Stale)
+        whole.ok_or(ReadError::Stale)
     }
 }

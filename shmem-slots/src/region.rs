@@ -97,8 +97,8 @@ impl Region {
         self.len() == 0
     }
 
-    /// Has the kernel map the first `most` bytes for this process now, instead of page by page at the
-    /// first access to each. For a process that must be quick later. It changes nothing else.
+    /// Has the kernel map the first `most` bytes for this process now, instead of page by page at
+    /// the first access to each. For a process that must be quick later. It changes nothing else.
     ///
     /// # Errors
     /// The error of `madvise`: `EINVAL` before Linux 5.14.
@@ -108,25 +108,34 @@ impl Region {
 
     /// Creates `cells` cells, all zero, in a sealed memfd.
     pub(crate) fn create_sealed(cells: usize) -> Result<Self, CreateError> {
-        // Whatever the program writes to a closed standard stream must not land in the region.
-        let _standard = StandardStreams::occupy().map_err(create_failed("opening /dev/null"))?;
-        let flags = MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING;
-        let file = memfd_create(MEMFD_NAME, flags)
-            .map_err(|errno| create_failed("memfd_create")(errno.into()))?;
-        let file = File::from(file);
-        // The kernel creates it for everybody: another user with a read-only descriptor could open the
-        // file again through /proc, for writing.
-        file.set_permissions(Permissions::from_mode(0o600)).map_err(create_failed("fchmod"))?;
-        file.set_len(cells as u64 * 8).map_err(create_failed("ftruncate"))?;
-        let seals = SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW | SealFlag::F_SEAL_SEAL;
-        fcntl(&file, FcntlArg::F_ADD_SEALS(seals))
-            .map_err(|errno| create_failed("sealing the memfd")(errno.into()))?;
+        Self::create_memfd(cells, SealFlag::empty())
+    }
+
+    /// As [`Region::create_sealed`], writable for this process alone: the kernel refuses every
+    /// other write and every other writable mapping, and a child does not get this mapping.
+    pub(crate) fn create_for_one_writer(cells: usize) -> Result<Self, CreateError> {
+        let region = Self::create_memfd(cells, SealFlag::F_SEAL_FUTURE_WRITE)?;
+        region.mapping.hide_from_children().map_err(create_failed("madvise"))?;
+        Ok(region)
+    }
+
+    /// A sealed memfd of `cells` cells, all zero, that is not mapped.
+    pub(crate) fn create_unmapped(cells: u64) -> Result<OwnedFd, CreateError> {
+        let file = new_memfd(cells.saturating_mul(8))?;
+        seal(&file, SealFlag::empty())?;
+        Ok(file.into())
+    }
+
+    fn create_memfd(cells: usize, more_seals: SealFlag) -> Result<Self, CreateError> {
+        let file = new_memfd(cells as u64 * 8)?;
+        // Before the seals, which may refuse further writable mappings.
         let mapping = Mapping::new(&file, cells * 8, true).map_err(create_failed("mmap"))?;
+        seal(&file, more_seals)?;
         Ok(Self { guard: None, mapping, file: file.into(), access: Access::ReadWrite })
     }
 
-    /// Creates `cells` cells, all zero, in a new file that its owner alone can read and write. Fails
-    /// when the file exists.
+    /// Creates `cells` cells, all zero, in a new file that its owner alone can read and write.
+    /// Fails when the file exists.
     pub(crate) fn create_file(path: &Path, cells: usize) -> Result<Self, CreateError> {
         let _standard = StandardStreams::occupy().map_err(create_failed("opening /dev/null"))?;
         let file = OpenOptions::new()
@@ -157,8 +166,8 @@ impl Region {
         }
     }
 
-    /// Attaches all cells of a sealed memfd that another process created. The caller checks what they
-    /// hold.
+    /// Attaches all cells of a sealed memfd that another process created. The caller checks what
+    /// they hold.
     pub(crate) fn attach_sealed(file: OwnedFd, access: Access) -> Result<Self, AttachError> {
         let seals = fcntl(&file, FcntlArg::F_GET_SEALS).map_err(|_| AttachError::Unsealed)?;
         if !SealFlag::from_bits_truncate(seals).contains(SealFlag::F_SEAL_SHRINK) {
@@ -167,6 +176,16 @@ impl Region {
         let file = File::from(file);
         let mapping = map_whole(&file, access)?;
         Ok(Self { guard: None, mapping, file: file.into(), access })
+    }
+
+    /// Maps a sealed memfd that is to hold `cells` cells.
+    pub(crate) fn for_cells(file: OwnedFd, cells: usize) -> Result<Self, CreateError> {
+        let region = Self::attach_sealed(file, Access::ReadWrite).map_err(CreateError::Segment)?;
+        let (found, expected) = (region.len(), cells * 8);
+        if found < expected {
+            return Err(CreateError::SegmentSize { found, expected });
+        }
+        Ok(region)
     }
 
     /// Attaches all cells of a regular file. The caller checks what they hold.
@@ -200,6 +219,28 @@ impl EndMark {
     fn new(mapping: &Mapping) -> io::Result<Self> {
         Ok(Self { guard: Guard::new(mapping.range())?, cell: None })
     }
+}
+
+/// An empty memfd of this many bytes, for this user alone.
+fn new_memfd(bytes: u64) -> Result<File, CreateError> {
+    // Whatever the program writes to a closed standard stream must not land in the region.
+    let _standard = StandardStreams::occupy().map_err(create_failed("opening /dev/null"))?;
+    let flags = MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING;
+    let file = memfd_create(MEMFD_NAME, flags)
+        .map_err(|errno| create_failed("memfd_create")(errno.into()))?;
+    let file = File::from(file);
+    // The kernel creates it for everybody: another user with a read-only descriptor could open the
+    // file again through /proc, for writing.
+    file.set_permissions(Permissions::from_mode(0o600)).map_err(create_failed("fchmod"))?;
+    file.set_len(bytes).map_err(create_failed("ftruncate"))?;
+    Ok(file)
+}
+
+fn seal(file: &File, more_seals: SealFlag) -> Result<(), CreateError> {
+    let seals = SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW | SealFlag::F_SEAL_SEAL;
+    fcntl(file, FcntlArg::F_ADD_SEALS(seals | more_seals))
+        .map(drop)
+        .map_err(|errno| create_failed("sealing the memfd")(errno.into()))
 }
 
 fn create_failed(call: &'static str) -> impl FnOnce(io::Error) -> CreateError {

@@ -1,14 +1,18 @@
-//! The cells that belong to the layer above: some for the whole array, and one line for each slot.
+//! The cells that belong to the layer above: some for the whole array, and 32 for each slot.
+//!
+//! The first 8 of a slot lie on one line. The others lie behind everything else, and take memory
+//! only where they are used.
 //!
 //! The protocol of the slots never touches them. They outlive a slot's tenants, and a reset.
 
 use crate::cell::CellRef;
 use crate::error::NotWritable;
-use crate::layout::{LINE, Layout};
+use crate::layout::{Layout, OWN_ANNEX, SLOT_CELLS};
 use crate::memory::Memory;
 use crate::primitive::AtomicU64;
 use crate::slots::Slots;
 use bytemuck::Pod;
+use std::ops::Range;
 
 impl Layout {
     fn shared_cell(&self, number: u32) -> Option<usize> {
@@ -16,7 +20,7 @@ impl Layout {
     }
 
     fn checked_slot_cell(&self, index: u32, place: usize) -> Option<usize> {
-        (index < self.shape.capacity && place < LINE).then(|| self.slot_cell(index, place))
+        (index < self.shape.capacity && place < SLOT_CELLS).then(|| self.slot_cell(index, place))
     }
 }
 
@@ -27,7 +31,7 @@ impl<T: Pod, R: Pod, M: Memory> Slots<T, R, M> {
         self.layout.shared_cell(number).map(|cell| CellRef(self.cell(cell)))
     }
 
-    /// Cell `place` (0 to 7) of the line of slot `index`, to load or wait on.
+    /// Cell `place` (0 to 31) of slot `index`, to load or wait on. 0 to 7 share a cache line.
     #[must_use]
     pub fn slot_cell(&self, index: u32, place: usize) -> Option<CellRef<'_>> {
         self.layout.checked_slot_cell(index, place).map(|cell| CellRef(self.cell(cell)))
@@ -51,6 +55,16 @@ pub struct WritableCells<'a> {
 }
 
 impl<'a> WritableCells<'a> {
+    pub(crate) const fn cells(self) -> &'a [AtomicU64] {
+        self.cells
+    }
+
+    /// Where the own annex of slot `index` lies.
+    pub(crate) fn own_annex(self, index: u32) -> Option<Range<usize>> {
+        let exists = index < self.layout.shape.capacity;
+        exists.then(|| self.layout.annex(index, OWN_ANNEX))
+    }
+
     /// Shared cell number `number`.
     #[must_use]
     pub fn shared_cell(self, number: u32) -> Option<&'a AtomicU64> {
@@ -65,7 +79,7 @@ impl<'a> WritableCells<'a> {
         self.cells.get(start..end).unwrap_or(&[])
     }
 
-    /// Cell `place` (0 to 7) of the line of slot `index`.
+    /// Cell `place` (0 to 31) of slot `index`. 0 to 7 share a cache line.
     #[must_use]
     pub fn slot_cell(self, index: u32, place: usize) -> Option<&'a AtomicU64> {
         self.cells.get(self.layout.checked_slot_cell(index, place)?)

@@ -5,13 +5,15 @@
 //! | any process | `look`, `read`, `read_report`, `claim`, `set_flags`, `wait` |
 //! | the claimer of a slot | `write`, `publish`; it drops the claim to give the slot back |
 //! | whoever published a slot as kept, or stands in for it | `release` |
-//! | the manager (exactly one process) | `drain_changes`, `update`, `write_report`, `end`, `free`, `sweep`, `reset_all` |
+//! | whoever waits | `hold` |
+//! | the manager (exactly one process) | `drain_changes`, `update`, `write_report`, `end`, `free`, `sweep`, `reset_each` |
 //!
 //! Ordering. (W1) `publish` and every other swap of a word is a release; (R1) a look is an acquire.
 //! So whoever sees a word sees what was written before it. The pairs W2/R2 and W3/R3 keep payloads
 //! and reports whole, see `payload.rs` and `report.rs`; H1 keeps hints findable, see `hints.rs`.
 
 use crate::cell::load_acquire;
+use crate::error::NotWritable;
 use crate::fault;
 use crate::format;
 use crate::hints::Hints;
@@ -23,12 +25,13 @@ use crate::word::{Key, Snapshot, State};
 use bytemuck::Pod;
 use std::marker::PhantomData;
 
-/// An array of slots over cells of `M`. Each slot holds a request `T`, written by its claimer, and a
-/// report `R`, written by the manager.
+/// An array of slots over cells of `M`. Each slot holds a request `T`, written by its claimer, and
+/// a report `R`, written by the manager.
 #[derive(Debug)]
 pub struct Slots<T, R, M = crate::Region> {
     pub(crate) memory: M,
     pub(crate) layout: Layout,
+    header: format::Said,
     payloads: PhantomData<fn() -> (T, R)>,
 }
 
@@ -38,7 +41,8 @@ impl<T: Pod, R: Pod> Slots<T, R, Heap> {
     /// Returns `None` when the sizes are out of range.
     #[must_use]
     pub fn heap(options: &Options) -> Option<Self> {
-        let layout = Shape::of::<T, R>(options.capacity, options.shared_cells).layout()?;
+        let Options { capacity, shared_cells, annex_cells, .. } = *options;
+        let layout = Shape::of::<T, R>(capacity, shared_cells, annex_cells).layout()?;
         let memory = Heap::zeroed(layout.total);
         format::write(memory.cells().0, &layout, options);
         Some(Self::new(memory, layout))
@@ -47,8 +51,9 @@ impl<T: Pod, R: Pod> Slots<T, R, Heap> {
 
 impl<T: Pod, R: Pod, M: Memory> Slots<T, R, M> {
     /// `memory` has at least the cells of `layout`.
-    pub(crate) const fn new(memory: M, layout: Layout) -> Self {
-        Self { memory, layout, payloads: PhantomData }
+    pub(crate) fn new(memory: M, layout: Layout) -> Self {
+        let header = format::said(memory.cells().0, &layout);
+        Self { memory, layout, header, payloads: PhantomData }
     }
 
     /// How many slots there are.
@@ -65,13 +70,23 @@ impl<T: Pod, R: Pod, M: Memory> Slots<T, R, M> {
     }
 
     /// Returns true while the header in shared memory says what it said when this array was created
-    /// or attached.
+    /// with `tag`, or attached.
     ///
     /// Nothing here depends on the header: sizes are kept privately. A manager checks it to notice
     /// that another process corrupts the region, and that no process can attach any more.
     #[must_use]
-    pub fn header_is_intact(&self) -> bool {
-        format::is_intact(self.memory.cells().0, &self.layout)
+    pub fn header_is_intact(&self, tag: u64) -> bool {
+        format::is_intact(self.memory.cells().0, &self.header, tag)
+    }
+
+    /// Writes the header again, and the end mark, so that processes can attach again. For the
+    /// manager.
+    ///
+    /// # Errors
+    /// A region that cannot be written.
+    pub fn restore_header(&self, tag: u64) -> Result<(), NotWritable> {
+        format::restore(self.memory.writable_cells()?, &self.layout, tag);
+        Ok(())
     }
 
     /// The word of slot `index` now, or `None` outside the array. One load, wait-free.

@@ -35,13 +35,13 @@ impl<T: Pod, R: Pod, M: Memory> Slots<T, R, M> {
         ])
     }
 
-    /// Sleeps until the word of slot `index` is no longer `seen`, one of `also` changes, the deadline
-    /// passes, or a signal handler runs.
+    /// Sleeps until the word of slot `index` is no longer `seen`, one of `also` changes, the
+    /// deadline passes, or a signal handler runs.
     ///
     /// The waiters of a slot are woken when its manager updates or ends it, and by
-    /// [`Slots::set_flags_and_wake`]; a claim, a publication and [`Slots::set_flags`] wake nobody. The
-    /// fact is written before the wake, so look again after each return. Works on a region that is
-    /// attached read-only, too.
+    /// [`Slots::set_flags_and_wake`]; a claim, a publication and [`Slots::set_flags`] wake nobody.
+    /// The fact is written before the wake, so look again after each return. Works on a region that
+    /// is attached read-only, too.
     ///
     /// # Errors
     /// [`WaitError`]: too many watches, or a kernel without `futex_waitv`.

@@ -12,12 +12,14 @@
 //!            release, or keeper is dead
 //! ```
 //!
+//! The manager may also claim a published slot in the swap that ends its tenancy.
+//!
 //! Bits, high to low: generation 35, flags 4, kept 1, state 2, pid 22 (a Linux pid needs no more).
 //!
 //! | state | kept | pid is | generation is |
 //! |---|---|---|---|
 //! | `Free` | 0 | 0 | the last tenant's |
-//! | `Ended` (free, kept) | 1 | the keeper | the last tenant's |
+//! | `Ended` (free, kept) | 1 | the keeper; 0: waiters alone hold it | the last tenant's |
 //! | `Reserved` | 0 | the owner of the claim | the tenant's |
 //! | `Revoked` (reserved, kept) | 1 | the owner of the claim | newer than the claim's |
 //! | `Published` | 1 while somebody keeps it | the upper layer's | the tenant's |
@@ -49,10 +51,10 @@ pub enum State {
     Reserved,
     /// Readable. It belongs to the manager; flags and pid are the upper layer's.
     Published,
-    /// Its generations are used up. It is never used again.
+    /// Its generations are used up. It is never used again, unless the manager revives it.
     Retired,
-    /// Its tenant has ended and somebody keeps it to read the report; the pid names the keeper. A
-    /// claim takes it only when no slot is free, the oldest first.
+    /// Its tenant has ended and somebody is to read the report: the keeper (the pid), or if that is
+    /// 0, waiters. A claim takes it only when no slot is free, the oldest first.
     Ended,
     /// A reset took it away from the owner of a claim, which may still be writing to it. It becomes
     /// free when the owner lets go, or is dead.
@@ -163,8 +165,8 @@ impl Snapshot {
         (self.0 >> 32) as u32
     }
 
-    /// Edge `Free | Ended → Reserved`, with the next generation. `None` in any other state, when the
-    /// generations are used up, or when `owner` is 0 or too large.
+    /// Edge `Free | Ended → Reserved`, with the next generation. `None` in any other state, when
+    /// the generations are used up, or when `owner` is 0 or too large.
     #[must_use]
     pub const fn reserved_by(self, owner: u32) -> Option<Self> {
         let takeable = matches!(self.state(), State::Free | State::Ended);
@@ -235,6 +237,16 @@ impl Snapshot {
         }
     }
 
+    /// Edge `Retired → Free`: as if its last tenant had had `generation`. `None` in any other
+    /// state, or when that is the last generation or beyond.
+    #[must_use]
+    pub const fn revived(self, generation: u64) -> Option<Self> {
+        if !matches!(self.state(), State::Retired) || generation >= MAX_GENERATION {
+            return None;
+        }
+        Some(Self::vacant(generation))
+    }
+
     /// The word of a vacant slot whose last tenant had `generation`: `Free`, or `Retired` if that
     /// was the last generation.
     #[must_use]
@@ -245,11 +257,11 @@ impl Snapshot {
         Self::build(generation, 0, State::Free, false, 0)
     }
 
-    /// The word of a slot whose tenant of `generation` has ended and that `keeper` keeps. `None`
-    /// when a value does not fit.
+    /// The word of a slot whose tenant of `generation` has ended and that `keeper` keeps, or, if
+    /// that is 0, that waiters may hold. `None` when a value does not fit.
     #[must_use]
     pub const fn ended(generation: u64, keeper: u32) -> Option<Self> {
-        if generation > MAX_GENERATION || keeper == 0 || keeper > MAX_PID {
+        if generation > MAX_GENERATION || keeper > MAX_PID {
             return None;
         }
         Some(Self::build(generation, 0, State::Ended, true, keeper))
@@ -368,12 +380,21 @@ mod tests {
     }
 
     #[test]
+    fn retired_slots_alone_are_revived() {
+        let retired = Snapshot::from_bits(u64::MAX);
+        assert_eq!(retired.revived(40), Some(word(40, 0, Free, false, 0)));
+        assert_eq!(retired.revived(MAX_GENERATION), None);
+        let others = [Free, Reserved, Published].map(|state| word(7, 0, state, false, 4));
+        assert_eq!(others.map(|word| word.revived(40)), [None; 3]);
+    }
+
+    #[test]
     fn values_that_do_not_fit_are_refused() {
         let free = word(7, 0, Free, false, 0);
         assert_eq!((free.reserved_by(0), free.reserved_by(MAX_PID + 1)), (None, None));
         assert_eq!(word(7, 0, Reserved, false, 1).published(16, false), None);
         assert_eq!(word(7, 0, Published, false, 1).updated(MAX_PID + 1, 0), None);
-        assert_eq!((Snapshot::ended(7, 0), Snapshot::ended(MAX_GENERATION + 1, 1)), (None, None));
+        assert_eq!(Snapshot::ended(7, MAX_PID + 1), None);
         assert_eq!(Snapshot::managed(7, 0, 16, false), None);
     }
 }

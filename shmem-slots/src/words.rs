@@ -4,7 +4,8 @@
 
 use crate::primitive::{AtomicU64, Ordering};
 
-/// Stores `bytes` from the first cell on, as far as there are cells. The rest of the last word is zero.
+/// Stores `bytes` from the first cell on, as far as there are cells. The rest of the last word is
+/// zero.
 #[inline]
 pub(crate) fn store(cells: &[AtomicU64], bytes: &[u8]) {
     let chunks = bytes.chunks_exact(8);
@@ -41,14 +42,21 @@ pub(crate) fn load(cells: &[AtomicU64], bytes: &mut [u8]) {
 /// `bytes` is a multiple of 8.
 pub(crate) fn used(bytes: &[u8]) -> usize {
     const LINE: usize = 64;
-    // Whole lines first, each without an early exit, so that it is done in wide registers: most of a
-    // typical request is zero.
-    let mut lines = bytes.chunks(LINE);
-    let line_is_used = |line: &[u8]| line.iter().fold(0, |all, byte| all | byte) != 0;
-    let Some(last) = lines.rposition(line_is_used) else { return 0 };
-    let mut words = bytes.get(last * LINE..).unwrap_or(&[]).chunks_exact(8).take(LINE / 8);
-    let word_is_used = |word: &[u8]| word != [0; 8];
-    last * LINE / 8 + words.rposition(word_is_used).map_or(0, |last| last + 1)
+    // Line by line, each compared in wide registers: most of a typical request is zero.
+    let lines = bytes.chunks_exact(LINE);
+    let in_rest = used_words(lines.remainder());
+    if in_rest > 0 {
+        return lines.len() * LINE / 8 + in_rest;
+    }
+    match lines.enumerate().rfind(|(_, line)| **line != [0; LINE]) {
+        Some((before, line)) => before * LINE / 8 + used_words(line),
+        None => 0,
+    }
+}
+
+fn used_words(bytes: &[u8]) -> usize {
+    let mut words = bytes.chunks_exact(8);
+    words.rposition(|word| *word != [0; 8]).map_or(0, |last| last + 1)
 }
 
 #[cfg(all(test, not(loom)))]

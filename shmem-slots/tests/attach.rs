@@ -1,8 +1,8 @@
 //! The promise: attach takes what fits and refuses the rest by name; a read-only attachment writes
 //! nothing; a file that is truncated gives errors and never SIGBUS.
 //!
-//! It would catch: a header field that is not checked, a mapping larger than its file, a write through
-//! a read-only mapping, a fault that is not guarded or that takes away another handler.
+//! It would catch: a header field that is not checked, a mapping larger than its file, a write
+//! through a read-only mapping, a fault that is not guarded or that takes away another handler.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod support;
@@ -37,6 +37,7 @@ fn main() -> std::process::ExitCode {
         a_file_truncated_anywhere_gives_errors_and_no_signal,
         a_file_that_was_truncated_and_made_longer_again_gives_errors,
         other_faults_go_to_the_handler_that_was_there_before,
+        an_address_in_a_sent_sigbus_is_not_believed,
         other_faults_without_a_handler_end_the_process,
     ])
 }
@@ -58,8 +59,9 @@ fn each_field_of_the_header_is_checked_by_name() {
         (4, "payload size in words"),
         (5, "report size in words"),
         (6, "shared cells"),
-        (7, "total cells"),
-        (8, "layout hash"),
+        (7, "cells of an annex"),
+        (8, "total cells"),
+        (9, "layout hash"),
     ];
     let slots = in_memfd(&options(8));
     let cells = slots.memory().writable_cells().unwrap();
@@ -70,8 +72,8 @@ fn each_field_of_the_header_is_checked_by_name() {
         for bad in [0, good ^ 1 << 40, good.wrapping_add(1), u64::MAX] {
             cell.store(bad, Ordering::Relaxed);
             match attach(&slots, Access::ReadWrite) {
-                // Another number of slots or of shared cells shows in the sum, or in the hash when it
-                // takes no more lines.
+                // A wrong number of slots or cells shows in the sum of sizes, or, if it
+                // takes as many lines, in the hash.
                 Err(AttachError::Header { field, expected, found }) => {
                     assert!(
                         [name, "total cells", "layout hash"].contains(&field),
@@ -118,7 +120,7 @@ fn descriptors_that_can_shrink_are_refused() {
     let bytes: Vec<u8> = (slots.memory().writable_cells().unwrap().iter())
         .flat_map(|cell| cell.load(Ordering::Relaxed).to_ne_bytes())
         .collect();
-    // The very bytes of a good region, in a file that anybody may shrink.
+    // The bytes of a good region, in a file that anybody can shrink.
     fs::write(format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&unsealed)), bytes)
         .unwrap();
     let pipe = nix::unistd::pipe().unwrap().0;
@@ -189,7 +191,7 @@ fn a_read_only_attachment_sees_everything_and_writes_nothing() {
     let mut waiter = fork_child(|| {
         assert_eq!(view.wait(key.index, seen, &[], None).unwrap(), Woken::Changed);
     });
-    support::wait_for_state(waiter.pid(), 'S');
+    process_test::wait_until_asleep(waiter.pid());
     slots.free(key).unwrap();
     assert_eq!(waiter.wait().code(), Some(0));
 }
@@ -239,7 +241,7 @@ fn a_file_that_is_too_short_is_refused() {
     }
 }
 
-/// Every operation, on a region whose file is gone or not what it was.
+/// Runs every operation on a region whose file was truncated or replaced.
 fn all_say_that_it_is_damaged(slots: &Array, key: shmem_slots::Key) {
     assert_eq!(slots.claim(1).map(|claim| claim.key()), Err(NotWritable::Damaged.into()));
     assert_eq!(slots.read(key), Err(ReadError::Damaged));
@@ -266,7 +268,7 @@ fn a_file_truncated_anywhere_gives_errors_and_no_signal() {
         all_say_that_it_is_damaged(&slots, key);
         fs::remove_file(path()).unwrap();
     }
-    // The guards of the regions from before are free again, and a new one is whole.
+    // The earlier guards are free again, and a new region is intact.
     let slots: Array = Slots::create_file(path(), &options(65)).unwrap();
     assert_eq!(slots.read(published(&slots, 1)), Ok(request(1)));
 }
@@ -300,7 +302,7 @@ extern "C" fn leave_with_address(
     unsafe { nix::libc::_exit(if address.is_null() { 1 } else { 43 }) }
 }
 
-/// Faults on a mapping that is none of ours.
+/// Faults on a mapping that is not ours.
 fn fault_elsewhere() {
     let file = File::options()
         .read(true)
@@ -344,6 +346,34 @@ fn other_faults_go_to_the_handler_that_was_there_before() {
         fs::remove_file(path()).unwrap();
         fs::remove_file(std::env::temp_dir().join("other")).unwrap();
     }
+}
+
+/// Would fail if an address in a SIGBUS were believed that somebody has sent: the mapping that it
+/// lies in would be replaced by zeros, and the handler of before would not run.
+fn an_address_in_a_sent_sigbus_is_not_believed() {
+    let mut child = fork_child(|| {
+        let action = SigAction::new(SigHandler::Handler(leave), SaFlags::empty(), SigSet::empty());
+        // SAFETY: the handler does nothing but leave.
+        unsafe { sigaction(Signal::SIGBUS, &action) }.unwrap();
+        let options = Options { shared_cells: 4, ..options(8) };
+        let _guarded: Array<Region> = Slots::create_file(path(), &options).unwrap();
+        let maps = fs::read_to_string("/proc/self/maps").unwrap();
+        let ours = path().display().to_string();
+        let line = maps.lines().find(|line| line.ends_with(&ours)).unwrap();
+        let address = usize::from_str_radix(line.split('-').next().unwrap(), 16).unwrap();
+        // As the kernel lays it out: signal, errno, code, and from the third word on the address.
+        let mut info = [0u64; 16];
+        info[0] = nix::libc::SIGBUS as u64;
+        info[1] = u64::from(nix::libc::SI_QUEUE as u32);
+        info[2] = address as u64;
+        let me = nix::unistd::getpid().as_raw();
+        // SAFETY: `info` has the size of a `siginfo_t`, and is read only.
+        let sent = unsafe {
+            nix::libc::syscall(nix::libc::SYS_rt_sigqueueinfo, me, nix::libc::SIGBUS, info.as_ptr())
+        };
+        assert_eq!(sent, 0);
+    });
+    assert_eq!(child.wait().code(), Some(42));
 }
 
 fn other_faults_without_a_handler_end_the_process() {

@@ -26,6 +26,7 @@ suite! {
     a_freed_slot_can_be_read_until_it_is_claimed
     a_stale_key_finds_nobody_and_changes_nobody
     a_report_is_read_until_the_second_report_after_it
+    an_annex_follows_its_report
     each_change_is_drained_once
     an_update_returns_the_word_before
     the_manager_writes_over_what_it_did_not_write_and_says_so
@@ -77,7 +78,7 @@ fn owners_that_no_word_can_hold_are_refused<M: Memory>(make: impl Fn(&Options) -
 
 fn a_payload_is_read_as_it_was_written<M: Memory>(make: impl Fn(&Options) -> Array<M>) {
     let slots = make(&options(8));
-    // How many words are not zero: none, one, the head's end, the tail's begin, all.
+    // How many words are not zero: none, one, a full head, one word of the tail, all.
     for used in [0, 1, 63, 64, 65, 95, 96] {
         let mut written = [0; 96];
         for (at, word) in written.iter_mut().enumerate().take(used) {
@@ -173,6 +174,33 @@ fn a_report_is_read_until_the_second_report_after_it<M: Memory>(
     assert_eq!(slots.read_report(key), Err(ReportError::Overwritten));
 }
 
+/// Would fail if the buffers of a slot shared one annex, or if a slot's annex began in another's.
+fn an_annex_follows_its_report<M: Memory>(make: impl Fn(&Options) -> Array<M>) {
+    let slots = make(&options(2));
+    let keys = [published(&slots, 1), published(&slots, 2)];
+    let len = |report: &[u64; 4]| report[0] as usize;
+    for key in keys {
+        slots.writable_cells().unwrap().write_own_annex(key.index, 0, &[0xff; 16]);
+        slots.set_report_aside_with(key, &[16; 4], &[9; 16]).unwrap();
+        let next = {
+            slots.free(key).unwrap();
+            published(&slots, 3)
+        };
+        for report in 0..=17_u8 {
+            let annex: Vec<u8> = (1..=report).collect();
+            slots.write_report_with(next, &[report.into(); 4], &annex).unwrap();
+            let fits = annex[..annex.len().min(16)].to_vec();
+            let expected = ([u64::from(report); 4], fits);
+            assert_eq!(slots.read_report_with(next, len), Ok(expected));
+            assert_eq!(slots.read_report(next), Ok([report.into(); 4]));
+            assert_eq!(slots.read_report_with(key, len), Ok(([16; 4], vec![9; 16])));
+        }
+    }
+    let mut own = [0; 16];
+    slots.read_own_annex(keys[1].index, 0, &mut own);
+    assert_eq!(own, [0xff; 16], "what a tenant has said itself is left alone");
+}
+
 fn each_change_is_drained_once<M: Memory>(make: impl Fn(&Options) -> Array<M>) {
     let slots = make(&options(130));
     let keys: Vec<_> = (0..130).map(|value| published(&slots, value)).collect();
@@ -183,8 +211,11 @@ fn each_change_is_drained_once<M: Memory>(make: impl Fn(&Options) -> Array<M>) {
     assert_eq!(drained(&slots), [4, 129]);
     slots.set_flags(keys[4], 1).unwrap();
     assert_eq!(drained(&slots), [4], "flags that are set already are a change again");
+    slots.mark_changed(keys[6]).unwrap();
+    assert_eq!(drained(&slots), [6], "a mark is a change");
     slots.set_flags(keys[5], 1).unwrap();
     slots.free(keys[5]).unwrap();
+    assert_eq!(slots.mark_changed(keys[5]), Err(FlagError::Stale));
     assert_eq!(drained(&slots), [], "a freed slot has not changed");
 }
 
@@ -239,7 +270,7 @@ fn dead_claims_are_swept_and_living_ones_are_not<M: Memory>(make: impl Fn(&Optio
     assert_eq!(slots.sweep(|owner| owner == NOBODY), 69, "all that are not published");
     assert_eq!(slots.sweep(|_| true), 0);
     assert!(slots.look(published).is_some_and(|word| word.state() == State::Published));
-    // Who was swept while it lived is told.
+    // A live process whose claim was swept is told so.
     let key = dead.key();
     assert_eq!(dead.publish(0).unwrap_err().key, key);
     assert!(other.write(&request(1)).is_err());
@@ -265,6 +296,12 @@ fn a_slot_whose_generations_are_used_up_is_retired<M: Memory>(make: impl Fn(&Opt
     slots.reset_all().unwrap();
     assert_eq!(slots.snapshot(key.index).unwrap().state(), State::Retired);
     assert_eq!(free_slots(&slots), 0);
+    assert_eq!(slots.revive_all(MAX_GENERATION), Ok(0));
+    assert_eq!(slots.revive_all(9), Ok(2));
+    assert_eq!(free_slots(&slots), 2);
+    assert!((10..20).contains(&published(&slots, 1).generation));
+    assert_eq!(slots.revive_all(9), Ok(0), "none that is in use");
+    assert_eq!(free_slots(&slots), 1);
 }
 
 fn keys_outside_the_array_find_nothing<M: Memory>(make: impl Fn(&Options) -> Array<M>) {
@@ -296,12 +333,12 @@ fn cells_of_the_layer_above_are_apart_from_the_slots<M: Memory>(
         cells.shared_cell(number).unwrap().store(u64::MAX, Ordering::Relaxed);
     }
     for index in 0..3 {
-        for place in 0..8 {
+        for place in 0..32 {
             cells.slot_cell(index, place).unwrap().store(u64::MAX, Ordering::Relaxed);
         }
     }
-    assert!(slots.shared_cell(4).is_none() && slots.slot_cell(0, 8).is_none());
-    assert!(cells.shared_cell(4).is_none() && cells.slot_cell(0, 8).is_none());
+    assert!(slots.shared_cell(4).is_none() && slots.slot_cell(0, 32).is_none());
+    assert!(cells.shared_cell(4).is_none() && cells.slot_cell(0, 32).is_none());
     assert_eq!(cells.shared_cells().len(), 4);
     let key = published(&slots, 5);
     slots.write_report(key, &[6; 4]).unwrap();
@@ -315,7 +352,7 @@ fn a_wait_ends_at_once_when_the_word_has_changed<M: Memory>(make: impl Fn(&Optio
     let seen = slots.look(key).unwrap();
     slots.free(key).unwrap();
     assert_eq!(slots.wait(0, seen, &[], None).unwrap(), Woken::Changed);
-    // After 8 uses the low half is as it was seen; only the high half differs.
+    // After 8 uses the low half is the same as before; only the high half differs.
     for _ in 0..7 {
         slots.free(published(&slots, 1)).unwrap();
     }

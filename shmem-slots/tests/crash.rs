@@ -1,16 +1,16 @@
-//! The promise: a process killed at any point of any operation leaves nothing behind that a sweep, a
-//! drain and a claim do not find. One stopped there hinders no other process, and may continue at any
-//! time, even after a reset: it harms no slot that another process has got meanwhile.
+//! The promise: a process killed at any point of any operation leaves nothing behind that a sweep,
+//! a drain and a claim do not find. One stopped there hinders no other process, and may continue at
+//! any time, even after a reset: it harms no slot that another process has got meanwhile.
 //!
-//! The points are not chosen here: every name in `fault::POINTS` is armed, and a point that is never
-//! reached fails the test. Points are read from the environment once in a process, so each process
-//! that reaches them is forked from one that has not.
+//! The points are not chosen here: every name in `fault::POINTS` is armed, and a point that is
+//! never reached fails the test. Points are read from the environment once in a process, so each
+//! process that reaches them is forked from one that has not.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod support;
 
 use process_test::{Child, Signal, alive, fork_child, tests};
-use shmem_slots::{ClaimError, State, fault};
+use shmem_slots::{ClaimError, Options, State, fault};
 use std::mem;
 use support::{Array, NOBODY, drained, free_slots, in_memfd, kept, options, published, request};
 
@@ -38,6 +38,10 @@ fn everything(slots: &Array) {
     let read = kept(slots, 5);
     slots.end(read, std::process::id()).unwrap();
     slots.release(read);
+    let waited_for = published(slots, 5);
+    let hold = slots.hold(waited_for, std::process::id()).unwrap();
+    slots.end(waited_for, 0).unwrap();
+    drop(hold);
     let unread = kept(slots, 5);
     slots.end(unread, NOBODY).unwrap();
     mem::forget(slots.claim(NOBODY).unwrap());
@@ -46,7 +50,7 @@ fn everything(slots: &Array) {
     assert_eq!(slots.sweep(|owner| owner == NOBODY), 0);
 }
 
-/// What a backend does, as far as it comes: any step may fail when a reset came before it.
+/// What a backend does. A reset may make any step fail; the rest is then left out.
 fn backend(slots: &Array) {
     let me = std::process::id();
     let filled = |value| -> Option<_> {
@@ -60,6 +64,7 @@ fn backend(slots: &Array) {
         let _ = slots.set_flags(key, 1);
     }
     if let Some(key) = kept {
+        drop(slots.hold(key, me));
         slots.release(key);
     }
 }
@@ -67,8 +72,7 @@ fn backend(slots: &Array) {
 /// A child that works on the slots and does `action` at `point`.
 fn armed(slots: &Array, point: &str, action: &str, work: impl FnOnce(&Array)) -> Child {
     fork_child(|| {
-        // SAFETY: the child has one thread.
-        unsafe { std::env::set_var("SHMEM_SLOTS_FAULT", format!("{point}={action}")) };
+        fault::arm(&format!("{point}={action}"));
         work(slots);
     })
 }
@@ -77,13 +81,13 @@ fn is_dead(owner: u32) -> bool {
     owner == NOBODY || !alive(nix::unistd::Pid::from_raw(owner as i32))
 }
 
-/// What a manager does after a death; then every slot must be there.
+/// What a manager does after a death. Afterwards every slot must be free.
 fn all_is_found(slots: &Array, point: &str) {
     slots.sweep(is_dead);
     let told = drained(slots);
     for (index, word) in slots.occupied().collect::<Vec<_>>() {
         assert_eq!(word.state(), State::Published, "{point}: a claim was not swept");
-        // The mark goes before the word; only a manager can die in between.
+        // The mark is cleared before the word changes; only a manager can die in between.
         assert!(told.contains(&index) || point == "free:before_swap", "{point}: not drained");
         let key = shmem_slots::Key { index, generation: word.generation() };
         assert_eq!(slots.read(key), Ok(request(5)), "killed at {point}");
@@ -108,7 +112,7 @@ fn stopped_at_any_point_a_process_hinders_nobody_and_continues() {
         let slots = in_memfd(&options(CAPACITY));
         let mut child = armed(&slots, point, "stop", everything);
         support::wait_for_state(child.pid(), 'T');
-        // All others go on: they take what is free, and get the right answer when nothing is left.
+        // The others go on: they claim what is free, and are told when nothing is left.
         let mut others = fork_child(|| {
             let mut claims = Vec::new();
             let full = loop {
@@ -132,10 +136,11 @@ fn stopped_at_any_point_a_process_hinders_nobody_and_continues() {
     }
 }
 
-/// Would fail if a reset freed the slot of a stopped claimer: its stores would land in the payload of
-/// the next tenant.
+/// Would fail if a reset freed the slot of a stopped claimer: its stores would land in the payload
+/// of the next tenant.
 fn continued_after_a_reset_a_process_harms_no_later_tenant() {
-    let of_backends = ["claim:", "publish:", "abandon:", "set_flags:", "release:", "vacate:"];
+    let of_backends =
+        ["claim:", "publish:", "abandon:", "set_flags:", "hold:", "release:", "vacate:"];
     let points = fault::POINTS
         .iter()
         .filter(|point| of_backends.iter().any(|operation| point.starts_with(operation)));
@@ -151,7 +156,7 @@ fn continued_after_a_reset_a_process_harms_no_later_tenant() {
                 keys.push(claim.publish(0).unwrap());
             }
             assert!(keys.len() >= 3, "{point}: the stopped process has one claim at most");
-            // One slot is free again, so that what comes after the point has one to work on.
+            // Frees one slot, so that the steps after the point have one to work on.
             slots.free(keys.pop().unwrap()).unwrap();
         });
         assert_eq!(others.wait().code(), Some(0), "stopped at {point}");
@@ -177,17 +182,19 @@ fn continued_after_a_reset_a_process_harms_no_later_tenant() {
 
 fn a_manager_killed_in_a_report_leaves_the_report_before() {
     for (point, times) in [("report:half_written", 3), ("report:before_number", 2)] {
-        let slots = in_memfd(&options(1));
+        let slots = in_memfd(&Options { annex_cells: 4, ..options(1) });
         let mut child = armed(&slots, point, &format!("kill@{times}"), |slots| {
             let key = published(slots, 5);
             for number in 1..=times {
-                slots.write_report(key, &[number; 4]).unwrap();
+                slots.write_report_with(key, &[number; 4], &[number as u8; 32]).unwrap();
             }
         });
         assert_eq!(child.wait().signal(), Some(Signal::SIGKILL));
         let key = shmem_slots::Key { index: 0, generation: 1 };
-        let mut check =
-            fork_child(|| assert_eq!(slots.read_report(key), Ok([times - 1; 4]), "{point}"));
+        let mut check = fork_child(|| {
+            let before = ([times - 1; 4], vec![times as u8 - 1; 32]);
+            assert_eq!(slots.read_report_with(key, |_| 32), Ok(before), "{point}");
+        });
         assert_eq!(check.wait().code(), Some(0));
     }
 }

@@ -1,15 +1,15 @@
-//! The promise: no end is lost. The report of a kept slot stays, however many other slots come and go,
-//! until its keeper has released it, or is dead; only when every slot is taken or kept, the oldest end
-//! is overwritten, and its reader is told so.
+//! The promise: no end is lost. The report of a kept slot stays, however many other slots come and
+//! go, until its keeper has released it, or is dead; only when every slot is taken or kept, the
+//! oldest end is overwritten, and its reader is told so.
 //!
-//! Would catch: a kept slot that is claimed while another one is free, one that is never given back, a
-//! report that is overwritten without a word, a slot that is kept by a dead process.
+//! Would catch: a kept slot that is claimed while another one is free, one that is never given
+//! back, a report that is overwritten without a word, a slot that is kept by a dead process.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 #[macro_use]
 mod support;
 
-use shmem_slots::{ClaimError, Key, Memory, Options, ReportError, State};
+use shmem_slots::{After, ClaimError, Key, Memory, Options, ReportError, State};
 use support::{Array, NOBODY, free_slots, kept, options, published};
 
 const ME: u32 = 7;
@@ -22,8 +22,10 @@ suite! {
     the_ends_of_dead_keepers_are_swept_and_those_of_living_ones_are_not
     the_oldest_end_is_overwritten_when_no_slot_is_free_and_its_reader_is_told
     a_claim_in_a_range_overwrites_no_end_outside_of_it
+    a_lasting_end_gives_way_to_nobody_and_is_free_once_it_is_released
     a_key_that_never_was_is_told_from_one_that_was_overwritten
     ends_are_not_counted_as_in_use
+    a_slot_that_is_passed_on_goes_to_nobody_else_and_keeps_the_report
 }
 
 /// Takes a slot through its life, with a report of `value`.
@@ -80,7 +82,7 @@ fn a_release_before_the_end_gives_the_slot_up<M: Memory>(make: impl Fn(&Options)
     assert_eq!(slots.look(key).unwrap().state(), State::Free);
 }
 
-/// Would fail if the manager's swaps lost the mark, or brought one back that was released.
+/// Would fail if the manager's swaps lost the mark, or restored one that was released.
 fn an_update_changes_nothing_about_who_keeps_a_slot<M: Memory>(
     make: impl Fn(&Options) -> Array<M>,
 ) {
@@ -144,6 +146,45 @@ fn the_oldest_end_is_overwritten_when_no_slot_is_free_and_its_reader_is_told<M: 
     assert_eq!(full, Err(ClaimError::Full { capacity: 4, in_use: 4 }));
 }
 
+/// Would fail if the mark of a lasting slot were lost at its end or in a reset, outlived its
+/// tenant, or counted as a part of its payload.
+fn a_lasting_end_gives_way_to_nobody_and_is_free_once_it_is_released<M: Memory>(
+    make: impl Fn(&Options) -> Array<M>,
+) {
+    let slots = make(&options(2));
+    for round in 0..3 {
+        let mut claim = slots.claim(ME).unwrap();
+        claim.write(&support::request(3)).unwrap();
+        let lasting = claim.publish_lasting(0).unwrap();
+        assert_eq!(slots.read(lasting), Ok(support::request(3)));
+        if round < 2 {
+            end(&slots, lasting, 5, ME);
+        }
+        let other = kept(&slots, 6);
+        end(&slots, other, 6, ME);
+        if round > 0 {
+            slots.write_report(lasting, &[5; 4]).unwrap();
+            slots.reset_each(ME, |_, _| After::Ended(ME)).unwrap();
+        }
+        for value in 7..12 {
+            let next = kept(&slots, value);
+            assert_eq!(next.index, other.index, "{round}: the other end, though it is younger");
+            end(&slots, next, value, ME);
+        }
+        let holder = published(&slots, 9);
+        let full = slots.claim(1).map(|claim| claim.key());
+        assert_eq!(full, Err(ClaimError::Full { capacity: 2, in_use: 2 }), "{round}");
+        assert_eq!(slots.read_report(lasting), Ok([5; 4]));
+        assert!(slots.release(lasting));
+        let next = kept(&slots, 9);
+        assert_eq!(next.index, lasting.index);
+        end(&slots, next, 9, ME);
+        assert_eq!(kept(&slots, 9).index, lasting.index, "{round}: its next tenant is not lasting");
+        slots.free(holder).unwrap();
+        slots.reset_all().unwrap();
+    }
+}
+
 fn a_claim_in_a_range_overwrites_no_end_outside_of_it<M: Memory>(
     make: impl Fn(&Options) -> Array<M>,
 ) {
@@ -185,4 +226,21 @@ fn ends_are_not_counted_as_in_use<M: Memory>(make: impl Fn(&Options) -> Array<M>
     assert_eq!(slots.in_use(), 1);
     let occupied: Vec<_> = slots.occupied().map(|(index, _)| index).collect();
     assert_eq!(occupied, [running.index]);
+}
+
+/// Would fail if the slot were free for an instant, or if the report of the tenant went with it.
+fn a_slot_that_is_passed_on_goes_to_nobody_else_and_keeps_the_report<M: Memory>(
+    make: impl Fn(&Options) -> Array<M>,
+) {
+    let slots = make(&options(1));
+    let first = kept(&slots, 1);
+    slots.write_report(first, &[5; 4]).unwrap();
+    let claim = slots.end_and_claim(first, 9, || assert!(slots.claim(8).is_err())).unwrap();
+    assert!(slots.claim(8).is_err());
+    assert!(!slots.release(first), "nobody keeps it any more");
+    assert_eq!(slots.read_report(first), Ok([5; 4]));
+    let second = claim.publish(0).unwrap();
+    assert_eq!((second.index, second.generation), (first.index, first.generation + 1));
+    assert!(slots.end_and_claim(second, 0, || ()).is_err(), "that is no pid");
+    assert!(slots.claim(8).is_err(), "nothing has changed");
 }

@@ -1,5 +1,6 @@
-//! The promise: two processes pass messages of every size, whole, once and in order; whoever waits is
-//! told of room, of messages, of the other's detach and of its own watches, and of nothing too early.
+//! The promise: two processes pass messages of every size, whole, once and in order. A wait ends
+//! for room, for a message, for the other side's detach and for the caller's own watches, and never
+//! too early.
 //!
 //! It would catch: an index that is wrong at the end of the buffer, a private futex, a wake that is
 //! sent too seldom, a message lost or made up at a detach or a death, a header that is not checked.
@@ -18,7 +19,7 @@ use shmem_slots::{AttachError, CreateError, Memory, Options, Slots};
 use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
-use support::{TAG, wait_for_state};
+use support::TAG;
 
 fn main() -> std::process::ExitCode {
     process_test::main(tests![
@@ -56,10 +57,11 @@ fn receiver(queue: &Queue) -> Receiver<'_> {
     queue.receiver(std::process::id()).unwrap()
 }
 
-/// A lost wake-up is to be found by the watchdog: after a deadline there is one last look.
+/// No deadline, so that the watchdog finds a lost wake-up: a wait with a deadline looks once more
+/// at its end.
 const NEVER: Option<Instant> = None;
 
-/// Bytes that no other message has, at no other place.
+/// Bytes that differ in every message and at every place.
 fn message(number: u64, len: usize) -> Vec<u8> {
     let mut noise = number.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
     let mut bytes = Vec::with_capacity(len + 8);
@@ -128,12 +130,12 @@ fn ten_thousand_messages_of_random_sizes_arrive_as_they_were_sent() {
     passes((0..10_000).map(random_len), BUFFER);
 }
 
-/// Would fail if one side's sleep were not ended by the other's next step: each sleeps every time.
+/// Would fail if one side's step did not wake the other. Each side sleeps every time.
 fn a_slow_receiver_and_a_slow_sender_lose_nothing() {
     let queue = queue();
     let lens = [0, 3, BUFFER, 10 * BUFFER];
     let mut child = sending(&queue, lens);
-    wait_for_state(child.pid(), 'S'); // no room
+    process_test::wait_until_asleep(child.pid()); // no room
     let mut first = receiver(&queue);
     receive_all(&mut first, lens);
     assert_eq!(child.wait().code(), Some(0));
@@ -142,15 +144,15 @@ fn a_slow_receiver_and_a_slow_sender_lose_nothing() {
     let mut child = fork_child(|| receive_all(&mut receiver(&queue), lens));
     let mut sender = sender(&queue);
     for (number, len) in (0..).zip(lens) {
-        wait_for_state(child.pid(), 'S'); // no message
+        process_test::wait_until_asleep(child.pid()); // no message
         sender.send(&message(number, len), &[], NEVER).unwrap();
     }
-    wait_for_state(child.pid(), 'S');
+    process_test::wait_until_asleep(child.pid());
     sender.detach();
     assert_eq!(child.wait().code(), Some(0));
 }
 
-/// Would fail if a try waited, or a piece were forgotten between two tries.
+/// Would fail if a try waited, or if a piece were lost between two tries.
 fn an_empty_and_a_full_queue_say_so_and_lose_nothing() {
     let queue = queue();
     let (mut sender, mut receiver) = (sender(&queue), receiver(&queue));
@@ -180,7 +182,7 @@ fn an_empty_and_a_full_queue_say_so_and_lose_nothing() {
     assert_eq!((got, rounds), (long, 4), "in four pieces");
 }
 
-/// Would fail if a wait outlived its deadline, also a deadline long past, or dropped what had come.
+/// Would fail if a wait outlived its deadline, even one long past, or dropped what had arrived.
 fn a_deadline_ends_a_wait_and_the_message_goes_on_later() {
     let queue = queue();
     let soon = || Some(Instant::now() + Duration::from_millis(5));
@@ -205,11 +207,16 @@ fn a_deadline_ends_a_wait_and_the_message_goes_on_later() {
     assert_eq!(child.wait().code(), Some(0));
 }
 
-/// Would fail if a watch were left out of the wait, or what it says were not looked at after it.
+/// Would fail if the wait left out a watch, or did not check it after waking.
 fn a_watch_of_the_callers_ends_a_wait() {
-    let cells: Slots<[u64; 1], [u64; 1]> =
-        Slots::create(&Options { capacity: 1, tag: 0, shared_cells: 2, first_generation: 0 })
-            .unwrap();
+    let cells: Slots<[u64; 1], [u64; 1]> = Slots::create(&Options {
+        capacity: 1,
+        tag: 0,
+        shared_cells: 2,
+        annex_cells: 0,
+        first_generation: 0,
+    })
+    .unwrap();
     let bell: &AtomicU64 = cells.writable_cells().unwrap().shared_cell(0).unwrap();
     let also = [Watch { cell: bell.into(), half: Half::Low, seen: 0 }];
     let queue = queue();
@@ -225,9 +232,9 @@ fn a_watch_of_the_callers_ends_a_wait() {
         }),
     ];
     for child in &children {
-        wait_for_state(child.pid(), 'S');
+        process_test::wait_until_asleep(child.pid());
     }
-    futex::wake_all(bell); // for nothing: nobody is to take it for a change
+    futex::wake_all(bell); // spurious: nobody may take it for a change
     bell.store(1, Ordering::Release);
     futex::wake_all(bell);
     for child in &mut children {
@@ -238,7 +245,7 @@ fn a_watch_of_the_callers_ends_a_wait() {
     assert!(matches!(end, Err(ReceiveError::Wait(futex::WaitError::Count { count: 129 }))));
 }
 
-/// Would fail if the receiver looked at the state alone, or if half a message were handed over.
+/// Would fail if the receiver checked the state alone, or returned half a message.
 fn what_was_sent_before_a_detach_is_received() {
     let queue = queue();
     let mut sender = sender(&queue);
@@ -258,7 +265,7 @@ fn a_sleeping_side_is_told_of_the_detach() {
     let queue = queue();
     let mut child = fork_child(|| receive_all(&mut receiver(&queue), []));
     let sender = sender(&queue);
-    wait_for_state(child.pid(), 'S');
+    process_test::wait_until_asleep(child.pid());
     sender.detach();
     assert_eq!(child.wait().code(), Some(0));
 
@@ -271,7 +278,7 @@ fn a_sleeping_side_is_told_of_the_detach() {
         assert!(matches!(end, Err(SendError::Unfinished { begun: 512, .. })), "{end:?}");
     });
     let receiver = receiver(&queue);
-    wait_for_state(child.pid(), 'S');
+    process_test::wait_until_asleep(child.pid());
     receiver.detach();
     assert_eq!(child.wait().code(), Some(0));
     // Also when there is room.
@@ -284,11 +291,11 @@ fn a_sleeping_side_is_told_of_the_detach() {
 fn a_receiver_gets_what_a_killed_sender_sent_whole_and_then_detached() {
     let queue = queue();
     let mut sending = sending(&queue, [5, 2 * BUFFER]);
-    wait_for_state(sending.pid(), 'S'); // in the midst of the second
+    process_test::wait_until_asleep(sending.pid()); // in the middle of the second message
     sending.kill(Signal::SIGKILL);
     sending.wait();
     let mut receiving = fork_child(|| receive_all(&mut receiver(&queue), [5]));
-    wait_for_state(receiving.pid(), 'S'); // nobody has told it yet
+    process_test::wait_until_asleep(receiving.pid()); // no sweep has told it yet
     let dead = sending.pid().as_raw() as u32;
     assert_eq!(queue.side_state(Side::Sender), SideState::Attached { owner: dead });
     assert_eq!(queue.sweep(|owner| owner == dead), 1);
@@ -296,11 +303,12 @@ fn a_receiver_gets_what_a_killed_sender_sent_whole_and_then_detached() {
     assert_eq!(queue.sweep(|_| true), 0, "both have detached");
 }
 
-/// Would fail if a sweep of the receiver woke no sender, or a dead one's announcement hurt.
+/// Would fail if a sweep of the receiver woke no sender, or if a dead receiver's announcement
+/// confused it.
 fn a_sender_is_told_of_the_death_of_its_receiver() {
     let queue = queue();
     let mut receiving = fork_child(|| receive_all(&mut receiver(&queue), [3]));
-    wait_for_state(receiving.pid(), 'S');
+    process_test::wait_until_asleep(receiving.pid());
     receiving.kill(Signal::SIGKILL);
     receiving.wait();
     let mut sending = fork_child(|| {
@@ -308,7 +316,7 @@ fn a_sender_is_told_of_the_death_of_its_receiver() {
         let end = (0..).find_map(|number| sender.send(&message(number, 9), &[], NEVER).err());
         assert!(matches!(end, Some(SendError::Detached)), "{end:?}");
     });
-    wait_for_state(sending.pid(), 'S');
+    process_test::wait_until_asleep(sending.pid());
     assert_eq!(queue.sweep(|owner| owner == receiving.pid().as_raw() as u32), 1);
     assert_eq!(sending.wait().code(), Some(0));
 }
@@ -324,12 +332,12 @@ fn a_side_is_had_once() {
     assert_eq!(queue.side_state(side), SideState::Attached { owner: 7 });
     first.detach();
     assert_eq!(queue.sender(8).unwrap_err(), SideError::Gone { side });
-    // One that never came.
+    // A side that never attached.
     queue.close(Side::Receiver);
     assert_eq!(queue.receiver(8).unwrap_err(), SideError::Gone { side: Side::Receiver });
 }
 
-/// Would fail if a message that was begun could be mixed with another one.
+/// Would fail if a message could be mixed with another that had begun.
 fn a_message_that_is_too_long_or_another_one_is_refused() {
     let queue = queue();
     let mut sender = sender(&queue);

@@ -1,10 +1,10 @@
-//! The promise: a side of a queue that is killed at any point of any operation, or stopped there, leaves
-//! the other side with whole messages and then `Detached`, once somebody has told of the death; never
-//! with half a message, a message twice, or a sleep that the telling does not end.
+//! The promise: a side of a queue that is killed at any point of any operation, or stopped there,
+//! leaves the other side with whole messages and then `Detached`, once somebody has told of the
+//! death; never with half a message, a message twice, or a sleep that the telling does not end.
 //!
-//! The points are not chosen here: every name in `fault::QUEUE_POINTS` is armed for each side that comes
-//! to it, and a point that is never reached fails the test. Points are read from the environment once in
-//! a process, so each process that meets them is forked from one that has not.
+//! The points are not chosen here: every name in `fault::QUEUE_POINTS` is armed for each side that
+//! comes to it, and a point that is never reached fails the test. Points are read from the
+//! environment once in a process, so each process that meets them is forked from one that has not.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod support;
@@ -34,10 +34,12 @@ fn message(number: u8) -> Vec<u8> {
     vec![number; usize::from(number) * 5]
 }
 
-/// A lost wake-up is to be found by the watchdog: after a deadline there is one last look.
+/// No deadline, so that the watchdog finds a lost wake-up: a wait with a deadline looks once more
+/// at its end.
 const NEVER: Option<Instant> = None;
 
-/// Sends up to so many messages, and detaches. How many the receiver was there for.
+/// Sends up to so many messages, and detaches. Returns how many it sent before the receiver was
+/// gone.
 fn send(queue: &Queue, count: u8) -> u8 {
     let mut sender = queue.sender(std::process::id()).unwrap();
     for number in 0..count {
@@ -50,7 +52,8 @@ fn send(queue: &Queue, count: u8) -> u8 {
     count
 }
 
-/// Receives up to so many messages, and detaches; each must be whole and the next one. How many came.
+/// Receives up to so many messages, and detaches. Each must be whole and the next in order. Returns
+/// how many it received.
 fn receive(queue: &Queue, count: u8) -> u8 {
     let mut receiver = queue.receiver(std::process::id()).unwrap();
     let mut got = Vec::new();
@@ -71,11 +74,11 @@ fn work(queue: &Queue, side: Side, count: u8) -> u8 {
     }
 }
 
-/// How a process is made to come to a point for certain.
+/// How a process is led to a point for certain.
 struct Case {
     point: &'static str,
     side: Side,
-    /// At which time it acts there.
+    /// At which pass through the point it acts.
     time: u32,
     /// How many messages it passes before it detaches.
     count: u8,
@@ -83,13 +86,13 @@ struct Case {
     other_first: bool,
 }
 
-/// Every point, for each side that comes to it.
+/// Every point, for each side that reaches it.
 fn cases() -> Vec<Case> {
     let mut cases = Vec::new();
     for &point in fault::QUEUE_POINTS {
         for (side, prefix) in [(Side::Sender, "send:"), (Side::Receiver, "receive:")] {
-            // The other one sleeps for want of a message or of room. A detach has to wake it only as
-            // long as it does, and nobody who is given what he waits for comes to an announcement.
+            // The other side sleeps, because there is no message or no room. Only then does a
+            // detach wake it; and a side that finds what it waits for announces nothing.
             let (times, count, other_first): (&[u32], _, _) = match point.split_once(':').unwrap() {
                 ("queue", _) => (&[1], MESSAGES, true),
                 ("detach", _) => (&[1], 0, true),
@@ -112,17 +115,15 @@ impl Case {
         let other = || {
             let child = fork_child(|| {
                 let passed = work(queue, other_side, MESSAGES);
-                // What the other one has dealt with to the end was dealt with here, too.
+                // Whatever the other side has completed was completed here, too.
                 assert!(action == "kill" || passed >= self.count);
             });
-            wait_for_state(child.pid(), 'S');
+            process_test::wait_until_asleep(child.pid());
             child
         };
         let armed = || {
             fork_child(|| {
-                let fault = format!("{}={action}@{}", self.point, self.time);
-                // SAFETY: the child has one thread.
-                unsafe { std::env::set_var("SHMEM_SLOTS_FAULT", fault) };
+                shmem_slots::fault::arm(&format!("{}={action}@{}", self.point, self.time));
                 assert_eq!(work(queue, self.side, self.count), self.count);
             })
         };
@@ -144,9 +145,9 @@ impl Case {
     }
 }
 
-/// Would fail if a position were stored before its bytes, if a dead one's announcement kept the other
-/// side from going on, or if its death could not be told: by one who killed in between had taken back the
-/// announcement, say.
+/// Would fail if a position were stored before its bytes, if the announcement of a dead side kept
+/// the other one from going on, or if nobody could report the death any more, because the dead side
+/// had already taken back an announcement.
 fn killed() {
     for case in cases() {
         let queue = queue();
@@ -166,7 +167,7 @@ fn killed() {
     }
 }
 
-/// Would fail if the other side went on by what a stopped one has only half done.
+/// Would fail if the other side acted on a step that a stopped side has only half done.
 fn stopped() {
     for case in cases() {
         let queue = queue();
@@ -179,7 +180,7 @@ fn stopped() {
     }
 }
 
-/// Would fail if a point were added that no case comes to.
+/// Would fail if a point were added that no case reaches.
 fn every_point_has_a_case() {
     for point in fault::QUEUE_POINTS {
         assert!(cases().iter().any(|case| case.point == *point), "{point}");

@@ -1,10 +1,10 @@
-//! The promise: whatever stands in the cells of a queue, each operation of either side comes back with
-//! a value or an error: no panic, no access out of bounds, no message beyond the limit, no wait beyond
-//! its deadline.
+//! The promise: whatever the cells of a queue hold, each operation of either side returns a value
+//! or an error: no panic, no access out of bounds, no message beyond the limit, no
+//! wait beyond its deadline.
 //!
 //! Two ways: arbitrary words in all cells, between any two operations (proptest; a failing case is
-//! printed and shrunk), and a process that scribbles into them without pause. A hang is found by the
-//! watchdog.
+//! printed and shrunk), and a process that scribbles into them without pause. A hang is found by
+//! the watchdog.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod support;
@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 use support::TAG;
 
 const LIMIT: usize = 200;
-/// Cells of the header: what a side knows of them it has from its own attach.
+/// Cells of the header, which a side reads once, when it attaches.
 const HEADER: usize = 16;
 
 fn main() -> std::process::ExitCode {
@@ -36,14 +36,14 @@ fn queue(buffer: usize) -> Queue {
     Queue::create(&QueueOptions { buffer, max_message: LIMIT, tag: TAG }).unwrap()
 }
 
-/// A word as somebody might write it who knows the layout, or does not.
+/// A word that somebody might write, with or without knowledge of the layout.
 fn word() -> impl Strategy<Value = u64> {
     prop_oneof![
         3 => Just(0),
         2 => Just(u64::MAX),
         3 => any::<u64>(),
         2 => (0..64u32).prop_map(|bit| 1 << bit),
-        // Positions, lengths and owners that may be.
+        // Plausible positions, lengths and owners.
         6 => 0..50u64,
         // A state, detached.
         1 => (1..9u64).prop_map(|owner| 1 << 32 | owner),
@@ -54,7 +54,7 @@ fn soon() -> Option<Instant> {
     Some(Instant::now() + Duration::from_micros(50))
 }
 
-/// One operation of either side. The errors of the protocol are all that may come.
+/// One operation of either side. It may fail by errors of the protocol only.
 fn step(what: u8, sender: &mut Sender<'_>, receiver: &mut Receiver<'_>, got: &mut Vec<u8>) {
     let message = [what; LIMIT];
     let message = &message[..usize::from(what) % (LIMIT + 1)];
@@ -97,7 +97,7 @@ fn any_words_in_the_cells_give_a_value_or_an_error() {
     });
 }
 
-/// Would fail if a field were left out of the hash and not looked at.
+/// Would fail if a field were neither checked nor part of the hash.
 fn any_words_in_the_header_are_refused_or_fit() {
     run(&proptest::collection::vec((0..HEADER, word()), 1..4), |changes| {
         let queue = queue(64);
@@ -142,7 +142,7 @@ fn a_position_or_length_that_cannot_be_is_named() {
     read.store(1, Ordering::Relaxed);
     let end = sender.send(&[1; LIMIT], &[], None);
     assert!(matches!(end, Err(SendError::Corrupt { read: 1, written: 0 })), "{end:?}");
-    // Put right again by whoever spoilt it, both go on.
+    // Once the cell is repaired, both sides go on.
     for cell in [written, read, buffer] {
         cell.store(0, Ordering::Relaxed);
     }
@@ -151,8 +151,8 @@ fn a_position_or_length_that_cannot_be_is_named() {
     assert_eq!(got, b"whole");
 }
 
-/// Would fail if a changed announcement or position made a wait spin past its deadline, or if a check
-/// and a use of one word were two loads.
+/// Would fail if a changed announcement or position made a wait spin past its deadline, or if a
+/// check and a use of one word were two loads.
 fn a_process_that_scribbles_without_pause_hangs_nobody() {
     for buffer in [8, 64, 4096] {
         let queue = queue(buffer);

@@ -1,5 +1,5 @@
-//! The promise: processes that share an array lose nothing, get nothing twice, read nothing torn, and
-//! are woken; whoever is killed meanwhile.
+//! The promise: processes that share an array lose nothing, get nothing twice, read nothing torn,
+//! and are woken; whoever is killed meanwhile.
 //!
 //! It would catch: a private futex, a wake before the fact, a lost hint, a payload mixed of two
 //! tenants. What a few million steps do not meet, the loom models do.
@@ -33,7 +33,7 @@ fn ring(slots: &Array) {
     futex::wake_all(bell);
 }
 
-/// Sleeps until the bell has rung since it said `heard`.
+/// Sleeps until the bell has rung since its value was `heard`.
 fn listen(slots: &Array, heard: u64) {
     let watch = Watch { cell: slots.shared_cell(0).unwrap(), half: Half::Low, seen: heard as u32 };
     futex::wait_any(&[watch], Some(Instant::now() + LIMIT)).unwrap();
@@ -113,7 +113,7 @@ fn every_waiter_in_every_process_is_told_of_the_end() {
         let mut waiters: Vec<Child> =
             (0..5).map(|_| fork_child(|| wait_until_free(&slots, key))).collect();
         for waiter in &waiters {
-            support::wait_for_state(waiter.pid(), 'S');
+            process_test::wait_until_asleep(waiter.pid());
         }
         slots.free(key).unwrap();
         assert!(waiters.iter_mut().all(|waiter| waiter.wait().code() == Some(0)));
@@ -135,7 +135,7 @@ fn a_waiter_is_told_of_an_update_by_a_process_that_attached() {
         }
         assert_eq!(own.look(key).unwrap().pid(), 77);
     });
-    support::wait_for_state(waiter.pid(), 'S');
+    process_test::wait_until_asleep(waiter.pid());
     slots.update(key, 77, 1).unwrap();
     assert_eq!(waiter.wait().code(), Some(0));
 }
@@ -146,7 +146,7 @@ fn a_killed_waiter_takes_no_wake_up_with_it() {
     let mut waiters: Vec<Child> =
         (0..4).map(|_| fork_child(|| wait_until_free(&slots, key))).collect();
     for waiter in &waiters {
-        support::wait_for_state(waiter.pid(), 'S');
+        process_test::wait_until_asleep(waiter.pid());
     }
     for waiter in waiters.drain(..2) {
         waiter.kill(Signal::SIGKILL);
@@ -191,7 +191,7 @@ fn copies_are_whole_while_slots_are_used_again() {
 fn deaths_at_random_lose_no_slot() {
     let slots = in_memfd(&options(16));
     let work = || loop {
-        // Full is an answer, too: published slots wait for the manager.
+        // A full array is no failure: published slots wait for the manager.
         if let Ok(mut claim) = slots.claim(std::process::id()) {
             claim.write(&request(5)).unwrap();
             if std::process::id() % 3 == 0 {
@@ -203,7 +203,7 @@ fn deaths_at_random_lose_no_slot() {
         }
     };
     let mut workers: Vec<Child> = (0..3).map(|_| fork_child(work)).collect();
-    // A fixed sequence, so that a failure can be seen again.
+    // A fixed sequence, so that a failure can be reproduced.
     let mut random = 0x9e37_79b9_7f4a_7c15_u64;
     for round in 0..300 {
         random ^= random << 13;

@@ -23,7 +23,7 @@ pub(crate) fn run(flags: &flags::Ci) -> Result<ExitCode> {
         let docs = cmd!(shell, "cargo doc --workspace --no-deps --all-features");
         cargo(docs.env("RUSTDOCFLAGS", "-D warnings"))
     });
-    steps.run("tidy", || tidy::run(&flags::Tidy { all: false }));
+    steps.run("tidy", tidy::run);
     steps.run("model", model::run);
     steps.run("fuzz", || fuzz::run(&flags::Fuzz { seconds: 2, seed: None, target: None }));
     steps.run("package", package::run);

@@ -1,5 +1,5 @@
-//! `cargo xtask deny`: cargo-deny with `deny.toml`: the licenses of all dependencies, crates that are
-//! banned, where they come from, and, when the network has them, the advisories of RustSec.
+//! `cargo xtask deny`: cargo-deny with `deny.toml`: the licenses of all dependencies, crates that
+//! are banned, where they come from, and, when the network has them, the advisories of RustSec.
 
 use crate::workspace::Workspace;
 use crate::{Result, watched};

@@ -26,10 +26,12 @@ pub(crate) enum Task {
     Parity(Parity),
     /// Uses a cluster at random, kills its processes, and checks what every process saw
     Chaos(Chaos),
+    /// Runs an HTTP server under load while its workers are killed, crash, hang and leak
+    Fire(Fire),
     /// Feeds hostile bytes to everything that reads shared memory, packets or texts
     Fuzz(Fuzz),
     /// Checks rules of layout that the compiler does not know
-    Tidy(Tidy),
+    Tidy,
     /// Checks the licenses, sources and advisories of all dependencies with cargo-deny
     Deny,
     /// Runs the criterion benches, or counts instructions
@@ -115,6 +117,27 @@ pub(crate) struct Chaos {
     pub(crate) only: Option<String>,
 }
 
+/// Flags of `fire`.
+#[derive(Debug, Args)]
+pub(crate) struct Fire {
+    /// How long each phase lasts (8 seconds when left out); some wait for what they are about
+    #[arg(long, value_name = "N")]
+    pub(crate) seconds: Option<u64>,
+    /// Two seconds a phase and a quarter of the load, to see that all of it works
+    #[arg(long, conflicts_with = "seconds")]
+    pub(crate) quick: bool,
+    /// Other servers that go through the same: gunicorn, granian, none; those installed when left
+    /// out
+    #[arg(long, value_name = "LIST")]
+    pub(crate) against: Option<String>,
+    /// Only these phases: quiet, kill, crash, hang, hang-all, leak, roll, reload, stop, none-starts
+    #[arg(long, value_name = "LIST")]
+    pub(crate) only: Option<String>,
+    /// Also write the table to this file
+    #[arg(long, value_name = "FILE")]
+    pub(crate) markdown: Option<PathBuf>,
+}
+
 /// Flags of `fuzz`.
 #[derive(Debug, Args)]
 pub(crate) struct Fuzz {
@@ -127,14 +150,6 @@ pub(crate) struct Fuzz {
     /// Run this target only: file, slots, record, report, request, reply or handle
     #[arg(long, value_name = "TARGET")]
     pub(crate) target: Option<String>,
-}
-
-/// Flags of `tidy`.
-#[derive(Debug, Args)]
-pub(crate) struct Tidy {
-    /// Also report, and fail for, parts of the workspace where a rule does not hold yet
-    #[arg(long)]
-    pub(crate) all: bool,
 }
 
 /// Flags of `bench`.

@@ -14,6 +14,7 @@ mod chaos;
 mod ci;
 mod demo;
 mod deny;
+mod fire;
 mod fuzz;
 mod instructions;
 mod loom;
@@ -37,8 +38,9 @@ fn main() -> ExitCode {
         Task::Model => model::run(),
         Task::Parity(flags) => parity::run(&flags),
         Task::Chaos(flags) => chaos::run(&flags),
+        Task::Fire(flags) => fire::run(&flags),
         Task::Fuzz(flags) => fuzz::run(&flags),
-        Task::Tidy(flags) => tidy::run(&flags),
+        Task::Tidy => tidy::run(),
         Task::Bench(flags) => bench::run(&flags),
         Task::Deny => deny::run(),
         Task::Package => package::run(),

@@ -1,7 +1,7 @@
 //! What a database driver implements.
 //!
-//! A statement that an interrupt cuts short fails with [`DatabaseError::Interrupted`]. `by_terminate`
-//! says whether SIGTERM counts: it does not in a worker that handles SIGTERM itself.
+//! A statement that an interrupt cuts short fails with [`DatabaseError::Interrupted`].
+//! `by_terminate` says whether SIGTERM counts: it does not in a worker that handles SIGTERM itself.
 
 use super::{DatabaseError, Value};
 use std::fmt::Debug;

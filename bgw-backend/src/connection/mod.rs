@@ -101,9 +101,10 @@ impl Tx<'_> {
     /// Runs a statement with parameters `$1`, `$2`, …; returns how many rows it changed.
     ///
     /// # Errors
-    /// [`DatabaseError::Statement`] with the database's own message; [`DatabaseError::Interrupted`];
-    /// [`DatabaseError::Lost`]. After an error PostgreSQL takes no further statement of the
-    /// transaction and does not commit it, unless it is rolled back to a savepoint.
+    /// [`DatabaseError::Statement`] with the database's own message;
+    /// [`DatabaseError::Interrupted`]; [`DatabaseError::Lost`]. After an error PostgreSQL takes no
+    /// further statement of the transaction and does not commit it, unless it is rolled back to a
+    /// savepoint.
     pub fn execute(&mut self, statement: &str, parameters: &[Value]) -> Result<u64, DatabaseError> {
         self.0.execute(statement, parameters)
     }

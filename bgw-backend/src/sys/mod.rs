@@ -1,5 +1,5 @@
 //! All `unsafe` code of this crate.
 
 mod export;
-#[cfg(feature = "postgres")]
+#[cfg(any(feature = "postgres", feature = "tokio"))]
 pub(crate) mod poll_wakeups;

@@ -13,8 +13,8 @@ impl Worker {
     /// PostgreSQL server: `postgres:///counts?host=/run/postgresql&port=5433` (a folder of sockets)
     /// or `postgres://10.0.0.7/counts`. `username` is the role; it overrides the one in the URL. By
     /// default the role is the operating system's user, and the database is named as the role. No
-    /// environment variable is read, and TLS is not supported. The server lists the worker's name as
-    /// the application.
+    /// environment variable is read, and TLS is not supported. The server lists the worker's name
+    /// as the application.
     ///
     /// Any other `dbname` is the path of an SQLite file; `None` is a private database in memory.
     /// `username` has no effect there, since SQLite has no users.

@@ -1,9 +1,13 @@
 //! Why a worker's main ends.
 
 use crate::connection::DatabaseError;
-use crate::error::{LatchError, RegisterError, SignalsError, TerminateError, WaitError};
+use crate::error::{
+    EventsError, LatchError, RegisterError, SignalsError, TerminateError, WaitError,
+};
 use crate::interrupt::Interrupt;
-use bgw_core::{AskError, AttachError, InvalidWorker, Pid};
+use crate::segment::SegmentError;
+use bgw_core::{AskError, AttachError, FromEnvError, InvalidWorker, Pid, RESULT_LIMIT, TakeError};
+use shmem_slots::OutOfSegment;
 use shmem_slots::queue::{ReceiveError, SendError, SideError};
 use std::error::Error;
 use std::io;
@@ -29,6 +33,9 @@ pub enum WorkerError {
     /// The worker could not drop its privileges.
     #[error(transparent)]
     Privileges(#[from] PrivilegeError),
+    /// A result could not be set.
+    #[error(transparent)]
+    Result(#[from] ResultError),
     /// A worker could not be described.
     #[error(transparent)]
     Invalid(#[from] InvalidWorker),
@@ -41,12 +48,24 @@ pub enum WorkerError {
     /// A worker's latch could not be set.
     #[error(transparent)]
     Latch(#[from] LatchError),
-    /// The postmaster did not do what it was asked for.
+    /// Events could not be read.
+    #[error(transparent)]
+    Events(#[from] EventsError),
+    /// The postmaster did not carry out a request.
     #[error(transparent)]
     Ask(#[from] AskError),
     /// A postmaster could not be connected to.
     #[error(transparent)]
     Connect(#[from] AttachError),
+    /// A descriptor that the worker was given could not be taken.
+    #[error(transparent)]
+    Take(#[from] TakeError),
+    /// This process could not become the worker of its command.
+    #[error(transparent)]
+    FromEnv(#[from] FromEnvError),
+    /// A segment could not be made or mapped.
+    #[error(transparent)]
+    Segment(#[from] SegmentError),
     /// Anything else that the worker's own code reports.
     #[error(transparent)]
     Other(Box<dyn Error + Send + Sync>),
@@ -86,9 +105,32 @@ macro_rules! from_others {
     )*};
 }
 
-from_others!(io::Error, SideError, SendError, ReceiveError, String, &str);
+from_others!(io::Error, SideError, SendError, ReceiveError, OutOfSegment, String, &str);
 
-/// Why a worker could not drop its privileges. It may have dropped some of them: end it.
+/// Why a worker's result could not be set.
+#[derive(Clone, Copy, thiserror::Error, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ResultError {
+    /// It is too long.
+    #[error(
+        "a result of {len} bytes is too long; it can have {RESULT_LIMIT}, so put more into memory that both sides share"
+    )]
+    TooLong {
+        /// How long.
+        len: usize,
+    },
+    /// This process was forked from the worker.
+    #[error("this process was forked from worker process {worker}; let that one set its result")]
+    NotTheWorker {
+        /// The worker.
+        worker: Pid,
+    },
+}
+
+bgw_core::debug_as_chain!(ResultError);
+
+/// Why a worker could not drop its privileges. It may have dropped some of them, so return the
+/// error from its main.
 #[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum PrivilegeError {

@@ -24,13 +24,20 @@
 //! | by default | fails with [`Interrupt::Terminated`] | passes it on by `?`: logged, exit 1 |
 //! | after `handle_terminate` | ends with `LATCH_SET` | calls `should_stop` and returns: exit 0 |
 //!
-//! Either way the signal handler only sets a flag and wakes the worker.
+//! A worker whose description names another stop signal gets that one in its place, with the same
+//! effect. Either way the signal handler only sets a flag and wakes the worker.
 
 mod database;
 mod error;
+mod from_env;
+mod given;
 mod privileges;
+#[cfg(feature = "tokio")]
+mod tasks;
 
-pub use error::{PrivilegeError, WorkerError};
+pub use error::{PrivilegeError, ResultError, WorkerError};
+#[cfg(feature = "tokio")]
+pub use tasks::{LatchSets, Terminated};
 
 use crate::backend::Backend;
 use crate::connection::Connection;
@@ -38,15 +45,16 @@ use crate::error::SignalsError;
 use crate::fault;
 use crate::interrupt::{self, Interrupt};
 use bgw_core::internals::{Pending, flag, process, signals, wait_in_worker};
-use bgw_core::{SocketInterest, WaitEvents, WorkerHandle, WorkerProcess, WorkerResult};
+use bgw_core::{
+    RESULT_LIMIT, SocketInterest, WaitEvents, WorkerHandle, WorkerProcess, WorkerResult,
+};
 use shmem_slots::Key;
 use shmem_slots::futex::Watch;
 use std::error::Error;
-use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// Makes a worker's main out of a function over [`Worker`], for the postmaster's `function`.
+/// Makes the main that the postmaster's builder takes out of a function that takes a [`Worker`].
 #[doc(alias = "proc_exit")]
 pub fn entry<F, E>(main: F) -> impl Fn(&'static WorkerProcess) -> WorkerResult + 'static
 where
@@ -63,11 +71,19 @@ pub struct Worker {
     handles_terminate: bool,
     wait_event: Option<String>,
     connection: Option<Connection>,
+    /// It is a command's, and inside shared state.
+    clears_mark: bool,
 }
 
 impl Worker {
     pub(crate) const fn new(me: &'static WorkerProcess) -> Self {
-        Self { me, handles_terminate: false, wait_event: None, connection: None }
+        Self {
+            me,
+            handles_terminate: false,
+            wait_event: None,
+            connection: None,
+            clears_mark: false,
+        }
     }
 
     /// The main argument of its registration.
@@ -114,13 +130,6 @@ impl Worker {
         Backend::from_attachment(Arc::clone(&self.me.attachment))
     }
 
-    /// The descriptor that the postmaster passes to its workers under `name`.
-    #[must_use]
-    pub fn descriptor(&self, name: &str) -> Option<BorrowedFd<'static>> {
-        let all = self.me.attachment.descriptors();
-        all.iter().find(|(other, _)| other == name).map(|(_, fd)| fd.as_fd())
-    }
-
     /// Unblocks all signals. Choose the handlers first.
     ///
     /// # Errors
@@ -134,7 +143,7 @@ impl Worker {
         Ok(())
     }
 
-    /// Blocks all signals again, but fault signals, SIGQUIT, SIGPWR and SIGURG.
+    /// Blocks all signals again, except fault signals, SIGQUIT, SIGPWR and SIGURG.
     ///
     /// # Errors
     /// `pthread_sigmask` failed.
@@ -154,12 +163,12 @@ impl Worker {
     /// true. Before this call it is ignored.
     ///
     /// # Errors
-    /// `sigaction` failed.
+    /// SIGHUP is the stop signal of this worker; `sigaction` failed.
     pub fn handle_reload(&self) -> Result<(), SignalsError> {
         process::handle_reload().map_err(SignalsError::at("installing the handler of SIGHUP"))
     }
 
-    /// True once SIGTERM has arrived or the postmaster has died.
+    /// True once SIGTERM, or the worker's own stop signal, has arrived or the postmaster has died.
     #[doc(alias = "ShutdownRequestPending")]
     #[must_use]
     pub fn should_stop(&self) -> bool {
@@ -172,15 +181,15 @@ impl Worker {
         stop || !self.me.attachment.postmaster_is_alive()
     }
 
-    /// True once after each SIGHUP (several may have arrived as one).
+    /// True once after each SIGHUP. Several that arrive together count as one.
     #[doc(alias = "ConfigReloadPending")]
     #[must_use]
     pub fn reload_requested(&self) -> bool {
         process::interrupts().take(Pending::RELOAD)
     }
 
-    /// Fails if the postmaster has died, SIGINT cancelled a statement, or SIGTERM arrived and the
-    /// worker does not handle it itself. For long computations without a wait.
+    /// Fails if the postmaster has died, if SIGINT has cancelled a statement, or if SIGTERM has
+    /// arrived and the worker does not handle it itself. For long computations without a wait.
     ///
     /// # Errors
     /// [`Interrupt`].
@@ -189,14 +198,119 @@ impl Worker {
         interrupt::check(!self.handles_terminate)
     }
 
-    /// Reports that the worker is ready: ends every `wait_for_ready` on it.
+    /// Reports that the worker is ready: every `wait_for_ready` on it ends. If the worker's
+    /// description [declares](bgw_core::BackgroundWorkerBuilder::ready) that it reports so, the
+    /// postmaster is told, too.
     pub fn ready(&self) {
         let handle = self.me.handle;
         let key = Key { index: handle.slot(), generation: handle.generation() };
         fault::point("worker:before_ready");
         // Stale only after a crash reset, which this worker does not survive.
         let _ = self.me.attachment.slots().set_flags_and_wake(key, flag::READY);
+        fault::point("worker:said_ready");
+        self.me.ring_when_ready();
         fault::point("worker:ready");
+    }
+
+    /// Counts a job. A worker that is [recycled](bgw_core::Recycle::jobs) after a number of jobs
+    /// gets its stop signal soon after the last of them, may finish what it has begun since, and is
+    /// replaced by its next run. Other workers may call this to no effect.
+    ///
+    /// Costs one addition. The postmaster is told once, at the limit.
+    pub fn job_done(&self) {
+        self.me.job_done();
+    }
+
+    /// Sets what the worker gives back: whoever reads how it ended finds it as
+    /// [`ExitReport::result`](bgw_core::ExitReport::result). At most 128 bytes, of any values.
+    ///
+    /// The last one counts, and with a good end only: exit 0, with shared state left in order. An
+    /// error, a panic, a signal or another exit code leaves no result, whatever was set before. A
+    /// worker that is killed in the middle of this call and restarted begins without one. Costs one
+    /// copy and one swap; nobody is woken.
+    ///
+    /// ```
+    /// # fn work(worker: &mut bgw_backend::Worker) -> Result<(), bgw_backend::WorkerError> {
+    /// let sum: u64 = (1..=worker.main_arg()).sum();
+    /// worker.set_result(&sum.to_le_bytes())?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// A result that is too long; a process that was forked from the worker, and is none itself.
+    pub fn set_result(&mut self, result: &[u8]) -> Result<(), ResultError> {
+        if result.len() > RESULT_LIMIT {
+            return Err(ResultError::TooLong { len: result.len() });
+        }
+        if !self.me.attachment.is_mine() {
+            return Err(ResultError::NotTheWorker { worker: self.me.attachment.owner() });
+        }
+        fault::point("result:before_write");
+        self.me.set_result(result, || fault::point("result:written"));
+        fault::point("result:set");
+        Ok(())
+    }
+
+    /// Says how the worker is, for people: views show it as
+    /// [`WorkerInfo::status_text`](crate::WorkerInfo::status_text) until the worker says something
+    /// else, or its process ends. At most 127 bytes, longer texts are cut; control characters
+    /// become `?`. An empty text takes it back.
+    ///
+    /// ```
+    /// # fn work(worker: &mut bgw_backend::Worker) -> Result<(), std::io::Error> {
+    /// worker.set_status_text("1,200 of 5,000 files read");
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn set_status_text(&self, text: &str) {
+        self.me.set_status_text(text);
+    }
+
+    /// Reports that the worker is alive. A worker with a
+    /// [`heartbeat`](bgw_core::BackgroundWorkerBuilder::heartbeat) must call this at least that
+    /// often, wherever it makes progress. Does nothing in any other worker. Costs one relaxed store
+    /// into a cell of its own; nobody is woken.
+    ///
+    /// ```
+    /// use bgw_backend::{Worker, WorkerError};
+    /// use std::time::Duration;
+    ///
+    /// fn serve(worker: &mut Worker) -> Result<(), WorkerError> {
+    ///     worker.handle_terminate();
+    ///     worker.unblock_signals()?;
+    ///     while !worker.should_stop() {
+    ///         worker.beat();
+    ///         worker.sleep(Some(Duration::from_secs(3)))?; // with a heartbeat of 10 s
+    ///     }
+    ///     Ok(())
+    /// }
+    /// ```
+    pub fn beat(&self) {
+        self.me.beat();
+    }
+
+    /// Asks for more time to become ready: until `time` from now, if that is later than the limit
+    /// so far. In all a worker can have at most ten times its
+    /// [`start_timeout`](bgw_core::BackgroundWorkerBuilder::start_timeout). Does nothing in a
+    /// worker without one. Costs one store; nobody is woken.
+    ///
+    /// ```
+    /// use bgw_backend::Worker;
+    /// use std::time::Duration;
+    ///
+    /// fn serve(worker: &mut Worker) -> Result<(), std::io::Error> {
+    ///     for part in ["users", "orders"] {
+    ///         worker.extend_start(Duration::from_secs(10)); // each part may take that long
+    ///         load(part)?;
+    ///     }
+    ///     worker.ready();
+    ///     Ok(())
+    /// }
+    /// # fn load(_: &str) -> Result<(), std::io::Error> { Ok(()) }
+    /// ```
+    pub fn extend_start(&self, time: Duration) {
+        self.me.extend_start(time);
     }
 
     /// Names the worker's waits; views show the name while it waits. At most 40 bytes, longer names
@@ -222,8 +336,8 @@ impl Worker {
     /// returns.
     ///
     /// # Errors
-    /// [`Interrupt::Terminated`], unless the worker handles SIGTERM itself; an invalid set of events;
-    /// a failing system call.
+    /// [`Interrupt::Terminated`], unless the worker handles SIGTERM itself; an invalid set of
+    /// events; a failing system call.
     #[doc(alias = "WaitLatchOrSocket")]
     pub fn wait(
         &self,
@@ -252,11 +366,11 @@ impl Worker {
         Ok(ready)
     }
 
-    /// Watches that a futex wait of the worker's own (on a queue, say) adds, so that a signal of the
-    /// worker or the postmaster's death ends it.
+    /// Watches to add to a futex wait of the worker's own, on a queue for instance: a signal to the
+    /// worker, or the postmaster's death, then ends that wait.
     ///
-    /// Take them first, then check [`Worker::should_stop`] and the like, then wait: whatever happens
-    /// after the first step ends the wait. Take new ones for each wait.
+    /// Take them first, then check [`Worker::should_stop`] and the like, then wait: whatever
+    /// happens after the first step ends the wait. Take new ones for each wait.
     ///
     /// # Errors
     /// [`Interrupt::PostmasterDied`]; [`Interrupt::Terminated`], unless the worker handles SIGTERM

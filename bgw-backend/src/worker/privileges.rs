@@ -1,11 +1,12 @@
 //! Dropping a worker's privileges.
 //!
 //! The order matters: the supplementary groups and the group need the privilege that the change of
-//! the user gives up. That change also makes the kernel disarm the parent-death signal, so the signal
-//! is armed again, and only then is the postmaster looked at: had it died in between, no signal would
-//! ever come.
+//! the user gives up. That change also makes the kernel disarm the parent-death signal, so the
+//! signal is armed again, and only then is the postmaster looked at: had it died in between, no
+//! signal would ever come.
 
 use super::{PrivilegeError, Worker};
+use bgw_core::internals::EntryKinds;
 use nix::sys::prctl;
 use nix::unistd::{Gid, Group, Uid, User, getppid, setgroups, setresgid, setresuid};
 
@@ -44,7 +45,7 @@ impl Worker {
     /// [`PrivilegeError`]. Return it from the worker's main: after an error the worker may have
     /// dropped a part of its privileges.
     pub fn drop_privileges(&self, user: &str, group: &str) -> Result<(), PrivilegeError> {
-        if !self.me.attachment.cells().registrable().is_empty() {
+        if self.me.attachment.cells().registrable().intersects(EntryKinds::FOREIGN_CODE) {
             return Err(PrivilegeError::CommandsAllowed);
         }
         let (user, group) = (user_id(user)?, group_id(group)?);

@@ -1,11 +1,13 @@
 //! A postmaster of straw: it welcomes one backend and then does with the slots what a test says.
 //!
-//! The backend crate knows the postmaster by shared memory and messages alone, so its own tests need
-//! no real one. Everything together is tested in `bgw-examples`.
+//! The backend crate knows the postmaster by shared memory and messages alone, so its own tests
+//! need no real one. Everything together is tested in `bgw-examples`.
 #![allow(dead_code, reason = "each test file uses its own part")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, unreachable_pub)]
 
-use bgw_backend::{Backend, BackgroundWorker, ExitCause, ExitReport, Handle, Pid, WorkerHandle};
+use bgw_backend::{
+    Backend, BackgroundWorker, ExitCause, ExitReport, Handle, Pid, Returned, WorkerHandle,
+};
 use bgw_core::ControlSocket;
 use bgw_core::internals::{
     PROTOCOL, PostmasterCells, Received, Reply, ReportRecord, Request, WorkerSlots, eventfd, flag,
@@ -91,19 +93,24 @@ impl Straw {
 
     pub fn start(&self, handle: &Handle, pid: u32) {
         self.slots.update(key(handle), pid, flag::STARTED).unwrap();
-        self.cells.count_change();
+        self.cells.count_change(key(handle).index);
+    }
+
+    fn write_report(&self, handle: &Handle, report: &ExitReport) {
+        let (record, annex) = ReportRecord::encode(report, handle.id().incarnation());
+        self.slots.write_report_with(key(handle), &record, &annex).unwrap();
     }
 
     pub fn rest(&self, handle: &Handle, report: &ExitReport) {
-        self.slots.write_report(key(handle), &ReportRecord::encode(report)).unwrap();
+        self.write_report(handle, report);
         self.slots.update(key(handle), 0, flag::STOPPED).unwrap();
-        self.cells.count_change();
+        self.cells.count_change(key(handle).index);
     }
 
     pub fn end(&self, handle: &Handle, report: &ExitReport) {
-        self.slots.write_report(key(handle), &ReportRecord::encode(report)).unwrap();
+        self.write_report(handle, report);
         self.slots.free(key(handle)).unwrap();
-        self.cells.count_change();
+        self.cells.count_change(key(handle).index);
     }
 
     /// What the kernel does to the liveness words when the postmaster ends.
@@ -129,13 +136,20 @@ pub fn report(code: u8) -> ExitReport {
         cause: ExitCause::Exited(code),
         pid: Pid::new(77),
         restarts: 0,
-        requested: false,
+        asked_by: None,
+        killed: false,
         unregistered: true,
+        reset: false,
+        streak: 0,
+        pause: None,
+        given_up: None,
+        recycled: None,
         ended_at: SystemTime::UNIX_EPOCH,
         ran_for: Duration::from_millis(3),
         user_time: Duration::ZERO,
         system_time: Duration::ZERO,
         max_rss_kib: 1,
+        returned: Returned::NOTHING,
     }
 }
 

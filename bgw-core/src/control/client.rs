@@ -21,11 +21,14 @@ pub enum AskError {
         /// The process that attached.
         owner: Pid,
     },
-    /// This process is a worker, which has no control socket.
+    /// This process is a worker whose postmaster has no control socket that it could connect to.
     #[error(
-        "a worker has no control socket to ask on; connect to the postmaster's runtime folder first"
+        "this worker has no way to a control socket; build the postmaster with runtime_dir(path)"
     )]
     NoControlSocket,
+    /// This process is a worker, and connecting to the control socket failed.
+    #[error("the worker could not connect to the postmaster's control socket")]
+    Connect(#[source] io::Error),
     /// The postmaster refused.
     #[error("the postmaster refused: {reason} ({detail})")]
     Refused {
@@ -76,17 +79,33 @@ impl Session {
         Self { socket: Mutex::new(Some(socket)), returned: Condvar::new() }
     }
 
-    /// Asks the postmaster and waits for its answer; first of all for other threads that ask.
+    /// Ends the connection, whoever else has its descriptor: a fork of this process, say.
+    pub(crate) fn end(&self) {
+        let place = self.socket.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(socket) = place.as_ref() {
+            socket.end();
+        }
+    }
+
+    /// Asks the postmaster and waits for its answer, which may bring descriptors; first of all for
+    /// other threads that ask.
     pub(crate) fn ask(
         &self,
         request: &Request,
         deadline: Option<Instant>,
-    ) -> Result<Reply, AskError> {
+    ) -> Result<(Reply, Vec<OwnedFd>), AskError> {
         let answer = self.with_socket(deadline, |socket| exchange(socket, request, deadline));
-        Ok(answer.ok_or(AskError::TimedOut)??.0)
+        answer.ok_or(AskError::TimedOut)?
     }
 
-    /// Runs `work` with the socket, once no other thread uses it. `None` if the deadline passed first.
+    /// Tells the postmaster something that it does not answer. What cannot be sent until `deadline`
+    /// is not said.
+    pub(crate) fn tell(&self, request: &Request, deadline: Option<Instant>) {
+        let _ = self.with_socket(deadline, |socket| socket.send_request(request, deadline));
+    }
+
+    /// Runs `work` with the socket, once no other thread uses it. `None` if the deadline passed
+    /// first.
     fn with_socket<T>(
         &self,
         deadline: Option<Instant>,
@@ -141,7 +160,8 @@ pub(crate) fn exchange(
     }
 }
 
-/// All names, some in each packet. A postmaster whose names never end is cut off.
+/// The lines of all functions, some in each packet. A postmaster whose functions never end is cut
+/// off.
 pub(crate) fn ask_functions(
     socket: &mut ControlSocket,
     deadline: Option<Instant>,
@@ -156,6 +176,5 @@ pub(crate) fn ask_functions(
             other => return Err(AskError::unexpected(&other)),
         }
     }
-    names.sort_unstable();
     Ok(names)
 }

@@ -1,92 +1,21 @@
 //! Messages as bytes. Pure: any bytes give a message or an error.
 //!
-//! Little endian. The first byte says which message it is, fixed fields follow; a text is the rest of
-//! the packet.
+//! Little endian. The first byte says which message it is, fixed fields follow; a text is the rest
+//! of the packet.
 
-use super::message::{Refusal, Reply, Request, ShutdownMode};
-use crate::pid::Pid;
+use super::message::{Left, Refusal, Reply, Request};
+use super::reader::{CodecError, Reader};
+use super::segment::SegmentRequest;
+use crate::handle::WorkerHandle;
+use crate::roll::{RollOutcome, RollRequest};
+use crate::segment::SegmentHandle;
+use crate::shutdown_mode::ShutdownMode;
 use crate::worker::StartTime;
 
 /// The longest packet.
-pub(super) const MAX_PACKET: usize = 512;
+pub(super) const MAX_PACKET: usize = 4096;
 /// The longest text in a message, in bytes; longer ones are cut.
 pub(super) const MAX_DETAIL: usize = 200;
-
-/// Bytes that are no message.
-#[derive(Clone, Copy, thiserror::Error, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum CodecError {
-    /// It ends too early.
-    #[error("the message is cut off in its field {field}")]
-    Short {
-        /// In which field.
-        field: &'static str,
-    },
-    /// Bytes follow after its end.
-    #[error("the message has {extra} bytes too many")]
-    Long {
-        /// How many.
-        extra: usize,
-    },
-    /// A value that means nothing.
-    #[error("the message's field {field} is {found}, which means nothing")]
-    Unknown {
-        /// Which field.
-        field: &'static str,
-        /// What was found.
-        found: u64,
-    },
-    /// A text that is not UTF-8.
-    #[error("the message's text is not UTF-8")]
-    Text,
-}
-
-shmem_slots::debug_as_chain!(CodecError);
-
-struct Reader<'a>(&'a [u8]);
-
-impl<'a> Reader<'a> {
-    fn take<const N: usize>(&mut self, field: &'static str) -> Result<[u8; N], CodecError> {
-        let (head, rest) = self.0.split_first_chunk::<N>().ok_or(CodecError::Short { field })?;
-        self.0 = rest;
-        Ok(*head)
-    }
-
-    fn byte(&mut self, field: &'static str) -> Result<u8, CodecError> {
-        Ok(self.take::<1>(field)?[0])
-    }
-
-    fn word(&mut self, field: &'static str) -> Result<u32, CodecError> {
-        Ok(u32::from_le_bytes(self.take(field)?))
-    }
-
-    fn long(&mut self, field: &'static str) -> Result<u64, CodecError> {
-        Ok(u64::from_le_bytes(self.take(field)?))
-    }
-
-    fn flag(&mut self, field: &'static str) -> Result<bool, CodecError> {
-        match self.byte(field)? {
-            0 => Ok(false),
-            1 => Ok(true),
-            other => Err(CodecError::Unknown { field, found: other.into() }),
-        }
-    }
-
-    fn pid(&mut self, field: &'static str) -> Result<Pid, CodecError> {
-        let found = self.word(field)?;
-        Pid::new(found).ok_or(CodecError::Unknown { field, found: found.into() })
-    }
-
-    fn text(&mut self) -> Result<String, CodecError> {
-        let text = std::str::from_utf8(self.0).map_err(|_| CodecError::Text)?.to_owned();
-        self.0 = &[];
-        Ok(text)
-    }
-
-    fn end<T>(self, message: T) -> Result<T, CodecError> {
-        if self.0.is_empty() { Ok(message) } else { Err(CodecError::Long { extra: self.0.len() }) }
-    }
-}
 
 fn unknown<T>(field: &'static str, found: u8) -> Result<T, CodecError> {
     Err(CodecError::Unknown { field, found: found.into() })
@@ -104,23 +33,19 @@ impl Request {
                 bytes.push(u8::from(*read_only));
                 bytes
             }
-            Self::Shutdown(mode) => vec![
-                2,
-                match mode {
-                    ShutdownMode::Smart => 0,
-                    ShutdownMode::Fast => 1,
-                    ShutdownMode::Immediate => 2,
-                },
-            ],
+            Self::Shutdown(mode) => vec![2, mode.code()],
             // Codes are below 256.
             Self::Advance(phase) => vec![3, phase.code() as u8],
             Self::Reload => vec![4],
             Self::Ping => vec![5],
-            Self::Functions { from } => {
-                let mut bytes = vec![6];
-                bytes.extend(from.to_le_bytes());
-                bytes
-            }
+            Self::Functions { from } => from_number(6, *from),
+            Self::RestartNow(worker) => about(7, *worker),
+            Self::Kill(worker) => about(8, *worker),
+            Self::LastLines(worker) => about(9, *worker),
+            Self::Queue { waits, gifts } => vec![10, u8::from(*waits), *gifts],
+            Self::Left { from } => from_number(11, *from),
+            Self::Roll(roll) => roll.encode(12),
+            Self::Segment(request) => request.encode(13),
         }
     }
 
@@ -129,19 +54,20 @@ impl Request {
     /// # Errors
     /// [`CodecError`]: bytes that are no request.
     pub fn decode(bytes: &[u8]) -> Result<Self, CodecError> {
-        let mut reader = Reader(bytes);
+        let mut reader = Reader::new(bytes);
         let message = match reader.byte("request")? {
             1 => Self::Hello {
                 protocol: reader.word("protocol")?,
                 layout_tag: reader.long("layout tag")?,
                 read_only: reader.flag("read only")?,
             },
-            2 => Self::Shutdown(match reader.byte("mode")? {
-                0 => ShutdownMode::Smart,
-                1 => ShutdownMode::Fast,
-                2 => ShutdownMode::Immediate,
-                other => return unknown("mode", other),
-            }),
+            2 => {
+                let code = reader.byte("mode")?;
+                match ShutdownMode::from_code(code) {
+                    Some(mode) => Self::Shutdown(mode),
+                    None => return unknown("mode", code),
+                }
+            }
             3 => {
                 let code = reader.byte("phase")?;
                 match StartTime::from_code(code.into()) {
@@ -152,15 +78,44 @@ impl Request {
             4 => Self::Reload,
             5 => Self::Ping,
             6 => Self::Functions { from: reader.word("from")? },
+            7 => Self::RestartNow(reader.handle()?),
+            8 => Self::Kill(reader.handle()?),
+            9 => Self::LastLines(reader.handle()?),
+            10 => Self::Queue { waits: reader.flag("waits")?, gifts: reader.byte("gifts")? },
+            11 => Self::Left { from: reader.word("from")? },
+            12 => Self::Roll(Box::new(RollRequest::take(&mut reader)?)),
+            13 => Self::Segment(SegmentRequest::take(&mut reader)?),
             other => return unknown("request", other),
         };
         reader.end(message)
     }
 }
 
+/// What fits of a text: no character is cut.
+fn cut(text: &str, limit: usize) -> &[u8] {
+    let end = (0..=text.len().min(limit)).rev().find(|&at| text.is_char_boundary(at));
+    text.as_bytes().get(..end.unwrap_or(0)).unwrap_or_default()
+}
+
+/// A request for what comes from a number on.
+fn from_number(request: u8, from: u32) -> Vec<u8> {
+    let mut bytes = vec![request];
+    bytes.extend(from.to_le_bytes());
+    bytes
+}
+
+/// A message about one worker.
+fn about(request: u8, worker: WorkerHandle) -> Vec<u8> {
+    let mut bytes = vec![request];
+    bytes.extend(worker.slot().to_le_bytes());
+    bytes.extend(worker.generation().to_le_bytes());
+    bytes.extend(worker.incarnation().to_le_bytes());
+    bytes
+}
+
 impl Reply {
-    /// The names from number `from` on. As many as may fit into a packet: the rest would be copied in
-    /// vain.
+    /// The names from number `from` on. As many as may fit into a packet: the rest would be copied
+    /// in vain.
     #[must_use]
     pub fn functions(all: &[String], from: u32) -> Self {
         let rest = usize::try_from(from).ok().and_then(|from| all.get(from..)).unwrap_or(&[]);
@@ -180,6 +135,25 @@ impl Reply {
                 bytes
             }
             Self::Done => vec![2],
+            Self::Rolled(outcomes) => RollOutcome::encode_all(9, outcomes),
+            Self::Segment { segment, bytes: size } => {
+                let mut bytes = vec![10];
+                bytes.extend(segment.to_bits().to_le_bytes());
+                bytes.extend(size.to_le_bytes());
+                bytes
+            }
+            Self::LastLines(text) => {
+                let mut bytes = vec![5];
+                bytes.extend(cut(text, MAX_PACKET - 1));
+                bytes
+            }
+            Self::Queue => vec![6],
+            Self::Left(all) => {
+                let mut bytes = vec![8];
+                all.iter().take(Left::IN_A_PACKET).for_each(|left| left.put(&mut bytes));
+                bytes
+            }
+            Self::Granted(worker) => about(7, *worker),
             Self::Functions(names) => {
                 let mut bytes = vec![4];
                 for name in names {
@@ -200,12 +174,15 @@ impl Reply {
                     Refusal::TooManyPeers => 4,
                     Refusal::Malformed => 5,
                     Refusal::NotAttached => 6,
+                    Refusal::QueueFull => 7,
+                    Refusal::ClusterReset => 8,
+                    Refusal::NoFreeSlot => 9,
+                    Refusal::TooManyDescriptors => 10,
+                    Refusal::NoSegment => 11,
+                    Refusal::TooManySegments => 12,
                 };
                 let mut bytes = vec![3, reason];
-                let end = (0..=detail.len().min(MAX_DETAIL))
-                    .rev()
-                    .find(|&at| detail.is_char_boundary(at));
-                bytes.extend(detail.bytes().take(end.unwrap_or(0)));
+                bytes.extend(cut(detail, MAX_DETAIL));
                 bytes
             }
         }
@@ -216,7 +193,7 @@ impl Reply {
     /// # Errors
     /// [`CodecError`]: bytes that are no reply.
     pub fn decode(bytes: &[u8]) -> Result<Self, CodecError> {
-        let mut reader = Reader(bytes);
+        let mut reader = Reader::new(bytes);
         let message = match reader.byte("reply")? {
             1 => Self::Welcome {
                 protocol: reader.word("protocol")?,
@@ -235,6 +212,12 @@ impl Reply {
                     4 => Refusal::TooManyPeers,
                     5 => Refusal::Malformed,
                     6 => Refusal::NotAttached,
+                    7 => Refusal::QueueFull,
+                    8 => Refusal::ClusterReset,
+                    9 => Refusal::NoFreeSlot,
+                    10 => Refusal::TooManyDescriptors,
+                    11 => Refusal::NoSegment,
+                    12 => Refusal::TooManySegments,
                     other => return unknown("reason", other),
                 };
                 Self::Refused { reason, detail: reader.text()? }
@@ -243,6 +226,15 @@ impl Reply {
                 let text = reader.text()?;
                 Self::Functions(text.split_terminator('\0').map(str::to_owned).collect())
             }
+            5 => Self::LastLines(reader.text()?),
+            6 => Self::Queue,
+            7 => Self::Granted(reader.handle()?),
+            8 => Self::Left(Left::take_all(&mut reader)?),
+            9 => Self::Rolled(RollOutcome::take_all(&mut reader)?),
+            10 => Self::Segment {
+                segment: SegmentHandle::from_bits(reader.long("segment")?),
+                bytes: reader.long("bytes")?,
+            },
             other => return unknown("reply", other),
         };
         reader.end(message)
@@ -252,6 +244,8 @@ impl Reply {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::pid::Pid;
+    use crate::roll::MAX_ROLLED;
 
     fn requests() -> Vec<Request> {
         vec![
@@ -262,6 +256,24 @@ mod tests {
             Request::Reload,
             Request::Ping,
             Request::Functions { from: 300 },
+            Request::RestartNow(WorkerHandle::new(u32::MAX, u64::MAX, 1)),
+            Request::Kill(WorkerHandle::new(1, 2, u32::MAX)),
+            Request::LastLines(WorkerHandle::new(1, 2, 3)),
+            Request::Queue { waits: true, gifts: 0 },
+            Request::Queue { waits: false, gifts: 16 },
+            Request::Left { from: 9 },
+            Request::Segment(SegmentRequest::Create { bytes: u64::MAX }),
+            Request::Segment(SegmentRequest::Map(SegmentHandle::from_bits(1))),
+            Request::Segment(SegmentRequest::Drop(SegmentHandle::from_bits(2))),
+            Request::Segment(SegmentRequest::Pass {
+                segment: SegmentHandle::from_bits(u64::MAX),
+                to: Pid::this(),
+            }),
+            Request::Roll(Box::new(RollRequest {
+                at_once: 2,
+                ready_within: 86_400_000,
+                workers: vec![WorkerHandle::new(1, 2, 3); MAX_ROLLED],
+            })),
         ]
     }
 
@@ -277,7 +289,24 @@ mod tests {
             },
             Reply::Done,
             Reply::Functions(Vec::new()),
+            Reply::LastLines("one\ntwo".to_owned()),
+            Reply::Rolled(vec![RollOutcome::Done; MAX_ROLLED]),
+            Reply::Rolled((0..=5).filter_map(RollOutcome::from_code).collect()),
             Reply::Functions(vec!["one".to_owned(), "two".to_owned()]),
+            Reply::Queue,
+            Reply::Left(Vec::new()),
+            Reply::Left(vec![
+                Left {
+                    worker: WorkerHandle::new(1, 2, 3),
+                    pid: 4,
+                    told_for: u64::MAX,
+                    killed_in: 5
+                };
+                Left::IN_A_PACKET
+            ]),
+            Reply::Segment { segment: SegmentHandle::from_bits(9), bytes: u64::MAX },
+            Reply::Granted(WorkerHandle::new(3, u64::MAX, 7)),
+            Reply::Refused { reason: Refusal::QueueFull, detail: String::new() },
             Reply::Refused { reason: Refusal::NotAttached, detail: "say hello".to_owned() },
         ]
     }
@@ -298,11 +327,11 @@ mod tests {
 
     #[test]
     fn names_that_do_not_fit_are_left_for_the_next_packet() {
-        let names: Vec<String> = (0..40).map(|number| format!("{number:090}")).collect();
+        let names: Vec<String> = (0..100).map(|number| format!("{number:090}")).collect();
         let bytes = Reply::Functions(names.clone()).encode();
         assert!(bytes.len() <= MAX_PACKET);
         let Ok(Reply::Functions(some)) = Reply::decode(&bytes) else { panic!("{bytes:?}") };
-        assert_eq!(some, names[..5]);
+        assert_eq!(some, names[..45]);
     }
 
     #[test]

@@ -1,53 +1,13 @@
 //! What can be said on the control socket. Closed enums.
 
+use super::segment::SegmentRequest;
+use crate::handle::WorkerHandle;
 use crate::pid::Pid;
+use crate::roll::{RollOutcome, RollRequest};
+use crate::segment::SegmentHandle;
+use crate::shutdown_mode::ShutdownMode;
 use crate::worker::StartTime;
 use std::fmt;
-use std::str::FromStr;
-
-/// How strictly to shut down. A stricter mode overrides a milder one, never the reverse.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum ShutdownMode {
-    /// Attached programs may finish, then the workers are told to end.
-    #[doc(alias = "SmartShutdown")]
-    Smart,
-    /// The workers are told to end at once.
-    #[doc(alias = "FastShutdown")]
-    Fast,
-    /// The workers are told to quit without tidying up, and killed after 5 seconds.
-    #[doc(alias = "ImmediateShutdown")]
-    Immediate,
-}
-
-impl fmt::Display for ShutdownMode {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Smart => "smart",
-            Self::Fast => "fast",
-            Self::Immediate => "immediate",
-        })
-    }
-}
-
-/// A text that is no shutdown mode; the message shows at most 80 characters of it, escaped.
-#[derive(Clone, thiserror::Error, PartialEq, Eq)]
-#[error("{0:?} is no shutdown mode; it is smart, fast or immediate")]
-pub struct ParseModeError(String);
-
-shmem_slots::debug_as_chain!(ParseModeError);
-
-impl FromStr for ShutdownMode {
-    type Err = ParseModeError;
-
-    fn from_str(text: &str) -> Result<Self, ParseModeError> {
-        match text {
-            "smart" => Ok(Self::Smart),
-            "fast" => Ok(Self::Fast),
-            "immediate" => Ok(Self::Immediate),
-            other => Err(ParseModeError(other.chars().take(80).collect())),
-        }
-    }
-}
 
 /// From a peer to the postmaster.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -69,18 +29,53 @@ pub enum Request {
     Reload,
     /// Wants an answer, nothing else.
     Ping,
-    /// Wants the names of the functions that workers may run, from this number on.
+    /// Wants a worker restarted now that is in its pause.
+    RestartNow(WorkerHandle),
+    /// Wants a worker killed now.
+    Kill(WorkerHandle),
+    /// Wants the last lines of a worker's output.
+    LastLines(WorkerHandle),
+    /// Wants a slot, by a socket of its own, which the answer brings.
+    Queue {
+        /// It waits until there is one.
+        waits: bool,
+        /// How many envelopes it wants, for descriptors that the worker is given.
+        gifts: u8,
+    },
+    /// Wants to know who is left of a shutdown, from this slot on.
+    Left {
+        /// The slot.
+        from: u32,
+    },
+    /// Wants workers rolled. Answered by `Done` with a socket, on which `Rolled` comes.
+    Roll(Box<RollRequest>),
+    /// Wants something of a segment.
+    Segment(SegmentRequest),
+    /// Wants the functions that workers may run, from this number on.
     Functions {
         /// How many it knows already.
         from: u32,
     },
 }
 
+/// A worker that is left of a shutdown. Times are in milliseconds, from when it was said.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Left {
+    /// Which.
+    pub worker: WorkerHandle,
+    /// Its process; 0 if only others of its group are left.
+    pub pid: u32,
+    /// How long ago it was told to end; the largest number if it was not yet.
+    pub told_for: u64,
+    /// When it is killed; the largest number: never.
+    pub killed_in: u64,
+}
+
 /// From the postmaster to a peer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reply {
-    /// Belongs to the cluster now. Comes with descriptors: the region, the postmaster's pidfd, and
-    /// for those who may write the doorbell.
+    /// Belongs to the cluster now. Comes with descriptors: the region, the postmaster's pidfd, for
+    /// those who may write the doorbell, and the events if the postmaster keeps any.
     Welcome {
         /// The version of the messages.
         protocol: u32,
@@ -93,8 +88,26 @@ pub enum Reply {
         /// It may only look.
         read_only: bool,
     },
-    /// Names of functions, sorted; as many as fit. None: there are no more.
+    /// A place to wait for a slot. Comes with a socket: the description goes there as it would lie
+    /// in a slot, and the answer comes back. Behind it come the envelopes.
+    Queue,
+    /// Who is left of a shutdown, by slot; as many as fit. None: there are no more.
+    Left(Vec<Left>),
+    /// The worker has a slot.
+    Granted(WorkerHandle),
+    /// Functions, as lines; as many as fit. An empty list: there are no more.
     Functions(Vec<String>),
+    /// The last lines of a worker's output, each but the last with its newline.
+    LastLines(String),
+    /// What became of each worker of a roll, in the order of the request.
+    Rolled(Vec<RollOutcome>),
+    /// A segment. Comes with its descriptor.
+    Segment {
+        /// Which.
+        segment: SegmentHandle,
+        /// Its size.
+        bytes: u64,
+    },
     /// It is done.
     Done,
     /// It is not done.
@@ -123,6 +136,18 @@ pub enum Refusal {
     Malformed,
     /// The peer has not said hello.
     NotAttached,
+    /// As many wait for a slot as may.
+    QueueFull,
+    /// A crash reset came while the peer waited for a slot.
+    ClusterReset,
+    /// No slot is free now.
+    NoFreeSlot,
+    /// As many descriptors are kept for workers as may be.
+    TooManyDescriptors,
+    /// There is no such segment any more.
+    NoSegment,
+    /// As many segments, or as many bytes in them, as there may be.
+    TooManySegments,
 }
 
 impl fmt::Display for Refusal {
@@ -135,6 +160,12 @@ impl fmt::Display for Refusal {
             Self::TooManyPeers => "too many peers",
             Self::Malformed => "malformed message",
             Self::NotAttached => "not attached",
+            Self::QueueFull => "the queue is full",
+            Self::ClusterReset => "the cluster was reset",
+            Self::NoFreeSlot => "no free slot",
+            Self::TooManyDescriptors => "too many descriptors",
+            Self::NoSegment => "no such segment",
+            Self::TooManySegments => "too many segments",
         })
     }
 }

@@ -3,16 +3,17 @@
 //! What comes is untrusted: a packet that is too long, or descriptors that nobody asked for, are an
 //! error, and the descriptors are closed. Nothing here raises SIGPIPE.
 //!
-//! Each packet begins with the number of a request: its own, or the one that it answers. A client that
-//! gave up on an answer skips it when it comes after all. Number 0 answers no request: a refusal of the
-//! connection itself.
+//! Each packet begins with the number of a request: its own, or the one that it answers. A client
+//! that gave up on an answer skips it when it comes after all. Number 0 answers no request: a
+//! refusal of the connection itself.
 //!
-//! A refusal arrives even if the postmaster closes the connection at once. The kernel reports the reset
-//! of a connection before it delivers what came before; a client reads on after the reset, and reads
-//! before it gives up on a request that cannot be sent.
+//! A refusal arrives even if the postmaster closes the connection at once. The kernel reports the
+//! reset of a connection before it delivers what came before; a client reads on after the reset,
+//! and reads before it gives up on a request that cannot be sent.
 
-use super::codec::{CodecError, MAX_PACKET};
+use super::codec::MAX_PACKET;
 use super::message::{Refusal, Reply, Request};
+use super::reader::CodecError;
 use crate::pid::Pid;
 use crate::sys::ready::wait_until_ready;
 use crate::sys::{descriptors, pidfd, scm};
@@ -70,6 +71,9 @@ pub enum RecvError {
 shmem_slots::debug_as_chain!(RecvError);
 
 /// One end of a control connection, or a listening control socket. Close-on-exec.
+///
+/// A program that has launched a postmaster gets one, and passes it on to attach. What can be done
+/// with it besides is for `bgw-postmaster` and `bgw-backend`.
 #[derive(Debug)]
 pub struct ControlSocket {
     fd: OwnedFd,
@@ -108,7 +112,15 @@ fn set_connect_timeout(fd: &OwnedFd, deadline: Option<Instant>) -> io::Result<()
     Ok(setsockopt(fd, sockopt::SendTimeout, &TimeVal::microseconds(micros))?)
 }
 
+#[doc(hidden)]
 impl ControlSocket {
+    /// Ends the connection for everybody who has a descriptor of it. What has come can still be
+    /// received; nothing more comes, and the other side learns that when it sends.
+    pub fn end(&self) {
+        // An error: it has ended already.
+        let _ = shutdown(self.fd.as_raw_fd(), Shutdown::Both);
+    }
+
     /// Two connected ends: that of a program, and that of its postmaster.
     ///
     /// # Errors
@@ -156,8 +168,8 @@ impl ControlSocket {
         Ok(socket)
     }
 
-    /// From now on a peer cannot send descriptors with its messages: closing one could take as long as
-    /// the peer likes. Before Linux 6.16 it can.
+    /// From now on a peer cannot send descriptors with its messages: closing one could take as long
+    /// as the peer likes. Before Linux 6.16 it can.
     pub fn refuse_descriptors(&self) {
         scm::refuse_descriptors(&self.fd);
     }
@@ -213,8 +225,22 @@ impl ControlSocket {
         scm::send(&self.fd, &numbered(self.request, reply.encode()), fds)
     }
 
-    /// Refuses the connection and closes it. What the peer has sent is read and dropped, so that the
-    /// refusal is not lost in a reset of the connection.
+    /// The number of the request that was received last, to reply to it later.
+    #[must_use]
+    pub const fn request(&self) -> u32 {
+        self.request
+    }
+
+    /// Sends the reply to the request of this number, which may not be the last one. Never blocks.
+    ///
+    /// # Errors
+    /// The peer is gone, or does not read.
+    pub fn send_late_reply(&self, request: u32, reply: &Reply) -> io::Result<()> {
+        scm::send(&self.fd, &numbered(request, reply.encode()), &[])
+    }
+
+    /// Refuses the connection and closes it. What the peer has sent is read and dropped, so that
+    /// the refusal is not lost in a reset of the connection.
     pub fn refuse(mut self, reason: Refusal, detail: String) {
         self.request = 0;
         if self.set_nonblocking(true).is_err() {
@@ -309,8 +335,8 @@ impl ControlSocket {
         Ok((pid, credentials.uid(), credentials.gid()))
     }
 
-    /// A pidfd of who connected. From the socket itself where the kernel can (Linux 6.5); else by its
-    /// pid, which the living connection vouches for.
+    /// A pidfd of who connected. From the socket itself where the kernel can (Linux 6.5); else by
+    /// its pid, which the living connection vouches for.
     ///
     /// # Errors
     /// The process is gone, or cannot be seen from here.

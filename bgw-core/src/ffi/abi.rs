@@ -1,6 +1,8 @@
 //! The layout of what a host passes to a library. `library.h` declares the same in C.
 
-use std::ffi::{CStr, c_char, c_int, c_void};
+use std::ffi::{CStr, CString, c_char, c_int, c_void};
+use std::io;
+use std::os::fd::{FromRawFd, OwnedFd};
 
 /// The version of [`LibraryContext`].
 pub(super) const LIBRARY_ABI: u32 = 1;
@@ -41,6 +43,41 @@ pub struct LibraryContext {
     pub(super) should_stop: extern "C" fn() -> c_int,
     pub(super) ready: extern "C" fn(),
     pub(super) log: unsafe extern "C" fn(level: c_int, text: *const c_char),
+    pub(super) set_result: unsafe extern "C" fn(bytes: *const c_void, len: usize) -> c_int,
+    pub(super) fail: unsafe extern "C" fn(text: *const c_char),
+    pub(super) take: unsafe extern "C" fn(name: *const c_char) -> c_int,
+    pub(super) door: c_int,
+    pub(super) calls: *const *const c_char,
+    pub(super) calls_len: usize,
+}
+
+impl LibraryContext {
+    /// False: a host of before, which has only the first of these fields.
+    pub(super) const fn is_whole(&self) -> bool {
+        self.size as usize >= size_of::<Self>()
+    }
+}
+
+/// The host's function that takes a descriptor: its number, or the error as a negative number.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct TakeGift(unsafe extern "C" fn(name: *const c_char) -> c_int);
+
+impl TakeGift {
+    /// `None`: a host of before does not have it.
+    pub(super) const fn of(context: &LibraryContext) -> Option<Self> {
+        if context.is_whole() { Some(Self(context.take)) } else { None }
+    }
+
+    /// As [`Gifts::take`](crate::gifts::Gifts::take).
+    pub(crate) fn call(self, name: &str) -> io::Result<OwnedFd> {
+        let name = CString::new(name).map_err(|_| io::ErrorKind::NotFound)?;
+        // SAFETY: a function of the host's, called with a text that ends with a NUL byte.
+        match unsafe { (self.0)(name.as_ptr()) } {
+            number if number < 0 => Err(io::Error::from_raw_os_error(number.saturating_neg())),
+            // SAFETY: the host has just made it for this caller.
+            number => Ok(unsafe { OwnedFd::from_raw_fd(number) }),
+        }
+    }
 }
 
 /// A descriptor and its name.

@@ -1,13 +1,16 @@
 //! The guest's side: makes the copy of this crate inside a loaded library the worker.
 
-use super::abi::{LIBRARY_ABI, LibraryContext, owned};
+use super::abi::{LIBRARY_ABI, LibraryContext, TakeGift, owned};
 use crate::attachment::Attachment;
+use crate::function::Function;
+use crate::gifts::Gifts;
 use crate::handle::WorkerHandle;
 use crate::pid::Pid;
 use crate::process::{self, WorkerProcess, WorkerResult};
+use crate::returned::LastWords;
 use crate::shared::{CorruptRecord, LAYOUT_TAG, WorkerRecord, WorkerSlots};
 use shmem_slots::{Access, chain};
-use std::ffi::{CString, c_int};
+use std::ffi::{CString, c_char, c_int};
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd, RawFd};
 use std::panic::AssertUnwindSafe;
@@ -15,8 +18,8 @@ use std::sync::Arc;
 
 const ERROR: c_int = 1;
 
-/// Runs `main` as the worker of `context`. Returns 0 if it returns `Ok`. An error, a panic, or a library
-/// that does not fit its host is logged by the host, and the code is 1.
+/// Runs `main` as the worker of `context`. Returns 0 if it returns `Ok`. An error, a panic, or a
+/// library that does not fit its host is logged by the host, and the code is 1.
 ///
 /// # Safety
 /// `context` is what the host passed to the library's main, which has not returned.
@@ -34,14 +37,23 @@ pub unsafe fn run_in_library(
             return 1;
         }
     };
-    // The text is made inside, too: an error's own code may panic.
-    let run = || main(me).map_err(|error| chain(error.as_ref()).to_string());
-    let failure = match std::panic::catch_unwind(AssertUnwindSafe(run)) {
-        Ok(Ok(())) => return 0,
-        Ok(Err(error)) => format!("ends: {error}"),
-        // The library's own panic hook has printed what and where.
-        Err(panic) => format!("panicked: {}", message(panic.as_ref())),
+    // The texts are made inside, too: an error's own code may panic.
+    let run = || {
+        main(me).map_err(|error| {
+            let error = error.as_ref();
+            (format!("ends: {}", chain(error)), LastWords::of_error(error))
+        })
     };
+    let (failure, words) = match std::panic::catch_unwind(AssertUnwindSafe(run)) {
+        Ok(Ok(())) => return 0,
+        Ok(Err(failure)) => failure,
+        Err(panic) => {
+            // The library's own panic hook has printed what and where.
+            let words = LastWords::of_panic(message(panic.as_ref()), "");
+            (words.to_string(), words)
+        }
+    };
+    me.attachment.cells().set_last_words(me.handle.slot(), &words, true, || {});
     let text = format!("background worker \"{}\" {failure}", me.worker.worker_type());
     // SAFETY: the same contract.
     unsafe { log(context, &text) };
@@ -89,7 +101,7 @@ shmem_slots::debug_as_chain!(EnterError);
 /// # Safety
 /// As [`run_in_library`].
 unsafe fn enter(context: *const LibraryContext) -> Result<&'static WorkerProcess, EnterError> {
-    // SAFETY: null or valid, says the caller; every version begins with this field.
+    // SAFETY: the caller passes null or a valid context; every version begins with this field.
     let abi = unsafe { context.cast::<u32>().as_ref() }.copied().unwrap_or(0);
     if abi != LIBRARY_ABI {
         return Err(EnterError::Version { host: abi });
@@ -119,12 +131,16 @@ unsafe fn enter(context: *const LibraryContext) -> Result<&'static WorkerProcess
         functions.into(),
         descriptors,
     );
+    let door = Some(context.door).filter(|&door| context.is_whole() && door >= 0);
+    let door = door.map(|door| duplicate("control", door)).transpose()?;
+    let attachment = attachment.with_line(door.map(Arc::new));
     let handle = WorkerHandle::new(context.slot, context.generation, context.incarnation);
     process::enter(WorkerProcess {
         worker: Arc::new(worker),
         handle,
         restarts: context.restarts,
         attachment: Arc::new(attachment),
+        gifts: TakeGift::of(context).map_or_else(Gifts::default, Gifts::of_host),
     })
     .map_err(EnterError::Enter)
 }
@@ -134,21 +150,37 @@ fn duplicate(what: &'static str, number: RawFd) -> Result<OwnedFd, EnterError> {
     if number < 0 {
         return Err(failed(io::Error::from_raw_os_error(libc::EBADF)));
     }
-    // SAFETY: not negative. The host keeps it open while the library's main runs, and for a number that
-    // is not open the call fails.
+    // SAFETY: not negative. The host keeps it open while the library's main runs, and for a number
+    // that is not open the call fails.
     unsafe { BorrowedFd::borrow_raw(number) }.try_clone_to_owned().map_err(failed)
 }
 
 /// # Safety
-/// The array of function names and its texts are valid.
-unsafe fn functions(context: &LibraryContext) -> Vec<String> {
-    if context.functions.is_null() {
+/// The arrays of functions and their texts are valid.
+unsafe fn functions(context: &LibraryContext) -> Vec<Function> {
+    // SAFETY: the caller says that it is valid.
+    let mut lines = unsafe { texts(context.functions, context.functions_len) };
+    if context.is_whole() {
+        // SAFETY: the same.
+        let calls = unsafe { texts(context.calls, context.calls_len) };
+        let is_called =
+            |name: &String| calls.iter().any(|line| Function::from_line(line).name == *name);
+        lines.retain(|name| !is_called(name));
+        lines.extend(calls);
+    }
+    Function::from_lines(&lines)
+}
+
+/// # Safety
+/// The array, if there is one, and its texts are valid.
+unsafe fn texts(array: *const *const c_char, len: usize) -> Vec<String> {
+    if array.is_null() {
         return Vec::new();
     }
     // SAFETY: not null, so the caller says that it is valid.
-    let names = unsafe { std::slice::from_raw_parts(context.functions, context.functions_len) };
+    let all = unsafe { std::slice::from_raw_parts(array, len) };
     // SAFETY: the caller says that the texts are valid.
-    names.iter().filter_map(|&name| unsafe { owned(name) }).collect()
+    all.iter().filter_map(|&text| unsafe { owned(text) }).collect()
 }
 
 /// # Safety
@@ -174,7 +206,7 @@ unsafe fn descriptors(context: &LibraryContext) -> Result<Vec<(String, OwnedFd)>
 /// # Safety
 /// As [`run_in_library`].
 unsafe fn log(context: *const LibraryContext, text: &str) {
-    // SAFETY: null or valid, says the caller.
+    // SAFETY: the caller passes null or a valid context.
     let Some(context) = (unsafe { context.as_ref() }) else { return };
     let text = CString::new(text.replace('\0', "\u{fffd}")).unwrap_or_default();
     // SAFETY: the host's function, called with a text that ends with a NUL byte.

@@ -2,17 +2,18 @@
 
 use super::abi::{LIBRARY_ABI, LibraryContext, LibraryMain, NamedDescriptor, owned};
 use crate::process::{self, WorkerProcess};
+use crate::returned::{LastWords, RESULT_LIMIT};
 use crate::shared::{WorkerRecord, flag};
 use crate::sys::interrupts::Pending;
 use crate::sys::signals;
 use crate::wait_set::{self, WaitEvents};
 use shmem_slots::Key;
-use std::ffi::{CString, c_char, c_int};
-use std::os::fd::{AsFd, AsRawFd};
+use std::ffi::{CString, c_char, c_int, c_void};
+use std::os::fd::{AsFd, AsRawFd, IntoRawFd};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
-/// How important a text is that a library logs.
+/// The level of a line that a library logs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LogLevel {
     /// Level 1, and any level that has no name.
@@ -27,8 +28,8 @@ pub enum LogLevel {
 
 static LOG: OnceLock<fn(LogLevel, &str)> = OnceLock::new();
 
-/// Runs `main` of a loaded library as the worker `me` and returns its code. `log` gets the texts that the
-/// library logs.
+/// Runs `main` of a loaded library as the worker `me` and returns its code. `log` gets the texts
+/// that the library logs.
 ///
 /// # Safety
 /// `main` is a function of that type, in a library that is never unloaded.
@@ -42,9 +43,12 @@ pub unsafe fn call_library(
     let text = |text: &str| CString::new(text).unwrap_or_default();
     let attachment = &me.attachment;
     let mut strings = vec![text(me.worker.name()), text(me.worker.worker_type())];
-    strings.extend(attachment.functions().iter().map(|name| text(name)));
+    strings.extend(attachment.functions().iter().map(|function| text(&function.name)));
     let first_descriptor = strings.len();
     strings.extend(attachment.descriptors().iter().map(|(name, _)| text(name)));
+    let first_call = strings.len();
+    let calls = attachment.functions().iter().filter(|function| function.call.is_some());
+    strings.extend(calls.map(|function| text(&function.line())));
     let pointers: Vec<*const c_char> = strings.iter().map(|string| string.as_ptr()).collect();
     let descriptors: Vec<NamedDescriptor> = pointers
         .iter()
@@ -53,6 +57,7 @@ pub unsafe fn call_library(
         .map(|(&name, (_, fd))| NamedDescriptor { name, descriptor: fd.as_raw_fd() })
         .collect();
     let functions = pointers.get(2..first_descriptor).unwrap_or_default();
+    let calls = pointers.get(first_call..).unwrap_or_default();
     let record = WorkerRecord::encode(&me.worker, attachment.owner());
     let pointer = |at: usize| pointers.get(at).copied().unwrap_or(std::ptr::null());
     let context = LibraryContext {
@@ -81,9 +86,15 @@ pub unsafe fn call_library(
         should_stop,
         ready,
         log: log_text,
+        set_result,
+        fail,
+        take,
+        door: attachment.door().map_or(-1, |fd| fd.as_raw_fd()),
+        calls: calls.as_ptr(),
+        calls_len: calls.len(),
     };
-    // SAFETY: the caller says what `main` is. The context and all that it points to are locals of this
-    // function, which outlive the call.
+    // SAFETY: the caller says what `main` is. The context and all that it points to are locals of
+    // this function, which outlive the call.
     unsafe { main(std::ptr::from_ref(&context)) }
 }
 
@@ -118,7 +129,31 @@ extern "C" fn ready() {
         let key = Key { index: me.handle.slot(), generation: me.handle.generation() };
         // Stale only after a reset, which this worker does not outlive.
         let _ = me.attachment.slots().set_flags_and_wake(key, flag::READY);
+        me.ring_when_ready();
     }
+}
+
+/// # Safety
+/// `bytes` is null, or points to `len` bytes.
+unsafe extern "C" fn set_result(bytes: *const c_void, len: usize) -> c_int {
+    let Some(me) = process::current().filter(|me| me.attachment.is_mine()) else { return -1 };
+    if bytes.is_null() || len > RESULT_LIMIT {
+        return -1;
+    }
+    // SAFETY: not null, so the caller says that there are as many.
+    let result = unsafe { std::slice::from_raw_parts(bytes.cast::<u8>(), len) };
+    me.set_result(result, || {});
+    0
+}
+
+/// # Safety
+/// `text` is null, or points to a text that ends with a NUL byte.
+unsafe extern "C" fn fail(text: *const c_char) {
+    let Some(me) = process::current().filter(|me| me.attachment.is_mine()) else { return };
+    // SAFETY: the same contract.
+    let text = unsafe { owned(text) }.unwrap_or_default();
+    let words = LastWords::of_texts(text, std::iter::empty::<&str>());
+    me.attachment.cells().set_last_words(me.handle.slot(), &words, true, || {});
 }
 
 /// # Safety
@@ -135,4 +170,24 @@ unsafe extern "C" fn log_text(level: c_int, text: *const c_char) {
     if let Some(log) = LOG.get() {
         log(level, &text);
     }
+}
+
+/// # Safety
+/// `name` is null, or points to a text that ends with a NUL byte.
+unsafe extern "C" fn take(name: *const c_char) -> c_int {
+    // SAFETY: the same contract.
+    let name = unsafe { owned(name) }.unwrap_or_default();
+    let Some(me) = process::current() else { return -libc::ENOENT };
+    me.gifts.take(&name).map_or_else(errno_of, IntoRawFd::into_raw_fd)
+}
+
+/// The error as a negative number.
+fn errno_of(error: std::io::Error) -> c_int {
+    use std::io::ErrorKind::{NotFound, WouldBlock};
+    let errno = error.raw_os_error().unwrap_or_else(|| match error.kind() {
+        NotFound => libc::ENOENT,
+        WouldBlock => libc::EAGAIN,
+        _ => libc::EINVAL,
+    });
+    errno.saturating_neg()
 }

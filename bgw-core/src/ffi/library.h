@@ -1,6 +1,11 @@
 /* What a library that holds a worker's main sees of its host. */
+#ifndef BGW_LIBRARY_H
+#define BGW_LIBRARY_H
+
 #include <stddef.h>
 #include <stdint.h>
+
+#define BGW_ABI 1 /* the version of this declaration */
 
 struct bgw_descriptor {
     const char *name;
@@ -8,7 +13,7 @@ struct bgw_descriptor {
 };
 
 struct bgw_context {
-    uint32_t abi;                     /* 1: the version of this declaration */
+    uint32_t abi;                     /* BGW_ABI, else do not go on */
     uint32_t size;                    /* of this struct, in bytes */
     uint64_t main_arg;                /* as registered */
     uint8_t extra[128];               /* as registered */
@@ -34,7 +39,18 @@ struct bgw_context {
     int (*should_stop)(void);         /* 1 once the worker is requested to end */
     void (*ready)(void);              /* reports that the worker is ready */
     void (*log)(int level, const char *text); /* 1 error, 2 warning, 3 info, 4 debug */
+    /* From here on only if size says that they are there. */
+    int (*set_result)(const void *bytes, size_t len); /* at most 128 bytes; the last one counts if
+                                                         main returns 0; 0 or -1 */
+    void (*fail)(const char *text);   /* says why main returns another number; the first one counts */
+    int (*take)(const char *name);    /* the descriptor that the worker was given under this name,
+                                         yours from now on; -ENOENT: none, -EAGAIN: taken before */
+    int door;                         /* descriptor by which a Rust library asks the postmaster, or -1 */
+    const char *const *calls;         /* the types of functions that are called, for a Rust library */
+    size_t calls_len;
 };
 
 /* A worker's main. Returns 0, or another number for a failure (exit code 1). */
 typedef int bgw_main(const struct bgw_context *context);
+
+#endif

@@ -2,32 +2,39 @@
 //!
 //! | cells of the cluster | writer | read by |
 //! |---|---|---|
-//! | incarnation, phase, registrable entry kinds, number of general slots (one line) | postmaster, rarely | everybody |
+//! | incarnation, phase, registrable entry kinds, number of general slots, if somebody waits for one (one line) | postmaster, rarely | everybody |
 //! | count of changes (a line of its own) | postmaster at each change | waits for many workers |
 //! | liveness words | postmaster once, the kernel at its death | waits, through the kernel |
+//! | bells | postmaster at a change of a slot, if somebody asked | who asked |
+//! | interests | who asks, postmaster at a change | the same; see `shmem_slots::bells` |
 //!
 //! | cells of a slot (one line) | writer |
 //! |---|---|
 //! | latch | the worker, and whoever sets it |
-//! | clean-up mark | the worker; the postmaster before a start |
+//! | clean-up mark, and what it gives back | the worker; the postmaster before a start; see `returned_cells.rs` |
 //! | start time | the postmaster |
 //! | wait event | the worker |
+//! | further cells, in lines of their own | see `run_cells.rs` |
 //!
 //! The postmaster writes through `PostmasterCells`, a worker through `WorkerProcess`.
 
 use super::layout::{
-    CHANGES, GENERAL_SLOTS, INCARNATION, LIVENESS, LIVENESS_WORDS, PHASE, REGISTRABLE, WorkerSlots,
+    BELL, CHANGES, CLASS, CLASS_CELLS, CLASS_NAME_CELLS, INCARNATION, INTEREST, INTERESTS,
+    LIVENESS, LIVENESS_WORDS, PHASE, REGISTRABLE, SLOT_COUNTS, WAITING, WorkerSlots,
 };
+use super::slot_classes::{MOST_CLASSES, SlotClasses};
+use crate::pid::Pid;
 use crate::sys::robust;
 use crate::worker::{EntryKinds, StartTime};
+use shmem_slots::bells::{BELLS, Interest};
 use shmem_slots::futex::{self, Half, Watch};
 use shmem_slots::{CellRef, Latch};
 use std::ops::Range;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering, fence};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 const SLOT_LATCH: usize = 0;
-const SLOT_CLEANUP_MARK: usize = 1;
+pub(super) const SLOT_CLEANUP_MARK: usize = 1;
 pub(super) const SLOT_STARTED_AT: usize = 2;
 const SLOT_WAIT_EVENT: usize = 3;
 const WAIT_EVENT_CELLS: usize = 5;
@@ -37,7 +44,7 @@ const WAIT_EVENT_LIMIT: usize = WAIT_EVENT_CELLS * 8;
 
 /// The cells beside the slots of one region.
 ///
-/// Attach checks that a region has them all. Where a cell is missing all the same, the answer is the
+/// Attach checks that a region has them all. If one is missing nevertheless, the answer is the
 /// harmless one.
 #[derive(Clone, Copy, Debug)]
 pub struct ClusterCells<'a> {
@@ -51,12 +58,16 @@ impl<'a> ClusterCells<'a> {
         Self { slots }
     }
 
+    pub(super) const fn slots(&self) -> &'a WorkerSlots {
+        self.slots
+    }
+
     fn load(&self, cell: u32) -> u64 {
         self.slots.shared_cell(cell).map_or(0, CellRef::load)
     }
 
     /// A cell of a slot to store into; `None` in a region that is attached read-only.
-    fn writable(&self, index: u32, place: usize) -> Option<&'a AtomicU64> {
+    pub(super) fn writable(&self, index: u32, place: usize) -> Option<&'a AtomicU64> {
         self.slots.writable_cells().ok()?.slot_cell(index, place)
     }
 
@@ -79,23 +90,76 @@ impl<'a> ClusterCells<'a> {
         EntryKinds::from_bits_truncate(self.load(REGISTRABLE) as u32)
     }
 
-    /// The slots of a class of workers. The parallel class has slots of its own, behind the others. So
-    /// its cap is how many it has, neither class takes slots from the other, and there is no count that
-    /// a process could leave half changed when it dies.
+    /// True if somebody waits for a slot. Asked after one was given back: then the postmaster,
+    /// which says it before it looks for free slots, finds that one, or is to be rung.
+    #[must_use]
+    pub fn somebody_waits(&self) -> bool {
+        fence(Ordering::SeqCst);
+        self.load(WAITING) != 0
+    }
+
+    /// The slots of the parallel class, or those that everybody else may have. The parallel class
+    /// has slots of its own, behind the others.
+    /// So its cap is how many it has, neither class takes slots from the other, and there is no
+    /// count that a process could leave half changed when it dies.
     #[must_use]
     pub fn slots_of(&self, parallel: bool) -> Range<u32> {
         let all = self.slots.capacity();
-        let general = u32::try_from(self.load(GENERAL_SLOTS)).map_or(all, |count| count.min(all));
-        if parallel { general..all } else { 0..general }
+        let counts = self.load(SLOT_COUNTS);
+        let count = |bits: u64| (bits as u32).min(all);
+        if parallel { count(counts >> 32)..all } else { 0..count(counts) }
     }
 
-    /// A watch that ends a wait when any worker of the cluster changes after this call. For waits on
-    /// more workers than one system call can watch: take it, look at the workers, then sleep.
+    /// Which slots whose are.
+    #[must_use]
+    pub fn slot_classes(&self) -> SlotClasses {
+        let parallel = self.slots_of(true);
+        let mut reserved = Vec::new();
+        for class in (0..MOST_CLASSES as u32).map(|number| CLASS + number * CLASS_CELLS) {
+            let count = u32::try_from(self.load(class)).unwrap_or(0);
+            let name = (1..=CLASS_NAME_CELLS).map(|place| self.load(class + place).to_le_bytes());
+            let name: Vec<u8> = name.flatten().take_while(|&byte| byte != 0).collect();
+            if count > 0 {
+                reserved.push((String::from_utf8_lossy(&name).into_owned(), count));
+            }
+        }
+        SlotClasses::new(parallel.start, parallel.end - parallel.start, reserved)
+    }
+
+    /// A watch that ends a wait when any worker of the cluster changes after this call. For waits
+    /// on more workers than one system call can watch: take it, look at the workers, then sleep.
     #[must_use]
     pub fn watch_changes(&self) -> Option<Watch<'a>> {
         let cell = self.slots.shared_cell(CHANGES)?;
         let seen = cell.load() as u32;
         Some(Watch { cell, half: Half::Low, seen })
+    }
+
+    /// The bell that process `owner` sleeps on. Others may have the same.
+    #[must_use]
+    pub const fn bell_of(owner: Pid) -> u32 {
+        owner.get() % BELLS
+    }
+
+    /// A watch that ends a wait when bell `bell` is rung after this call.
+    #[must_use]
+    pub fn watch_bell(&self, bell: u32) -> Option<Watch<'a>> {
+        let cell = self.slots.shared_cell(BELL + bell % BELLS)?;
+        let seen = cell.load() as u32;
+        Some(Watch { cell, half: Half::Low, seen })
+    }
+
+    /// The number of the interest that slot `index` shares with others.
+    #[must_use]
+    pub const fn interest_of(index: u32) -> u32 {
+        index % INTERESTS
+    }
+
+    /// Interest number `number`; `None` in a region that is attached read-only.
+    #[must_use]
+    pub fn interest(&self, number: u32) -> Option<Interest<'a>> {
+        let cell = INTEREST + number % INTERESTS;
+        self.slots.writable_cells().ok()?.shared_cell(cell).map(Interest::new)
     }
 
     /// Which liveness word session number `session` waits on.
@@ -123,23 +187,11 @@ impl<'a> ClusterCells<'a> {
         words.for_each(futex::wake_all);
     }
 
-    /// The latch of the worker in slot `index`; `None` outside the array, and in a region that is attached
-    /// read-only.
+    /// The latch of the worker in slot `index`; `None` outside the array, and in a region that is
+    /// attached read-only.
     #[must_use]
     pub fn latch(&self, index: u32) -> Option<Latch<'a>> {
         self.writable(index, SLOT_LATCH).map(Latch::new)
-    }
-
-    pub(crate) fn set_cleanup_mark(&self, index: u32, needed: bool) {
-        if let Some(cell) = self.writable(index, SLOT_CLEANUP_MARK) {
-            cell.store(u64::from(needed), Ordering::Release);
-        }
-    }
-
-    /// True if the worker of slot `index` has left its clean-up mark behind.
-    #[must_use]
-    pub fn cleanup_needed(&self, index: u32) -> bool {
-        self.slots.slot_cell(index, SLOT_CLEANUP_MARK).is_some_and(|cell| cell.load() != 0)
     }
 
     /// When the process of slot `index` was started, by the wall clock; for views.
@@ -150,7 +202,11 @@ impl<'a> ClusterCells<'a> {
     }
 
     pub(crate) fn set_wait_event(&self, index: u32, name: Option<&str>) {
-        let name = name.unwrap_or_default();
+        let Some(name) = name else {
+            // A name ends at its first 0.
+            let first = self.writable(index, SLOT_WAIT_EVENT);
+            return first.map_or((), |cell| cell.store(0, Ordering::Release));
+        };
         let whole = |&at: &usize| name.is_char_boundary(at);
         let end = (0..=name.len().min(WAIT_EVENT_LIMIT)).rev().find(whole);
         let mut bytes = name.bytes().take(end.unwrap_or(0));

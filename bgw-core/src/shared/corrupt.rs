@@ -1,6 +1,6 @@
 //! Why the bytes of a slot are no record.
 
-use crate::worker::validate::InvalidWorker;
+use crate::worker::invalid::InvalidWorker;
 
 /// Bytes in a slot that no encoder has written.
 #[derive(Clone, thiserror::Error, PartialEq, Eq)]

@@ -16,16 +16,32 @@
 //! then still finds the slot unchanged has the right process: a pid is not used again before it is
 //! reaped.
 
+mod clock_record;
 pub(crate) mod cluster_cells;
 pub(crate) mod corrupt;
+pub(crate) mod event_record;
+mod gift_record;
 pub(crate) mod layout;
+mod output_record;
 pub(crate) mod postmaster_cells;
 pub(crate) mod record;
+mod recycle_record;
+mod relations_record;
 pub(crate) mod report;
+mod restart_record;
+mod returned_cells;
+mod returned_record;
+mod run_cells;
 pub(crate) mod run_state;
+pub(crate) mod slot_classes;
+mod surroundings_record;
+#[cfg(test)]
+mod tests;
+mod text;
 
 pub(crate) use cluster_cells::ClusterCells;
 pub(crate) use corrupt::CorruptRecord;
+pub(crate) use event_record::{EVENTS_TAG, EventRing};
 pub(crate) use layout::{LAYOUT_TAG, WorkerSlots};
 pub(crate) use record::WorkerRecord;
 pub(crate) use run_state::{RunState, flag, run_state};

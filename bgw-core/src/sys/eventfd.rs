@@ -1,7 +1,7 @@
 //! The doorbell: an eventfd that is rung by many and read by one.
 //!
-//! Ringing adds to a counter in the kernel, so a ring is never lost and any number of rings wake
-//! the reader once.
+//! Ringing adds to a counter in the kernel. Each ring wakes those who wait for the descriptor, also
+//! when the counter is not read, or when somebody else reads it first.
 
 use nix::errno::Errno;
 use nix::sys::eventfd::{EfdFlags, EventFd};
@@ -17,7 +17,8 @@ pub fn new_doorbell() -> io::Result<OwnedFd> {
     Ok(EventFd::from_value_and_flags(0, flags)?.into())
 }
 
-/// Rings. A counter that is full already wakes its reader anyway, so that is no error.
+/// Rings. Whoever has filled the counter has woken its reader, who looks after it has emptied it:
+/// that is no error.
 /// Safe in a signal handler.
 ///
 /// # Errors

@@ -9,8 +9,8 @@
 //! ```
 //!
 //! Each ring is an edge in every epoll descriptor, and a thread consumes its own edge only. So no
-//! thread takes the wake-up of another, and a ring that comes between two sleeps of a thread ends its
-//! next sleep. The eventfd is never read; its counter holds 2^64 - 2 rings.
+//! thread takes the wake-up of another, and a ring that comes between two sleeps of a thread ends
+//! its next sleep. The eventfd is never read; its counter holds 2^64 - 2 rings.
 //!
 //! Why not one eventfd that the woken thread reads: the first thread that wakes takes the ring, and
 //! the kernel puts the others back to sleep.
@@ -27,7 +27,8 @@ use std::io;
 use std::os::fd::{BorrowedFd, IntoRawFd, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// The eventfd of this process: its pid in the high half, the descriptor in the low half; 0 for none.
+/// The eventfd of this process: its pid in the high half, the descriptor in the low half; 0 for
+/// none.
 #[derive(Debug)]
 pub(crate) struct PollWakeUp(AtomicU64);
 
@@ -48,7 +49,8 @@ impl PollWakeUp {
         Self(AtomicU64::new(0))
     }
 
-    /// Ends the `ppoll` of every thread of this process that polls its watcher. Safe in a signal handler.
+    /// Ends the `ppoll` of every thread of this process that polls its watcher. Safe in a signal
+    /// handler.
     pub(crate) fn ring(&self) {
         if let Some(eventfd) = self.existing() {
             // Fails only if somebody else closed the descriptor: nobody polls it then.
@@ -76,19 +78,28 @@ impl PollWakeUp {
         }
     }
 
+    /// How many descriptors of this process, and of the calling thread, are kept here.
+    pub(crate) fn kept_descriptors(&self) -> usize {
+        let is_ours = |watcher: &Watcher| watcher.process == std::process::id();
+        let watcher = WATCHER.try_with(|watcher| {
+            watcher.try_borrow().is_ok_and(|w| w.as_ref().is_some_and(is_ours))
+        });
+        usize::from(self.existing().is_some()) + usize::from(watcher.unwrap_or(false))
+    }
+
     fn existing(&self) -> Option<BorrowedFd<'static>> {
         let packed = self.0.load(Ordering::Acquire);
         if packed == 0 || (packed >> 32) as u32 != std::process::id() {
             return None;
         }
         let raw = RawFd::try_from(packed as u32).ok()?;
-        // SAFETY: the pid says that `eventfd` stored the number in this process, and what it stores is
-        // never closed.
+        // SAFETY: the pid says that `eventfd` stored the number in this process, and what it stores
+        // is never closed.
         Some(unsafe { BorrowedFd::borrow_raw(raw) })
     }
 
-    /// Runs `poll` with a descriptor that becomes readable at the next ring. A ring that no call of this
-    /// thread has consumed yet counts.
+    /// Runs `poll` with a descriptor that becomes readable at the next ring. A ring that no call of
+    /// this thread has consumed yet counts.
     pub(crate) fn with_watcher<T>(&self, poll: impl FnOnce(&Epoll) -> T) -> io::Result<T> {
         WATCHER
             .try_with(|watcher| {
@@ -115,7 +126,7 @@ impl PollWakeUp {
 
 impl Drop for Watcher {
     fn drop(&mut self) {
-        // In another process than the one that made it, the number may belong to somebody else.
+        // In a forked child the number may mean another descriptor.
         if self.process != std::process::id() {
             std::mem::forget(self.epoll.take());
         }

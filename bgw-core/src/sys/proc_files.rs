@@ -19,8 +19,8 @@ pub(crate) fn parent_of(pid: u32) -> io::Result<Option<u32>> {
 /// The pid of a process that has ended.
 pub(crate) const ENDED: i64 = -1;
 
-/// The pid of the process of `pidfd` in the pid namespace of `/proc`: 0 if it is not in there, [`ENDED`]
-/// if it has been reaped.
+/// The pid of the process of `pidfd` in the pid namespace of `/proc`: 0 if it is not in there,
+/// [`ENDED`] if it has been reaped.
 pub(crate) fn pid_of(pidfd: impl AsFd) -> io::Result<i64> {
     let number = pidfd.as_fd().as_raw_fd();
     let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{number}"))?;

@@ -6,8 +6,8 @@ use std::io;
 use std::os::fd::AsFd;
 use std::time::Instant;
 
-/// Waits until `descriptor` has one of `events`, or an error or its end to report. False if the deadline
-/// passed first (`None`: no deadline).
+/// Waits until `descriptor` has one of `events`, or an error or its end to report. False if the
+/// deadline passed first (`None`: no deadline).
 pub(crate) fn wait_until_ready(
     descriptor: impl AsFd,
     events: PollFlags,

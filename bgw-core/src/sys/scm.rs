@@ -7,16 +7,18 @@ use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
-/// The most descriptors in one packet.
-const MAX_FDS: usize = 4;
+/// The most descriptors in one packet: a place to wait for a slot, and an envelope for each gift.
+pub(crate) const MAX_FDS: usize = 17;
 
 /// A packet as it came.
 #[derive(Debug)]
-pub(crate) struct Packet {
-    pub(crate) bytes: Vec<u8>,
-    pub(crate) fds: Vec<OwnedFd>,
+pub struct Packet {
+    /// The bytes. None: the other side has closed.
+    pub bytes: Vec<u8>,
+    /// The descriptors.
+    pub fds: Vec<OwnedFd>,
     /// Its bytes or its descriptors did not fit; what did is dropped with this.
-    pub(crate) truncated: bool,
+    pub truncated: bool,
 }
 
 /// Takes ownership of a descriptor that a system call has just made for the caller.
@@ -27,7 +29,10 @@ pub(crate) fn adopt(raw: RawFd) -> OwnedFd {
 }
 
 /// Sends one packet. Never blocks, and never raises SIGPIPE.
-pub(crate) fn send(socket: impl AsFd, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> io::Result<()> {
+///
+/// # Errors
+/// The error of `sendmsg`.
+pub fn send(socket: impl AsFd, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> io::Result<()> {
     let raw: Vec<RawFd> = fds.iter().map(AsRawFd::as_raw_fd).collect();
     let rights = [ControlMessage::ScmRights(&raw)];
     let control: &[ControlMessage<'_>] = if raw.is_empty() { &[] } else { &rights };
@@ -47,7 +52,10 @@ pub(crate) fn send(socket: impl AsFd, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> i
 /// A packet may bring more descriptors than fit, or than this process has room for; the kernel then
 /// hands over some of them and says so. Those are taken, too, and closed with the packet: nix gives
 /// no way to them, so that they would stay open for ever.
-pub(crate) fn receive(socket: impl AsFd, limit: usize) -> io::Result<Packet> {
+///
+/// # Errors
+/// The error of `recvmsg`.
+pub fn receive(socket: impl AsFd, limit: usize) -> io::Result<Packet> {
     let mut bytes = vec![0u8; limit];
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_FDS))];
     // Whatever is not taken out of it is closed when it goes.
@@ -78,7 +86,8 @@ pub(crate) fn peer_pidfd(socket: impl AsFd) -> io::Result<OwnedFd> {
     const SO_PEERPIDFD: libc::c_int = 77;
     let mut raw: libc::c_int = -1;
     let mut len: libc::socklen_t = size_of::<libc::c_int>() as libc::socklen_t;
-    // SAFETY: `raw` and `len` are valid for writing during the call, and `len` is the size of `raw`.
+    // SAFETY: `raw` and `len` are valid for writing during the call, and `len` is the size of
+    // `raw`.
     let done = unsafe {
         libc::getsockopt(
             socket.as_fd().as_raw_fd(),
@@ -91,8 +100,8 @@ pub(crate) fn peer_pidfd(socket: impl AsFd) -> io::Result<OwnedFd> {
     if done == 0 { Ok(adopt(raw)) } else { Err(io::Error::last_os_error()) }
 }
 
-/// Has the kernel refuse messages with descriptors (`SO_PASSRIGHTS`, Linux 6.16); an older one passes
-/// them on.
+/// Has the kernel refuse messages with descriptors (`SO_PASSRIGHTS`, Linux 6.16); an older one
+/// passes them on.
 pub(crate) fn refuse_descriptors(socket: &OwnedFd) {
     const SO_PASSRIGHTS: libc::c_int = 83;
     let off: libc::c_int = 0;

@@ -15,24 +15,25 @@
 //! | SIGPWR | never blocked; the postmaster died (parent-death signal) | the same |
 //! | SIGURG | never blocked; wakes a sleeper in `ppoll` | the same |
 //!
-//! Fault signals (`FAULTS`) are blocked in no process of the cluster. The kernel kills a process that
-//! faults while the signal is blocked, and no handler or message of the program's runs then.
+//! A worker's stop signal, if it is another one of these, is handled as SIGTERM.
+//!
+//! Fault signals (`FAULTS`) are blocked in no process of the cluster. The kernel kills a process
+//! that faults while the signal is blocked, and no handler or message of the program's runs then.
 
 use super::interrupts::{Interrupts, Pending};
-use nix::sys::signal::{
-    SaFlags, SigAction, SigHandler, SigSet, SigmaskHow, Signal, pthread_sigmask, sigaction,
-};
+use nix::sys::signal::{SigSet, SigmaskHow, Signal, pthread_sigmask};
 use std::io;
 use std::sync::OnceLock;
 
 /// The signal that a worker gets from the kernel when the postmaster dies.
 pub const POSTMASTER_DEATH: Signal = Signal::SIGPWR;
-/// The signal that wakes the owner of a latch out of `ppoll`. Processes without a handler ignore it.
+/// The signal that wakes the owner of a latch out of `ppoll`. Processes without a handler ignore
+/// it.
 const LATCH_WAKE_UP: Signal = Signal::SIGURG;
 /// The exit code of a process that quits at once.
 const QUIT_EXIT_CODE: i32 = 2;
-/// How many seconds a worker may outlive its postmaster, to notice and to clean up. Then a kernel timer
-/// that its handler armed kills it.
+/// How many seconds a worker may outlive its postmaster, to notice and to clean up. Then a kernel
+/// timer that its handler armed kills it.
 const ORPHAN_SECONDS: i64 = 5;
 
 /// Signals that report a fault of the process itself.
@@ -48,6 +49,18 @@ const FAULTS: [Signal; 7] = [
 
 /// Signals that a worker never blocks, besides [`FAULTS`].
 const VITAL: [Signal; 3] = [Signal::SIGQUIT, POSTMASTER_DEATH, LATCH_WAKE_UP];
+
+/// The mask of both, as the kernel has it.
+const NEVER_BLOCKED: u64 = mask(&FAULTS) | mask(&VITAL);
+
+const fn mask(signals: &[Signal]) -> u64 {
+    let (mut mask, mut at) = (0, 0);
+    while at < signals.len() {
+        mask |= 1 << (signals[at] as u32 - 1);
+        at += 1;
+    }
+    mask
+}
 
 /// Where the handlers report. Set before the first handler is installed.
 static REPORT_TO: OnceLock<&'static Interrupts> = OnceLock::new();
@@ -187,50 +200,87 @@ pub fn notify_would_kill() -> io::Result<bool> {
     Ok(action_of(Signal::SIGUSR1)?.sa_sigaction == libc::SIG_DFL)
 }
 
-fn set(signal: Signal, handler: SigHandler) -> io::Result<()> {
-    let action = SigAction::new(handler, SaFlags::SA_RESTART, SigSet::empty());
-    // SAFETY: the handlers above do nothing that is not async-signal-safe (head comment).
-    unsafe { sigaction(signal, &action) }?;
-    Ok(())
+/// What a signal does to this process.
+enum Action {
+    Default,
+    Ignore,
+    Handler(extern "C" fn(libc::c_int)),
 }
 
-/// Installs the handlers of a worker that its postmaster can have, too. They report to `interrupts`. The
-/// mask stays as it is.
-pub(crate) fn install_common(interrupts: &'static Interrupts) -> io::Result<()> {
+fn set(signal: Signal, action: Action) -> io::Result<()> {
+    // SAFETY: all-zero bytes are a valid `sigaction`: an empty mask and null pointers.
+    let mut new: libc::sigaction = unsafe { std::mem::zeroed() };
+    new.sa_flags = libc::SA_RESTART;
+    new.sa_sigaction = match action {
+        Action::Default => libc::SIG_DFL,
+        Action::Ignore => libc::SIG_IGN,
+        Action::Handler(handler) => handler as libc::sighandler_t,
+    };
+    // SAFETY: the handlers above do nothing that is not async-signal-safe (head comment). A direct
+    // call: each start makes it.
+    let done =
+        unsafe { libc::sigaction(signal as libc::c_int, &raw const new, std::ptr::null_mut()) };
+    if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Installs the handlers of a worker that its postmaster can have, too. They report to
+/// `interrupts`. The mask stays as it is. `stop` is the worker's stop signal.
+pub(crate) fn install_common(interrupts: &'static Interrupts, stop: Signal) -> io::Result<()> {
     REPORT_TO.get_or_init(|| interrupts);
-    set(Signal::SIGTERM, SigHandler::Handler(on_terminate))?;
-    set(Signal::SIGUSR1, SigHandler::SigIgn)?;
-    set(Signal::SIGPIPE, SigHandler::SigIgn)?;
-    set(Signal::SIGUSR2, SigHandler::SigIgn)?;
-    set(Signal::SIGCHLD, SigHandler::SigDfl)?;
-    set(Signal::SIGALRM, SigHandler::SigDfl)?;
-    set(Signal::SIGQUIT, SigHandler::Handler(on_quit))?;
-    set(POSTMASTER_DEATH, SigHandler::Handler(on_postmaster_death))?;
-    set(LATCH_WAKE_UP, SigHandler::Handler(on_latch_wake_up))
+    set(Signal::SIGTERM, Action::Handler(on_terminate))?;
+    set(Signal::SIGUSR1, Action::Ignore)?;
+    set(Signal::SIGPIPE, Action::Ignore)?;
+    set_or_stop(Signal::SIGUSR2, Action::Ignore, stop)?;
+    set(Signal::SIGCHLD, Action::Default)?;
+    set(Signal::SIGALRM, Action::Default)?;
+    set(Signal::SIGQUIT, Action::Handler(on_quit))?;
+    set(POSTMASTER_DEATH, Action::Handler(on_postmaster_death))?;
+    set(LATCH_WAKE_UP, Action::Handler(on_latch_wake_up))
 }
 
 /// Installs the rest, after [`install_common`]. Ignoring a signal discards a pending one, and a
 /// postmaster listens to these, so it cannot have them.
-pub(crate) fn install_own(database: bool) -> io::Result<()> {
-    set(Signal::SIGHUP, SigHandler::SigIgn)?;
-    if database {
-        set(Signal::SIGINT, SigHandler::Handler(on_cancel))?;
-        set(Signal::SIGUSR1, SigHandler::Handler(on_notify))
-    } else {
-        set(Signal::SIGINT, SigHandler::SigIgn)
+pub(crate) fn install_own(database: bool, stop: Signal) -> io::Result<()> {
+    set_or_stop(Signal::SIGHUP, Action::Ignore, stop)?;
+    if stop == Signal::SIGUSR2 {
+        // The postmaster ignores it.
+        set(stop, Action::Handler(on_terminate))?;
     }
+    if database {
+        set_or_stop(Signal::SIGINT, Action::Handler(on_cancel), stop)?;
+        set(Signal::SIGUSR1, Action::Handler(on_notify))
+    } else {
+        set_or_stop(Signal::SIGINT, Action::Ignore, stop)
+    }
+}
+
+/// Installs the handler for the stop signal of a command, which may be one that no function has.
+pub(crate) fn install_stop_of_command(stop: Signal) -> io::Result<()> {
+    set(stop, Action::Handler(on_terminate))
+}
+
+/// Takes [`install_own`] back: a process between two workers has the defaults of a postmaster.
+pub(crate) fn uninstall_own() -> io::Result<()> {
+    set(Signal::SIGHUP, Action::Default)?;
+    set(Signal::SIGINT, Action::Default)
+}
+
+/// Sets the handler of `signal`, which is that of SIGTERM if it is the stop signal. A stop signal
+/// may be pending already, and is never ignored in between: that would discard it.
+fn set_or_stop(signal: Signal, action: Action, stop: Signal) -> io::Result<()> {
+    set(signal, if signal == stop { Action::Handler(on_terminate) } else { action })
 }
 
 /// From now on SIGHUP sets [`Pending::RELOAD`] and the latch.
 pub(crate) fn handle_reload(interrupts: &'static Interrupts) -> io::Result<()> {
     REPORT_TO.get_or_init(|| interrupts);
-    set(Signal::SIGHUP, SigHandler::Handler(on_reload))
+    set(Signal::SIGHUP, Action::Handler(on_reload))
 }
 
 /// From now on SIGUSR1 sets [`Pending::NOTIFIED`] and ends the waits of this process.
 pub(crate) fn handle_notify(interrupts: &'static Interrupts) -> io::Result<()> {
     REPORT_TO.get_or_init(|| interrupts);
-    set(Signal::SIGUSR1, SigHandler::Handler(on_notify))
+    set(Signal::SIGUSR1, Action::Handler(on_notify))
 }
 
 /// The signals that are blocked and have arrived.
@@ -279,8 +329,8 @@ pub fn block_all() -> io::Result<SigSet> {
     Ok(before)
 }
 
-/// Blocks what a worker can block: all signals of the calling thread but fault signals, SIGQUIT, SIGPWR
-/// and SIGURG.
+/// Blocks what a worker can block: all signals of the calling thread but fault signals, SIGQUIT,
+/// SIGPWR and SIGURG.
 ///
 /// # Errors
 /// The error of `pthread_sigmask`.
@@ -293,10 +343,25 @@ pub fn block_in_worker() -> io::Result<()> {
 
 /// Unblocks the signals that a worker never blocks. Their handlers must be installed.
 pub(crate) fn unblock_vital() -> io::Result<()> {
+    let mask = NEVER_BLOCKED;
+    // SAFETY: the mask is valid for the call, and as long as said. By number, because each start
+    // makes the call: a page of code that the child has not mapped yet costs more.
+    let done = unsafe {
+        libc::syscall(
+            libc::SYS_rt_sigprocmask,
+            libc::SIG_UNBLOCK,
+            &raw const mask,
+            std::ptr::null_mut::<u64>(),
+            size_of_val(&mask),
+        )
+    };
+    if done == 0 {
+        return Ok(());
+    }
+    // A kernel whose masks have another size.
     let mut vital = SigSet::empty();
     FAULTS.into_iter().chain(VITAL).for_each(|signal| vital.add(signal));
-    pthread_sigmask(SigmaskHow::SIG_UNBLOCK, Some(&vital), None)?;
-    Ok(())
+    Ok(pthread_sigmask(SigmaskHow::SIG_UNBLOCK, Some(&vital), None)?)
 }
 
 /// Sets the mask of the calling thread.

@@ -1,16 +1,25 @@
 //! Builds a description. Nothing is checked before [`BackgroundWorkerBuilder::build`].
 
+use super::clocks::NotifyFrom;
 use super::description::BackgroundWorker;
+use super::invalid::InvalidWorker;
+use super::job::Orphaned;
 use super::limits::EXTRA_LEN;
-use super::policy::{EntryPoint, RestartPolicy, StartTime, WorkerFlags};
-use super::validate::{Draft, InvalidWorker, validate};
+use super::output::Output;
+use super::policy::{EntryPoint, Ready, RestartOn, RestartPolicy, StartTime, WorkerFlags};
+use super::recycle::Recycle;
+use super::relations::After;
+use super::restarts::ExitCodes;
+use super::stop::{Grace, StopSignal};
+use super::validate::{Draft, validate};
 use crate::pid::Pid;
+use std::time::Duration;
 
 /// A description that is not complete yet.
 #[derive(Clone, Debug)]
 #[must_use = "a description does nothing until it is built and registered"]
 pub struct BackgroundWorkerBuilder {
-    draft: Draft,
+    pub(super) draft: Draft,
 }
 
 impl BackgroundWorker {
@@ -43,10 +52,217 @@ impl BackgroundWorkerBuilder {
         self
     }
 
-    /// Whether it is restarted after a failure. Default: never.
+    /// Whether it is restarted after a failure, and after how long. Default: never.
     #[doc(alias = "bgw_restart_time")]
     pub const fn restart(mut self, restart: RestartPolicy) -> Self {
-        self.draft.restart = restart;
+        self.draft.restart.policy = restart;
+        self
+    }
+
+    /// Which ends lead to a restart. Default: failures, as in PostgreSQL. Refused for a worker that
+    /// is never restarted.
+    pub const fn restart_on(mut self, on: RestartOn) -> Self {
+        self.draft.restart.on = Some(on);
+        self
+    }
+
+    /// Exit codes, 1 to 255, after which it is not restarted: it has done what it can, or another
+    /// run would not help. Default: none. Refused for a worker that is never restarted; codes from
+    /// 2 on are refused with `SHMEM_ACCESS`, because they are crashes there.
+    pub fn final_codes(mut self, codes: impl IntoIterator<Item = u8>) -> Self {
+        self.draft.restart.final_codes = ExitCodes::default();
+        codes.into_iter().for_each(|code| self.draft.restart.final_codes.add(code));
+        self
+    }
+
+    /// Lengthens each pause by a random share of its delay, up to this one: 0 to 0.5, in
+    /// thousandths. So workers that failed together do not restart together. Default: 0.1 with
+    /// `Backoff`, else 0. Refused for a worker that is never restarted.
+    pub const fn jitter(mut self, share: f64) -> Self {
+        self.draft.restart.jitter = Some(share);
+        self
+    }
+
+    /// A good run lasts at least this long: 1 ms to a day. A failure after a good run counts as the
+    /// first in a row. A run is measured from the time that the worker reports that it is ready, if
+    /// it [declares](Self::ready) that it does, else from its start. Default: 1 s with `Fixed`;
+    /// `max` with `Backoff`, but at least 1 s. Refused for a worker that is never restarted.
+    pub const fn reset_after(mut self, time: Duration) -> Self {
+        self.draft.restart.reset_after = Some(time);
+        self
+    }
+
+    /// Gives the worker up at a failure that follows `restarts` (1 to 100) restarts after failures
+    /// within `time` (1 ms to a day): its registration ends, and its report says why. Default: it
+    /// is never given up. Refused if the delays of that many restarts add up to `time` or more,
+    /// since the limit could never be reached; and for a worker that is never restarted.
+    pub const fn give_up(mut self, restarts: u32, time: Duration) -> Self {
+        self.draft.restart.give_up = Some((restarts, time));
+        self
+    }
+
+    /// Gives the worker up after `attempts` failures (1 to 100) if none of its runs was ever ready.
+    /// Default: no such limit. Refused for a worker that does not [declare](Self::ready) that it
+    /// reports when it is ready.
+    pub const fn start_attempts(mut self, attempts: u32) -> Self {
+        self.draft.restart.start_attempts = Some(attempts);
+        self
+    }
+
+    /// Takes the brake off a [`Fixed`](RestartPolicy::Fixed) interval below a second: the worker is
+    /// restarted after this interval however often it fails, as in PostgreSQL. Refused for any
+    /// other policy.
+    pub const fn unbraked(mut self) -> Self {
+        self.draft.restart.unbraked = true;
+        self
+    }
+
+    /// Declares that each run reports when it is ready. Default: it does not. A worker may report
+    /// it anyway; the declaration lets the postmaster rely on it.
+    pub const fn ready(mut self, how: Ready) -> Self {
+        self.draft.restart.ready = Some(how);
+        self
+    }
+
+    /// Replaces it by its next run after a number of jobs, after some time, or when it uses much
+    /// memory. Default: never. Refused for a worker that is never restarted.
+    pub const fn recycle(mut self, recycle: Recycle) -> Self {
+        self.draft.recycle = Some(recycle);
+        self
+    }
+
+    /// How long each run may take to become ready, from the start of its process: 1 ms to a day, in
+    /// whole milliseconds. A late worker gets its stop signal, and SIGKILL after its
+    /// [grace](Self::grace); its end is [`StartTimedOut`](crate::ExitCause::StartTimedOut), a
+    /// failure however it exits. While it starts, a worker may ask for more time, up to ten times
+    /// this. Default: no limit. Refused for a worker that does not [declare](Self::ready) that it
+    /// reports when it is ready.
+    ///
+    /// ```
+    /// use bgw_core::{BackgroundWorker, Ready, RestartPolicy};
+    /// use std::time::Duration;
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let cache = BackgroundWorker::builder("cache")
+    ///     .function("cache")
+    ///     .ready(Ready::Call)
+    ///     .start_timeout(Duration::from_secs(30))
+    ///     .restart(RestartPolicy::backoff(Duration::from_secs(1), Duration::from_secs(60)))
+    ///     .start_attempts(5)
+    ///     .build()?;
+    /// assert_eq!(cache.start_timeout(), Some(Duration::from_secs(30)));
+    ///
+    /// let undeclared = BackgroundWorker::builder("cache").function("cache");
+    /// let refused = undeclared.start_timeout(Duration::from_secs(30)).build().unwrap_err();
+    /// assert_eq!(refused.field(), "start_timeout");
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub const fn start_timeout(mut self, time: Duration) -> Self {
+        self.draft.clocks.start_timeout = Some(time);
+        self
+    }
+
+    /// Declares that each run calls `Worker::beat` at least this often: 100 ms to a day. The time
+    /// counts from when it is ready, if it [declares](Self::ready) that it reports that, else from
+    /// its start, until it is told to end. A worker that is silent for 1 to 1.5 times as long gets
+    /// SIGABRT, and its whole process group gets SIGKILL after its
+    /// [`abort_grace`](Self::abort_grace); its end is [`Hung`](crate::ExitCause::Hung), a failure.
+    /// A worker under a debugger is spared until it is detached; one that was stopped by SIGSTOP is
+    /// not. Time in which the machine or the postmaster was stopped does not count. Default: no
+    /// heartbeat, and no look at the worker. Refused for a command that
+    /// does not declare [`Ready::Notify`].
+    ///
+    /// ```
+    /// use bgw_core::BackgroundWorker;
+    /// use std::time::Duration;
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let server = BackgroundWorker::builder("server").function("serve");
+    /// let server = server.heartbeat(Duration::from_secs(10)).build()?;
+    /// assert_eq!(server.abort_grace(), Some(Duration::from_secs(5)));
+    ///
+    /// let frantic = BackgroundWorker::builder("frantic").function("f");
+    /// let refused = frantic.heartbeat(Duration::from_millis(99)).build().unwrap_err();
+    /// assert_eq!(refused.to_string(), "heartbeat is 99ms, the limit is 100ms to a day");
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub const fn heartbeat(mut self, every: Duration) -> Self {
+        self.draft.clocks.heartbeat = Some(every);
+        self
+    }
+
+    /// From which of its processes messages to its `NOTIFY_SOCKET` count. Default: from the one
+    /// that the postmaster has started. Refused for a worker that does not declare
+    /// [`Ready::Notify`].
+    pub const fn notify_from(mut self, from: NotifyFrom) -> Self {
+        self.draft.clocks.notify_from = from;
+        self
+    }
+
+    /// How long a worker that has fallen silent may take after SIGABRT, to write a core dump for
+    /// example: 0 to 60 s. Default: 5 s. Refused without a [`heartbeat`](Self::heartbeat).
+    pub const fn abort_grace(mut self, grace: Duration) -> Self {
+        self.draft.clocks.abort_grace = Some(grace);
+        self
+    }
+
+    /// The signal that asks it to end. Default: SIGTERM.
+    pub const fn stop(mut self, signal: StopSignal) -> Self {
+        self.draft.stop = signal.number();
+        self
+    }
+
+    /// How long it may take to end after its stop signal, before it is killed: at most a day.
+    /// Default: what the postmaster was built with.
+    pub const fn grace(mut self, grace: Grace) -> Self {
+        self.draft.grace = grace;
+        self
+    }
+
+    /// Claims the name for this worker alone: a registration of a second unique worker with this
+    /// name ends with [`NotStarted::NameTaken`](crate::NotStarted::NameTaken). The name is free
+    /// again at the worker's end: once its registration is over and no process of it is left.
+    /// Default: any number of workers may have one name.
+    ///
+    /// Workers whose name is not unique do not count: they may have the name, too.
+    pub const fn unique(mut self) -> Self {
+        self.draft.relations.unique = true;
+        self
+    }
+
+    /// Starts the worker only while this is true of the [unique](Self::unique) worker `name`. May
+    /// be called up to 8 times; all conditions must be true at once. They are checked before each
+    /// start, also of a restart; a running worker is left alone, whatever becomes of the other.
+    /// While the other pauses before its restart, this one waits; once the other's registration has
+    /// ended, this one's ends with [`NotStarted::Dependency`](crate::NotStarted::Dependency).
+    ///
+    /// The other one must be registered before. A registration is refused with a name that no
+    /// unique worker has, with the worker's own name, in a circle, and with [`After::Ready`] if the
+    /// other does not [declare](Self::ready) that it reports when it is ready.
+    pub fn after(mut self, name: impl Into<String>, condition: After) -> Self {
+        self.draft.relations.after.push((name.into(), condition));
+        self
+    }
+
+    /// Makes the worker a member of this group, at most 31 bytes, which the postmaster's builder
+    /// names: a registration with any other name ends with
+    /// [`NotStarted::Refused`](crate::NotStarted::Refused), and the postmaster logs why. Default:
+    /// none. Refused for workers of the parallel class, and together with
+    /// [`give_up`](Self::give_up) and [`start_attempts`](Self::start_attempts): a group has a limit
+    /// for all its members.
+    pub fn group(mut self, name: impl Into<String>) -> Self {
+        self.draft.relations.group = Some(name.into());
+        self
+    }
+
+    /// Makes the worker one of this class, at most 31 bytes, for which the postmaster's builder has
+    /// reserved slots (`PostmasterBuilder::reserve`). It gets one of those, or if they are taken
+    /// one that everybody may have. Default: none. Refused for a class that nothing is reserved
+    /// for, and for workers of the parallel class, which has slots of its own.
+    pub fn class(mut self, name: impl Into<String>) -> Self {
+        self.draft.relations.class = Some(name.into());
         self
     }
 
@@ -57,7 +273,9 @@ impl BackgroundWorkerBuilder {
         self
     }
 
-    /// Runs a function of a library: a path of at most 1023 bytes, a name of at most 95.
+    /// Runs a function of a library: a path of at most 1023 bytes, a name of at most 95. A library
+    /// in Rust exports one by `bgw_backend::export_worker!`; one in C includes `src/ffi/library.h`
+    /// of this crate and defines a `bgw_main`.
     #[doc(alias = "bgw_library_name")]
     pub fn library(mut self, path: impl Into<String>, function: impl Into<String>) -> Self {
         let (path, function) = (path.into(), function.into());
@@ -65,7 +283,9 @@ impl BackgroundWorkerBuilder {
         self
     }
 
-    /// Runs a program. It and its arguments are at most 1023 bytes, with one between two of them.
+    /// Runs a program. The program and its arguments have at most 1023 bytes together, counting one
+    /// between each two; with the names of [`after`](Self::after) and [`group`](Self::group), at
+    /// most 1024.
     pub fn command<A: Into<String>>(
         mut self,
         program: impl Into<String>,
@@ -94,8 +314,8 @@ impl BackgroundWorkerBuilder {
         self
     }
 
-    /// Sends SIGUSR1 to `process` when the worker starts and when it ends. It must be the process that
-    /// registers the worker.
+    /// Sends SIGUSR1 to `process` when the worker starts and when it ends. It must be the process
+    /// that registers the worker.
     #[doc(alias = "bgw_notify_pid")]
     pub const fn notify(mut self, process: Pid) -> Self {
         self.draft.notify = Some(process);
@@ -108,12 +328,40 @@ impl BackgroundWorkerBuilder {
         self
     }
 
+    /// Where its standard output and error go: an [`Output`], or an
+    /// [`OutputFile`](super::output::OutputFile). Default: where those of the postmaster go.
+    ///
+    /// With any other output the worker is forked, even if there are spares.
+    pub fn output(mut self, output: impl Into<Output>) -> Self {
+        self.draft.output = output.into();
+        self
+    }
+
+    /// Remembers the last lines of its output, for `Handle::last_lines`: 0 to 100 of them, at most
+    /// 4,000 bytes in all. Default: 0. Refused for a worker that writes to the postmaster's output.
+    pub const fn last_lines(mut self, lines: u32) -> Self {
+        self.draft.last_lines = lines;
+        self
+    }
+
+    /// Makes it a job: somebody waits for its outcome. Default: it is none.
+    ///
+    /// - Its end is kept until whoever registered it has looked, has dropped its handles, or has
+    ///   ended. While it is kept, its slot is given to nobody else, also when no other is left.
+    /// - When the process that registered it has ended, or has closed its last connection, the
+    ///   job is terminated, or goes on, as `orphaned` says.
+    /// - A crash reset ends it, whatever its restart policy: no later run could answer.
+    pub const fn job(mut self, orphaned: Orphaned) -> Self {
+        self.draft.job = Some(orphaned);
+        self
+    }
+
     /// Validates the description.
     ///
     /// # Errors
     /// [`InvalidWorker`]: the first field that is wrong, with its value and the limit.
     #[doc(alias = "SanityCheckBackgroundWorker")]
-    pub fn build(self) -> Result<BackgroundWorker, InvalidWorker> {
-        validate(self.draft)
+    pub fn build(mut self) -> Result<BackgroundWorker, InvalidWorker> {
+        validate(&mut self.draft)
     }
 }

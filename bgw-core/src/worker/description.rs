@@ -1,22 +1,48 @@
 //! A valid description of a worker.
 
+use super::call::CallInput;
+use super::clocks::{Clocks, NotifyFrom};
+use super::gift::{Gift, ready_on};
+use super::job::Orphaned;
 use super::limits::EXTRA_LEN;
-use super::policy::{EntryPoint, RestartPolicy, StartTime, WorkerFlags};
+use super::output::Output;
+use super::policy::{EntryPoint, Ready, RestartOn, RestartPolicy, StartTime, WorkerFlags};
+use super::recycle::{Limits, Recycle};
+use super::relations::{After, Relations};
+use super::restarts::{Delays, Restarts, THOUSANDTHS, millis};
+use super::stop::{Grace, StopSignal};
+use super::surroundings::Surroundings;
 use crate::pid::Pid;
+use std::sync::Arc;
+use std::time::Duration;
 
 /// A valid description of a worker.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BackgroundWorker {
     pub(super) name: String,
+    /// Empty when it is the name.
     pub(super) worker_type: String,
     pub(super) flags: WorkerFlags,
     pub(super) start_time: StartTime,
-    pub(super) restart: RestartPolicy,
+    pub(super) restarts: Restarts,
+    pub(super) recycle: Limits,
+    pub(super) clocks: Clocks,
+    pub(super) stop: StopSignal,
+    pub(super) grace: Grace,
+    pub(super) relations: Relations,
+    pub(super) gifts: Vec<Gift>,
     pub(super) entry: EntryPoint,
     pub(super) main_arg: u64,
     pub(super) extra: [u8; EXTRA_LEN],
     pub(super) notify: Option<Pid>,
     pub(super) tag: String,
+    pub(super) output: Output,
+    pub(super) last_lines: u8,
+    pub(super) attached: bool,
+    /// `None` if they are the default.
+    pub(super) surroundings: Option<Arc<Surroundings>>,
+    pub(super) job: Option<Orphaned>,
+    pub(super) call: Option<CallInput>,
 }
 
 impl BackgroundWorker {
@@ -31,7 +57,7 @@ impl BackgroundWorker {
     #[doc(alias = "bgw_type")]
     #[must_use]
     pub fn worker_type(&self) -> &str {
-        &self.worker_type
+        if self.worker_type.is_empty() { &self.name } else { &self.worker_type }
     }
 
     /// What it may touch, and how it is treated.
@@ -54,11 +80,146 @@ impl BackgroundWorker {
         self.start_time
     }
 
-    /// Whether it is restarted.
+    /// Whether it is restarted, and after how long.
     #[doc(alias = "bgw_restart_time")]
     #[must_use]
-    pub const fn restart(&self) -> RestartPolicy {
-        self.restart
+    pub fn restart(&self) -> RestartPolicy {
+        self.restarts.delays.map_or(RestartPolicy::Never, Delays::policy)
+    }
+
+    /// Which of its ends are followed by a restart.
+    #[must_use]
+    pub const fn restart_on(&self) -> RestartOn {
+        self.restarts.on
+    }
+
+    /// The exit codes, besides 0, after which it is not restarted; in ascending order.
+    pub fn final_codes(&self) -> impl Iterator<Item = u8> + '_ {
+        self.restarts.final_codes.iter()
+    }
+
+    /// The largest share of a delay that is added to it at random: 0 to 0.5.
+    #[must_use]
+    pub fn jitter(&self) -> f64 {
+        f64::from(self.restarts.jitter) / f64::from(THOUSANDTHS)
+    }
+
+    /// The shortest run that ends a streak of failures; `None` if it is never restarted.
+    #[must_use]
+    pub fn reset_after(&self) -> Option<Duration> {
+        self.restarts.delays.map(|_| millis(self.restarts.reset_after))
+    }
+
+    /// It is given up at a failure that follows this many restarts in this time.
+    #[must_use]
+    pub fn give_up(&self) -> Option<(u32, Duration)> {
+        self.restarts.give_up.map(|limit| (limit.restarts.into(), millis(limit.within)))
+    }
+
+    /// It is given up at this many failures before it was ever ready.
+    #[must_use]
+    pub fn start_attempts(&self) -> Option<u32> {
+        self.restarts.start_attempts.map(u32::from)
+    }
+
+    /// True if it is restarted after an interval below a second however often it fails.
+    #[must_use]
+    pub const fn is_unbraked(&self) -> bool {
+        self.restarts.unbraked
+    }
+
+    pub(crate) const fn restarts(&self) -> &Restarts {
+        &self.restarts
+    }
+
+    /// How it says that it is ready; `None` if it does not promise to.
+    #[must_use]
+    pub const fn ready(&self) -> Option<Ready> {
+        self.restarts.ready
+    }
+
+    /// When it is replaced by its next run; `None` if it never is.
+    #[must_use]
+    pub fn recycle(&self) -> Option<Recycle> {
+        (self.recycle != Limits::default()).then(|| self.recycle.recycle())
+    }
+
+    pub(crate) const fn recycle_limits(&self) -> &Limits {
+        &self.recycle
+    }
+
+    pub(crate) const fn clocks(&self) -> &Clocks {
+        &self.clocks
+    }
+
+    /// How long each run may take to say that it is ready.
+    #[must_use]
+    pub fn start_timeout(&self) -> Option<Duration> {
+        self.clocks.start_timeout()
+    }
+
+    /// How often each run says at least that it is alive.
+    #[must_use]
+    pub fn heartbeat(&self) -> Option<Duration> {
+        self.clocks.heartbeat()
+    }
+
+    /// From which of its processes messages to its `NOTIFY_SOCKET` count.
+    #[must_use]
+    pub const fn notify_from(&self) -> NotifyFrom {
+        self.clocks.notify_from
+    }
+
+    /// How long it may take to end after SIGABRT, once it has been silent; `None` without a
+    /// heartbeat.
+    #[must_use]
+    pub fn abort_grace(&self) -> Option<Duration> {
+        self.clocks.abort_grace()
+    }
+
+    /// The signal that asks it to end.
+    #[must_use]
+    pub const fn stop(&self) -> StopSignal {
+        self.stop
+    }
+
+    /// How long it may take to end after that.
+    #[must_use]
+    pub const fn grace(&self) -> Grace {
+        self.grace
+    }
+
+    /// True if no other worker with a unique name has its name.
+    #[must_use]
+    pub const fn is_unique(&self) -> bool {
+        self.relations.unique
+    }
+
+    /// The unique workers that it starts after, and what has to be true of each.
+    pub fn after(&self) -> impl Iterator<Item = (&str, After)> {
+        self.relations.after.iter().map(|(name, after)| (name.as_str(), *after))
+    }
+
+    /// The name of its group.
+    #[must_use]
+    pub fn group(&self) -> Option<&str> {
+        self.relations.group.as_deref()
+    }
+
+    /// The names of the descriptors that it is given.
+    #[doc(alias = "SCM_RIGHTS")]
+    pub fn given(&self) -> impl Iterator<Item = &str> {
+        self.gifts.iter().map(|gift| gift.name.as_str())
+    }
+
+    /// The class that it belongs to, for which slots may be reserved.
+    #[must_use]
+    pub fn class(&self) -> Option<&str> {
+        self.relations.class.as_deref()
+    }
+
+    pub(crate) const fn relations(&self) -> &Relations {
+        &self.relations
     }
 
     /// What it runs.
@@ -93,5 +254,62 @@ impl BackgroundWorker {
     #[must_use]
     pub fn tag(&self) -> &str {
         &self.tag
+    }
+
+    /// Where its standard output and error go.
+    #[must_use]
+    pub const fn output(&self) -> &Output {
+        &self.output
+    }
+
+    /// What becomes of it when its submitter has ended; `None` if it is no job.
+    #[must_use]
+    pub const fn job(&self) -> Option<Orphaned> {
+        self.job
+    }
+
+    /// How many of its last lines are remembered.
+    #[must_use]
+    pub fn last_lines(&self) -> u32 {
+        self.last_lines.into()
+    }
+}
+
+#[doc(hidden)]
+impl BackgroundWorker {
+    /// What it is called with.
+    #[must_use]
+    pub const fn call(&self) -> Option<&CallInput> {
+        self.call.as_ref()
+    }
+
+    /// The descriptors that it is given.
+    #[must_use]
+    pub fn gifts(&self) -> &[Gift] {
+        &self.gifts
+    }
+
+    /// The number of each for a command.
+    #[must_use]
+    pub fn gift_numbers(&self) -> Vec<u8> {
+        Gift::numbers(&self.gifts, ready_on(self.ready()))
+    }
+
+    /// How many jobs one run does.
+    pub(crate) fn drawn_jobs(&self, random: u32) -> Option<u64> {
+        self.recycle.jobs.map(|jobs| self.recycle.drawn(jobs.into(), random))
+    }
+
+    /// How long one run lasts.
+    #[must_use]
+    pub fn drawn_lifetime(&self, random: u32) -> Option<Duration> {
+        let millis = self.recycle.drawn(self.recycle.lifetime?.into(), random);
+        Some(Duration::from_millis(millis))
+    }
+
+    /// How many bytes one run may use.
+    #[must_use]
+    pub fn drawn_rss(&self, random: u32) -> Option<u64> {
+        self.recycle.rss.map(|rss| self.recycle.drawn(rss, random))
     }
 }

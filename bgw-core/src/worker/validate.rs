@@ -1,12 +1,28 @@
 //! The validation of descriptions: the same for a builder and for a slot. Pure.
 
+use super::call::{CallInput, check_call};
+use super::caller::Caller;
+use super::clocks::{ClockDraft, check_clocks};
 use super::description::BackgroundWorker;
+use super::gift::{Gift, check_gifts};
+use super::invalid::InvalidWorker;
+use super::job::Orphaned;
 use super::limits::{
-    COMMAND_LIMIT, EXTRA_LEN, FUNCTION_LIMIT, LIBRARY_LIMIT, MAX_RESTART, NAME_LIMIT, TAG_LIMIT,
+    COMMAND_LIMIT, EXTRA_LEN, FUNCTION_LIMIT, LIBRARY_LIMIT, MAX_GRACE, NAME_LIMIT, TAG_LIMIT,
     TYPE_LIMIT,
 };
-use super::policy::{EntryPoint, RestartPolicy, StartTime, WorkerFlags};
+use super::output::{OUTPUT_NAME_LIMIT, Output, check_last_lines, check_output};
+use super::policy::{EntryPoint, StartTime, WorkerFlags};
+use super::recycle::{Recycle, check_recycle};
+use super::relations::Relations;
+use super::stop::{Grace, StopSignal};
+use super::surroundings::{Surroundings, check_fit};
+use super::text::{not_empty, shown_text, system_text};
+use super::validate_relations::{check_names, check_relations};
+use super::validate_restart::{RestartDraft, check_restarts};
 use crate::pid::Pid;
+use std::mem::take;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// A description that is not validated yet.
@@ -16,148 +32,122 @@ pub(crate) struct Draft {
     pub(crate) worker_type: String,
     pub(crate) flags: WorkerFlags,
     pub(crate) start_time: StartTime,
-    pub(crate) restart: RestartPolicy,
+    pub(crate) restart: RestartDraft,
+    pub(crate) recycle: Option<Recycle>,
+    pub(crate) clocks: ClockDraft,
+    /// A number: a slot may hold any.
+    pub(crate) stop: i32,
+    pub(crate) grace: Grace,
+    pub(crate) relations: Relations,
+    pub(crate) gifts: Vec<Gift>,
     pub(crate) entry: Option<EntryPoint>,
     pub(crate) main_arg: u64,
     pub(crate) extra: [u8; EXTRA_LEN],
     pub(crate) extra_len: usize,
     pub(crate) notify: Option<Pid>,
     pub(crate) tag: String,
+    pub(crate) output: Output,
+    pub(crate) last_lines: u32,
+    pub(crate) attached: bool,
+    /// A draft is on the stack: few have any.
+    pub(crate) surroundings: Option<Box<Surroundings>>,
+    pub(crate) job: Option<Orphaned>,
+    pub(crate) call: Option<CallInput>,
 }
 
 impl Default for Draft {
+    // A draft is large, and is to be made where it is used.
+    #[inline]
     fn default() -> Self {
         Self {
             name: String::new(),
             worker_type: String::new(),
             flags: WorkerFlags::empty(),
             start_time: StartTime::default(),
-            restart: RestartPolicy::default(),
+            restart: RestartDraft::default(),
+            recycle: None,
+            clocks: ClockDraft::default(),
+            stop: StopSignal::default().number(),
+            grace: Grace::default(),
+            relations: Relations::default(),
+            gifts: Vec::new(),
             entry: None,
             main_arg: 0,
             extra: [0; EXTRA_LEN],
             extra_len: 0,
             notify: None,
             tag: String::new(),
+            output: Output::default(),
+            last_lines: 0,
+            attached: false,
+            surroundings: None,
+            job: None,
+            call: None,
         }
     }
 }
 
-/// Why a description is invalid: the field, its value, the limit.
-#[derive(Clone, thiserror::Error, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum InvalidWorker {
-    /// A text is too long.
-    #[error("{field} is {len} bytes long, the limit is {limit}")]
-    TooLong {
-        /// The field.
-        field: &'static str,
-        /// Its length in bytes.
-        len: usize,
-        /// The limit.
-        limit: usize,
-    },
-    /// A text is empty.
-    #[error("{field} is empty")]
-    Empty {
-        /// The field.
-        field: &'static str,
-    },
-    /// A text that is shown holds a control character: below 0x20, or 0x7f to 0x9f.
-    #[error(
-        "{field} holds a control character ({code:#04x} at byte {at}), which could forge log lines and titles"
-    )]
-    ControlCharacter {
-        /// The field.
-        field: &'static str,
-        /// Its place, in bytes.
-        at: usize,
-        /// Its code point.
-        code: u32,
-    },
-    /// A text that goes to the system holds a NUL byte.
-    #[error("{field} holds a NUL byte at {at}")]
-    NulByte {
-        /// The field.
-        field: &'static str,
-        /// Its place, in bytes.
-        at: usize,
-    },
-    /// The flags hold bits without a meaning.
-    #[error("flags holds unknown bits {bits:#x}")]
-    UnknownFlags {
-        /// The bits.
-        bits: u32,
-    },
-    /// A worker with a database connection has no `SHMEM_ACCESS`.
-    #[error("flags holds DATABASE_CONNECTION without SHMEM_ACCESS, which it needs")]
-    DatabaseWithoutSharedMemory,
-    /// A worker with a database connection would start too early.
-    #[error(
-        "start_time is PostmasterStart, but a worker with DATABASE_CONNECTION cannot start before ConsistentState"
-    )]
-    DatabaseAtPostmasterStart,
-    /// The restart interval is too long.
-    #[error("restart is after {interval:?}, the limit is {limit:?}")]
-    RestartOutOfRange {
-        /// The interval.
-        interval: Duration,
-        /// The limit.
-        limit: Duration,
-    },
-    /// A parallel worker would be restarted.
-    #[error("restart must be Never for a worker with CLASS_PARALLEL")]
-    ParallelMustNeverRestart,
-    /// There is nothing to run.
-    #[error("entry is missing: name a function, a library or a command")]
-    NoEntryPoint,
-}
-
-shmem_slots::debug_as_chain!(InvalidWorker);
-
-impl InvalidWorker {
-    /// The field that is wrong.
-    #[must_use]
-    pub const fn field(&self) -> &'static str {
-        match self {
-            Self::TooLong { field, .. }
-            | Self::Empty { field }
-            | Self::ControlCharacter { field, .. }
-            | Self::NulByte { field, .. } => field,
-            Self::UnknownFlags { .. } | Self::DatabaseWithoutSharedMemory => "flags",
-            Self::DatabaseAtPostmasterStart => "start_time",
-            Self::RestartOutOfRange { .. } | Self::ParallelMustNeverRestart => "restart",
-            Self::NoEntryPoint => "entry",
-        }
-    }
-}
-
-pub(crate) fn validate(draft: Draft) -> Result<BackgroundWorker, InvalidWorker> {
+/// Takes the draft's contents, and has the caller's error: both sides are large, and a caller's
+/// stack may be costly.
+pub(crate) fn validate<E: From<InvalidWorker>>(draft: &mut Draft) -> Result<BackgroundWorker, E> {
     shown_text("name", &draft.name, NAME_LIMIT)?;
     not_empty("name", &draft.name)?;
     shown_text("worker_type", &draft.worker_type, TYPE_LIMIT)?;
     shown_text("tag", &draft.tag, TAG_LIMIT)?;
-    check_flags(&draft)?;
-    let restart = check_restart(&draft)?;
+    if let Output::File(file) = &draft.output {
+        shown_text("output", file.name(), OUTPUT_NAME_LIMIT)?;
+        not_empty("output", file.name())?;
+    }
+    check_output(&draft.output)?;
+    let last_lines = check_last_lines(draft.last_lines, &draft.output)?;
+    check_flags(draft)?;
+    let caller = Caller::of(draft.entry.as_ref(), draft.attached)?;
+    let restarts = check_restarts(&draft.restart, draft.flags, caller)?;
+    let recycle = check_recycle(draft.recycle.as_ref(), draft.restart.policy, caller)?;
+    let clocks = check_clocks(&draft.clocks, restarts.ready, caller)?;
     if draft.extra_len > EXTRA_LEN {
         let (len, limit) = (draft.extra_len, EXTRA_LEN);
-        return Err(InvalidWorker::TooLong { field: "extra", len, limit });
+        return Err(InvalidWorker::TooLong { field: "extra", len, limit }.into());
     }
-    let entry = draft.entry.ok_or(InvalidWorker::NoEntryPoint)?;
+    check_relations(&draft.name, &draft.relations, draft.flags, &draft.restart)?;
+    let entry = draft.entry.take().ok_or(InvalidWorker::NoEntryPoint)?;
     check_entry(&entry)?;
-    let worker_type =
-        if draft.worker_type.is_empty() { draft.name.clone() } else { draft.worker_type };
+    check_gifts(&draft.gifts, &entry, restarts.ready)?;
+    check_names(&draft.relations, &draft.gifts, &entry)?;
+    let names = (&draft.relations, draft.gifts.as_slice());
+    check_call(draft.call.as_ref(), &draft.extra, names, &entry)?;
+    let surroundings = draft.surroundings.take().filter(|surroundings| !surroundings.are_default());
+    if let Some(surroundings) = &surroundings {
+        check_fit(surroundings, &entry)?;
+    }
+    let stop = check_stop(draft.stop, &entry)?;
+    let grace = check_grace(draft.grace)?;
+    let name = take(&mut draft.name);
+    let worker_type = take(&mut draft.worker_type);
+    let worker_type = if worker_type == name { String::new() } else { worker_type };
     Ok(BackgroundWorker {
-        name: draft.name,
+        name,
         worker_type,
         flags: draft.flags,
         start_time: draft.start_time,
-        restart,
+        restarts,
+        recycle,
+        clocks,
+        stop,
+        grace,
+        relations: take(&mut draft.relations),
+        gifts: take(&mut draft.gifts),
         entry,
         main_arg: draft.main_arg,
         extra: draft.extra,
         notify: draft.notify,
-        tag: draft.tag,
+        tag: take(&mut draft.tag),
+        output: take(&mut draft.output),
+        last_lines,
+        attached: draft.attached,
+        surroundings: surroundings.map(Arc::from),
+        job: draft.job.take(),
+        call: draft.call.take(),
     })
 }
 
@@ -177,17 +167,34 @@ fn check_flags(draft: &Draft) -> Result<(), InvalidWorker> {
     Ok(())
 }
 
-fn check_restart(draft: &Draft) -> Result<RestartPolicy, InvalidWorker> {
-    let RestartPolicy::After(interval) = draft.restart else { return Ok(RestartPolicy::Never) };
-    if interval > MAX_RESTART {
-        return Err(InvalidWorker::RestartOutOfRange { interval, limit: MAX_RESTART });
+fn check_stop(number: i32, entry: &EntryPoint) -> Result<StopSignal, InvalidWorker> {
+    let field = "stop";
+    let Some(stop) = StopSignal::from_number(number) else { return Err(no_stop_signal(number)) };
+    if !stop.is_for_functions() && !matches!(entry, EntryPoint::Command { .. }) {
+        let needs = "a command; for a function it is SIGTERM, SIGINT, SIGHUP or SIGUSR2";
+        return Err(InvalidWorker::Unfit { field, value: stop.to_string(), needs });
     }
-    if draft.flags.contains(WorkerFlags::CLASS_PARALLEL) {
-        return Err(InvalidWorker::ParallelMustNeverRestart);
+    Ok(stop)
+}
+
+#[cold]
+fn no_stop_signal(number: i32) -> InvalidWorker {
+    let name = nix::sys::signal::Signal::try_from(number);
+    let value = name.map_or_else(|_| format!("signal {number}"), |name| name.to_string());
+    let limit =
+        "SIGTERM, SIGINT, SIGHUP or SIGUSR2, for a command also SIGQUIT, SIGUSR1 or SIGWINCH";
+    InvalidWorker::OutOfRange { field: "stop", value, limit }
+}
+
+fn check_grace(grace: Grace) -> Result<Grace, InvalidWorker> {
+    let Grace::After(time) = grace else { return Ok(grace) };
+    if time > MAX_GRACE {
+        let (value, limit) = (format!("{time:?}"), "a day, or Grace::Forever");
+        return Err(InvalidWorker::OutOfRange { field: "grace", value, limit });
     }
-    // A slot holds milliseconds, and both sides must see the same.
-    let millis = u64::try_from(interval.as_millis()).unwrap_or(u64::MAX);
-    Ok(RestartPolicy::After(Duration::from_millis(millis)))
+    // A slot holds milliseconds, and both sides must see the same. A day of them fits.
+    let millis = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+    Ok(Grace::After(Duration::from_millis(millis)))
 }
 
 fn check_entry(entry: &EntryPoint) -> Result<(), InvalidWorker> {
@@ -214,32 +221,5 @@ fn check_entry(entry: &EntryPoint) -> Result<(), InvalidWorker> {
             }
             Ok(())
         }
-    }
-}
-
-fn not_empty(field: &'static str, text: &str) -> Result<(), InvalidWorker> {
-    if text.is_empty() { Err(InvalidWorker::Empty { field }) } else { Ok(()) }
-}
-
-/// A text that logs and titles show.
-fn shown_text(field: &'static str, text: &str, limit: usize) -> Result<(), InvalidWorker> {
-    system_text(field, text, limit)?;
-    // Above ASCII, too: terminals take U+009B for the start of an escape sequence.
-    match text.char_indices().find(|(_, character)| character.is_control()) {
-        Some((at, character)) => {
-            Err(InvalidWorker::ControlCharacter { field, at, code: character.into() })
-        }
-        None => Ok(()),
-    }
-}
-
-/// A text that goes to the system.
-fn system_text(field: &'static str, text: &str, limit: usize) -> Result<(), InvalidWorker> {
-    if text.len() > limit {
-        return Err(InvalidWorker::TooLong { field, len: text.len(), limit });
-    }
-    match text.bytes().position(|byte| byte == 0) {
-        Some(at) => Err(InvalidWorker::NulByte { field, at }),
-        None => Ok(()),
     }
 }

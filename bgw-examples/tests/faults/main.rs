@@ -2,8 +2,11 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod claims;
+mod companions;
 mod postmaster;
 mod reset;
+mod results;
+mod reuse;
 mod spares;
 mod start;
 
@@ -11,7 +14,15 @@ mod start;
 mod support;
 
 fn main() -> std::process::ExitCode {
-    let tests =
-        [claims::tests(), postmaster::tests(), reset::tests(), spares::tests(), start::tests()];
+    let tests = [
+        claims::tests(),
+        companions::tests(),
+        postmaster::tests(),
+        reset::tests(),
+        results::tests(),
+        reuse::tests(),
+        spares::tests(),
+        start::tests(),
+    ];
     process_test::main(process_test::watchdog(std::time::Duration::from_secs(240), tests.concat()))
 }

@@ -1,16 +1,16 @@
-//! The promise: a postmaster that dies between any two steps takes its workers with it and leaves no
-//! waiter asleep. A postmaster that is stopped there loses nothing.
+//! The promise: a postmaster that dies between any two steps takes its workers with it and leaves
+//! no waiter asleep. A postmaster that is stopped there loses nothing.
 //!
-//! The tests do not choose points: they arm every point of the postmaster, and one that is never reached
-//! fails them.
+//! The tests do not choose points: they arm every point of the postmaster, and one that is never
+//! reached fails them.
 
 use crate::support::fault::{
     AT_ONCE, Waiter, a_new_postmaster_takes_over, arm, cluster, cluster_with, descriptors,
     in_postmaster, in_workers, lies_in_worker, nothing_leaked, unregistered, wait_for_state,
 };
 use crate::support::{
-    Cluster, PATIENCE, alive, functions, kill, note_path, read_note, ready, shared, simple,
-    started, worker, write_note,
+    Cluster, PATIENCE, alive, connect, functions, kill, note_path, read_note, ready, shared,
+    simple, started, stopped, worker, write_note,
 };
 use bgw_backend::{
     AskError, AttachError, Backend, BackgroundWorker, ExitCause, NotStarted, RestartPolicy,
@@ -28,6 +28,7 @@ pub(crate) fn tests() -> Vec<Test> {
         a_postmaster_killed_in_a_shutdown_leaves_its_folder_free => [B70, B79],
         the_death_between_a_word_and_its_wake_up_is_noticed => [B18, B19],
         a_worker_at_any_step_of_its_start_ends_with_its_postmaster => [R13],
+        a_loop_that_fails_ends_the_whole_cluster_first => [D05, D19],
         every_point_of_the_postmaster_is_met,
         a_worker_terminated_before_its_intake_never_runs => [R03],
     ]
@@ -47,8 +48,8 @@ fn bystanders(cluster: &Cluster) {
     }
 }
 
-/// Would time out if a waiter slept on or a worker lived on, and fail if a waiter learned of something
-/// that has not happened.
+/// Would time out if a waiter slept on or a worker lived on, and fail if a waiter learned of
+/// something that has not happened.
 fn the_death_in_a_start_is_noticed() {
     for point in in_postmaster(&["intake:", "start:", "report:"]) {
         // The two bystanders pass here first.
@@ -200,8 +201,8 @@ fn a_postmaster_killed_in_a_shutdown_leaves_its_folder_free() {
     }
 }
 
-/// The word is written and its waiters still sleep: the death of the postmaster wakes them, and they read
-/// the word first. These points are the slots' own.
+/// The word is written and its waiters still sleep: the death of the postmaster wakes them, and
+/// they read the word first. These points are the slots' own.
 fn the_death_between_a_word_and_its_wake_up_is_noticed() {
     let points = [
         ("update:before_wake", "started"),
@@ -212,37 +213,30 @@ fn the_death_between_a_word_and_its_wake_up_is_noticed() {
         ("free:before_wake", "stopped"),
     ];
     for (point, truth) in points {
-        // A process reads these points once, so each needs a process of its own.
-        let mut scene = fork_child(|| {
-            // SAFETY: the child has one thread.
-            unsafe { std::env::set_var("SHMEM_SLOTS_FAULT", format!("{point}=kill")) };
-            let cluster = Cluster::new();
-            let waiter = Waiter::attach(&cluster.folder, "a");
-            kill(cluster.launched.pid(), Signal::SIGSTOP);
-            let handle = cluster.backend.register(&simple("sleep")).unwrap();
-            waiter.wait_for(&handle);
-            kill(cluster.launched.pid(), Signal::SIGCONT);
-            if truth == "started" {
-                dies(&cluster, point);
-                let answers = ("started".to_owned(), "postmaster died".to_owned());
-                assert_eq!(waiter.answers(point), answers, "{point}");
-            } else {
-                ready(&handle);
-                waiter.waits_for_the_end();
-                handle.terminate().unwrap();
-                dies(&cluster, point);
-                assert_eq!(waiter.answers(point), ("started".into(), truth.into()), "{point}");
-            }
-        });
-        assert_eq!(scene.wait().code(), Some(0), "{point}");
-        let mut next = fork_child(|| a_new_postmaster_takes_over(point));
-        assert_eq!(next.wait().code(), Some(0), "{point}");
+        let cluster = cluster(&format!("{point}=kill"));
+        let waiter = Waiter::attach(&cluster.folder, "a");
+        kill(cluster.launched.pid(), Signal::SIGSTOP);
+        let handle = cluster.backend.register(&simple("sleep")).unwrap();
+        waiter.wait_for(&handle);
+        kill(cluster.launched.pid(), Signal::SIGCONT);
+        if truth == "started" {
+            dies(&cluster, point);
+            let answers = ("started".to_owned(), "postmaster died".to_owned());
+            assert_eq!(waiter.answers(point), answers, "{point}");
+        } else {
+            ready(&handle);
+            waiter.waits_for_the_end();
+            handle.terminate().unwrap();
+            dies(&cluster, point);
+            assert_eq!(waiter.answers(point), ("started".into(), truth.into()), "{point}");
+        }
+        a_new_postmaster_takes_over(point);
     }
 }
 
-/// A worker is stopped at each step of its start, where it blocks all signals most of the time, beside
-/// workers in waits. Would time out if a start did not check that its postmaster still lives, or if the
-/// signal of its death were lost between two steps.
+/// A worker is stopped at each step of its start, where it blocks all signals most of the time,
+/// beside workers in waits. Would time out if a start did not check that its postmaster still
+/// lives, or if the signal of its death were lost between two steps.
 fn a_worker_at_any_step_of_its_start_ends_with_its_postmaster() {
     let points = in_workers();
     let name = |number: usize| format!("stopped {number}");
@@ -284,12 +278,62 @@ fn a_worker_at_any_step_of_its_start_ends_with_its_postmaster() {
     a_new_postmaster_takes_over("all steps");
 }
 
+/// A program is the postmaster itself, and lives on after it. Would fail if a process of the
+/// cluster were left beside it, and time out if it waited for one that does not end when it is
+/// asked to.
+fn a_loop_that_fails_ends_the_whole_cluster_first() {
+    // More passes than the workers need to start.
+    arm("loop:before_wait=error@300");
+    let folder = std::env::temp_dir().join("cluster");
+    let built = functions(Postmaster::builder().runtime_dir(&folder).warm_spares(2));
+    let mut program = fork_child(|| {
+        let failed = built.build().unwrap().run().unwrap_err();
+        assert!(failed.to_string().contains("epoll_wait"), "{failed}");
+        let me = nix::unistd::Pid::this();
+        assert!(process_test::descendants(me).is_empty(), "somebody is left");
+        assert!(process_test::zombies_of(me).is_empty(), "somebody is not reaped");
+    });
+    wait_until("the postmaster listens", PATIENCE, || folder.join("postmaster.pid").exists());
+    let backend = connect(&folder);
+    let groups = BackgroundWorker::builder("c").command("sh", ["-c", "sleep 1000 & sleep 1000"]);
+    let leaves = BackgroundWorker::builder("l")
+        .command("sh", ["-c", "trap '' TERM; (trap '' TERM; exec sleep 1000) & exit 0"]);
+    let workers = [simple("deaf"), simple("stubborn"), groups.build().unwrap()];
+    let handles = workers.map(|worker| backend.register(&worker).unwrap());
+    let pids = handles.each_ref().map(started);
+    kill(pids[1], Signal::SIGSTOP);
+    wait_for_state(pids[1], 'T', "loop:before_wait");
+    // Its leader has ended when the loop fails, and the rest of its group has not.
+    let left = backend.register(&leaves.build().unwrap()).unwrap();
+    stopped(&left);
+    while backend.ping().is_ok() {}
+    assert_eq!(program.wait().code(), Some(0));
+    for (handle, pid) in handles.iter().zip(pids) {
+        assert!(!alive(pid));
+        assert_eq!(handle.wait_for_end().unwrap(), WorkerStatus::PostmasterDied);
+    }
+    a_new_postmaster_takes_over("loop:before_wait");
+}
+
 /// Would fail if a new point had no test here.
 fn every_point_of_the_postmaster_is_met() {
-    // The tests of `spares` meet those of spares.
+    // The tests of `spares` meet those of spares, those of `reuse` those of lives, those of
+    // `companions` tickets and collectors.
     let prefixes = [
-        "begin:", "intake:", "start:", "spare:", "report:", "stop:", "exit:", "free:", "reset:",
+        "begin:",
+        "loop:",
+        "intake:",
+        "start:",
+        "spare:",
+        "life:",
+        "report:",
+        "stop:",
+        "exit:",
+        "free:",
+        "reset:",
         "end:",
+        "ticket:",
+        "collector:",
     ];
     let met = in_postmaster(&prefixes);
     let all = bgw_postmaster::fault::POINTS.iter();
@@ -297,8 +341,8 @@ fn every_point_of_the_postmaster_is_met() {
     assert!(left.is_empty(), "{left:?}");
 }
 
-/// Would fail if a registration that is terminated before its intake started or kept its slot, and time
-/// out if its waiter slept on.
+/// Would fail if a registration that is terminated before its intake started or kept its slot, and
+/// time out if its waiter slept on.
 fn a_worker_terminated_before_its_intake_never_runs() {
     let cluster = cluster("");
     let postmaster = cluster.launched.pid();
@@ -313,7 +357,7 @@ fn a_worker_terminated_before_its_intake_never_runs() {
     assert_eq!(waiter.answers("the intake"), ("stopped".into(), "stopped".into()));
     let report = unregistered(&handle, "the intake");
     assert_eq!(report.cause, ExitCause::NotStarted(NotStarted::Terminated));
-    assert!(report.requested && report.pid.is_none());
+    assert!(report.requested() && report.pid.is_none());
     nothing_leaked(&cluster, descriptors, "the intake");
     assert!(!note_path("describe").exists(), "it never ran");
     cluster.end();

@@ -4,11 +4,9 @@
 //! Would catch: a second reset, a forgotten request, a slot given to the wrong worker.
 
 use crate::support::fault::{AT_ONCE, CAPACITY, cluster, wait_for_state};
-use crate::support::{
-    Log, PATIENCE, connect, kill, read_note, ready, shared, simple, started, write_note,
-};
+use crate::support::{Cluster, Log, PATIENCE, connect, kill, ready, shared, simple, started};
 use bgw_backend::{Handle, Pid, RegisterError, WorkerInfo, WorkerStatus};
-use process_test::{Signal, Test, fork_child, tests, wait_until};
+use process_test::{Child, Signal, Test, fork_child, tests, wait_until};
 
 pub(crate) fn tests() -> Vec<Test> {
     tests![
@@ -16,11 +14,12 @@ pub(crate) fn tests() -> Vec<Test> {
         terminate_in_a_crash_reset_is_not_lost => [B26],
         a_reset_keeps_the_slots_of_workers_that_restart => [B35],
         a_registration_across_a_reset_gets_a_new_handle => [B36],
+        a_registration_that_two_resets_overtake_explains_itself => [D01, D08],
     ]
 }
 
-/// The postmaster is stopped between the SIGQUIT to one worker and the SIGQUIT to the next. Would fail if
-/// the crash in between began a second reset, and time out if it were forgotten.
+/// The postmaster is stopped between the SIGQUIT to one worker and the SIGQUIT to the next. Would
+/// fail if the crash in between began a second reset, and time out if it were forgotten.
 fn a_crash_during_the_reset_is_part_of_the_same_reset() {
     let log = Log::start();
     let cluster = cluster("stop:before_signal=stop@2");
@@ -34,23 +33,23 @@ fn a_crash_during_the_reset_is_part_of_the_same_reset() {
     kill(cluster.launched.pid(), Signal::SIGCONT);
     wait_until("all run again", PATIENCE, || {
         let workers = cluster.backend.workers();
-        let runs = |status| matches!(status, WorkerStatus::Started(pid) if !pids.contains(&pid));
-        workers.len() == 3 && workers.iter().all(|info| runs(info.status))
+        let runs = |status: &_| matches!(status, WorkerStatus::Started(pid) if !pids.contains(pid));
+        workers.len() == 3 && workers.iter().all(|info| runs(&info.status))
     });
     for info in cluster.backend.workers() {
         assert_eq!(info.handle.incarnation(), life.wrapping_add(2) | 1, "one reset, no more");
     }
-    assert_eq!(log.count("terminating all other workers"), 1, "{}", log.text());
+    assert_eq!(log.count("terminating any other active worker processes"), 1, "{}", log.text());
     assert_eq!(log.count("making the slots anew"), 1, "{}", log.text());
     assert_eq!(log.count("was terminated by signal 6"), 2, "{}", log.text());
     cluster.end();
 }
 
-/// The worker has ended in a crash reset and would restart when terminate comes. Would fail if a request
-/// were lost that comes just before the slots are made anew.
+/// The worker has ended in a crash reset and would restart when terminate comes. Would fail if a
+/// request were lost that comes just before the slots are made anew.
 fn terminate_in_a_crash_reset_is_not_lost() {
-    // The last point comes before the word of the second and last end: the request is in the word that
-    // it replaces.
+    // The last point comes before the word of the second and last end: the request is in the word
+    // that it replaces.
     for (point, times) in [("reset:before", 1), ("reset:new_life", 1), ("exit:before_word", 2)] {
         let cluster = cluster(&format!("{point}=stop@{times}"));
         let sharing = || -> Handle { cluster.backend.register(&shared("sleep", AT_ONCE)).unwrap() };
@@ -73,8 +72,8 @@ fn terminate_in_a_crash_reset_is_not_lost() {
     }
 }
 
-/// A program takes every free slot while the slots are made anew. Would fail if it got the slot of a
-/// worker that restarts.
+/// A program takes every free slot while the slots are made anew. Would fail if it got the slot of
+/// a worker that restarts.
 fn a_reset_keeps_the_slots_of_workers_that_restart() {
     for point in ["reset:freed", "reset:before_place"] {
         let cluster = cluster(&format!("{point}=stop"));
@@ -98,30 +97,72 @@ fn a_reset_keeps_the_slots_of_workers_that_restart() {
     }
 }
 
-/// A registration is stopped before its claim while the slots are made anew. Would fail if its handle had
-/// the incarnation from before: it would read a running worker as ended.
+/// A registration is stopped before its claim while the slots are made anew. Would fail if its
+/// handle had the incarnation from before: it would read a running worker as ended.
 fn a_registration_across_a_reset_gets_a_new_handle() {
     let cluster = cluster("");
-    let folder = cluster.folder.clone();
-    // Forked before this process reaches a point of the slots, since a process reads them once.
-    let mut registering = fork_child(move || {
-        let backend = connect(&folder);
-        write_note("attached", "").unwrap();
-        read_note("go");
-        // SAFETY: the child has one thread.
-        unsafe { std::env::set_var("SHMEM_SLOTS_FAULT", "claim:before_mark=stop") };
-        started(&backend.register(&simple("sleep")).unwrap());
-    });
-    read_note("attached");
     let crashing = cluster.backend.register(&shared("sleep", AT_ONCE)).unwrap();
-    let pid = ready(&crashing);
-    write_note("go", "").unwrap();
-    wait_for_state(Pid::new(registering.pid().as_raw().unsigned_abs()).unwrap(), 'T', "to claim");
-    kill(pid, Signal::SIGABRT);
-    wait_until("the slots are made anew", PATIENCE, || {
-        let runs = |info: &WorkerInfo| info.handle.incarnation() != crashing.id().incarnation();
-        cluster.backend.workers().iter().any(runs)
+    let mut registering = stopped_in_a_registration(&cluster, "claim:before_mark", |handle| {
+        started(handle);
     });
+    crash(&cluster, crashing.id().incarnation());
+    registering.kill(Signal::SIGCONT);
+    assert_eq!(registering.wait().code(), Some(0));
+    cluster.end();
+}
+
+/// A program that registers a worker that sleeps, and is stopped at `point` of that; it does `then`
+/// with the handle when it goes on.
+fn stopped_in_a_registration(cluster: &Cluster, point: &str, then: impl Fn(&Handle)) -> Child {
+    let child = fork_child(|| {
+        let backend = connect(&cluster.folder);
+        shmem_slots::fault::arm(&format!("{point}=stop"));
+        then(&backend.register(&simple("sleep")).unwrap());
+    });
+    wait_for_state(Pid::new(child.pid().as_raw().unsigned_abs()).unwrap(), 'T', point);
+    child
+}
+
+/// The worker that shares memory crashes, in life `before` of the slots. Returns the next life,
+/// once it runs again.
+fn crash(cluster: &Cluster, before: u32) -> u32 {
+    let of_life = |there: fn(u32, u32) -> bool| {
+        let meant = |info: &WorkerInfo| {
+            let shares = info.worker.restart() == AT_ONCE;
+            let runs = info.ready && matches!(info.status, WorkerStatus::Started(_));
+            shares && runs && there(info.handle.incarnation(), before)
+        };
+        cluster.backend.workers().into_iter().find(meant)
+    };
+    let mut sharing = None;
+    wait_until("the worker that shares memory runs", PATIENCE, || {
+        sharing = of_life(|life, before| life == before);
+        sharing.is_some()
+    });
+    let WorkerStatus::Started(pid) = sharing.unwrap().status else { panic!("it has ended") };
+    kill(pid, Signal::SIGABRT);
+    let mut again = None;
+    wait_until("the slots are made anew", PATIENCE, || {
+        again = of_life(|life, before| life != before);
+        again.is_some()
+    });
+    again.unwrap().handle.incarnation()
+}
+
+/// A registration is stopped between its publication and its handle while the slots are made anew
+/// twice. Would fail if its handle had the incarnation of after both: the report is of the one in
+/// which it was published.
+fn a_registration_that_two_resets_overtake_explains_itself() {
+    let cluster = cluster("");
+    let crashing = cluster.backend.register(&shared("sleep", AT_ONCE)).unwrap();
+    let mut registering = stopped_in_a_registration(&cluster, "publish:after_swap", |handle| {
+        let WorkerStatus::Stopped(Some(report)) = handle.status() else {
+            panic!("{handle}: {}", handle.status())
+        };
+        assert!(report.reset && handle.crash_reset().is_some(), "{report:?}");
+    });
+    let next = crash(&cluster, crashing.id().incarnation());
+    crash(&cluster, next);
     registering.kill(Signal::SIGCONT);
     assert_eq!(registering.wait().code(), Some(0));
     cluster.end();

@@ -1,6 +1,6 @@
 //! The promise: whatever happens between two steps of a worker's start (terminate, death, a failing
-//! step), the worker ends as its policy says, every waiter gets the truth, and nothing is lost: no slot,
-//! no process, no descriptor.
+//! step), the worker ends as its policy says, every waiter gets the truth, and nothing is lost: no
+//! slot, no process, no descriptor.
 //!
 //! The tests do not choose points: they arm every point in the crates' lists, and one that is never
 //! reached fails them.
@@ -15,8 +15,8 @@ use crate::support::{
     worker, write_note,
 };
 use bgw_backend::{
-    BackgroundWorker, ExitCause, ExitReport, NotStarted, Pid, RestartPolicy, WorkerFlags,
-    WorkerStatus,
+    After, BackgroundWorker, ExitCause, ExitReport, NotStarted, Pid, Ready, RestartPolicy,
+    WorkerFlags, WorkerStatus,
 };
 use process_test::{Signal, Test, descendants, tests, wait_until, zombies_of};
 use std::time::Duration;
@@ -28,6 +28,7 @@ pub(crate) fn tests() -> Vec<Test> {
         a_step_that_fails_in_a_worker_exits_1_and_follows_its_policy,
         a_worker_with_shared_state_killed_at_any_point_causes_one_reset,
         a_worker_that_ends_before_its_start_is_reported_reads_as_ended,
+        a_worker_that_stops_before_it_rings_that_it_is_ready_is_watched => [P29, P33],
         a_postmaster_stopped_in_an_end_reaps_last_and_frees_in_time,
         a_failed_fork_is_reported_and_retried_by_policy => [B39, R02],
         an_unwatched_child_with_shared_state_has_crashed,
@@ -39,8 +40,8 @@ pub(crate) fn tests() -> Vec<Test> {
 
 const KILLED: ExitCause = ExitCause::Signaled { signal: 9, core_dumped: false };
 
-/// Would fail if SIGTERM arrived before its handler is installed (the signal kills) or were lost between
-/// two steps (the worker restarts at once), and time out if a waiter slept on.
+/// Would fail if SIGTERM arrived before its handler is installed (the signal kills) or were lost
+/// between two steps (the worker restarts at once), and time out if a waiter slept on.
 fn terminate_at_each_step_of_the_start_ends_the_worker() {
     for point in in_postmaster(&["intake:", "start:", "report:"]) {
         terminate_at(point, "sleep");
@@ -73,7 +74,7 @@ fn terminate_at(point: &str, function: &str) {
         kill(who, Signal::SIGCONT);
     }
     let report = unregistered(&handle, point);
-    assert!(report.requested, "{point}: {report:?}");
+    assert!(report.requested(), "{point}: {report:?}");
     assert_eq!(report.restarts, 0, "{point}: it was started again");
     let expected = if is_command {
         ExitCause::Signaled { signal: 15, core_dumped: false }
@@ -92,13 +93,13 @@ fn terminate_at(point: &str, function: &str) {
     cluster.end();
 }
 
-/// Would fail if an end before the report of its start were lost, if the policy were ignored, or if the
-/// slot stayed taken.
+/// Would fail if an end before the report of its start were lost, if the policy were ignored, or if
+/// the slot stayed taken.
 fn a_worker_killed_at_any_point_is_reported_and_follows_its_policy() {
     for point in in_workers() {
         let report = met(point, "kill", RestartPolicy::Never);
         assert_eq!(report.cause, KILLED, "{point} was not reached");
-        assert!(!report.requested && report.pid.is_some() && report.restarts == 0, "{point}");
+        assert!(!report.requested() && report.pid.is_some() && report.restarts == 0, "{point}");
         let report = met(point, "kill", AT_ONCE);
         assert_eq!(report.cause, ExitCause::Exited(0), "{point}");
         assert_eq!(report.restarts, 1, "{point} was not reached, or the policy was not followed");
@@ -135,8 +136,8 @@ fn sharing(function: &str) -> BackgroundWorker {
     worker(function).flags(WorkerFlags::SHMEM_ACCESS).restart(AT_ONCE).build().unwrap()
 }
 
-/// After the reset the worker fails once more before it touches anything: an ordinary exit 1. Would fail
-/// if the clean-up mark of its first run caused a second reset.
+/// After the reset the worker fails once more before it touches anything: an ordinary exit 1. Would
+/// fail if the clean-up mark of its first run caused a second reset.
 fn a_worker_with_shared_state_killed_at_any_point_causes_one_reset() {
     let points = in_workers().into_iter().filter(|&point| point != "child:before_exec");
     for point in points {
@@ -153,8 +154,8 @@ fn a_worker_with_shared_state_killed_at_any_point_causes_one_reset() {
         cluster.backend.register(&sharing("brief")).unwrap();
         wait_until(&format!("{point}: only the bystander runs, anew"), PATIENCE, || {
             let workers = cluster.backend.workers();
-            let runs = |status| matches!(status, WorkerStatus::Started(pid) if pid != first);
-            workers.len() == 1 && workers.iter().all(|info| info.ready && runs(info.status))
+            let runs = |status: &_| matches!(status, WorkerStatus::Started(pid) if *pid != first);
+            workers.len() == 1 && workers.iter().all(|info| info.ready && runs(&info.status))
         });
         let now = cluster.backend.workers()[0].handle.incarnation();
         assert_eq!(now, life.wrapping_add(2) | 1, "{point}: one reset, no more");
@@ -162,8 +163,8 @@ fn a_worker_with_shared_state_killed_at_any_point_causes_one_reset() {
     }
 }
 
-/// The child ends before the postmaster reads its pid. Would time out if the end were missed, and fail if
-/// it came before the start.
+/// The child ends before the postmaster reads its pid. Would time out if the end were missed, and
+/// fail if it came before the start.
 fn a_worker_that_ends_before_its_start_is_reported_reads_as_ended() {
     for point in in_postmaster(&["start:forked", "start:watched", "report:"]) {
         let cluster = cluster(&format!("{point}=stop"));
@@ -184,9 +185,9 @@ fn a_worker_that_ends_before_its_start_is_reported_reads_as_ended() {
     }
 }
 
-/// The postmaster is stopped in a worker's end, with all other slots taken. Would fail if the pid were
-/// reaped while a slot or a notification still uses it, if the slot could be taken before it is free or
-/// not at once afterwards, or if the end of one tenant hit the next.
+/// The postmaster is stopped in a worker's end, with all other slots taken. Would fail if the pid
+/// were reaped while a slot or a notification still uses it, if the slot could be taken before it
+/// is free or not at once afterwards, or if the end of one tenant hit the next.
 fn a_postmaster_stopped_in_an_end_reaps_last_and_frees_in_time() {
     let all = bgw_postmaster::fault::POINTS;
     let place = |name: &str| all.iter().position(|point| *point == name).unwrap();
@@ -229,8 +230,8 @@ fn a_postmaster_stopped_in_an_end_reaps_last_and_frees_in_time() {
     }
 }
 
-/// Would time out if the waiter slept on or if the other worker were not retried, and fail if the slot
-/// stayed taken.
+/// Would time out if the waiter slept on or if the other worker were not retried, and fail if the
+/// slot stayed taken.
 fn a_failed_fork_is_reported_and_retried_by_policy() {
     for point in ["start:before_fork", "start:forked"] {
         let cluster = cluster(&format!("{point}=error;{point}=error@2"));
@@ -261,8 +262,8 @@ fn a_failed_fork_is_reported_and_retried_by_policy() {
     }
 }
 
-/// The child runs its main, with shared state, when the postmaster finds that it cannot watch it and
-/// kills it. Would time out if that counted as a failed fork.
+/// The child runs its main, with shared state, when the postmaster finds that it cannot watch it
+/// and kills it. Would time out if that counted as a failed fork.
 fn an_unwatched_child_with_shared_state_has_crashed() {
     let cluster = cluster("start:forked=stop@2;start:forked=error@2");
     let postmaster = cluster.launched.pid();
@@ -280,16 +281,16 @@ fn an_unwatched_child_with_shared_state_has_crashed() {
     kill(postmaster, Signal::SIGCONT);
     wait_until("both run again", PATIENCE, || {
         let workers = cluster.backend.workers();
-        let runs = |status| matches!(status, WorkerStatus::Started(pid) if pid != first);
-        workers.len() == 2 && workers.iter().all(|info| runs(info.status))
+        let runs = |status: &_| matches!(status, WorkerStatus::Started(pid) if *pid != first);
+        workers.len() == 2 && workers.iter().all(|info| runs(&info.status))
     });
     let now = cluster.backend.workers()[0].handle.incarnation();
     assert_eq!(now, life.wrapping_add(2) | 1);
     cluster.end();
 }
 
-/// As above, but the child has ended before it is killed. Would fail if it restarted, or if its end were
-/// lost.
+/// As above, but the child has ended before it is killed. Would fail if it restarted, or if its end
+/// were lost.
 fn an_unwatched_child_that_has_ended_reads_as_ended() {
     let cluster = cluster("start:forked=stop;start:forked=error");
     let postmaster = cluster.launched.pid();
@@ -305,8 +306,8 @@ fn an_unwatched_child_that_has_ended_reads_as_ended() {
     cluster.end();
 }
 
-/// A child that cannot be watched is killed in the middle of a registration of its own. Would fail if
-/// the slot that it had claimed stayed taken.
+/// A child that cannot be watched is killed in the middle of a registration of its own. Would fail
+/// if the slot that it had claimed stayed taken.
 fn the_claims_of_an_unwatched_child_are_given_back() {
     let cluster = cluster_with("start:forked=stop;start:forked=error", |builder| {
         builder.function("claims", bgw_backend::entry(claims))
@@ -326,8 +327,7 @@ fn the_claims_of_an_unwatched_child_are_given_back() {
 
 /// Stops itself in the middle of a registration, with the slot claimed.
 fn claims(worker: &mut bgw_backend::Worker) -> Result<(), bgw_backend::WorkerError> {
-    // SAFETY: a worker has one thread. Its slots have passed no point yet, so they read this later.
-    unsafe { std::env::set_var("SHMEM_SLOTS_FAULT", "claim:after_swap=stop") };
+    shmem_slots::fault::arm("claim:after_swap=stop");
     write_note("claims", &std::process::id().to_string())?;
     worker.backend().register(&simple("quick"))?;
     Ok(())
@@ -349,4 +349,30 @@ fn a_process_that_cannot_be_reaped_is_reported_all_the_same() {
         stopped(&cluster.backend.register(&simple("quick")).unwrap());
         cluster.end();
     }
+}
+
+/// Its readiness can be seen in its slot, but nobody has told the postmaster. Would time out if
+/// only a ring were believed: nobody would miss its beats, or its start would be late.
+fn a_worker_that_stops_before_it_rings_that_it_is_ready_is_watched() {
+    let declared = || worker("sleep").unique().ready(Ready::Call);
+    let beats = cluster("worker:said_ready=stop");
+    let builder = declared().heartbeat(Duration::from_millis(300));
+    let report = stopped(&beats.backend.register(&builder.build().unwrap()).unwrap());
+    assert!(matches!(report.cause, ExitCause::Hung { .. }), "{report:?}");
+    beats.end();
+
+    let starts = cluster("worker:said_ready(sleep)=stop");
+    let builder = declared().start_timeout(Duration::from_millis(300));
+    let handle = starts.backend.register(&builder.build().unwrap()).unwrap();
+    let pid = ready(&handle);
+    wait_for_state(pid, 'T', "it is stopped");
+    // It starts once the postmaster knows, when it looks at the end of the time.
+    let dependent = BackgroundWorker::builder("dependent").function("sleep");
+    let dependent = dependent.after("sleep", After::Ready).build().unwrap();
+    ready(&starts.backend.register(&dependent).unwrap());
+    assert_eq!(started(&handle), pid, "it was ready in time");
+    kill(pid, Signal::SIGCONT);
+    handle.terminate().unwrap();
+    assert_eq!(stopped(&handle).cause, ExitCause::Exited(0));
+    starts.end();
 }

@@ -1,8 +1,9 @@
-//! The promise: a signal reaches a worker in the middle of a statement and cancels that statement only.
-//! Its transaction is rolled back and the connection stays usable.
+//! The promise: a signal reaches a worker in the middle of a statement and cancels that statement
+//! only. Its transaction is rolled back and the connection stays usable.
 //!
-//! Would catch: a statement that no signal reaches, a cancel that hits the next statement or is lost, a
-//! worker that outlives its postmaster in a database, a thread or descriptor that a cancel leaves.
+//! Would catch: a statement that no signal reaches, a cancel that hits the next statement or is
+//! lost, a worker that outlives its postmaster in a database, a thread or descriptor that a cancel
+//! leaves.
 
 use crate::support::database::{
     Database, Target, cluster, number, postgres, refusal, sql, sqlite, start, wait_for_endless,
@@ -28,7 +29,8 @@ pub(crate) fn tests() -> Vec<Test> {
     ]
 }
 
-/// Would time out if the statement went on, and fail if the worker ended with it or if its rows stayed.
+/// Would time out if the statement went on, and fail if the worker ended with it or if its rows
+/// stayed.
 fn cancels(database: &Database) {
     sql(database, &["CREATE TABLE t (v integer)"]);
     let target = Target::of(database);
@@ -69,7 +71,8 @@ fn sigint_cancels_only_the_statement_on_postgres() {
     cancels(&postgres());
 }
 
-/// A file has one writer at a time. Would time out if SIGINT did not end the wait for the other writer.
+/// A file has one writer at a time. Would time out if SIGINT did not end the wait for the other
+/// writer.
 fn sigint_ends_a_wait_for_another_writer() {
     let database = sqlite();
     sql(&database, &["CREATE TABLE t (v integer)"]);
@@ -104,8 +107,8 @@ fn status(pid: Pid, name: &str) -> String {
     line.trim().to_owned()
 }
 
-/// The server's process is stopped until statement and cancel have both arrived, and then handles the
-/// cancel first, while it has nothing to cancel. Would time out if no other cancel followed.
+/// The server's process is stopped until statement and cancel have both arrived, and then handles
+/// the cancel first, while it has nothing to cancel. Would time out if no other cancel followed.
 fn a_cancel_that_overtakes_its_statement_is_repeated() {
     let database = postgres();
     let target = Target::of(&database);
@@ -141,8 +144,8 @@ fn a_cancel_that_overtakes_its_statement_is_repeated() {
     cluster.end();
 }
 
-/// Short transactions, so cancels come before, in and after their statements. A late cancel would fail
-/// a statement that nobody cancelled.
+/// Short transactions, so cancels come before, in and after their statements. A late cancel would
+/// fail a statement that nobody cancelled.
 fn hail(worker: &mut Worker, target: &Target) -> Result<(), WorkerError> {
     let open = |folder: &str| std::fs::read_dir(folder).map(Iterator::count);
     target.connect(worker)?;
@@ -182,7 +185,6 @@ fn many_cancels_hit_their_statement_or_none_and_leak_nothing() {
     wait_until("the worker is done", PATIENCE, || {
         // It may have ended; nobody else gets its pid before its end is published.
         let _ = nix::sys::signal::kill(raw(pid), Signal::SIGINT);
-        std::thread::sleep(Duration::from_millis(2));
         !alive(pid)
     });
     assert_eq!(stopped(&handle).cause, ExitCause::Exited(0), "{}", log.text());
@@ -208,12 +210,12 @@ fn terminates(database: &Database) {
             Ok::<_, WorkerError>(tx.query(target.endless, &[]).map(drop)?)
         })
     });
-    let handle = start(&cluster, "endless", RestartPolicy::After(Duration::ZERO));
+    let handle = start(&cluster, "endless", RestartPolicy::Fixed(Duration::ZERO));
     read_note("running");
     wait_for_endless(database);
     handle.terminate().unwrap();
     let report = stopped(&handle);
-    assert_eq!((report.cause, report.requested), (ExitCause::Exited(1), true));
+    assert_eq!((report.cause, report.requested()), (ExitCause::Exited(1), true));
     assert_eq!(number(database, "SELECT count(*) FROM t"), 0);
     cluster.end();
 }

@@ -1,6 +1,6 @@
 //! The promise: a child runs its entry point and nothing else of the program. No unwinding into the
-//! caller of `launch`, no exit handlers, no second copy of buffered output; and what it says when it
-//! fails is never silent.
+//! caller of `launch`, no exit handlers, no second copy of buffered output; and what it says when
+//! it fails is never silent.
 //!
 //! Would catch: a panic that escapes the postmaster or a worker, an exit handler that runs in a
 //! worker, text printed before the launch that every worker prints again, a failure that only a log
@@ -12,6 +12,7 @@ use crate::support::{
 use bgw_backend::{Backend, BackgroundWorker, ExitCause, Worker, WorkerError, entry};
 use bgw_postmaster::Postmaster;
 use process_test::{Signal, Test, fork_child, tests, wait_until};
+use std::cell::RefCell;
 use std::error::Error;
 use std::fmt;
 use std::io::Write;
@@ -23,7 +24,10 @@ pub(crate) fn tests() -> Vec<Test> {
         a_panic_in_the_postmaster_never_returns_to_the_caller_of_launch => [D10],
         an_error_that_panics_when_it_is_printed_is_exit_code_1 => [D10],
         text_printed_before_the_launch_is_printed_once => [D10],
+        text_in_a_buffer_of_the_c_library_is_printed_once => [D10],
         exit_handlers_of_the_program_do_not_run_in_a_worker => [D10],
+        what_a_function_owns_is_dropped_in_the_program_alone => [D10],
+        an_error_without_a_last_source_is_exit_code_1 => [D10],
         without_a_subscriber_a_failure_goes_to_standard_error => [D07],
         the_postmaster_leaves_the_process_group_of_its_launcher,
         a_worker_cannot_become_a_postmaster,
@@ -122,6 +126,73 @@ fn text_printed_before_the_launch_is_printed_once() {
     assert_eq!(text.matches("once").count(), 1, "{text}");
 }
 
+/// Fails if a worker that leaves by `exit` has the text in its own copy of the buffer.
+fn text_in_a_buffer_of_the_c_library_is_printed_once() {
+    let text = output_of(|| {
+        // SAFETY: a literal without directives.
+        unsafe { libc::printf(c"once".as_ptr()) };
+        let cluster = Cluster::new();
+        stopped(&cluster.backend.register(&worker("exit").main_arg(1).build().unwrap()).unwrap());
+        cluster.end();
+        // SAFETY: null means all streams.
+        unsafe { libc::fflush(std::ptr::null_mut()) };
+    });
+    assert_eq!(text.matches("once").count(), 1, "{text}");
+}
+
+/// Prints when it is dropped.
+struct Owned;
+
+impl Drop for Owned {
+    fn drop(&mut self) {
+        println!("dropped in {}", std::process::id());
+    }
+}
+
+/// Fails if the forked postmaster drops its copy of what the functions have captured: a temporary
+/// folder of the program, say.
+fn what_a_function_owns_is_dropped_in_the_program_alone() {
+    let text = output_of(|| {
+        let owned = Owned;
+        let cluster = Cluster::with(|builder| {
+            builder.function("owner", move |_| {
+                let _mine = &owned;
+                Ok(())
+            })
+        });
+        println!("program {}", std::process::id());
+        stopped(&cluster.backend.register(&simple("owner")).unwrap());
+        cluster.end();
+    });
+    let id = text.lines().find_map(|line| line.strip_prefix("program ")).unwrap();
+    let drops: Vec<_> = text.lines().filter_map(|line| line.strip_prefix("dropped in ")).collect();
+    assert_eq!(drops, [id], "{text}");
+}
+
+/// Its source is itself.
+#[derive(Debug)]
+struct Endless;
+
+impl fmt::Display for Endless {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("because")
+    }
+}
+
+impl Error for Endless {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        Some(self)
+    }
+}
+
+/// Would time out if the worker printed sources as long as there are any.
+fn an_error_without_a_last_source_is_exit_code_1() {
+    let cluster = Cluster::with(|builder| builder.function("endless", |_| Err(Box::new(Endless))));
+    let handle = cluster.backend.register(&simple("endless")).unwrap();
+    assert_eq!(stopped(&handle).cause, ExitCause::Exited(1));
+    cluster.end();
+}
+
 static EXIT_NOTE: AtomicI32 = AtomicI32::new(-1);
 
 extern "C" fn at_exit() {
@@ -193,18 +264,25 @@ fn the_postmaster_leaves_the_process_group_of_its_launcher() {
     cluster.end();
 }
 
-fn launch_inside(_: &mut Worker) -> Result<(), WorkerError> {
-    let built = Postmaster::builder().build();
-    support::write_note("inside", &built.unwrap_err().to_string())?;
-    Ok(())
-}
-
-/// Fails if a postmaster inside a worker is built: it could not start workers.
+/// Fails if a postmaster inside a worker is built, or if one that the program had built before is
+/// started there: it could not start workers.
 fn a_worker_cannot_become_a_postmaster() {
-    let cluster = Cluster::with(|builder| builder.function("launch", entry(launch_inside)));
+    // Each worker has its copy.
+    let [launched, run] = [(); 2].map(|()| RefCell::new(Postmaster::builder().build().ok()));
+    let inside = move |worker: &mut Worker| -> Result<(), WorkerError> {
+        let built = Postmaster::builder().build();
+        let launched = launched.take().unwrap().launch().map(drop);
+        let run = run.take().unwrap().run().map(drop);
+        let texts = [built.unwrap_err().to_string(), launched.unwrap_err().to_string()];
+        let text = format!("{}\n{}\n{}", texts[0], texts[1], run.unwrap_err());
+        support::write_note("inside", &text)?;
+        worker.ready();
+        Ok(())
+    };
+    let cluster = Cluster::with(move |builder| builder.function("launch", entry(inside)));
     let handle = cluster.backend.register(&simple("launch")).unwrap();
+    assert_eq!(stopped(&handle).cause, ExitCause::Exited(0));
     let text = support::read_note("inside");
-    assert!(text.contains("worker \"launch\""), "{text}");
-    stopped(&handle);
+    assert_eq!(text.matches("worker \"launch\"").count(), 3, "{text}");
     cluster.end();
 }

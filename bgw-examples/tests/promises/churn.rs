@@ -1,9 +1,9 @@
-//! The promise: ten thousand workers pass through sixty-four slots, registered by four processes. Each
-//! handle ends `Stopped` once, no slot leaks, no zombie stays, and a handle of the first round never
-//! answers for another worker.
+//! The promise: ten thousand workers pass through sixty-four slots, registered by four processes.
+//! Each handle ends `Stopped` once, no slot leaks, no zombie stays, and a handle of the first round
+//! never answers for another worker.
 //!
-//! Would catch: a lost wake-up, a slot that is not freed, a pid that is not reaped, a generation that is
-//! mistaken for another.
+//! Would catch: a lost wake-up, a slot that is not freed, a pid that is not reaped, a generation
+//! that is mistaken for another.
 
 use crate::support::{Cluster, PATIENCE, connect, raw, simple, started, stopped};
 use bgw_backend::{ExitCause, RegisterError, WorkerStatus};
@@ -52,7 +52,7 @@ fn ten_thousand_workers_pass_through_64_slots_and_leave_nothing() {
     for child in &mut children {
         while child.try_wait().is_none() {
             let status = first.status();
-            assert_eq!(status, WorkerStatus::Stopped(Some(report)));
+            assert_eq!(status, WorkerStatus::Stopped(Some(report.clone())));
             std::thread::yield_now();
         }
         assert_eq!(child.wait().code(), Some(0));

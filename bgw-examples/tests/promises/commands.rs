@@ -1,9 +1,9 @@
 //! The promise: a command becomes its program as if started from scratch: none of the postmaster's
-//! descriptors, default signals, its own session, the program's environment. A program that cannot run
-//! says why. Both ways of starting it keep this: in the postmaster's memory, and by a fork.
+//! descriptors, default signals, its own session, the program's environment. A program that cannot
+//! run says why. Both ways of starting it keep this: in the postmaster's memory, and by a fork.
 //!
-//! Would catch: a signal that stays blocked or ignored over `execve`, a leaked descriptor, a stack that
-//! two children use at once.
+//! Would catch: a signal that stays blocked or ignored over `execve`, a leaked descriptor, a stack
+//! that two children use at once.
 
 use crate::support::{Cluster, Log, PATIENCE, stopped};
 use bgw_backend::{BackgroundWorker, ExitCause, NotStarted, RestartPolicy, WorkerStatus};
@@ -47,7 +47,8 @@ fn own_file(cluster: &Cluster, name: &str) -> String {
     text
 }
 
-/// Would fail if the command kept the postmaster's mask, an ignored signal, its session or a descriptor.
+/// Would fail if the command kept the postmaster's mask, an ignored signal, its session or a
+/// descriptor.
 fn a_command_starts_clean() {
     for cluster in clusters() {
         let status = own_file(&cluster, "status");
@@ -111,8 +112,8 @@ fn a_script_without_a_shebang_runs_in_the_shell() {
     }
 }
 
-/// Would fail if the reason were lost or read as an exit code of the program, or if the child went on in
-/// the postmaster's code.
+/// Would fail if the reason were lost or read as an exit code of the program, or if the child went
+/// on in the postmaster's code.
 fn a_program_that_cannot_run_is_reported_and_logged() {
     let log = Log::start();
     let closed = script(&std::env::temp_dir(), "closed", "exit 0\n", 0o644);
@@ -137,7 +138,7 @@ fn a_program_that_cannot_run_is_restarted_by_its_policy() {
     for cluster in clusters() {
         let late = std::env::temp_dir().join("late");
         let worker = BackgroundWorker::builder("c").command(late.to_str().unwrap(), [""; 0]);
-        let worker = worker.restart(RestartPolicy::After(Duration::from_millis(20)));
+        let worker = worker.restart(RestartPolicy::Fixed(Duration::from_millis(20)));
         let handle = cluster.backend.register(&worker.build().unwrap()).unwrap();
         assert!(!stopped(&handle).unregistered);
         script(&std::env::temp_dir(), "late", "#!/bin/sh\nexit 0\n", 0o755);
@@ -188,6 +189,6 @@ fn a_command_reports_its_exit_code_and_ends_on_terminate() {
     handle.terminate().unwrap();
     let report = stopped(&handle);
     assert_eq!(report.cause, ExitCause::Signaled { signal: 15, core_dumped: false });
-    assert!(report.requested);
+    assert!(report.requested());
     cluster.end();
 }

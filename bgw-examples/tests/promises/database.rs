@@ -1,8 +1,8 @@
-//! The promise: a worker connects once, by name and user, and its transactions happen whole or not at
-//! all, whatever ends them; on SQLite and on PostgreSQL.
+//! The promise: a worker connects once, by name and user, and its transactions happen whole or not
+//! at all, whatever ends them; on SQLite and on PostgreSQL.
 //!
-//! Would catch: a second connection or one without the flag, a user other than the named one, a commit of
-//! what failed, half of a transaction after a death or a lost connection.
+//! Would catch: a second connection or one without the flag, a user other than the named one, a
+//! commit of what failed, half of a transaction after a death or a lost connection.
 
 use crate::support::database::{
     Database, Target, cluster, number, postgres, refusal, sql, sqlite, start, wait_for_endless,
@@ -153,7 +153,8 @@ fn commit_and_rollback_on_sqlite() {
     commits_and_rolls_back(&sqlite(), 1 + 8 + 16, "none");
 }
 
-/// PostgreSQL answers the commit of a failed transaction with a rollback, as if that were a success.
+/// PostgreSQL answers the commit of a failed transaction with a rollback, as if that were a
+/// success.
 fn commit_and_rollback_on_postgres() {
     commits_and_rolls_back(&postgres(), 1 + 16, "statement failed: COMMIT");
 }
@@ -204,7 +205,7 @@ fn killed_in_mid_transaction(database: &Database) {
             }
         })
     });
-    let handle = start(&cluster, "steps", RestartPolicy::After(Duration::ZERO));
+    let handle = start(&cluster, "steps", RestartPolicy::Fixed(Duration::ZERO));
     let pid = started(&handle);
     read_note("half");
     kill(pid, Signal::SIGKILL);
@@ -234,7 +235,7 @@ fn loses_its_connection(
         target.connect(worker)?;
         in_two_steps(worker, "SELECT pg_backend_pid()", &pause)
     });
-    let handle = start(&cluster, "steps", RestartPolicy::After(Duration::ZERO));
+    let handle = start(&cluster, "steps", RestartPolicy::Fixed(Duration::ZERO));
     cut(&database, &read_note("half"));
     read_note("whole");
     assert_eq!(handle.exit_report().unwrap().cause, ExitCause::Exited(1));

@@ -1,5 +1,5 @@
-//! The promise: no descriptor of ours is 0, 1 or 2, and running short of descriptors is said in words,
-//! early, and harms nobody.
+//! The promise: no descriptor of ours is 0, 1 or 2, and running short of descriptors is said in
+//! words, early, and harms nobody.
 //!
 //! Would catch: a region that lies behind "standard error", a start that is killed for want of a
 //! descriptor and takes the cluster along, spares that take every descriptor there is.
@@ -8,7 +8,9 @@ use crate::support::{
     Cluster, PATIENCE, connect, functions, raw, read_note, shared, simple, started, stopped,
     write_note,
 };
-use bgw_backend::{Backend, ExitCause, RestartPolicy, ShutdownMode, Worker, WorkerError, entry};
+use bgw_backend::{
+    Backend, BackgroundWorker, ExitCause, RestartPolicy, ShutdownMode, Worker, WorkerError, entry,
+};
 use bgw_postmaster::Postmaster;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use process_test::{Test, fork_child, tests};
@@ -58,6 +60,10 @@ fn with_closed_standard_streams_no_descriptor_of_ours_is_one() {
         write_note("postmaster", &text.to_string_lossy()).unwrap();
         // The header is whole: another program still attaches, and the cluster works.
         started(&connect(&folder).register(&simple("sleep")).unwrap());
+        let streams = "exec 3>&2; [ -e /proc/$$/fd/0 ] && echo x && echo x >&2 && exit 7";
+        let command = BackgroundWorker::builder("c").command("/bin/sh", ["-c", streams]);
+        let report = stopped(&backend.register(&command.build().unwrap()).unwrap());
+        assert_eq!(report.cause, ExitCause::Exited(7), "a command has all three streams");
         drop(second);
         launched.shutdown(ShutdownMode::Fast).unwrap();
         assert_eq!(launched.wait().unwrap(), ExitCause::Exited(0));
@@ -88,7 +94,7 @@ fn a_start_without_a_descriptor_fails_alone_and_is_tried_again() {
     set_limit_of(postmaster, highest + 3);
     let handles: Vec<_> = (0..8)
         .map(|_| {
-            let worker = shared("sleep", RestartPolicy::After(std::time::Duration::ZERO));
+            let worker = shared("sleep", RestartPolicy::Fixed(std::time::Duration::ZERO));
             cluster.backend.register(&worker).unwrap()
         })
         .collect();
@@ -131,8 +137,8 @@ fn note_limit(_: &mut Worker) -> Result<(), WorkerError> {
     Ok(())
 }
 
-/// Fails if the descriptors below the high one are lost to the postmaster, or if a worker has another
-/// limit than the program.
+/// Fails if the descriptors below the high one are lost to the postmaster, or if a worker has
+/// another limit than the program.
 fn a_program_with_a_high_descriptor_has_as_many_workers_as_any() {
     let mut program = fork_child(|| {
         limit(1024, 4096);

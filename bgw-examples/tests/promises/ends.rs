@@ -2,11 +2,16 @@
 //!
 //! Would catch: a restart pause that passes for the end, a cause that is not the true one.
 
+use crate::support::waiter::{
+    end_and_use_the_slots, ended_as, gets_the_report_late, waiting_program, waiting_program_of,
+};
 use crate::support::{
     Cluster, PATIENCE, alive, connect, note_path, read_note, ready, restarting, simple, stopped,
     write_note,
 };
-use bgw_backend::{ExitCause, ExitReport, Handle, WaitError, WorkerStatus, wait_any_end};
+use bgw_backend::{
+    ExitCause, ExitReport, Handle, WaitError, WorkerStatus, wait_all_ends, wait_any_end,
+};
 use process_test::{Signal, Test, fork_child, tests};
 use std::time::Duration;
 
@@ -20,6 +25,9 @@ pub(crate) fn tests() -> Vec<Test> {
         a_dropped_handle_keeps_no_slot => [D01],
         a_registrant_that_dies_keeps_no_slot => [D01],
         the_oldest_unread_end_gives_way_when_every_slot_is_kept => [D01],
+        a_stopped_waiter_of_another_process_gets_the_report_when_it_runs_again => [D01],
+        a_waiter_that_dies_holds_no_slot => [D01],
+        wait_all_gets_the_report_of_a_member_that_ended_long_before => [D01],
     ]
 }
 
@@ -42,7 +50,7 @@ fn a_wait_for_the_end_outlasts_the_restart_pause() {
     assert!(matches!(early, Err(WaitError::TimedOut)), "{early:?}");
     handle.terminate().unwrap();
     let report = ended(&handle);
-    assert!(report.unregistered && report.requested, "{report}");
+    assert!(report.unregistered && report.requested(), "{report}");
     assert_eq!(report.cause, ExitCause::Exited(1), "how it ended last is kept");
     cluster.backend.register(&simple("quick")).unwrap();
     cluster.end();
@@ -65,8 +73,8 @@ fn at_the_end_no_process_of_the_worker_is_left() {
     cluster.end();
 }
 
-/// Would fail if an ended slot could be taken before its registrant has looked: 400 of 2,000 such waits
-/// returned no report.
+/// Would fail if an ended slot could be taken before its registrant has looked: 400 of 2,000 such
+/// waits returned no report.
 fn eight_threads_that_register_and_wait_lose_no_end() {
     let cluster = Cluster::with(|builder| builder.max_workers(64));
     let wait = || {
@@ -110,7 +118,7 @@ fn a_registrant_that_has_looked_keeps_the_report_and_not_the_slot() {
         assert_eq!(next.id().slot(), handle.id().slot(), "the lowest free slot");
         stopped(&next);
     }
-    assert_eq!(handle.exit_report(), Some(report));
+    assert_eq!(handle.exit_report(), Some(report.clone()));
     assert_eq!(handle.clone().status(), WorkerStatus::Stopped(Some(report)));
     cluster.end();
 }
@@ -133,8 +141,8 @@ fn a_dropped_handle_keeps_no_slot() {
     cluster.end();
 }
 
-/// Would fail if the postmaster did not release what a dead registrant kept, before the worker's end or
-/// after it.
+/// Would fail if the postmaster did not release what a dead registrant kept, before the worker's
+/// end or after it.
 fn a_registrant_that_dies_keeps_no_slot() {
     let cluster = Cluster::with(|builder| builder.max_workers(4));
     let folder = cluster.folder.clone();
@@ -172,7 +180,8 @@ fn a_registrant_that_dies_keeps_no_slot() {
     cluster.end();
 }
 
-/// Would fail if kept ends could lock registrations out, or if a lost report looked like a clean exit.
+/// Would fail if kept ends could lock registrations out, or if a lost report looked like a clean
+/// exit.
 fn the_oldest_unread_end_gives_way_when_every_slot_is_kept() {
     let cluster = Cluster::with(|builder| builder.max_workers(2));
     let [oldest, other] = [(); 2].map(|()| {
@@ -193,4 +202,47 @@ fn the_oldest_unread_end_gives_way_when_every_slot_is_kept() {
 /// Waits for an end without a look by the registrant's own handle.
 fn ended_unread(cluster: &Cluster, handle: &Handle) {
     ended(&cluster.backend.handle(handle.id()));
+}
+
+/// Would fail if a waiter that did not register the worker lost the report when the slot was used
+/// again before it ran: `Stopped(None)`.
+fn a_stopped_waiter_of_another_process_gets_the_report_when_it_runs_again() {
+    gets_the_report_late(1, |handle| handle.wait_for_end_timeout(PATIENCE).unwrap());
+}
+
+/// Would fail if the hold of a dead waiter were never given back.
+fn a_waiter_that_dies_holds_no_slot() {
+    let cluster = Cluster::with(|builder| builder.max_workers(3));
+    let (handle, _) = cluster.start(&simple("sleep"));
+    let id = handle.id();
+    let mut waiter = waiting_program(&cluster.folder, id, |handle| {
+        let _ = handle.wait_for_end();
+    });
+    waiter.kill(Signal::SIGSTOP);
+    end_and_use_the_slots(&cluster, handle);
+    waiter.kill(Signal::SIGKILL);
+    waiter.wait();
+    process_test::wait_until("the slot is free", PATIENCE, || {
+        let next = cluster.backend.register(&simple("quick")).unwrap();
+        stopped(&next);
+        next.id().slot() == id.slot()
+    });
+    cluster.end();
+}
+
+/// Would fail if only the worker were held that `wait_all` waits for at the moment.
+fn wait_all_gets_the_report_of_a_member_that_ended_long_before() {
+    let cluster = Cluster::with(|builder| builder.max_workers(4));
+    let (first, _) = cluster.start(&simple("sleep"));
+    let (second, pid) = cluster.start(&simple("sleep"));
+    let ids = [first.id(), second.id()];
+    let mut waiter = waiting_program_of(&cluster.folder, ids, |handles| {
+        let statuses = wait_all_ends(handles, Some(PATIENCE)).unwrap();
+        assert!(ended_as(&statuses[1], pid), "{statuses:?}");
+    });
+    end_and_use_the_slots(&cluster, second);
+    first.terminate().unwrap();
+    ended(&first);
+    assert_eq!(waiter.wait().code(), Some(0));
+    cluster.end();
 }

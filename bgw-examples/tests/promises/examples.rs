@@ -1,11 +1,16 @@
 //! The promise: each example does what its head comment says, and says so by its exit status.
 //!
-//! Would catch: an example that no longer fits the crates, a total that is not folded, a server that
-//! stops serving when one of its workers is killed.
+//! Would catch: an example that no longer fits the crates, a total that is not folded, a server
+//! that stops serving when one of its workers is killed.
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use process_test::{Test, tests, wait_until};
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
 pub(crate) fn tests() -> Vec<Test> {
@@ -15,7 +20,10 @@ pub(crate) fn tests() -> Vec<Test> {
             the_demo_ends_ok,
             the_demo_ends_ok_on_postgres,
             prefork_serves_on_when_a_worker_is_killed,
+            prefork_spreads_kept_connections_over_its_workers,
             ring_passes_messages_of_every_size,
+            await_jobs_awaits_every_end_and_gives_up_on_one,
+            primes_counts_although_one_of_its_calls_dies,
             worker_spi_folds_reloads_lists_and_stops => [S01, S02],
         ],
     )
@@ -53,6 +61,80 @@ fn prefork_serves_on_when_a_worker_is_killed() {
     assert!(text.lines().last().unwrap().starts_with("prefork: ok"), "{text}");
 }
 
+/// Sends a request over a kept connection, or over a new one if there is none or it has ended.
+/// Returns the process that answered, and keeps the connection unless the answer ends it.
+fn ask(address: &str, kept: &mut Option<TcpStream>) -> std::io::Result<i32> {
+    let mut stream = kept.take().map_or_else(|| TcpStream::connect(address), Ok)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")?;
+    let mut reader = BufReader::new(&stream);
+    let (mut head, mut body) = (String::new(), [0; 1024]);
+    while !head.ends_with("\r\n\r\n") {
+        if reader.read_line(&mut head)? == 0 {
+            return Err(std::io::ErrorKind::UnexpectedEof.into());
+        }
+    }
+    reader.read_exact(&mut body)?;
+    if !head.contains("connection: close") {
+        *kept = Some(stream);
+    }
+    let process = head.lines().find_map(|line| line.strip_prefix("x-pid: ")).unwrap();
+    Ok(process.parse().unwrap())
+}
+
+/// Would catch: a worker that gets none of the connections that the others keep, for good.
+fn prefork_spreads_kept_connections_over_its_workers() {
+    let mut server = Command::new(env!("CARGO_BIN_EXE_prefork"))
+        .args(["--requests", "0"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    BufReader::new(server.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
+    let address = line.trim().rsplit(' ').next().unwrap().to_owned();
+    let mut found = BTreeSet::new();
+    wait_until("four workers answer", PATIENCE, || {
+        found.extend(ask(&address, &mut None).ok());
+        found.len() == 4
+    });
+    // This one gets no connection while the others take all of them.
+    let asleep = Pid::from_raw(*found.first().unwrap());
+    kill(asleep, Signal::SIGSTOP).unwrap();
+    wait_until("all its threads stand still", PATIENCE, || {
+        std::fs::read_dir(format!("/proc/{asleep}/task")).unwrap().all(|task| {
+            let stat = std::fs::read_to_string(task.unwrap().path().join("stat")).unwrap();
+            stat.rsplit_once(") ").unwrap().1.starts_with('T')
+        })
+    });
+    let mut connections: [Option<TcpStream>; 32] = [const { None }; 32];
+    for connection in &mut connections {
+        assert_ne!(ask(&address, connection).unwrap(), asleep.as_raw());
+    }
+    kill(asleep, Signal::SIGCONT).unwrap();
+    wait_until("no worker has more than 5/4 of its share of eight", PATIENCE, || {
+        let mut shares = BTreeMap::new();
+        for connection in &mut connections {
+            *shares.entry(ask(&address, connection).unwrap()).or_insert(0) += 1;
+        }
+        shares.len() == 4 && shares.values().all(|share| *share <= 10)
+    });
+    kill(Pid::from_raw(server.id().cast_signed()), Signal::SIGTERM).unwrap();
+    assert!(server.wait().unwrap().success());
+}
+
+fn await_jobs_awaits_every_end_and_gives_up_on_one() {
+    let output = run(Command::new(env!("CARGO_BIN_EXE_await_jobs")).args(["--jobs", "40"]));
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(text.lines().last().unwrap(), "await_jobs: ok, 40 jobs, 1 too slow");
+}
+
+fn primes_counts_although_one_of_its_calls_dies() {
+    let output = run(Command::new(env!("CARGO_BIN_EXE_primes")).args(["--below", "10000"]));
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(text.starts_with("0 to 1250: the job was terminated by signal 6"), "{text}");
+    assert_eq!(text.lines().last().unwrap(), "primes: ok, 1229 below 10000");
+}
+
 fn ring_passes_messages_of_every_size() {
     let output = run(Command::new(env!("CARGO_BIN_EXE_ring")).args(["--messages", "1000"]));
     let text = String::from_utf8(output.stdout).unwrap();
@@ -65,8 +147,8 @@ fn spi(folder: &Path, arguments: &[&str]) -> String {
     String::from_utf8(run(&mut command).stdout).unwrap()
 }
 
-/// Would time out if a delta were lost or if a reload needed a restart, and fail if a stopped worker
-/// stayed in the list.
+/// Would time out if a delta were lost or if a reload needed a restart, and fail if a stopped
+/// worker stayed in the list.
 fn worker_spi_folds_reloads_lists_and_stops() {
     let folder = std::env::temp_dir();
     let settings = folder.join("settings.toml");
@@ -101,8 +183,8 @@ fn worker_spi_folds_reloads_lists_and_stops() {
     }
     // Their nap is an hour; the new settings shorten it without a restart.
     write_settings(20);
-    let postmaster = nix::unistd::Pid::from_raw(server.id().cast_signed());
-    nix::sys::signal::kill(postmaster, nix::sys::signal::Signal::SIGHUP).unwrap();
+    let postmaster = Pid::from_raw(server.id().cast_signed());
+    kill(postmaster, Signal::SIGHUP).unwrap();
     for (schema, total) in [(1, 18), (7, 126)] {
         let query = format!("SELECT value FROM \"schema{schema}.counted\" WHERE type = 'total'");
         wait_until(&format!("schema {schema} is folded"), PATIENCE, || count(&query) == total);
@@ -117,6 +199,6 @@ fn worker_spi_folds_reloads_lists_and_stops() {
     assert!(list.contains("worker_spi worker 7"), "{list}");
     spi(&folder, &["stop", &handle]);
     assert_eq!(spi(&folder, &["list"]).lines().count(), 2);
-    nix::sys::signal::kill(postmaster, nix::sys::signal::Signal::SIGTERM).unwrap();
+    kill(postmaster, Signal::SIGTERM).unwrap();
     assert!(server.wait().unwrap().success());
 }

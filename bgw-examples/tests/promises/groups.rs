@@ -1,8 +1,8 @@
-//! The promise: what a worker starts goes with it, a deaf worker goes at the end of its grace time on
-//! every way down, and no orphan is left to be reaped.
+//! The promise: what a worker starts goes with it, a deaf worker goes at the end of its grace time
+//! on every way down, and no orphan is left to be reaped.
 //!
-//! Would catch: a shell that ends while its program lives on, a run that starts beside what the last
-//! one left, a postmaster that waits for ever for a deaf worker, zombies in a container.
+//! Would catch: a shell that ends while its program lives on, a run that starts beside what the
+//! last one left, a postmaster that waits for ever for a deaf worker, zombies in a container.
 
 use crate::support::{
     Cluster, PATIENCE, alive, functions, kill, note_path, raw, read_note, ready, simple, stopped,
@@ -20,8 +20,9 @@ use std::time::Duration;
 pub(crate) fn tests() -> Vec<Test> {
     tests![
         terminate_ends_what_a_shell_has_started => [D04],
-        what_a_worker_leaves_behind_is_stopped_and_waited_for => [D02, D04],
-        a_deaf_process_is_killed_before_the_next_run => [D04],
+        a_shell_ends_because_what_it_waits_for_does => [D04],
+        what_a_worker_leaves_behind_is_stopped_and_waited_for => [D02, D04, P23],
+        a_deaf_process_is_killed_before_the_next_run => [D04, P23],
         a_stopped_group_hears_its_stop_signal => [D04],
         a_grace_time_holds_in_smart_and_fast_shutdown => [D03],
         a_deaf_worker_is_killed_when_the_launcher_has_gone => [D03],
@@ -32,6 +33,27 @@ pub(crate) fn tests() -> Vec<Test> {
 }
 
 /// A shell that writes the pid of what it starts, and waits.
+/// The shell takes its signal only when `sleep` has ended. Would time out if the leader of the
+/// group alone got it: `sleep` is not left behind, so nobody would end it.
+fn a_shell_ends_because_what_it_waits_for_does() {
+    let cluster = Cluster::new();
+    let note = note_path("trap").display().to_string();
+    let script = format!("trap 'exit 5' TERM; : > {note}; sleep 1000");
+    let command = BackgroundWorker::builder("shell").command("/bin/sh", ["-c", &script]);
+    let (handle, pid) = cluster.start(&command.build().unwrap());
+    read_note("trap");
+    let children = || process_test::descendants(raw(pid));
+    wait_until("it waits", PATIENCE, || children().iter().any(|&child| title_of(child) == "sleep"));
+    handle.terminate().unwrap();
+    assert_eq!(stopped(&handle).cause, ExitCause::Exited(5));
+    cluster.end();
+}
+
+fn title_of(pid: process_test::Pid) -> String {
+    let name = std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+    name.trim_end().to_owned()
+}
+
 fn shell(name: &str, script: &str, restart: RestartPolicy) -> BackgroundWorker {
     let note = note_path(name).display().to_string();
     let script = format!("{script} echo $! > {note}.part; mv {note}.part {note}; wait");
@@ -107,7 +129,7 @@ fn a_deaf_process_is_killed_before_the_next_run() {
     let cluster = Cluster::with(|builder| {
         builder.terminate_grace(grace).function("leave", entry(leave_behind))
     });
-    let description = worker("leave").main_arg(1).restart(RestartPolicy::After(Duration::ZERO));
+    let description = worker("leave").main_arg(1).restart(RestartPolicy::Fixed(Duration::ZERO));
     let handle = cluster.backend.register(&description.build().unwrap()).unwrap();
     let first = noted_pid("left-0");
     let second = noted_pid("left-1");

@@ -1,6 +1,7 @@
 //! The promise: a handle answers for its own worker only, for ever.
 //!
-//! Would catch: a status that mixes two tenants of a slot, a stale handle that ends the next tenant.
+//! Would catch: a status that mixes two tenants of a slot, a stale handle that ends the next
+//! tenant.
 
 use crate::support::{
     Cluster, PATIENCE, alive, connect, kill, raw, restarting, simple, started, stopped,
@@ -27,13 +28,14 @@ fn a_handle_goes_from_not_yet_started_to_started_to_stopped() {
     let cluster = Cluster::with(|builder| builder.initial_phase(StartTime::PostmasterStart));
     let handle = cluster.backend.register(&simple("sleep")).unwrap();
     cluster.backend.ping().unwrap();
-    assert_eq!(handle.status(), WorkerStatus::NotYetStarted);
+    assert_eq!((handle.status(), handle.pid()), (WorkerStatus::NotYetStarted, None));
     cluster.backend.advance(StartTime::RecoveryFinished).unwrap();
     let pid = started(&handle);
-    assert_eq!(handle.status(), WorkerStatus::Started(pid));
+    assert_eq!((handle.status(), handle.pid()), (WorkerStatus::Started(pid), Some(pid)));
     assert!(alive(pid));
     handle.terminate().unwrap();
     assert_eq!(stopped(&handle).cause, ExitCause::Exited(0));
+    assert_eq!(handle.pid(), None);
     assert!(matches!(handle.status(), WorkerStatus::Stopped(Some(_))));
     cluster.end();
 }
@@ -46,7 +48,8 @@ fn a_stale_handle_neither_answers_for_nor_ends_the_next_worker() {
     let report = stopped(&old);
     let (new, pid) = cluster.start(&simple("sleep"));
     assert_eq!(old.id().slot(), new.id().slot(), "one slot, so it is reused");
-    assert_eq!(old.status(), WorkerStatus::Stopped(Some(report)), "its own report");
+    assert_eq!(old.status(), WorkerStatus::Stopped(Some(report.clone())), "its own report");
+    assert_eq!(old.pid(), None, "not that of the slot's next worker");
     assert_eq!(old.wait_for_shutdown().unwrap(), WorkerStatus::Stopped(Some(report)));
     old.terminate().unwrap();
     cluster.backend.ping().unwrap();
@@ -63,7 +66,7 @@ fn a_failed_worker_stops_and_starts_again_with_another_pid() {
     kill(first, Signal::SIGKILL);
     let report = stopped(&handle);
     assert_eq!(report.cause, ExitCause::Signaled { signal: 9, core_dumped: false });
-    assert!(!report.unregistered && !report.requested);
+    assert!(!report.unregistered && !report.requested());
     wait_until(
         "it runs again",
         PATIENCE,
@@ -72,11 +75,12 @@ fn a_failed_worker_stops_and_starts_again_with_another_pid() {
     handle.terminate().unwrap();
     let report = stopped(&handle);
     assert_eq!(report.restarts, 1);
-    assert!(report.unregistered && report.requested);
+    assert!(report.unregistered && report.requested());
     cluster.end();
 }
 
-/// Would fail if the text of a handle lost a part of it, or if only the registering process could use it.
+/// Would fail if the text of a handle lost a part of it, or if only the registering process could
+/// use it.
 fn a_handle_travels_as_text_to_another_process() {
     let cluster = Cluster::new();
     let (handle, pid) = cluster.start(&simple("sleep"));
@@ -90,11 +94,12 @@ fn a_handle_travels_as_text_to_another_process() {
         stopped(&handle);
     });
     assert_eq!(child.wait().code(), Some(0));
-    assert!(stopped(&handle).requested);
+    assert!(stopped(&handle).requested());
     cluster.end();
 }
 
-/// Would fail if a forked child could act on behalf of its parent, or read an answer from its connection.
+/// Would fail if a forked child could act on behalf of its parent, or read an answer from its
+/// connection.
 fn a_forked_child_cannot_use_its_parents_backend() {
     let cluster = Cluster::new();
     let backend = cluster.backend.clone();

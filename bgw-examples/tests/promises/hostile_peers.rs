@@ -1,15 +1,15 @@
-//! The promise: whatever peers do with what they share or send, and whatever lies in the runtime folder,
-//! everybody else is served.
+//! The promise: whatever peers do with what they share or send, and whatever lies in the runtime
+//! folder, everybody else is served.
 //!
-//! Would catch: a loop that accepts until nobody waits, silent connections that lock others out, a read
-//! of the doorbell that blocks, a descriptor that takes long to close, a pid file that follows a link, a
-//! reload that ends programs.
+//! Would catch: a loop that accepts until nobody waits, silent connections that lock others out, a
+//! read of the doorbell that blocks, a descriptor that takes long to close, a pid file that follows
+//! a link, a reload that ends programs.
 
 use crate::support::{
-    Cluster, PATIENCE, connect, functions, note_path, read_note, ready, simple, started, stopped,
-    write_note,
+    Cluster, PATIENCE, connect, functions, kill, note_path, read_note, ready, simple, started,
+    stopped,
 };
-use bgw_backend::{BackgroundWorker, ExitCause, Worker, WorkerError, entry};
+use bgw_backend::{BackgroundWorker, ExitCause};
 use bgw_postmaster::Postmaster;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::socket::{
@@ -27,6 +27,8 @@ pub(crate) fn tests() -> Vec<Test> {
         a_client_that_reconnects_in_a_loop_starves_nobody => [D14],
         silent_connections_lock_nobody_out => [D14],
         a_doorbell_that_blocks_does_not_stop_the_postmaster => [D14],
+        a_stolen_ring_is_heard => [D14],
+        a_full_doorbell_is_heard => [D14],
         a_peer_cannot_send_descriptors => [D14],
         a_reload_leaves_commands_alone => [D09],
         a_folder_that_others_can_write_to_is_refused,
@@ -111,6 +113,59 @@ fn a_doorbell_that_blocks_does_not_stop_the_postmaster() {
     cluster.end();
 }
 
+/// Each change is followed by one ring, and nothing else tells the postmaster of it.
+fn registers_and_terminates(cluster: &Cluster) {
+    let handle = cluster.backend.register(&simple("deaf")).unwrap();
+    let pid = started(&handle);
+    handle.terminate().unwrap();
+    // It blocks its signals: that one has come is all that it can show.
+    wait_until("it was signalled", PATIENCE, || {
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+        let pending = status.lines().find_map(|line| line.strip_prefix("ShdPnd:")).unwrap();
+        u64::from_str_radix(pending.trim(), 16).unwrap() & (1 << (libc::SIGTERM - 1)) != 0
+    });
+    kill(pid, Signal::SIGKILL);
+    stopped(&handle);
+}
+
+/// Would time out if a ring were lost that somebody has read before the postmaster looked.
+fn a_stolen_ring_is_heard() {
+    let cluster = Cluster::new();
+    let bell = doorbell();
+    let steal = || {
+        let mut count = [0u8; 8];
+        loop {
+            // EAGAIN: there is none to steal now.
+            let _ = nix::unistd::read(bell, &mut count);
+        }
+    };
+    let mut thieves = [(); 2].map(|()| fork_child(steal));
+    for _ in 0..300 {
+        registers_and_terminates(&cluster);
+    }
+    for thief in &mut thieves {
+        thief.kill(Signal::SIGKILL);
+        thief.wait();
+    }
+    cluster.end();
+}
+
+/// Would time out if a ring were lost that finds the counter full.
+fn a_full_doorbell_is_heard() {
+    let cluster = Cluster::new();
+    let bell = doorbell();
+    for below in [0, 1, 2, 0, 1, 2] {
+        kill(cluster.launched.pid(), Signal::SIGSTOP);
+        // EAGAIN: it is as full already.
+        let _ = nix::unistd::write(bell, &(u64::MAX - 1 - below).to_ne_bytes());
+        let handle = cluster.backend.register(&simple("quick")).unwrap();
+        kill(cluster.launched.pid(), Signal::SIGCONT);
+        stopped(&handle);
+        registers_and_terminates(&cluster);
+    }
+    cluster.end();
+}
+
 /// Fails if a descriptor reaches the postmaster, which would have to close it: for a socket with
 /// SO_LINGER that takes as long as its other end likes.
 fn a_peer_cannot_send_descriptors() {
@@ -132,26 +187,11 @@ fn a_peer_cannot_send_descriptors() {
     cluster.end();
 }
 
-/// Notes that it was told to reload.
-fn note_reload(worker: &mut Worker) -> Result<(), WorkerError> {
-    worker.handle_terminate();
-    worker.handle_reload()?;
-    worker.unblock_signals()?;
-    worker.ready();
-    while !worker.should_stop() {
-        if worker.reload_requested() {
-            write_note("reloaded", "")?;
-        }
-        worker.sleep(None)?;
-    }
-    Ok(())
-}
-
 /// Fails if SIGHUP goes to a program, which did not ask for it and ends.
 fn a_reload_leaves_commands_alone() {
-    let cluster = Cluster::with(|builder| builder.function("reload", entry(note_reload)));
+    let cluster = Cluster::new();
     let (runs, hup) = (note_path("runs"), note_path("hup"));
-    // It notes a SIGHUP, and SIGTERM, which comes after it.
+    // Notes a SIGHUP, and ends at the SIGTERM that comes after it.
     let script = format!(
         "trap ': > {}' HUP; trap 'exit 0' TERM; : > {}; while :; do sleep 0.01; done",
         hup.display(),
@@ -160,10 +200,10 @@ fn a_reload_leaves_commands_alone() {
     let worker = BackgroundWorker::builder("command").command("/bin/sh", ["-c".to_owned(), script]);
     let handle = cluster.backend.register(&worker.build().unwrap()).unwrap();
     read_note("runs");
-    ready(&cluster.backend.register(&simple("reload")).unwrap());
+    ready(&cluster.backend.register(&simple("reloads")).unwrap());
     cluster.backend.reload().unwrap();
     // Children are told in the order of their slots: the command would have been told first.
-    read_note("reloaded");
+    read_note("reload-0");
     handle.terminate().unwrap();
     assert_eq!(stopped(&handle).cause, ExitCause::Exited(0));
     assert!(!hup.exists(), "the command got SIGHUP");

@@ -1,5 +1,5 @@
-//! The promise: whoever sets a worker's latch wakes the worker, however it sleeps; a wait for several
-//! things names the one that came.
+//! The promise: whoever sets a worker's latch wakes the worker, however it sleeps; a wait for
+//! several things names the one that came.
 //!
 //! Would catch: a set that reaches a futex but not `ppoll`, a signal that a helper thread swallows.
 
@@ -60,8 +60,8 @@ fn counts_latch(worker: &mut Worker) -> Result<(), WorkerError> {
     Ok(())
 }
 
-/// Would hang if a set did not reach a sleeper in a futex or in `ppoll`, be it by another process or by
-/// a handler.
+/// Would hang if a set did not reach a sleeper in a futex or in `ppoll`, be it by another process
+/// or by a handler.
 fn a_latch_is_set_from_another_process_and_from_a_handler() {
     let cluster = Cluster::with(|builder| builder.function("counts", entry(counts_latch)));
     let handle = cluster.backend.register(&simple("counts")).unwrap();

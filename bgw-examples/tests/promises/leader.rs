@@ -1,9 +1,9 @@
-//! The promise: a leader that shares its work among workers of the parallel class goes on with fewer
-//! than it asked for, gets their errors, and leaves none behind; on SQLite and on PostgreSQL.
+//! The promise: a leader that shares its work among workers of the parallel class goes on with
+//! fewer than it asked for, gets their errors, and leaves none behind; on SQLite and on PostgreSQL.
 //! PostgreSQL's own leader is a parallel query.
 //!
-//! Would catch: a full class that stops the leader, a helper's error that looks like a result, helpers
-//! that work on for a leader that has died.
+//! Would catch: a full class that stops the leader, a helper's error that looks like a result,
+//! helpers that work on for a leader that has died.
 
 use crate::support::database::{Database, Target, database_worker, number, postgres, sql, sqlite};
 use crate::support::{
@@ -82,8 +82,8 @@ impl Drop for Helpers {
     }
 }
 
-/// Gives each part to a helper, and does itself what is left. Its argument is the fate of the helper of
-/// part 1; the helper of part 0 hangs then, and there are no others.
+/// Gives each part to a helper, and does itself what is left. Its argument is the fate of the
+/// helper of part 1; the helper of part 0 hangs then, and there are no others.
 fn lead(worker: &mut Worker, target: &Target) -> Result<(), WorkerError> {
     worker.unblock_signals()?;
     target.connect(worker)?;
@@ -140,8 +140,8 @@ fn led(database: &Database, cap: u32, fate: u64) -> (Cluster, Handle) {
     (cluster, handle)
 }
 
-/// Would fail if the leader gave up with fewer helpers or left a part out, and time out if it waited for
-/// more.
+/// Would fail if the leader gave up with fewer helpers or left a part out, and time out if it
+/// waited for more.
 fn with_fewer(database: &Database) {
     let (cluster, leader) = led(database, 2, ADDS_UP);
     assert_eq!(stopped(&leader).cause, ExitCause::Exited(0));
@@ -172,7 +172,8 @@ fn class_is_free(cluster: &Cluster, cap: u32) {
     }
 }
 
-/// Would fail if the leader took the failed part for done, and time out if its other helper worked on.
+/// Would fail if the leader took the failed part for done, and time out if its other helper worked
+/// on.
 fn hears_of_an_error(database: &Database) {
     let log = Log::start();
     let (cluster, leader) = led(database, 2, FAILS);

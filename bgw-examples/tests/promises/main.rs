@@ -4,7 +4,10 @@
 //! same. `cargo test -p bgw-examples --test promises waits::` runs one module.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod attached;
+mod calls;
 mod cancel;
+mod change_fd;
 mod child;
 mod child_barrier;
 mod churn;
@@ -12,31 +15,62 @@ mod commands;
 mod database;
 mod descriptors;
 mod ends;
+mod events;
 mod examples;
+mod futures;
+mod gifts;
 mod groups;
 mod guardian;
 mod handles;
+mod heartbeat;
 mod hostile_peers;
+mod large_calls;
+mod last_lines;
 mod latch;
+mod lateness;
 mod leader;
 mod libraries;
+mod lines;
+mod lives;
 mod log;
+mod newline;
 mod notify;
+mod notify_sockets;
 mod observers;
+mod orphans;
+mod outcomes;
+mod output;
 mod parallel;
 mod peers;
+mod policies;
 mod postmaster_death;
 mod privileges;
+mod recycling;
 mod register;
+mod relations;
 mod reports;
+mod reserve;
 mod reset;
 mod restart;
+mod results;
+mod reuse;
 mod ring;
+mod rolling;
+mod runtimes;
+mod segment_layouts;
+mod segments;
 mod shutdown;
+mod shutdown_order;
 mod signals;
 mod spares;
 mod start_failures;
+mod stopping;
+mod submitters;
+mod supervision;
+mod surroundings;
 mod terminate;
+mod tickets;
+mod traced;
 mod views;
 mod waits;
 mod worker_spi;
@@ -45,8 +79,17 @@ mod worker_spi;
 mod support;
 
 fn main() -> std::process::ExitCode {
+    if std::env::args().nth(1).as_deref() == Some("notify-client") {
+        return notify_sockets::client(std::env::args().skip(2));
+    }
+    if std::env::args().nth(1).as_deref() == Some("attached-client") {
+        return attached::client(std::env::args().nth(2).as_deref().unwrap_or_default());
+    }
     let tests = [
+        attached::tests(),
+        calls::tests(),
         cancel::tests(),
+        change_fd::tests(),
         child::tests(),
         child_barrier::tests(),
         churn::tests(),
@@ -54,31 +97,62 @@ fn main() -> std::process::ExitCode {
         database::tests(),
         ends::tests(),
         descriptors::tests(),
+        events::tests(),
         examples::tests(),
+        futures::tests(),
+        gifts::tests(),
         groups::tests(),
         guardian::tests(),
         handles::tests(),
+        heartbeat::tests(),
         hostile_peers::tests(),
+        large_calls::tests(),
+        last_lines::tests(),
         latch::tests(),
+        lateness::tests(),
         leader::tests(),
         libraries::tests(),
+        lives::tests(),
+        lines::tests(),
         log::tests(),
         signals::tests(),
+        newline::tests(),
         notify::tests(),
+        notify_sockets::tests(),
         observers::tests(),
+        orphans::tests(),
+        outcomes::tests(),
+        output::tests(),
         parallel::tests(),
         peers::tests(),
+        policies::tests(),
         postmaster_death::tests(),
         privileges::tests(),
+        recycling::tests(),
         register::tests(),
+        relations::tests(),
         reports::tests(),
+        reserve::tests(),
         reset::tests(),
         restart::tests(),
+        results::tests(),
+        reuse::tests(),
         ring::tests(),
+        rolling::tests(),
+        runtimes::tests(),
+        segment_layouts::tests(),
+        segments::tests(),
         shutdown::tests(),
+        shutdown_order::tests(),
         spares::tests(),
         start_failures::tests(),
+        stopping::tests(),
+        submitters::tests(),
+        supervision::tests(),
+        surroundings::tests(),
         terminate::tests(),
+        tickets::tests(),
+        traced::tests(),
         views::tests(),
         waits::tests(),
         worker_spi::tests(),

@@ -1,9 +1,10 @@
-//! The promise: the notify target gets SIGUSR1 when its worker starts and when it ends, after the fact.
-//! Nobody else ever does.
+//! The promise: the notify target gets SIGUSR1 when its worker starts and when it ends, after the
+//! fact. Nobody else ever does.
 //!
-//! Would catch: a signal before the slot says so, a slot still taken when its end is notified, a target
-//! kept as a number that another process owns by now. The tests of reused pids run in a pid namespace
-//! of their own, where they choose the next pid. That takes root; without it they are skipped.
+//! Would catch: a signal before the slot says so, a slot still taken when its end is notified, a
+//! target kept as a number that another process owns by now. The tests of reused pids run in a pid
+//! namespace of their own, where they choose the next pid. That takes root; without it they are
+//! skipped.
 
 use crate::support::{
     Cluster, PATIENCE, connect, functions, kill, raw, read_note, ready, shared, simple, started,
@@ -81,7 +82,8 @@ fn without_a_target_nobody_is_signalled() {
     cluster.end();
 }
 
-/// Would fail if the worker ended with its handle, or if a target that is gone ended the postmaster.
+/// Would fail if the worker ended with its handle, or if a target that is gone ended the
+/// postmaster.
 fn a_worker_outlives_its_notify_target() {
     let cluster = Cluster::new();
     let folder = cluster.folder.clone();
@@ -137,8 +139,8 @@ fn a_static_worker_with_a_notify_target_is_refused() {
     launched.wait().unwrap();
 }
 
-/// Registers again after each wake-up, 10,000 times, with a single slot. Would fail if a notification
-/// came before the slot is free.
+/// Registers again after each wake-up, 10,000 times, with a single slot. Would fail if a
+/// notification came before the slot is free.
 fn the_slot_is_free_before_its_end_is_notified() {
     const ROUNDS: u32 = 10_000;
     let cluster = Cluster::with(|builder| builder.max_workers(1));
@@ -165,8 +167,8 @@ fn stranger(pid: Pid) -> Stranger {
     stranger
 }
 
-/// A child of the backend keeps its connection open, so the postmaster does not notice its end. Would
-/// fail if the target were signalled by its pid: the stranger has it by then.
+/// A child of the backend keeps its connection open, so the postmaster does not notice its end.
+/// Would fail if the target were signalled by its pid: the stranger has it by then.
 fn a_reused_pid_of_a_backend_is_not_signalled() {
     in_pid_namespace(|| {
         let cluster = Cluster::new();

@@ -1,8 +1,8 @@
-//! The promise: a process of another user can neither write to the cluster nor make writable what it gets
-//! hold of.
+//! The promise: a process of another user can neither write to the cluster nor make writable what
+//! it gets hold of.
 //!
-//! Would catch: a control socket that lets everybody in who can reach it, a region whose descriptor can be
-//! opened again for writing.
+//! Would catch: a control socket that lets everybody in who can reach it, a region whose descriptor
+//! can be opened again for writing.
 
 use crate::support::{Cluster, simple, started};
 use bgw_backend::{Backend, ConnectOptions};
@@ -76,8 +76,8 @@ fn regions() -> Vec<i32> {
     regions.map(|entry| entry.file_name().to_str().unwrap().parse().unwrap()).collect()
 }
 
-/// A program attaches read-only and then becomes another user, as one that hands the descriptor on. Would
-/// fail if the file could be opened again for writing, or its mode changed.
+/// A program attaches read-only and then becomes another user, as one that hands the descriptor on.
+/// Would fail if the file could be opened again for writing, or its mode changed.
 fn a_read_only_region_in_other_hands_cannot_be_made_writable() {
     needs_root();
     let cluster = Cluster::new();

@@ -1,8 +1,8 @@
 //! The promise: the parallel class has slots of its own. It cannot starve the other workers nor be
 //! starved by them, and no death or crash loses one of its places.
 //!
-//! Would catch: a class count that changes apart from the slot, one that is zeroed too late in a reset, a
-//! claim that strays into the other class.
+//! Would catch: a class count that changes apart from the slot, one that is zeroed too late in a
+//! reset, a claim that strays into the other class.
 
 use crate::support::{Cluster, PATIENCE, connect, kill, shared, simple, started, stopped, worker};
 use bgw_backend::{BackgroundWorker, InvalidWorker, RegisterError, RestartPolicy, WorkerFlags};
@@ -69,7 +69,8 @@ fn a_parallel_worker_must_never_restart() {
     assert_eq!(restarting, Err(InvalidWorker::ParallelMustNeverRestart));
 }
 
-/// Would fail if a reset lost the places of the parallel workers that it forgets, or counted them twice.
+/// Would fail if a reset lost the places of the parallel workers that it forgets, or counted them
+/// twice.
 fn the_class_fills_to_its_cap_after_a_reset() {
     let cluster = cluster(4, 3);
     fills_exactly(&cluster, 3);

@@ -4,17 +4,25 @@
 //! Would catch: a postmaster that waits for a connection to close, which a fork of the dead program
 //! holds open.
 
-use crate::support::{Cluster, PATIENCE, alive, connect, functions, raw, read_note, write_note};
-use bgw_backend::{ExitCause, Pid, ShutdownMode};
+use crate::support::{
+    Cluster, PATIENCE, alive, connect, functions, raw, read_note, simple, write_note,
+};
+use bgw_backend::{Backend, ConnectOptions, ExitCause, Pid, ShutdownMode};
 use bgw_postmaster::Postmaster;
 use process_test::{Signal, Test, fork_child, tests, wait_until};
+use shmem_slots::chain;
+use std::collections::BTreeSet;
 use std::path::Path;
+use std::time::Duration;
 
 pub(crate) fn tests() -> Vec<Test> {
     tests![
         a_fork_of_a_dead_program_does_not_delay_a_smart_shutdown => [D13],
         a_fork_of_a_dead_launcher_does_not_keep_the_postmaster => [D03, D13],
+        a_fork_of_a_living_program_does_not_hold_a_closed_connection => [D13],
+        a_fork_that_drops_its_copy_does_not_end_the_connection => [D13],
         a_program_that_closed_a_connection_is_still_notified_over_another => [D13],
+        whoever_sees_the_control_socket_can_connect,
     ]
 }
 
@@ -80,6 +88,32 @@ fn a_fork_of_a_dead_launcher_does_not_keep_the_postmaster() {
     assert!(alive(fork.0), "the connection was open all the time");
 }
 
+/// Would hang if a connection lasted until the last descriptor of it was closed.
+fn a_fork_of_a_living_program_does_not_hold_a_closed_connection() {
+    let cluster = Cluster::new();
+    let (handle, _) = cluster.start(&simple("sleep"));
+    let fork = fork_child(|| {
+        loop {
+            std::thread::park();
+        }
+    });
+    let Cluster { launched, backend, .. } = cluster;
+    backend.shutdown(ShutdownMode::Smart).unwrap();
+    drop((handle, backend));
+    assert_eq!(launched.wait().unwrap(), ExitCause::Exited(0));
+    assert!(process_test::alive(fork.pid()));
+}
+
+/// Would fail if a fork that lets go of its copy ended the connection of the program.
+fn a_fork_that_drops_its_copy_does_not_end_the_connection() {
+    let cluster = Cluster::new();
+    let mut second = Some(connect(&cluster.folder));
+    let mut fork = fork_child(|| drop(second.take()));
+    assert_eq!(fork.wait().code(), Some(0));
+    second.unwrap().ping().unwrap();
+    cluster.end();
+}
+
 /// Would fail if the end of one connection were taken for the end of the process.
 fn a_program_that_closed_a_connection_is_still_notified_over_another() {
     let cluster = Cluster::new();
@@ -92,4 +126,31 @@ fn a_program_that_closed_a_connection_is_still_notified_over_another() {
         assert!(cluster.backend.wait_for_notification(Some(PATIENCE)).unwrap());
     }
     cluster.end();
+}
+
+/// Would fail if the socket had its name before it takes connections: programs wait for the name.
+fn whoever_sees_the_control_socket_can_connect() {
+    const ROUNDS: usize = 200;
+    let folder = |round: usize| std::env::temp_dir().join(format!("cluster-{round}"));
+    let connects = std::thread::spawn(move || {
+        // Nobody answers, which is another error than that nobody listens.
+        let options = ConnectOptions { timeout: Duration::ZERO, ..ConnectOptions::default() };
+        let mut errors = BTreeSet::new();
+        for round in 0..ROUNDS {
+            let socket = folder(round).join("control.sock");
+            let connect = || {
+                let error = Backend::connect_with(&socket, options).unwrap_err();
+                chain(&error).to_string()
+            };
+            let found = std::iter::repeat_with(connect).find(|error| !error.contains("No such"));
+            errors.extend(found);
+        }
+        errors
+    });
+    let build =
+        |round| Postmaster::builder().max_workers(1).runtime_dir(folder(round)).build().unwrap();
+    let all: Vec<Postmaster> = (0..ROUNDS).map(build).collect();
+    let errors = connects.join().unwrap();
+    assert!(!errors.iter().any(|error| error.contains("refused")), "{errors:?}");
+    drop(all);
 }

@@ -4,12 +4,13 @@
 //! Would catch: an id or a group that is left, a parent-death signal that the change of the user
 //! disarms. Needs root; skipped without.
 
-use crate::support::{Cluster, PATIENCE, alive, kill, ready, simple, stopped};
+use crate::support::{Cluster, Log, PATIENCE, alive, kill, ready, simple, stopped};
 use bgw_backend::{
     Backend, BackgroundWorker, ExitCause, NotStarted, Pid, PrivilegeError, RegisterError,
-    ShutdownMode, Worker, WorkerError, entry,
+    ShutdownMode, Worker, WorkerError, WorkerStatus, entry,
 };
 use bgw_postmaster::PostmasterBuilder;
+use nix::unistd::{Uid, seteuid, setuid};
 use process_test::{Signal, Test, tests, wait_until};
 
 /// The user and group "nobody" of every system, by number.
@@ -22,6 +23,7 @@ pub(crate) fn tests() -> Vec<Test> {
         an_unknown_user_or_group_is_named => [D16],
         functions_alone_may_be_registered_unless_the_builder_allows_more => [D16],
         privileges_are_not_dropped_where_a_command_would_give_them_back => [D16],
+        a_worker_that_changed_its_user_by_itself_has_no_command_run => [D16],
     ]
 }
 
@@ -152,4 +154,40 @@ fn privileges_are_not_dropped_where_a_command_would_give_them_back() {
         assert_eq!(report.cause, ExitCause::Exited(0));
         cluster.end();
     }
+}
+
+/// Registers a command as it is, as another user for a while, and as another user for good, and
+/// says how each ended.
+fn changes_its_user(worker: &mut Worker) -> Result<(), WorkerError> {
+    let [command, _] = beyond_functions();
+    let nobody = Uid::from_raw(NOBODY.parse().unwrap());
+    let mut ends = Vec::new();
+    let mut registers = || {
+        let handle = worker.backend().register(&command).unwrap();
+        match handle.wait_for_end().unwrap() {
+            WorkerStatus::Stopped(Some(report)) => ends.push(report.cause),
+            other => panic!("{other}"),
+        }
+    };
+    registers();
+    seteuid(nobody).unwrap();
+    registers();
+    seteuid(Uid::from_raw(0)).unwrap();
+    registers();
+    setuid(nobody).unwrap();
+    registers();
+    let refused = ExitCause::NotStarted(NotStarted::Refused);
+    assert_eq!(ends, [ExitCause::Exited(0), refused, ExitCause::Exited(0), refused]);
+    Ok(())
+}
+
+/// Would fail if a command ran with privileges that the process which registered it has dropped.
+fn a_worker_that_changed_its_user_by_itself_has_no_command_run() {
+    root_only();
+    let log = Log::start();
+    let cluster = Cluster::with(|builder| builder.function("changes", entry(changes_its_user)));
+    let report = stopped(&cluster.backend.register(&simple("changes")).unwrap());
+    assert_eq!(report.cause, ExitCause::Exited(0), "{}", log.text());
+    log.wait_for(&format!("process {}, which registered a command", report.pid.unwrap()));
+    cluster.end();
 }

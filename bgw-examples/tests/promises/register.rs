@@ -1,7 +1,7 @@
 //! The promise: a registration is whole or refused, and a refusal says which rule it broke.
 //!
-//! Would catch: a static worker that starts before its phase, a slot that stays taken after a refusal,
-//! a field that changes on its way to the worker.
+//! Would catch: a static worker that starts before its phase, a slot that stays taken after a
+//! refusal, a field that changes on its way to the worker.
 
 use crate::support::{Cluster, functions, read_note, simple, started, stopped, worker, write_note};
 use bgw_backend::{
@@ -204,7 +204,8 @@ fn an_invalid_description_is_refused_by_field() {
     assert!(matches!(parallel.build(), Err(InvalidWorker::ParallelMustNeverRestart)));
 }
 
-/// Would fail if the refused worker kept a slot, and time out if the end of the other woke no waiter.
+/// Would fail if the refused worker kept a slot, and time out if the end of the other woke no
+/// waiter.
 fn an_unknown_function_is_refused_and_a_missing_library_exits_1() {
     let cluster = Cluster::new();
     let refused = cluster.backend.register(&simple("missing")).unwrap_err();

@@ -1,7 +1,8 @@
-//! The promise: how a worker ended can be read until its slot is reused: exit code, signal, core flag,
-//! restarts, memory and CPU time.
+//! The promise: how a worker ended can be read until its slot is reused: exit code, signal, core
+//! flag, restarts, memory and CPU time.
 //!
-//! Would catch: a report of another end, a truncated number, a report that is lost with the slot's word.
+//! Would catch: a report of another end, a truncated number, a report that is lost with the slot's
+//! word.
 
 use crate::support::{
     Cluster, PATIENCE, kill, read_note, ready, restarting, simple, stopped, worker, write_note,
@@ -41,7 +42,8 @@ fn the_report_names_the_cause_and_whether_the_end_is_final() {
     cluster.end();
 }
 
-/// Would fail if a code were truncated, or if the report were lost before the second report after it.
+/// Would fail if a code were truncated, or if the report were lost before the second report after
+/// it.
 fn every_exit_code_is_reported_until_the_slot_is_reused() {
     let cluster = Cluster::with(|builder| builder.max_workers(1));
     let mut ended = Vec::new();
@@ -50,20 +52,21 @@ fn every_exit_code_is_reported_until_the_slot_is_reused() {
         let handle = cluster.backend.register(&description).unwrap();
         let report = stopped(&handle);
         assert_eq!(report.cause, ExitCause::Exited(code as u8));
-        assert!(report.pid.is_some() && report.unregistered && !report.requested);
-        assert_eq!(handle.exit_report(), Some(report), "it stays readable");
+        assert!(report.pid.is_some() && report.unregistered && !report.requested());
+        assert_eq!(handle.exit_report().as_ref(), Some(&report), "it stays readable");
         // By the name alone: the registrant's own handle has kept the report.
         let stranger = cluster.backend.handle(handle.id());
         ended.push((handle, stranger, report));
         let mut before = ended.iter().rev().skip(1);
         if let Some((_, stranger, report)) = before.next() {
-            assert_eq!(stranger.exit_report(), Some(*report), "one later report leaves it");
+            assert_eq!(stranger.exit_report().as_ref(), Some(report), "one later report leaves it");
         }
         assert!(
             before.all(|(_, stranger, _)| stranger.exit_report().is_none()),
             "two overwrite it"
         );
-        let own = |(handle, _, report): &(Handle, _, _)| handle.exit_report() == Some(*report);
+        let own =
+            |(handle, _, report): &(Handle, _, _)| handle.exit_report().as_ref() == Some(report);
         assert!(ended.iter().all(own));
     }
     cluster.end();
@@ -89,8 +92,8 @@ fn core_flag_of_a_child(limit: u64) -> bool {
     command.status().unwrap().core_dumped()
 }
 
-/// Would fail if the report had no core flag or always the same: a child of this process shows what it
-/// must be. Both are false where the machine writes no core dumps.
+/// Would fail if the report had no core flag or always the same: a child of this process shows what
+/// it must be. Both are false where the machine writes no core dumps.
 fn the_signal_and_the_core_flag_are_reported() {
     let cluster = Cluster::with(|builder| builder.function("aborts", entry(aborts)));
     let (_, most) = getrlimit(Resource::RLIMIT_CORE).unwrap();

@@ -1,4 +1,5 @@
-//! The promise: what follows an end depends on how the worker ended and on its policy, on nothing else.
+//! The promise: what follows an end depends on how the worker ended and on its policy, on nothing
+//! else.
 //!
 //! Would catch: a worker that comes back after exit 0, comes back too early, or does not come back.
 
@@ -11,10 +12,10 @@ use std::time::Duration;
 
 pub(crate) fn tests() -> Vec<Test> {
     tests![
-        exit_0_is_final_whatever_the_policy => [B30, R10],
-        exit_1_is_restarted_after_its_interval_and_not_before => [B31],
+        exit_0_is_final_whatever_the_policy => [B30, R10, P03],
+        exit_1_is_restarted_after_its_interval_and_not_before => [B31, P03],
         an_interval_of_0_restarts_at_once => [B32],
-        a_never_restart_worker_is_unregistered_by_exit_1 => [B33, B12],
+        a_never_restart_worker_is_unregistered_by_exit_1 => [B33, B12, P03],
     ]
 }
 
@@ -23,8 +24,8 @@ fn exit_0_is_final_whatever_the_policy() {
     let cluster = Cluster::with(|builder| builder.max_workers(1));
     let policies = [
         RestartPolicy::Never,
-        RestartPolicy::After(Duration::ZERO),
-        RestartPolicy::After(Duration::from_millis(1)),
+        RestartPolicy::Fixed(Duration::ZERO),
+        RestartPolicy::Fixed(Duration::from_millis(1)),
     ];
     for policy in policies {
         let description = worker("quick").restart(policy).build().unwrap();

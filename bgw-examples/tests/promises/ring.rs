@@ -1,8 +1,9 @@
-//! The promise: messages of every size go round a ring of workers and come back as they were sent. When
-//! a worker cannot start or dies, the ring ends with an error that names it and leaves nothing behind.
+//! The promise: messages of every size go round a ring of workers and come back as they were sent.
+//! When a worker cannot start or dies, the ring ends with an error that names it and leaves nothing
+//! behind.
 //!
-//! Would catch: a message changed, lost or doubled between two workers, a ring that hangs when a member
-//! is gone, an error that blames another worker, a worker that outlives its ring.
+//! Would catch: a message changed, lost or doubled between two workers, a ring that hangs when a
+//! member is gone, an error that blames another worker, a worker that outlives its ring.
 
 use crate::support::{Cluster, PATIENCE, simple, stopped};
 use bgw_backend::{ExitCause, Worker, WorkerError, entry};
@@ -68,8 +69,8 @@ fn many_rounds_are_pipelined() {
     }
 }
 
-/// Would hang if the program waited for all workers before it checked one, and fail if it left those
-/// that run.
+/// Would hang if the program waited for all workers before it checked one, and fail if it left
+/// those that run.
 fn set_up_fails_clearly_when_a_worker_cannot_be_registered() {
     let output = ring(4, 1000, 64).args(["--max-workers", "3"]).output().unwrap();
     let errors = String::from_utf8(output.stderr).unwrap();
@@ -126,8 +127,8 @@ fn disturbed(workers: u32, disturb: impl FnOnce(&[Pid], Pid)) -> (Option<i32>, S
     (code, own)
 }
 
-/// Would hang if its neighbours did not notice, or if the program waited for a message that cannot come,
-/// and fail if the error named a neighbour.
+/// Would hang if its neighbours did not notice, or if the program waited for a message that cannot
+/// come, and fail if the error named a neighbour.
 fn a_killed_worker_ends_the_ring_and_is_named() {
     for workers in [1, 2, 5] {
         for victim in 0..workers as usize {
@@ -145,7 +146,8 @@ fn a_killed_worker_ends_the_ring_and_is_named() {
     }
 }
 
-/// Would hang if SIGTERM did not end a wait on a queue, and fail if such an end read as a regular one.
+/// Would hang if SIGTERM did not end a wait on a queue, and fail if such an end read as a regular
+/// one.
 fn a_terminated_worker_ends_the_ring_and_is_named() {
     for victim in 0..3 {
         let mut pid = None;

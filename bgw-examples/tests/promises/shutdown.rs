@@ -1,8 +1,9 @@
-//! The promise: each shutdown mode does what it says, whatever the workers do and however many there
-//! are.
+//! The promise: each shutdown mode does what it says, whatever the workers do and however many
+//! there are.
 //!
-//! Would catch: a worker that outlives its postmaster, a milder request that replaces a stricter one, a
-//! registration that is lost during a shutdown, a loop that starts workers and ignores its signals.
+//! Would catch: a worker that outlives its postmaster, a milder request that replaces a stricter
+//! one, a registration that is lost during a shutdown, a loop that starts workers and ignores its
+//! signals.
 
 use crate::support::waiter::{waiting_program, waiting_thread};
 use crate::support::{
@@ -49,8 +50,8 @@ fn fast_shutdown_ends_every_worker_and_exits_0() {
     assert!(!cluster.folder.join("control.sock").exists());
 }
 
-/// Would fail if the shutdown waited for the last phase, or if SIGTERM missed the workers of an earlier
-/// one: they end with their own exit codes.
+/// Would fail if the shutdown waited for the last phase, or if SIGTERM missed the workers of an
+/// earlier one: they end with their own exit codes.
 fn fast_shutdown_ends_the_workers_of_every_phase() {
     use StartTime::{ConsistentState, PostmasterStart, RecoveryFinished};
     for reached in [PostmasterStart, ConsistentState, RecoveryFinished] {
@@ -136,8 +137,8 @@ fn ended(cluster: Cluster) {
     std::fs::remove_dir_all(cluster.folder).unwrap();
 }
 
-/// Would hang if the fast shutdown did not replace the smart one, or if it replaced the immediate one,
-/// which kills.
+/// Would hang if the fast shutdown did not replace the smart one, or if it replaced the immediate
+/// one, which kills.
 fn a_stricter_shutdown_overrides_a_milder_one_and_not_the_reverse() {
     let cluster = Cluster::new();
     let (handle, _) = cluster.start(&simple("sleep"));
@@ -226,7 +227,8 @@ fn shuts_down(_: &mut Worker) -> Result<(), WorkerError> {
 }
 
 /// Stopped and continued, the postmaster finds five thousand registrations at once, and the first
-/// worker requests a shutdown. Would fail if all started before the postmaster read its signals again.
+/// worker requests a shutdown. Would fail if all started before the postmaster read its signals
+/// again.
 fn thousands_of_registrations_do_not_starve_a_shutdown() {
     const COUNT: u32 = 5000;
     let cluster = Cluster::with(|builder| {
@@ -300,19 +302,30 @@ fn robust_list_limit_and_subreaper() -> (usize, String, bool) {
     (head, files.to_owned(), nix::sys::prctl::get_child_subreaper().unwrap())
 }
 
-/// Would fail if the cluster took the process, which lives on, for its postmaster; if a signal that was
-/// for the postmaster hit the program; or if something of the postmaster's stayed.
+fn open_descriptors() -> Vec<String> {
+    let open = std::fs::read_dir("/proc/self/fd").unwrap();
+    let mut numbers: Vec<_> =
+        open.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    numbers.sort_unstable();
+    numbers
+}
+
+/// Would fail if the cluster took the process, which lives on, for its postmaster; if a signal that
+/// was for the postmaster hit the program; or if something of the postmaster's stayed.
 fn after_run_the_postmaster_is_gone_and_the_program_is_as_it_was() {
     let folder = std::env::temp_dir().join("cluster");
     let path = folder.clone();
     let mut program = fork_child(move || {
+        // A descriptor with a high number: all numbers below it are the program's own, too.
+        let high = std::fs::File::open("/dev/null").unwrap();
+        nix::fcntl::fcntl(&high, nix::fcntl::FcntlArg::F_DUPFD(200)).unwrap();
         let (soft, hard) = (512, 4096);
         let limit = nix::sys::resource::Resource::RLIMIT_NOFILE;
         nix::sys::resource::setrlimit(limit, soft, hard).unwrap();
-        let before = robust_list_limit_and_subreaper();
+        let before = (robust_list_limit_and_subreaper(), open_descriptors());
         let postmaster = functions(Postmaster::builder().runtime_dir(path)).build().unwrap();
         assert_eq!(postmaster.run().unwrap(), 0);
-        assert_eq!(robust_list_limit_and_subreaper(), before);
+        assert_eq!((robust_list_limit_and_subreaper(), open_descriptors()), before);
         // Whatever was sent to the postmaster would have ended the program by now.
         write_note("returned", "").unwrap();
         read_note("looked");

@@ -3,7 +3,7 @@
 //! Would catch: a SIGHUP that kills a command, a fault that hangs because its signal is blocked, a
 //! SIGQUIT that a worker can block.
 
-use crate::support::{Cluster, kill, read_note, ready, started, stopped, worker, write_note};
+use crate::support::{Cluster, kill, read_note, ready, started, stopped, worker};
 use bgw_backend::{
     BackgroundWorker, ExitCause, ShutdownMode, Worker, WorkerError, WorkerStatus, entry,
 };
@@ -20,25 +20,10 @@ pub(crate) fn tests() -> Vec<Test> {
     ]
 }
 
-/// Handles SIGHUP and notes it.
-fn reloads(worker: &mut Worker) -> Result<(), WorkerError> {
-    worker.handle_terminate();
-    worker.handle_reload()?;
-    worker.unblock_signals()?;
-    worker.ready();
-    while !worker.should_stop() {
-        if worker.reload_requested() {
-            write_note("reloaded", "")?;
-        }
-        worker.sleep(None)?;
-    }
-    Ok(())
-}
-
 /// Would fail if SIGHUP went to all: it kills a command.
 fn sighup_reaches_only_the_workers_that_handle_it() {
     for by_signal in [true, false] {
-        let cluster = Cluster::with(|builder| builder.function("reloads", entry(reloads)));
+        let cluster = Cluster::new();
         let command = BackgroundWorker::builder("c").command("sleep", ["1000"]).build().unwrap();
         let (command, pid) = cluster.start(&command);
         let (plain, _) = cluster.start(&worker("sleep").build().unwrap());
@@ -50,8 +35,8 @@ fn sighup_reaches_only_the_workers_that_handle_it() {
         } else {
             cluster.backend.reload().unwrap();
         }
-        read_note("reloaded");
-        std::fs::remove_file(crate::support::note_path("reloaded")).unwrap();
+        read_note("reload-0");
+        std::fs::remove_file(crate::support::note_path("reload-0")).unwrap();
         cluster.backend.ping().unwrap();
         assert_eq!(command.status(), WorkerStatus::Started(pid), "by signal: {by_signal}");
         started(&plain);
@@ -109,8 +94,8 @@ fn ends_by(main: fn(&mut Worker) -> Result<(), WorkerError>, expected: &[u8]) {
     cluster.end();
 }
 
-/// Would fail if the fault killed without the message of Rust's handler (SIGABRT), which runs only when
-/// SIGSEGV is not blocked.
+/// Would fail if the fault killed without the message of Rust's handler (SIGABRT), which runs only
+/// when SIGSEGV is not blocked.
 fn a_stack_overflow_ends_a_worker_that_blocks_its_signals() {
     ends_by(overflows, &[Signal::SIGABRT as u8]);
 }

@@ -1,18 +1,19 @@
-//! The promise: with warm spares every worker starts, ends and is reported as without them, only sooner.
+//! The promise: with warm spares every worker starts, ends and is reported as without them, only
+//! sooner.
 //!
-//! Would catch: a worker that runs twice or never because its spare died, a spare that keeps something
-//! of the postmaster or of another spare, spares that outlive a shutdown.
+//! Would catch: a worker that runs twice or never because its spare died, a spare that keeps
+//! something of the postmaster or of another spare, spares that outlive a shutdown.
 
 use crate::support::{
-    Cluster, PATIENCE, alive, kill, read_note, ready, restarting, shared, simple, spares, started,
-    stopped, title, wait_for_spares, worker, write_note,
+    Cluster, PATIENCE, alive, kill, raw, read_note, ready, restarting, shared, simple, spares,
+    started, stopped, title, wait_for_spares, worker, write_note,
 };
 use bgw_backend::{
     BackgroundWorker, ExitCause, Pid, RestartPolicy, ShutdownMode, Worker, WorkerError,
     WorkerStatus, entry,
 };
 use process_test::{Signal, Test, tests, wait_until};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 pub(crate) fn tests() -> Vec<Test> {
     tests![
@@ -23,6 +24,7 @@ pub(crate) fn tests() -> Vec<Test> {
         a_spare_that_dies_before_it_takes_its_job_is_replaced,
         a_spare_has_no_descriptor_or_page_of_others,
         spares_end_with_every_shutdown_and_with_the_postmaster,
+        a_spare_that_dies_in_a_shutdown_is_not_replaced,
         restarts_and_resets_use_spares,
     ]
 }
@@ -108,8 +110,8 @@ fn a_worker_never_notices_a_spare_that_died_asleep() {
     cluster.end();
 }
 
-/// A stopped spare gets a job, does not take it, and is killed. Would fail if that were reported as the
-/// worker's end, or counted as a restart.
+/// A stopped spare gets a job, does not take it, and is killed. Would fail if that were reported as
+/// the worker's end, or counted as a restart.
 fn a_spare_that_dies_before_it_takes_its_job_is_replaced() {
     let cluster = cluster();
     let asleep = spares(&cluster);
@@ -179,7 +181,28 @@ fn spares_end_with_every_shutdown_and_with_the_postmaster() {
     }
 }
 
-/// Would fail if a spare used the incarnation or the number of restarts of the time when it was forked.
+/// Would fail if the fork of its successor, which never comes, stayed due: the postmaster then
+/// waits for nothing, again and again, until the last worker has ended.
+fn a_spare_that_dies_in_a_shutdown_is_not_replaced() {
+    let cluster = cluster();
+    let (handle, worker) = cluster.start(&simple("stubborn"));
+    ready(&handle);
+    wait_for_spares(&cluster, SPARES);
+    let victim = spares(&cluster)[0];
+    cluster.backend.shutdown(ShutdownMode::Fast).unwrap();
+    kill(victim, Signal::SIGKILL);
+    let (died, postmaster) = (Instant::now(), raw(cluster.launched.pid()));
+    // A successor would be due one second after the death.
+    wait_until("the postmaster sleeps on", PATIENCE, || {
+        died.elapsed() > Duration::from_millis(1200) && process_test::asleep(postmaster)
+    });
+    assert!(!alive(victim));
+    kill(worker, Signal::SIGKILL);
+    assert_eq!(cluster.launched.wait().unwrap(), ExitCause::Exited(0));
+}
+
+/// Would fail if a spare used the incarnation or the number of restarts of the time when it was
+/// forked.
 fn restarts_and_resets_use_spares() {
     let cluster = cluster();
     let (handle, first) = cluster.start(&restarting("sleep", Duration::ZERO));

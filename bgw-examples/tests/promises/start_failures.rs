@@ -22,8 +22,8 @@ pub(crate) fn tests() -> Vec<Test> {
     ]
 }
 
-/// Would time out if a failed fork woke no waiter, and fail if the policy were ignored. `RLIMIT_NPROC`
-/// makes the fork fail; it does not bind root, so a child becomes nobody.
+/// Would time out if a failed fork woke no waiter, and fail if the policy were ignored.
+/// `RLIMIT_NPROC` makes the fork fail; it does not bind root, so a child becomes nobody.
 fn a_failed_fork_is_reported_and_retried_by_policy() {
     const NOBODY: u32 = 65534;
     let is_root = nix::unistd::geteuid().is_root();
@@ -49,8 +49,8 @@ fn a_failed_fork_is_reported_and_retried_by_policy() {
 fn forks_fail(launched: &bgw_postmaster::Launched, backend: &bgw_backend::Backend) {
     let postmaster = launched.pid();
     set_process_limit(postmaster, 1);
-    // In this order: the slot of the never-restart worker is free at once, and the next registration
-    // takes it with its report.
+    // In this order: the slot of the never-restart worker is free at once, and the next
+    // registration takes it with its report.
     let again = backend.register(&restarting("sleep", Duration::from_millis(300))).unwrap();
     let never = backend.register(&simple("sleep")).unwrap();
     let failed = |cause| matches!(cause, ExitCause::NotStarted(NotStarted::ForkFailed { errno }) if errno == libc::EAGAIN);
@@ -94,8 +94,8 @@ fn launch_and_run_refuse_a_second_thread() {
     assert_eq!(launched.wait().unwrap(), ExitCause::Exited(0));
 }
 
-/// The postmaster starts no thread, but code of the program that it calls may: the log. This one starts
-/// a thread at the first line, which the postmaster logs about a registration.
+/// The postmaster starts no thread, but code of the program that it calls may: the log. This one
+/// starts a thread at the first line, which the postmaster logs about a registration.
 struct ThreadedLog(Once);
 
 impl tracing::Subscriber for ThreadedLog {
@@ -132,8 +132,8 @@ fn postmaster() -> (Child, PathBuf) {
     (child, folder)
 }
 
-/// Would fail if the threads were counted at the start only: the worker would run. Would time out if the
-/// failure woke no waiter.
+/// Would fail if the threads were counted at the start only: the worker would run. Would time out
+/// if the failure woke no waiter.
 fn no_worker_is_forked_while_a_second_thread_lives() {
     let (mut postmaster, folder) = postmaster();
     let backend = connect(&folder);

@@ -1,8 +1,8 @@
-//! The promise: terminate ends a worker at any point of its life, once and for all, and harms nobody
-//! else.
+//! The promise: terminate ends a worker at any point of its life, once and for all, and harms
+//! nobody else.
 //!
-//! Would catch: a request lost between two runs of a worker or in its start, a SIGTERM handler that does
-//! unsafe work, a requested end that resets the cluster.
+//! Would catch: a request lost between two runs of a worker or in its start, a SIGTERM handler that
+//! does unsafe work, a requested end that resets the cluster.
 
 use crate::support::waiter::waiting_thread;
 use crate::support::{
@@ -35,7 +35,7 @@ fn a_terminated_worker_gets_sigterm_and_is_not_restarted() {
     handle.terminate().unwrap();
     let report = stopped(&handle);
     assert_eq!(report.cause, ExitCause::Exited(1), "its end by SIGTERM");
-    assert!(report.unregistered && report.requested);
+    assert!(report.unregistered && report.requested());
     cluster.backend.ping().unwrap();
     assert!(matches!(handle.status(), WorkerStatus::Stopped(_)));
     started(&cluster.backend.register(&simple("sleep")).unwrap());
@@ -59,7 +59,8 @@ fn a_worker_terminated_before_its_phase_never_starts() {
     cluster.end();
 }
 
-/// Would hang if the intake dropped a terminated slot without a wake-up, and fail if it did not free it.
+/// Would hang if the intake dropped a terminated slot without a wake-up, and fail if it did not
+/// free it.
 fn a_worker_terminated_before_its_intake_never_starts() {
     let cluster = Cluster::with(|builder| builder.max_workers(1));
     let postmaster = cluster.launched.pid();
@@ -88,7 +89,7 @@ fn terminate_between_two_runs_unregisters_at_once() {
     });
     let report = stopped(&handle);
     assert_eq!(report.cause, ExitCause::Exited(1), "the report of its run stays");
-    assert!(report.requested);
+    assert!(report.requested());
     stopped(&cluster.backend.register(&simple("quick")).unwrap());
     cluster.end();
 }
@@ -117,7 +118,7 @@ fn terminate_during_the_start_never_loses_the_request() {
             started(&handle);
         }
         handle.terminate().unwrap();
-        assert!(stopped(&handle).requested, "round {round}");
+        assert!(stopped(&handle).requested(), "round {round}");
     }
     cluster.end();
 }
@@ -158,7 +159,7 @@ fn a_requested_end_is_no_crash() {
     stubborn.terminate().unwrap();
     let report = stopped(&stubborn);
     assert_eq!(report.cause, ExitCause::Signaled { signal: 9, core_dumped: false });
-    assert!(report.requested);
+    assert!(report.requested());
     // In a reset this one would not start.
     started(&cluster.backend.register(&simple("sleep")).unwrap());
     assert_eq!(bystander.status(), WorkerStatus::Started(pid), "everybody else goes on");

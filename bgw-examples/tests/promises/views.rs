@@ -1,19 +1,23 @@
-//! The promise: a view shows each worker's pid, type, start time, state and wait; and workers can be
-//! ended by the resource that they use.
+//! The promise: a view shows each worker's pid, type, start time, state and wait; and workers can
+//! be ended by the resource that they use.
 //!
-//! Would catch: facts of a slot's former tenant, a wait without its name, a tag that ends workers which
-//! do not allow it.
+//! Would catch: facts of a slot's former tenant, a wait without its name, a tag that ends workers
+//! which do not allow it.
 
-use crate::support::{Cluster, Log, PATIENCE, ready, simple, stopped, worker};
-use bgw_backend::{
-    BackgroundWorker, Worker, WorkerError, WorkerFlags, WorkerInfo, WorkerStatus, entry, wait_all,
+use crate::support::{
+    Cluster, Log, PATIENCE, connect, read_note, ready, simple, stopped, worker, write_note,
 };
-use process_test::{Test, tests, wait_until};
+use bgw_backend::{
+    BackgroundWorker, Pid, Worker, WorkerError, WorkerFlags, WorkerInfo, WorkerStatus, entry,
+    wait_all,
+};
+use process_test::{Test, fork_child, tests, wait_until};
 use std::time::SystemTime;
 
 pub(crate) fn tests() -> Vec<Test> {
     tests![
         the_view_shows_pid_type_start_time_and_state => [B68],
+        the_view_shows_no_notify_target_that_has_ended => [B25],
         an_empty_type_becomes_the_name_and_is_shown => [B46],
         a_type_is_found_by_pid_while_the_worker_runs => [B69],
         a_named_wait_is_visible_while_it_lasts => [B82, S04],
@@ -46,6 +50,30 @@ fn the_view_shows_pid_type_start_time_and_state() {
         handle.terminate().unwrap();
         stopped(&handle);
     }
+    cluster.end();
+}
+
+/// Would fail if the view showed who was to be told when the worker was registered: the pid may be
+/// a stranger's by now.
+fn the_view_shows_no_notify_target_that_has_ended() {
+    let cluster = Cluster::new();
+    let folder = cluster.folder.clone();
+    let mut program = fork_child(move || {
+        let backend = connect(&folder);
+        backend.enable_notifications().unwrap();
+        let description = worker("sleep").notify(backend.pid()).build().unwrap();
+        ready(&backend.register(&description).unwrap());
+        write_note("registered", "").unwrap();
+        read_note("looked");
+    });
+    read_note("registered");
+    let target = Pid::new(program.pid().as_raw().unsigned_abs());
+    assert_eq!(only(&cluster).worker.notify(), target);
+    write_note("looked", "").unwrap();
+    wait_until("the program has ended", PATIENCE, || !process_test::alive(program.pid()));
+    assert_eq!(only(&cluster).worker.notify(), None, "it has ended, and was not reaped yet");
+    program.wait();
+    assert_eq!(only(&cluster).worker.notify(), None);
     cluster.end();
 }
 

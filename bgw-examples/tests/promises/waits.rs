@@ -1,9 +1,9 @@
-//! The promise: a wait ends on its event, on its deadline, on the postmaster's death, and when its own
-//! process is interrupted. It ends on nothing else, and never too late.
+//! The promise: a wait ends on its event, on its deadline, on the postmaster's death, and when its
+//! own process is interrupted. It ends on nothing else, and never too late.
 //!
-//! Every waiter is known to sleep before its event comes. Would catch: an event that a wait does not
-//! watch, a wake-up that reaches one of several waiters, a worker beyond the first hundred that nobody
-//! watches.
+//! Every waiter is known to sleep before its event comes. Would catch: an event that a wait does
+//! not watch, a wake-up that reaches one of several waiters, a worker beyond the first hundred that
+//! nobody watches.
 
 use crate::support::waiter::{waiting_program, waiting_thread, waiting_threads};
 use crate::support::{
@@ -11,8 +11,8 @@ use crate::support::{
     wait_until_asleep, worker, write_note,
 };
 use bgw_backend::{
-    ExitCause, Handle, StartTime, WaitError, Worker, WorkerError, WorkerFlags, WorkerStatus, entry,
-    interrupt_waits, take_interrupt, wait_all, wait_any,
+    BackgroundWorker, ExitCause, Handle, StartTime, WaitError, Worker, WorkerError, WorkerFlags,
+    WorkerStatus, entry, interrupt_waits, take_interrupt, wait_all, wait_any,
 };
 use process_test::{Signal, Test, tests, wait_until};
 use std::slice::from_ref;
@@ -20,6 +20,7 @@ use std::time::Duration;
 
 pub(crate) fn tests() -> Vec<Test> {
     tests![
+        a_start_alone_ends_a_wait_for_it => [B16],
         a_wait_for_the_start_ends_with_the_start => [B16],
         a_wait_for_the_start_ends_when_no_start_can_come => [B17],
         each_wait_ends_when_the_postmaster_dies => [B18, B19],
@@ -33,7 +34,19 @@ pub(crate) fn tests() -> Vec<Test> {
     ]
 }
 
-/// Would hang if a start did not wake its waiters.
+/// Would hang if a start did not wake its waiters: the worker does nothing that would.
+fn a_start_alone_ends_a_wait_for_it() {
+    let cluster = Cluster::with(|builder| builder.initial_phase(StartTime::PostmasterStart));
+    let silent = BackgroundWorker::builder("silent").command("sleep", ["1000"]).build().unwrap();
+    let handle = cluster.backend.register(&silent).unwrap();
+    let waiting = handle.clone();
+    let waiter = waiting_thread(move || waiting.wait_for_startup().unwrap());
+    cluster.backend.advance(StartTime::RecoveryFinished).unwrap();
+    assert!(matches!(waiter.join().unwrap(), WorkerStatus::Started(_)));
+    cluster.end();
+}
+
+/// Would hang if a start, or a worker that is ready, did not wake its waiters.
 fn a_wait_for_the_start_ends_with_the_start() {
     let cluster = Cluster::with(|builder| builder.initial_phase(StartTime::PostmasterStart));
     let handle = cluster.backend.register(&simple("sleep")).unwrap();
@@ -82,7 +95,7 @@ fn each_wait_ends_when_the_postmaster_dies() {
         ("shutdown", &running, Handle::wait_for_shutdown),
         ("end", &running, Handle::wait_for_end),
         ("any", &running, |handle| wait_any(from_ref(handle), None).map(|(_, status)| status)),
-        ("all", &running, |handle| wait_all(from_ref(handle), None).map(|all| all[0])),
+        ("all", &running, |handle| wait_all(from_ref(handle), None).map(|all| all[0].clone())),
     ];
     let mut programs = waits.map(|(name, handle, wait)| {
         waiting_program(&cluster.folder, handle.id(), |handle| {
@@ -161,7 +174,7 @@ fn an_end_wakes_every_waiter_in_every_process() {
     let (handle, _) = cluster.start(&simple("sleep"));
     let mut programs = [(); 5].map(|()| {
         waiting_threads(&cluster.folder, handle.id(), 3, |handle| {
-            assert!(stopped(handle).requested);
+            assert!(stopped(handle).requested());
         })
     });
     handle.terminate().unwrap();
@@ -185,8 +198,8 @@ fn wait_any_names_the_worker_that_ended() {
     cluster.end();
 }
 
-/// More workers than one system call can watch. Would hang if the rest were not watched, and fail if
-/// another worker were named, or the deadline missed.
+/// More workers than one system call can watch. Would hang if the rest were not watched, and fail
+/// if another worker were named, or the deadline missed.
 fn wait_any_over_many_workers_names_each_as_it_ends() {
     const COUNT: usize = 150;
     let cluster = Cluster::with(|builder| builder.max_workers(COUNT as u32));

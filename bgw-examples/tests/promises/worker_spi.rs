@@ -1,5 +1,5 @@
-//! The promise: the counterpart of PostgreSQL's `worker_spi` does what the original does: static and
-//! dynamic workers fold deltas into totals, in one transaction, on SQLite and on PostgreSQL.
+//! The promise: the counterpart of PostgreSQL's `worker_spi` does what the original does: static
+//! and dynamic workers fold deltas into totals, in one transaction, on SQLite and on PostgreSQL.
 //!
 //! Would catch: a delta deleted but not added or the reverse, a second total, settings that need a
 //! restart, a launch that the server refuses and nobody reports.
@@ -76,8 +76,8 @@ fn wait_for_total(database: &Database, schema: u64, total: i64) {
     );
 }
 
-/// Would fail if the worker used another table, if the table's rules did not hold, or if half of a round
-/// were done.
+/// Would fail if the worker used another table, if the table's rules did not hold, or if half of a
+/// round were done.
 fn counts_up(database: &Database) {
     let settings = write_settings(database, HOUR);
     let log = Log::start();
@@ -131,7 +131,8 @@ fn two_inserters_and_two_folders_lose_no_delta() {
         ready(&handle);
         handle
     };
-    // Two workers on one table wait for each other's rows, and neither adds what the other has taken.
+    // Two workers on one table wait for each other's rows, and neither adds what the other has
+    // taken.
     let workers = [launch(), launch()];
     let name = table(&database, 1);
     let Database::Postgres(server) = &database else { return };

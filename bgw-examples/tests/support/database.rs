@@ -73,7 +73,8 @@ impl Target {
 }
 
 /// Waits until the endless statement runs. A file cannot tell: there the note that the worker wrote
-/// before the statement must do, and a signal that comes too early cancels the statement all the same.
+/// before the statement must do, and a signal that comes too early cancels the statement all the
+/// same.
 pub fn wait_for_endless(database: &Database) {
     if matches!(database, Database::Postgres(_)) {
         let query = "SELECT count(*) FROM pg_stat_activity \

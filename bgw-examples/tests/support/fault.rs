@@ -15,10 +15,22 @@ use std::time::Duration;
 /// The number of slots of a cluster with faults.
 pub const CAPACITY: u32 = 4;
 
-/// All points of a worker that is forked.
+/// All points that a worker passes that is forked and gives nothing back.
 pub fn in_workers() -> Vec<&'static str> {
-    let all = bgw_postmaster::fault::POINTS.iter().chain(bgw_backend::fault::POINTS);
-    all.copied().filter(|point| lies_in_worker(point) && !lies_in_spare(point)).collect()
+    let all = bgw_postmaster::fault::POINTS.iter().chain(bgw_backend::fault::POINTS).copied();
+    all.filter(|point| lies_in_worker(point) && !lies_in_spare(point) && !lies_in_rest(point))
+        .filter(|point| !gives_back(point))
+        .collect()
+}
+
+/// The points of a worker that gives something back, in the order in which it passes them.
+pub fn giving_back() -> Vec<&'static str> {
+    let all = bgw_backend::fault::POINTS.iter().chain(bgw_postmaster::fault::POINTS);
+    all.copied().filter(|point| gives_back(point)).collect()
+}
+
+fn gives_back(point: &str) -> bool {
+    point.starts_with("words:") || point.starts_with("result:")
 }
 
 /// All points of a spare that becomes a worker.
@@ -27,8 +39,18 @@ pub fn in_spares() -> Vec<&'static str> {
     all.filter(|point| lies_in_spare(point)).collect()
 }
 
+/// All points of a worker that becomes a spare again.
+pub fn in_rest() -> Vec<&'static str> {
+    let all = bgw_postmaster::fault::POINTS.iter().copied();
+    all.filter(|point| lies_in_rest(point)).collect()
+}
+
 fn lies_in_spare(point: &str) -> bool {
     point.starts_with("waking:")
+}
+
+fn lies_in_rest(point: &str) -> bool {
+    point.starts_with("rest:")
 }
 
 /// All points of the postmaster whose names begin with one of `prefixes`.
@@ -43,13 +65,17 @@ pub fn in_postmaster(prefixes: &[&str]) -> Vec<&'static str> {
 }
 
 pub fn lies_in_worker(point: &str) -> bool {
-    ["child:", "worker:", "waking:"].iter().any(|prefix| point.starts_with(prefix))
+    ["child:", "worker:", "waking:", "rest:", "words:", "result:"]
+        .iter()
+        .any(|prefix| point.starts_with(prefix))
 }
 
 /// The points of a forked worker whose step can fail.
 pub fn fallible_in_workers() -> Vec<&'static str> {
     let all = bgw_postmaster::fault::FALLIBLE.iter().chain(bgw_backend::fault::FALLIBLE);
-    all.copied().filter(|point| lies_in_worker(point) && !lies_in_spare(point)).collect()
+    all.copied()
+        .filter(|point| lies_in_worker(point) && !lies_in_spare(point) && !lies_in_rest(point))
+        .collect()
 }
 
 /// A cluster whose postmaster and workers meet `faults`; later clusters do not.
@@ -139,7 +165,8 @@ impl Waiter {
         process_test::wait_until_asleep(self.child.pid());
     }
 
-    /// What its waits for the start and for the end returned: `started`, `stopped` or `postmaster died`.
+    /// What its waits for the start and for the end returned: `started`, `stopped` or
+    /// `postmaster died`.
     #[track_caller]
     pub fn answers(mut self, point: &str) -> (String, String) {
         wait_until(&format!("{point}: {} has its answers", self.name), PATIENCE, || {
@@ -165,8 +192,8 @@ pub fn descriptors(pid: Pid) -> usize {
     std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap().count()
 }
 
-/// Checks that nothing has leaked: the postmaster has as many descriptors as `before` and no zombie, and
-/// every slot takes a worker.
+/// Checks that nothing has leaked: the postmaster has as many descriptors as `before` and no
+/// zombie, and every slot takes a worker.
 #[track_caller]
 pub fn nothing_leaked(cluster: &Cluster, before: usize, point: &str) {
     let postmaster = cluster.launched.pid();
@@ -189,8 +216,8 @@ pub fn nothing_leaked(cluster: &Cluster, before: usize, point: &str) {
     }
 }
 
-/// Checks, after a postmaster's death, that its folder is free once its last worker has ended, and that a
-/// new postmaster serves there.
+/// Checks, after a postmaster's death, that its folder is free once its last worker has ended, and
+/// that a new postmaster serves there.
 #[track_caller]
 pub fn a_new_postmaster_takes_over(point: &str) {
     let folder = std::env::temp_dir().join("cluster");
@@ -210,4 +237,4 @@ pub fn unregistered(handle: &Handle, point: &str) -> bgw_backend::ExitReport {
     last().unwrap_or_else(|| panic!("{point}"))
 }
 
-pub const AT_ONCE: RestartPolicy = RestartPolicy::After(Duration::ZERO);
+pub const AT_ONCE: RestartPolicy = RestartPolicy::Fixed(Duration::ZERO);

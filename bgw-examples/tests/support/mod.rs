@@ -5,6 +5,8 @@
 pub mod database;
 #[cfg(feature = "fault")]
 pub mod fault;
+pub mod reuse;
+pub mod runtime;
 pub mod waiter;
 
 use bgw_backend::{
@@ -74,7 +76,7 @@ pub fn simple(function: &str) -> BackgroundWorker {
 }
 
 pub fn restarting(function: &str, after: Duration) -> BackgroundWorker {
-    worker(function).restart(RestartPolicy::After(after)).build().unwrap()
+    worker(function).restart(RestartPolicy::Fixed(after)).build().unwrap()
 }
 
 pub fn shared(function: &str, restart: RestartPolicy) -> BackgroundWorker {
@@ -131,9 +133,22 @@ pub fn guardian_of(postmaster: Pid) -> Option<Pid> {
     children(postmaster).into_iter().find(|&pid| title(pid).starts_with("bgw guardian"))
 }
 
-fn children(postmaster: Pid) -> Vec<Pid> {
+/// The guardian of a postmaster, once it has its title.
+pub fn the_guardian_of(postmaster: Pid) -> Pid {
+    wait_until("there is a guardian", PATIENCE, || guardian_of(postmaster).is_some());
+    guardian_of(postmaster).unwrap()
+}
+
+/// All processes of a postmaster.
+pub fn children(postmaster: Pid) -> Vec<Pid> {
     let all = process_test::descendants(raw(postmaster)).into_iter();
     all.map(|pid| Pid::new(pid.as_raw().unsigned_abs()).unwrap()).collect()
+}
+
+/// The clock that all processes share, in nanoseconds.
+pub fn monotonic_nanos() -> u64 {
+    let now = nix::time::clock_gettime(nix::time::ClockId::CLOCK_MONOTONIC).unwrap();
+    u64::try_from(now.tv_sec()).unwrap() * 1_000_000_000 + u64::try_from(now.tv_nsec()).unwrap()
 }
 
 /// What the process table shows as the command line of a process.
@@ -217,6 +232,7 @@ pub fn functions(builder: PostmasterBuilder) -> PostmasterBuilder {
         .function("panic", |_| panic!("this worker panics on purpose"))
         .function("brief", entry(brief))
         .function("sleep", entry(sleep))
+        .function("reloads", entry(reloads))
         .function("default", entry(default_signals))
         .function("stubborn", entry(stubborn))
         .function("exit", entry(|worker| exit_with(worker)))
@@ -240,6 +256,21 @@ fn sleep(worker: &mut Worker) -> Done {
     worker.unblock_signals()?;
     worker.ready();
     while !worker.should_stop() {
+        worker.sleep(None)?;
+    }
+    Ok(())
+}
+
+/// The same, and notes under its argument that it was told to reload: "reload-7".
+fn reloads(worker: &mut Worker) -> Done {
+    worker.handle_terminate();
+    worker.handle_reload()?;
+    worker.unblock_signals()?;
+    worker.ready();
+    while !worker.should_stop() {
+        if worker.reload_requested() {
+            write_note(&format!("reload-{}", worker.main_arg()), "")?;
+        }
         worker.sleep(None)?;
     }
     Ok(())

@@ -1,10 +1,12 @@
 //! The table of functions that workers may name as their entry point.
 //!
-//! It is filled before the postmaster runs; every child has it by the fork. Names cross processes,
+//! It is filled before the postmaster runs, and every child inherits it. Names cross processes,
 //! addresses never do. Backends learn the names when they attach, so that a registration with an
-//! unknown name is refused at once. The postmaster looks up the function's index before it forks: it
-//! has those pages mapped, a child would have to fault them in.
+//! unknown name is refused at once. The postmaster looks up the function's index before it forks:
+//! it has those pages mapped, a child would have to fault them in.
 
+use crate::reuse::Reuse;
+use bgw_core::internals::{CallType, Function as Listed};
 use bgw_core::{BackgroundWorker, EntryFn, EntryPoint};
 use std::fmt;
 
@@ -12,16 +14,30 @@ use std::fmt;
 #[derive(Default)]
 pub(crate) struct Functions {
     /// Sorted by name.
-    all: Vec<(String, Box<EntryFn>)>,
+    all: Vec<(String, Function)>,
+}
+
+struct Function {
+    main: Box<EntryFn>,
+    /// `None`: its process ends with it.
+    reuse: Option<Reuse>,
+    /// Its type, if it is called with a value.
+    call: Option<CallType>,
 }
 
 impl Functions {
-    /// Adds a function. A taken name keeps its first function, and `false` is returned.
-    pub(crate) fn insert(&mut self, name: String, function: Box<EntryFn>) -> bool {
+    /// Adds a function. If the name is taken, keeps the first function and returns false.
+    pub(crate) fn insert(
+        &mut self,
+        name: String,
+        main: Box<EntryFn>,
+        reuse: Option<Reuse>,
+        call: Option<CallType>,
+    ) -> bool {
         match self.search(&name) {
             Ok(_) => false,
             Err(index) => {
-                self.all.insert(index, (name, function));
+                self.all.insert(index, (name, Function { main, reuse, call }));
                 true
             }
         }
@@ -55,7 +71,29 @@ impl Functions {
     /// The function at `index`.
     #[must_use]
     pub(crate) fn at(&self, index: usize) -> Option<&EntryFn> {
-        self.all.get(index).map(|(_, function)| function.as_ref())
+        self.all.get(index).map(|(_, function)| function.main.as_ref())
+    }
+
+    /// How long processes serve that run the function at `index`; `None`: one worker each.
+    #[must_use]
+    pub(crate) fn reuse(&self, index: usize) -> Option<Reuse> {
+        self.all.get(index).and_then(|(_, function)| function.reuse)
+    }
+
+    /// True if any function is reusable.
+    #[must_use]
+    pub(crate) fn any_reusable(&self) -> bool {
+        self.all.iter().any(|(_, function)| function.reuse.is_some())
+    }
+
+    /// As others know them, sorted by name.
+    #[must_use]
+    pub(crate) fn listed(&self) -> Vec<Listed> {
+        let listed = |(name, function): &(String, Function)| Listed {
+            name: name.clone(),
+            call: function.call.clone(),
+        };
+        self.all.iter().map(listed).collect()
     }
 
     /// All names, sorted.
@@ -80,9 +118,11 @@ mod tests {
     fn each_name_keeps_its_first_function_and_an_index() {
         let mut functions = Functions::default();
         for name in ["b", "c", "a"] {
-            assert!(functions.insert(name.to_owned(), Box::new(|_| Ok(()))));
+            assert!(functions.insert(name.to_owned(), Box::new(|_| Ok(())), None, None));
         }
-        assert!(!functions.insert("b".to_owned(), Box::new(|_| Err("the second".into()))));
+        let second = Box::new(|_: &_| Err("the second".into()));
+        assert!(!functions.insert("b".to_owned(), second, Some(crate::Reuse::new()), None));
+        assert!(!functions.any_reusable());
         assert_eq!(functions.names(), ["a", "b", "c"]);
         assert_eq!(functions.index("c"), Some(2));
         assert!(functions.index("d").is_none() && functions.get("d").is_none());

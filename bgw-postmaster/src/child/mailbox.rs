@@ -1,25 +1,42 @@
 //! The mailbox of a spare: a page that it shares with the postmaster alone.
 //!
 //! ```text
-//!  IDLE ── give: record, then state (Release), then wake ──▶ GIVEN ── the spare wakes ──▶ TAKEN
+//!           give: record, then state, then wake            the spare wakes
+//!  IDLE ───────────────────────────────────────▶ GIVEN ───────────────────▶ TAKEN
+//!   ▲ rest: its end is published                                   its main has │
+//!   └────────────────────────────────── OVER ◀──────── returned in good order ──┘
 //! ```
 //!
-//! Only the postmaster leaves `IDLE`, only the spare leaves `GIVEN`. A spare that ends before `TAKEN`
-//! has not begun its worker. Afterwards the worker keeps the page; whatever it writes there counts as
+//! Only the postmaster leaves `IDLE` and `OVER`, only the spare leaves `GIVEN` and `TAKEN`. A spare
+//! that ends before `TAKEN` has not begun its worker. Whatever else it writes there counts as
 //! taken.
+//!
+//! Signals. A spare that has served before discards what has come for its last worker once it sees
+//! `IDLE`, or `GIVEN` if the postmaster was faster. What is for its next worker must not come
+//! before that. So while the state is `GIVEN` the postmaster writes the signal down (`WANTED`) and
+//! sends none, and the spare raises it when it has taken the worker. Both write first and look
+//! second (`SeqCst`): the spare finds the signal, or the postmaster finds `TAKEN` and sends it, or
+//! both, and the same signal twice does no more than once.
 
-use super::launch::Launch;
+use super::launch::{Launch, RunSetup};
 use crate::fault;
 use crate::sys::shared_page::{CELLS, SharedPage};
+use crate::sys::usage::Usage;
 use bgw_core::WorkerHandle;
 use bgw_core::internals::{CorruptRecord, WorkerRecord};
 use bytemuck::Zeroable;
+use rustix::process::Signal;
 use shmem_slots::futex::{self, Half, Watch};
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 const STATE: usize = 0;
+const WANTED: usize = 1;
+const USER_TIME: usize = 2;
+const SYSTEM_TIME: usize = 3;
+const MAX_RSS: usize = 4;
 const SLOT: usize = 8;
 const GENERATION: usize = 9;
 const INCARNATION: usize = 10;
@@ -33,6 +50,13 @@ const _: () = assert!(RECORD + RECORD_CELLS <= CELLS);
 const IDLE: u64 = 0;
 const GIVEN: u64 = 1;
 const TAKEN: u64 = 2;
+const OVER: u64 = 3;
+
+/// How long a spare whose worker has ended waits for the postmaster to look before it tells it
+/// again: what it told it by lies in memory that others can write to.
+const PATIENCE: Duration = Duration::from_millis(500);
+/// How often it does.
+const TRIES: u32 = 4;
 
 /// The page on which one spare sleeps.
 #[derive(Debug)]
@@ -70,8 +94,36 @@ impl Mailbox {
         cells[RESTARTS].store(u64::from(restarts), Ordering::Relaxed);
         // No table has `u64::MAX` functions.
         cells[MAIN].store(main.map_or(u64::MAX, |index| index as u64), Ordering::Relaxed);
+        cells[WANTED].store(0, Ordering::Relaxed);
         cells[STATE].store(GIVEN, Ordering::Release);
         futex::wake_all(&cells[STATE]);
+    }
+
+    /// In the postmaster: true if the spare will raise `signal` itself, since it has not taken its
+    /// worker yet. False: it is to be sent.
+    pub(crate) fn defers(&self, signal: Signal) -> bool {
+        let cells = self.0.cells();
+        cells[WANTED].fetch_or(bit(signal.as_raw()), Ordering::SeqCst);
+        cells[STATE].load(Ordering::SeqCst) == GIVEN
+    }
+
+    /// In the postmaster: what the worker has used, if its main has returned and the process waits
+    /// to be a spare again.
+    pub(crate) fn over(&self) -> Option<Usage> {
+        let cells = self.0.cells();
+        (cells[STATE].load(Ordering::Acquire) == OVER).then(|| Usage {
+            user_time: Duration::from_nanos(cells[USER_TIME].load(Ordering::Relaxed)),
+            system_time: Duration::from_nanos(cells[SYSTEM_TIME].load(Ordering::Relaxed)),
+            max_rss_kib: cells[MAX_RSS].load(Ordering::Relaxed),
+        })
+    }
+
+    /// In the postmaster, when the end is published and no signal is sent for it any more: the
+    /// process is a spare.
+    pub(crate) fn rest(&self) {
+        let state = &self.0.cells()[STATE];
+        state.store(IDLE, Ordering::Release);
+        futex::wake_all(state);
     }
 
     /// In the postmaster: true unless the spare has been given a worker and has not woken for it.
@@ -84,12 +136,12 @@ impl Mailbox {
         let cells = self.0.cells();
         let state = &cells[STATE];
         while state.load(Ordering::Acquire) != GIVEN {
-            let watch = Watch { cell: state.into(), half: Half::Low, seen: IDLE as u32 };
-            futex::wait_any(&[watch], None).map_err(io::Error::other)?;
+            sleep_while(state, IDLE, None)?;
         }
         fault::point("waking:woken");
-        state.store(TAKEN, Ordering::Release);
+        state.store(TAKEN, Ordering::SeqCst);
         fault::point("waking:taken");
+        raise(cells[WANTED].load(Ordering::SeqCst));
         let word = |at: usize| cells[at].load(Ordering::Relaxed);
         let mut record = WorkerRecord::zeroed();
         let words: &mut [u64] = bytemuck::cast_slice_mut(bytemuck::bytes_of_mut(&mut record));
@@ -102,6 +154,69 @@ impl Mailbox {
             WorkerHandle::new(word(SLOT) as u32, word(GENERATION), word(INCARNATION) as u32);
         let main = usize::try_from(word(MAIN)).ok();
         let restarts = word(RESTARTS) as u32;
-        Ok(Launch { worker: Arc::new(worker), main, handle, restarts, exec_errno: None })
+        let worker = Arc::new(worker);
+        Ok(Launch {
+            share: Some(Arc::clone(&worker)),
+            worker,
+            main,
+            handle,
+            restarts,
+            setup: RunSetup::default(),
+            exec_errno: None,
+        })
+    }
+
+    /// In the spare: the main of its worker has returned in good order, having used this much.
+    pub(super) fn end(&self, used: Usage) {
+        let cells = self.0.cells();
+        let nanos = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+        cells[USER_TIME].store(nanos(used.user_time), Ordering::Relaxed);
+        cells[SYSTEM_TIME].store(nanos(used.system_time), Ordering::Relaxed);
+        cells[MAX_RSS].store(used.max_rss_kib, Ordering::Relaxed);
+        cells[STATE].store(OVER, Ordering::Release);
+    }
+
+    /// In the spare, after [`Mailbox::end`]: waits until the postmaster has published the end. From
+    /// then on it sends no signal for that worker. Calls `tell` again while it does not look.
+    ///
+    /// # Errors
+    /// It never did, or the wait failed. The process is to end, which the postmaster cannot miss.
+    pub(super) fn wait_for_rest(&self, tell: impl Fn()) -> io::Result<()> {
+        let state = &self.0.cells()[STATE];
+        for _ in 0..TRIES {
+            let deadline = Instant::now() + PATIENCE;
+            while deadline > Instant::now() {
+                if state.load(Ordering::Acquire) != OVER {
+                    return Ok(());
+                }
+                sleep_while(state, OVER, Some(deadline))?;
+            }
+            tell();
+        }
+        Err(io::Error::other("the postmaster does not see that its worker has ended"))
+    }
+}
+
+fn sleep_while(state: &AtomicU64, seen: u64, deadline: Option<Instant>) -> io::Result<()> {
+    // A state is less than 2^32.
+    let watch = Watch { cell: state.into(), half: Half::Low, seen: seen as u32 };
+    futex::wait_any(&[watch], deadline).map(drop).map_err(io::Error::other)
+}
+
+/// The bit of a signal; standard signals have numbers below 32.
+const fn bit(signal: i32) -> u64 {
+    1 << (signal & 63)
+}
+
+/// Sends this process the signals of `wanted`. They are blocked, and so pending.
+fn raise(wanted: u64) {
+    if wanted == 0 {
+        return;
+    }
+    for signal in nix::sys::signal::Signal::iterator() {
+        if wanted & bit(signal as i32) != 0 {
+            // A process may always signal itself.
+            let _ = nix::sys::signal::kill(nix::unistd::Pid::this(), signal);
+        }
     }
 }

@@ -8,26 +8,30 @@
 //!                                          _exit
 //! ```
 //!
-//! Reading order: `launch` (what a child gets), `entry`, `settle`, `work`, `exec`, `panics`, `mailbox`
-//! (where a spare sleeps), `functions` (the table of entry points).
+//! Reading order: `launch` (what a child gets), `entry`, `settle`, `work`, `exec`, `command_gifts`,
+//! `panics`, `mailbox` (where a spare sleeps), `rest` (how a worker's process becomes a spare
+//! again), `functions` (the table of entry points).
 //!
-//! All signals stay blocked until the worker unblocks them, except SIGQUIT and the postmaster's death,
-//! which are delivered from the moment their handlers are installed. The child never drops anything of
-//! the postmaster's: it leaves by `_exit`, and closes the postmaster's descriptors by number.
+//! All signals stay blocked until the worker unblocks them, except SIGQUIT and the postmaster's
+//! death, which are delivered from the moment their handlers are installed. The child never drops
+//! anything of the postmaster's: it leaves by `_exit`, and closes the postmaster's descriptors by
+//! number.
 //!
 //! Commands usually start without any of this (`sys/exec.rs`).
 
+mod command_gifts;
 mod entry;
 mod exec;
 mod functions;
 mod launch;
 mod mailbox;
 mod panics;
+mod rest;
 mod settle;
 mod work;
 
 pub(crate) use entry::{run_spare, run_worker};
 pub(crate) use functions::Functions;
-pub(crate) use launch::{ChildContext, Launch};
+pub(crate) use launch::{ChildContext, Launch, RunSetup};
 pub(crate) use mailbox::Mailbox;
 pub(crate) use panics::{log_panics_of_workers, worker_label};

@@ -2,18 +2,24 @@
 
 use super::launch::ChildContext;
 use crate::fault;
+use crate::sys::placements::Placements;
 use crate::sys::signals;
 use bgw_core::internals::{WorkerRecord, process};
 use bgw_core::{BackgroundWorker, WorkerResult};
-use nix::sys::signal::Signal;
+use rustix::process::Signal;
 use std::time::Instant;
 
 /// Descriptors, session, and the signal for the postmaster's death.
-pub(super) fn settle(context: &ChildContext<'_>, death: Signal) -> WorkerResult {
+pub(super) fn settle(
+    context: &ChildContext<'_>,
+    death: Signal,
+    placements: &Placements,
+) -> WorkerResult {
     // First of all: until then the child shares the postmaster's descriptor table.
-    context.floor.close_above()?;
+    context.floor.close_above(placements)?;
     fault::step("child:closed")?;
-    nix::unistd::setsid()?;
+    // Without the C library: each page of code that a child maps costs more than the call.
+    rustix::process::setsid()?;
     fault::step("child:before_death_signal")?;
     end_with_postmaster(context, death)
 }
@@ -30,8 +36,8 @@ pub(super) fn end_with_postmaster(context: &ChildContext<'_>, death: Signal) -> 
 /// one.
 const REHEARSED_REGION: usize = 256 << 10;
 
-/// Makes the kernel copy, ahead of time, the pages that a worker's start writes to: runs as much of a
-/// start as has no effect.
+/// Makes the kernel copy, ahead of time, the pages that a worker's start writes to: runs as much of
+/// a start as has no effect.
 #[inline(never)]
 pub(super) fn rehearse(context: &ChildContext<'_>) -> WorkerResult {
     let mut stack = [0u8; 16 << 10];
@@ -45,6 +51,6 @@ pub(super) fn rehearse(context: &ChildContext<'_>) -> WorkerResult {
     std::hint::black_box(Instant::now());
     // An older kernel maps the region page by page, later.
     let _ = context.attachment.slots().region().populate(REHEARSED_REGION);
-    process::rehearse(context.attachment)?;
+    process::rehearse()?;
     Ok(())
 }

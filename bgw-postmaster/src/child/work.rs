@@ -3,42 +3,62 @@
 //! The clean-up mark of a worker with shared state is set before its main and cleared after it. A
 //! worker that exits in between, even by `exit(0)`, has crashed.
 
+use super::command_gifts::place_gifts;
 use super::exec::become_command;
 use super::functions::Functions;
 use super::launch::{ChildContext, Launch};
 use super::panics::Panicked;
 use crate::fault;
-use bgw_core::internals::process;
-use bgw_core::{EntryPoint, WorkerFlags, WorkerProcess, WorkerResult};
+use crate::sys::descriptors::inherited;
+use bgw_core::internals::{Gifts, process};
+use bgw_core::{BackgroundWorker, EntryPoint, WorkerFlags, WorkerProcess, WorkerResult};
+use std::io;
+use std::os::fd::RawFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 /// Becomes the worker and runs its main.
-pub(super) fn work(context: ChildContext<'_>, launch: Launch) -> WorkerResult {
+pub(super) fn work(context: &mut ChildContext<'_>, launch: &mut Launch) -> WorkerResult {
     fault::point("child:before_title");
-    context.title.show(&["bgworker: ", launch.worker.name()]);
+    context.title.show_worker(launch.worker.name());
 
     if let EntryPoint::Command { program, args } = launch.worker.entry() {
-        let (postmaster, errno) = (context.attachment.postmaster(), launch.exec_errno.as_ref());
-        return become_command(program, args, postmaster, errno).map(|never| match never {});
+        let mut own = launch.setup.environment.clone();
+        if !launch.setup.envelopes.is_empty() {
+            own.extend(place_gifts(&launch.worker, &launch.setup.envelopes)?);
+        }
+        let postmaster = context.attachment.postmaster();
+        return become_command(program, args, launch, &own, postmaster).map(|never| match never {});
     }
     let shared = launch.worker.flags().contains(WorkerFlags::SHMEM_ACCESS);
     fault::step("child:before_signals")?;
+    let gifts = gifts(&launch.worker, &launch.setup.envelopes)?;
     let me = process::enter(WorkerProcess {
-        worker: launch.worker,
+        worker: launch.share.take().unwrap_or_else(|| Arc::clone(&launch.worker)),
         handle: launch.handle,
         restarts: launch.restarts,
-        attachment: Arc::clone(context.attachment),
+        attachment: process::handed_down(context.attachment),
+        gifts,
     })?;
     fault::point("child:before_mark");
     me.mark_cleanup_needed(shared);
     let result = catch_unwind(AssertUnwindSafe(|| run_main(context.functions, launch.main, me)))
-        .unwrap_or_else(|_| Err(Box::new(Panicked)));
+        .unwrap_or_else(|panic| Err(Box::new(Panicked::caught(panic.as_ref()))));
     fault::point("child:after_main");
     // An error or a panic unwound in order and left nothing shared half done.
     me.mark_cleanup_needed(false);
     fault::point("child:mark_cleared");
     result
+}
+
+/// What a function was given, in its envelopes.
+fn gifts(worker: &BackgroundWorker, envelopes: &[RawFd]) -> io::Result<Gifts> {
+    if envelopes.is_empty() {
+        return Ok(Gifts::default());
+    }
+    let named = worker.given().map(str::to_owned).zip(envelopes);
+    let named = named.map(|(name, &number)| Ok((name, inherited(number)?)));
+    Ok(Gifts::new(named.collect::<io::Result<_>>()?))
 }
 
 fn run_main(

@@ -4,11 +4,14 @@
 //! |---|---|
 //! | `table` | the owner: workers that run, by slot and by pid; signals to them |
 //! | `groups` | what a worker started: stopped with it, waited for after it |
+//! | `end` | kills and reaps all of them: the loop has failed |
 //! | `reap` | how a child ended, and when its pid is released |
 //! | `spares` | children forked ahead, asleep until there is a worker for them |
 //! | `spawner` | forks and starts programs: threads, descriptors, title |
 
+mod end;
 mod groups;
+mod invitations;
 mod reap;
 mod spares;
 mod spawner;

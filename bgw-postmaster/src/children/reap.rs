@@ -1,16 +1,27 @@
 //! The end of a child: read first, reaped last.
 //!
-//! While the slot says that a pid runs, the kernel must not give that number to another process. So the
-//! end is read without reaping (`WNOWAIT`), the slot is published, waiters and targets are woken, and
-//! only then is the child reaped.
+//! While the slot says that a pid runs, the kernel must not give that number to another process. So
+//! the end is read without reaping (`WNOWAIT`), the slot is published, waiters and targets are
+//! woken, and only then is the child reaped.
+//!
+//! The kernel reports the end of a traced child to its tracer first. Until the tracer has taken it,
+//! detached or died, nobody else can learn how the child ended, and it counts as running.
+//!
+//! The process of a reusable worker may end its worker and live on (`child/rest.rs`). It says so on
+//! the page that it shares with the postmaster alone. The order is the same, with its return to the
+//! spares in the place of reaping: it gets no other worker while the slot says its pid.
 
+use super::spares::Spare;
 use super::table::Children;
 use crate::fault;
 use crate::rules::ProcessEnd;
 use crate::sys::wait::{self, Ended};
-use bgw_core::Pid;
+use bgw_core::internals::pidfd;
+use bgw_core::{ExitCause, Pid};
+use rustix::process::Signal;
 use shmem_slots::Key;
 use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Instant;
 
 /// A child that has ended and is not reaped.
@@ -23,20 +34,64 @@ pub(crate) struct ChildEnd {
 }
 
 impl Children {
-    /// Reads how the child of slot `index` ended. From here on it is no notify target. `None`: it runs,
-    /// or there is none.
-    pub(crate) fn ended(&mut self, index: u32) -> Option<ChildEnd> {
-        let child = self.by_slot.get(index as usize)?;
+    /// Reads how the child of slot `index` ended. It is no notify target from here on. `None` if it
+    /// runs, if a tracer holds its end back, or if there is no such child.
+    pub(crate) fn ended(&mut self, index: u32) -> io::Result<Option<ChildEnd>> {
+        let Some(child) = self.by_slot.get(index as usize) else { return Ok(None) };
         let peeked = fault::step("exit:before_peek").and_then(|()| wait::peek(&child.pidfd));
-        let ended = peeked.unwrap_or_else(|error| {
-            log_failure("waitid", child.pid, &error);
-            None
-        })?;
+        let peeked = peeked.inspect_err(|error| log_failure("waitid", child.pid, error));
+        let Some(ended) = peeked? else { return Ok(None) };
         let start_lost = child.mailbox.as_ref().is_some_and(|mailbox| !mailbox.was_taken());
         let end = process_end(child.pid, &ended, child.started);
         let key = child.key;
         self.by_pid.remove(&end.pid);
-        Some(ChildEnd { key, end, start_lost })
+        Ok(Some(ChildEnd { key, end, start_lost }))
+    }
+
+    /// True if the worker of slot `index` may have ended while its process lives on.
+    pub(crate) fn says_over(&self, index: u32) -> bool {
+        let child = self.by_slot.get(index as usize);
+        child.is_some_and(|child| child.mailbox.as_ref().is_some_and(|page| page.over().is_some()))
+    }
+
+    /// How the worker of slot `index` has ended whose process lives on. It is no notify target from
+    /// here on. `None` if there is no such worker.
+    pub(crate) fn life_over(&mut self, index: u32) -> Option<(Key, ProcessEnd)> {
+        let child = self.by_slot.get(index as usize)?;
+        let used = child.mailbox.as_ref()?.over()?;
+        let end = ProcessEnd {
+            pid: child.pid,
+            cause: ExitCause::Exited(0),
+            ran_for: child.started.elapsed(),
+            user_time: used.user_time,
+            system_time: used.system_time,
+            max_rss_kib: used.max_rss_kib,
+        };
+        let key = child.key;
+        self.by_pid.remove(&end.pid);
+        Some((key, end))
+    }
+
+    /// The process of slot `index`, whose worker has ended and whose end is published, as a spare.
+    /// It gets no signal for that worker any more.
+    pub(crate) fn release(&mut self, index: u32, number: u64) -> Option<Spare> {
+        let has_mailbox = self.by_slot.get(index as usize)?.mailbox.is_some();
+        let child = self.by_slot.take(index as usize).filter(|_| has_mailbox)?;
+        let (pid, place, pidfd, mailbox) = (child.pid, child.place, child.pidfd, child.mailbox?);
+        Some(Spare { number, pid, place, pidfd, mailbox })
+    }
+
+    /// Ends the process of slot `index`, which cannot serve again.
+    pub(crate) fn kill(&self, index: u32) {
+        if let Some(child) = self.by_slot.get(index as usize) {
+            // ESRCH: it has ended.
+            let _ = pidfd::send(&child.pidfd, Signal::KILL);
+        }
+    }
+
+    /// The pidfd of the child of slot `index`, for the poller.
+    pub(crate) fn pidfd(&self, index: u32) -> Option<BorrowedFd<'_>> {
+        Some(self.by_slot.get(index as usize)?.pidfd.as_fd())
     }
 
     /// Reaps the child of slot `index`, whose end is published: its pid may be reused from now on.

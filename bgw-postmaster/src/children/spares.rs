@@ -1,8 +1,8 @@
 //! Warm spares: children forked ahead, asleep until there is a worker for them.
 //!
 //! A start by fork costs the fork and the child's own first steps. A spare has both behind it. It
-//! sleeps on its mailbox, a page that it shares with the postmaster alone (`child/mailbox.rs`). To start
-//! a worker the postmaster writes the checked description there and wakes it.
+//! sleeps on its mailbox, a page that it shares with the postmaster alone (`child/mailbox.rs`). To
+//! start a worker the postmaster writes the checked description there and wakes it.
 //!
 //! ```text
 //!  postmaster: fork ──▶ spare: own session, descriptors closed ──▶ asleep ──▶ handlers, main, exit
@@ -12,13 +12,20 @@
 //!
 //! | a spare dies | found by | what follows |
 //! |---|---|---|
-//! | asleep | its pidfd | it is reaped, another is forked later |
+//! | asleep | its pidfd | it is reaped when that can be done; another is forked later |
 //! | asleep, not reaped when it is wanted | a look before it is given a worker | the next one is taken, or a fork |
 //! | given a worker, before it took it | state is not `TAKEN` at its end | the start is lost: it is tried again |
 //! | afterwards | | the worker died |
 //!
-//! Spares are refilled when nothing is to be started, a moment after the start that took one: the fork is
-//! off the latency path. When all are taken, workers are forked as without spares.
+//! Spares are refilled when nothing is to be started, a moment after the start that took one: the
+//! fork is off the latency path. When all are taken, workers are forked as without spares.
+//!
+//! The process of a reusable worker comes back when its worker has ended, and sleeps beside those
+//! that have not served: up to as many as those are to be. It gets reusable workers only, and they
+//! get it first. Nothing is forked for it.
+//!
+//! Nothing waits for the end of a spare: one that somebody traces cannot be reaped before its
+//! tracer has let go of it.
 
 use crate::child::Mailbox;
 use crate::sys::roster::{Place, Roster};
@@ -34,6 +41,8 @@ use std::time::{Duration, Instant};
 const REFILL_DELAY: Duration = Duration::from_millis(1);
 /// How long after a spare died by itself, or could not be forked, the next one is forked.
 pub(crate) const DEATH_DELAY: Duration = Duration::from_secs(1);
+/// How long the postmaster, which ends itself, waits for the spares that it has killed.
+const END_LIMIT: Duration = Duration::from_secs(5);
 
 /// A child without a worker.
 #[derive(Debug)]
@@ -50,7 +59,12 @@ pub(crate) struct Spare {
 #[derive(Debug)]
 pub(crate) struct Spares {
     wanted: usize,
+    /// Those that have had no worker.
     asleep: Vec<Spare>,
+    /// Those that have, and may have reusable ones. No more than `wanted`.
+    used: Vec<Spare>,
+    /// Dead or killed, and not reaped.
+    leaving: Vec<Spare>,
     next: u64,
     /// When the next one is to be forked; `None`: there are enough.
     due: Option<Instant>,
@@ -60,7 +74,15 @@ pub(crate) struct Spares {
 impl Spares {
     pub(crate) fn new(wanted: usize, roster: Arc<Roster>) -> Self {
         let due = (wanted > 0).then(Instant::now);
-        Self { wanted, asleep: Vec::new(), next: 0, due, roster }
+        Self {
+            wanted,
+            asleep: Vec::new(),
+            used: Vec::new(),
+            leaving: Vec::new(),
+            next: 0,
+            due,
+            roster,
+        }
     }
 
     /// When the next one is to be forked.
@@ -73,11 +95,11 @@ impl Spares {
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.asleep.is_empty()
+        self.asleep.is_empty() && self.used.is_empty()
     }
 
-    /// Plans a fork after `delay`. A fork that is planned already is not postponed: under load the refill
-    /// would never come.
+    /// Plans a fork after `delay`. A fork that is planned already is not postponed: under load the
+    /// refill would never come.
     fn refill_after(&mut self, delay: Duration) {
         self.due = self.due.or_else(|| Some(Instant::now() + delay));
     }
@@ -89,7 +111,7 @@ impl Spares {
 
     /// True if `pid` is a spare's.
     pub(crate) fn contains(&self, pid: Pid) -> bool {
-        self.asleep.iter().any(|spare| spare.pid == pid)
+        self.asleep.iter().chain(&self.used).chain(&self.leaving).any(|spare| spare.pid == pid)
     }
 
     /// A number that no other spare has had.
@@ -104,42 +126,96 @@ impl Spares {
         self.due = (self.asleep.len() < self.wanted).then(Instant::now);
     }
 
-    /// Takes a spare that has not died in its sleep.
-    pub(crate) fn take_living(&mut self) -> Option<Spare> {
+    /// Adds a spare that comes back from a worker. One too many is ended.
+    pub(crate) fn come_back(&mut self, spare: Spare) {
+        if self.used.len() < self.wanted {
+            self.used.push(spare);
+        } else {
+            self.put_away(spare);
+        }
+    }
+
+    /// Takes a spare that has not died in its sleep; for a reusable worker rather one that has
+    /// served before.
+    pub(crate) fn take_living(&mut self, reusable: bool) -> Option<Spare> {
         loop {
-            let spare = self.asleep.pop()?;
-            self.refill_after(REFILL_DELAY);
-            if matches!(wait::peek(&spare.pidfd), Ok(None)) {
+            let used = if reusable { self.used.pop() } else { None };
+            let spare = match used {
+                Some(spare) => spare,
+                None => {
+                    let spare = self.asleep.pop()?;
+                    self.refill_after(REFILL_DELAY);
+                    spare
+                }
+            };
+            if matches!(pidfd::wait_for_end(&spare.pidfd, Some(Instant::now())), Ok(false)) {
                 return Some(spare);
             }
-            self.end(&spare);
+            self.put_away(spare);
         }
     }
 
-    /// A spare has died in its sleep.
-    pub(crate) fn died(&mut self, number: u64) {
-        let place = self.asleep.iter().position(|spare| spare.number == number);
-        let Some(spare) = place.map(|place| self.asleep.swap_remove(place)) else { return };
-        tracing::warn!("spare process {} died in its sleep", spare.pid);
-        self.end(&spare);
-        self.refill_after(DEATH_DELAY);
+    /// The poller reports spare `number`: it has died in its sleep, or can be reaped now.
+    pub(crate) fn ended(&mut self, number: u64) {
+        let has_number = |spare: &Spare| spare.number == number;
+        if let Some(place) = self.asleep.iter().position(has_number) {
+            let spare = self.asleep.swap_remove(place);
+            tracing::warn!("spare process {} died in its sleep", spare.pid);
+            self.put_away(spare);
+            self.refill_after(DEATH_DELAY);
+        } else if let Some(place) = self.used.iter().position(has_number) {
+            let spare = self.used.swap_remove(place);
+            self.put_away(spare);
+        } else if let Some(place) = self.leaving.iter().position(has_number) {
+            let spare = self.leaving.swap_remove(place);
+            self.put_away(spare);
+        }
     }
 
-    /// Ends all spares: the postmaster itself ends.
+    /// Kills a spare, if it is alive, and reaps it: now, or when the poller reports its end.
+    pub(crate) fn put_away(&mut self, spare: Spare) {
+        kill(&spare);
+        if !self.reap(&spare) {
+            self.leaving.push(spare);
+        }
+    }
+
+    /// Ends those that have had a worker.
+    pub(crate) fn end_used(&mut self) {
+        std::mem::take(&mut self.used).into_iter().for_each(|spare| self.put_away(spare));
+    }
+
+    /// Ends all spares: the postmaster itself ends. One whose tracer holds its end back is left to
+    /// the tracer.
     pub(crate) fn end_all(&mut self) {
         self.due = None;
-        for spare in std::mem::take(&mut self.asleep) {
-            self.end(&spare);
+        let mut all = std::mem::take(&mut self.asleep);
+        all.append(&mut self.used);
+        all.append(&mut self.leaving);
+        all.iter().for_each(kill);
+        let deadline = Instant::now() + END_LIMIT;
+        for spare in all {
+            let _ = pidfd::wait_for_end(&spare.pidfd, Some(deadline));
+            if !self.reap(&spare) {
+                tracing::warn!("spare process {} is traced, and left to its tracer", spare.pid);
+            }
         }
     }
 
-    /// Kills a spare, if it is alive, and reaps it.
-    pub(crate) fn end(&self, spare: &Spare) {
-        // ESRCH: it is dead already.
-        let _ = pidfd::send(&spare.pidfd, Signal::KILL);
+    /// False: it has not ended, or its tracer holds its end back.
+    fn reap(&self, spare: &Spare) -> bool {
+        if matches!(wait::peek(&spare.pidfd), Ok(None)) {
+            return false;
+        }
         self.roster.release(spare.place);
-        if let Err(error) = wait::reap_blocking(&spare.pidfd) {
+        if let Err(error) = wait::reap(&spare.pidfd) {
             tracing::error!("reaping spare process {} failed: {error}", spare.pid);
         }
+        true
     }
+}
+
+fn kill(spare: &Spare) {
+    // ESRCH: it is dead already.
+    let _ = pidfd::send(&spare.pidfd, Signal::KILL);
 }

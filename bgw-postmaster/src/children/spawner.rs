@@ -3,20 +3,44 @@
 //! It has everything that a new child needs, ready before the fork: the attachment, the table of
 //! functions, the descriptor floor, the title. It refuses to fork while the postmaster has a second
 //! thread.
+//!
+//! Most of what a start costs is the kernel's: it copies the page tables, then each page that
+//! either side writes to (2 to 4 µs each on a virtual machine), and it serves a fault for each page
+//! of code that the child has not mapped yet. So the postmaster and the child write little, and
+//! what they write lies close together:
+//!
+//! - The child allocates nothing before its main: function, attachment, signal handlers and panic
+//!   hook are prepared before the fork. It takes shares that were made for it, so it writes to no
+//!   count, and makes its system calls by number: what it needs of the C library is two pages of
+//!   code.
+//! - What a process knows of itself lies on one page (`bgw-core/src/process.rs`).
+//! - What grows with the number of workers, and the rest of the postmaster's state, lies in memory
+//!   that a fork leaves out (`sys/private_table.rs`, `sys/private_box.rs`). What a child uses lies
+//!   behind a pointer, on the heap.
+//! - The postmaster's stack is written to again after each fork. So its frames are small: what is
+//!   rare is out of line, and what is large is built where it stays.
+//! - The table of descriptors is shared, not copied, until the child takes what lies below the
+//!   floor (`sys/descriptors.rs`).
+//! - A command's child runs in the postmaster's memory until `execve` (`sys/exec.rs`).
+//! - A spare has all of that behind it, and has mapped the slots. Two wake-ups are left.
 
-use crate::child::{ChildContext, Functions, Launch, Mailbox, run_spare, run_worker};
+use super::invitations::Invitations;
+use crate::child::{ChildContext, Functions, Launch, Mailbox, RunSetup, run_spare, run_worker};
 use crate::fault;
+use crate::quick_map::QuickMap;
 use crate::rules::Entry;
 use crate::sys::descriptors::DescriptorFloor;
-use crate::sys::exec::{Commands, ExecFailure};
+use crate::sys::exec::{Commands, ExecFailure, Program};
 use crate::sys::fork::{Forked, Forker, NewChild, SingleThreaded, ThreadCounter};
 use crate::sys::roster::{Place, Roster};
 use crate::sys::shared_page::SharedPage;
 use crate::sys::title::Title;
-use bgw_core::internals::exit::{UnwindBarrier, exit_now};
-use bgw_core::{Attachment, EntryPoint, Pid, WorkerHandle};
-use std::collections::HashMap;
+use crate::sys::unwind_barrier::UnwindBarrier;
+use bgw_core::internals::{exit_now, process};
+use bgw_core::{Attachment, BackgroundWorker, EntryPoint, Pid, WorkerHandle};
 use std::io;
+use std::os::fd::OwnedFd;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -24,13 +48,15 @@ use std::sync::atomic::Ordering;
 #[derive(Debug)]
 pub(crate) struct SpawnerSettings {
     pub(crate) attachment: Attachment,
-    pub(crate) functions: Functions,
+    pub(crate) functions: Rc<Functions>,
     pub(crate) threads: ThreadCounter,
     pub(crate) floor: DescriptorFloor,
     pub(crate) forker: Forker,
     /// `None`: programs are forked as functions are.
     pub(crate) commands: Option<Commands>,
     pub(crate) roster: Arc<Roster>,
+    /// The runtime folder, as an absolute path.
+    pub(crate) runtime_dir: Option<String>,
 }
 
 /// Starts processes.
@@ -38,28 +64,32 @@ pub(crate) struct SpawnerSettings {
 pub(crate) struct Spawner {
     /// What each child inherits.
     attachment: Arc<Attachment>,
-    functions: Functions,
+    functions: Rc<Functions>,
     threads: ThreadCounter,
     floor: DescriptorFloor,
     forker: Forker,
     commands: Option<Commands>,
     /// Programs that were forked as functions are: where each leaves the `errno` of its `execve`.
-    forked_commands: HashMap<Pid, SharedPage>,
+    forked_commands: QuickMap<Pid, SharedPage>,
     title: Title,
     /// Lists every process that is started here, but the guardian.
     roster: Arc<Roster>,
+    invitations: Invitations,
 }
 
 impl Spawner {
     pub(crate) fn new(settings: SpawnerSettings) -> Self {
+        let attachment = Arc::new(settings.attachment);
+        process::hand_down(&attachment);
         Self {
-            attachment: Arc::new(settings.attachment),
+            invitations: Invitations::new(settings.floor, settings.runtime_dir),
+            attachment,
             functions: settings.functions,
             threads: settings.threads,
             floor: settings.floor,
             forker: settings.forker,
             commands: settings.commands,
-            forked_commands: HashMap::new(),
+            forked_commands: QuickMap::default(),
             title: Title::new(),
             roster: settings.roster,
         }
@@ -75,14 +105,32 @@ impl Spawner {
         self.functions.index_of(&entry.worker)
     }
 
+    /// True if the process of the function at index `main` may serve again.
+    pub(crate) fn is_reusable(&self, main: Option<usize>) -> bool {
+        main.is_some_and(|main| self.functions.reuse(main).is_some())
+    }
+
+    /// Puts what a command is told of itself into `setup`. Returns its invitation, which is to stay
+    /// open until the command has ended.
+    pub(crate) fn tell_command(
+        &mut self,
+        entry: &Entry,
+        handle: WorkerHandle,
+        setup: &mut RunSetup,
+    ) -> io::Result<Option<OwnedFd>> {
+        let restarts = entry.next_restarts();
+        self.invitations.tell(&self.attachment, &entry.worker, handle, restarts, setup)
+    }
+
     /// Starts a process for a worker, and lists it. In the child it does not return.
     pub(crate) fn start(
         &mut self,
         entry: &Entry,
         handle: WorkerHandle,
+        setup: RunSetup,
     ) -> io::Result<(NewChild, Place)> {
         let place = self.roster.take()?;
-        let started = self.start_listed(place, entry, handle);
+        let started = self.start_listed(place, entry, handle, setup);
         let child = started.inspect_err(|_| self.roster.release(place))?;
         Ok((self.moved_above(child), place))
     }
@@ -92,24 +140,33 @@ impl Spawner {
         place: Place,
         entry: &Entry,
         handle: WorkerHandle,
+        setup: RunSetup,
     ) -> io::Result<NewChild> {
         let main = self.main_of(entry);
-        // A copy: the child does not have the registry.
-        let (worker, restarts) = (Arc::new(entry.worker.clone()), entry.next_restarts());
+        let (worker, restarts) = (copied(&entry.worker), entry.next_restarts());
         let proof = self.prove_single_threaded()?;
         fault::step("start:before_fork")?;
         if let (EntryPoint::Command { program, args }, Some(commands)) =
-            (entry.worker.entry(), &mut self.commands)
+            (entry.worker.entry(), self.commands.as_mut().filter(|_| setup.envelopes.is_empty()))
         {
             let listing = (Arc::clone(&self.roster), place);
-            let name = entry.worker.name();
-            return commands.start(&proof, self.floor, listing, name, (program, args));
+            let program = Program {
+                worker: entry.worker.name(),
+                program,
+                args,
+                surroundings: entry.worker.surroundings(),
+                placements: &setup.placements,
+                environment: &setup.environment,
+            };
+            return commands.start(&proof, self.floor, listing, program);
         }
+        let share = Some(Arc::clone(&worker));
         let is_command = matches!(entry.worker.entry(), EntryPoint::Command { .. });
         let exec_errno = is_command.then(SharedPage::new).transpose()?;
         match self.forker.fork(&proof, Some((&self.roster, place)))? {
             Forked::Child => {
-                run_worker(self.context(), Launch { worker, main, handle, restarts, exec_errno })
+                let launch = Launch { worker, share, main, handle, restarts, setup, exec_errno };
+                run_worker(self.context(), launch)
             }
             Forked::Parent(child) => {
                 if let Some(page) = exec_errno {
@@ -130,20 +187,37 @@ impl Spawner {
         let place = self.roster.take()?;
         let forked = self.forker.fork(&proof, Some((&self.roster, place)));
         let child = match forked.inspect_err(|_| self.roster.release(place))? {
-            Forked::Child => run_spare(self.context(), mailbox),
+            Forked::Child => run_spare(self.context(), &mailbox),
             Forked::Parent(child) => self.moved_above(child),
         };
         touch_stack();
         Ok((child, place, mailbox))
     }
 
-    /// Forks a guardian, which is not listed. The child ends with what `keep` returns.
-    pub(crate) fn start_guardian(
+    /// Forks a process that is no worker, and is not listed. The child ends with what `keep`
+    /// returns.
+    pub(crate) fn start_companion(
         &mut self,
         keep: impl FnOnce(&mut Title) -> i32,
     ) -> io::Result<NewChild> {
         let proof = self.prove_single_threaded()?;
         match self.forker.fork(&proof, None)? {
+            Forked::Child => {
+                let _barrier = UnwindBarrier;
+                exit_now(keep(&mut self.title))
+            }
+            Forked::Parent(child) => Ok(self.moved_above(child)),
+        }
+    }
+
+    /// As [`Spawner::start_companion`], for a child that has descriptors of its own from the first
+    /// moment.
+    pub(crate) fn start_apart(
+        &mut self,
+        keep: impl FnOnce(&mut Title) -> i32,
+    ) -> io::Result<NewChild> {
+        let proof = self.prove_single_threaded()?;
+        match self.forker.fork_apart(&proof)? {
             Forked::Child => {
                 let _barrier = UnwindBarrier;
                 exit_now(keep(&mut self.title))
@@ -181,7 +255,7 @@ impl Spawner {
         })
     }
 
-    const fn context(&mut self) -> ChildContext<'_> {
+    fn context(&mut self) -> ChildContext<'_> {
         ChildContext {
             attachment: &self.attachment,
             floor: self.floor,
@@ -191,8 +265,15 @@ impl Spawner {
     }
 }
 
-/// Makes the kernel copy, now that no start waits, the stack pages that the fork has left shared with
-/// the child and that the next start will write to. Out of line, to keep its frame out of the others.
+/// A copy for the child, which does not have the registry.
+#[inline(never)]
+fn copied(worker: &BackgroundWorker) -> Arc<BackgroundWorker> {
+    Arc::new(worker.clone())
+}
+
+/// Makes the kernel copy, now that no start waits, the stack pages that the fork has left shared
+/// with the child and that the next start will write to. Out of line, to keep its frame out of the
+/// others.
 #[inline(never)]
 fn touch_stack() {
     let mut stack = [0u8; 16 << 10];

@@ -5,15 +5,15 @@
 
 use crate::child::Mailbox;
 use crate::fault;
-use crate::rules::{NotifyTarget, StopSignal};
+use crate::quick_map::QuickMap;
+use crate::rules::{NotifyTarget, StopLevel};
 use crate::sys::private_table::PrivateTable;
 use crate::sys::roster::{Place, Roster};
-use crate::sys::{signals, wait};
-use bgw_core::Pid;
+use crate::sys::{process_memory, process_stat, signals, wait};
 use bgw_core::internals::pidfd;
+use bgw_core::{Pid, StopSignal};
 use rustix::process::Signal;
 use shmem_slots::Key;
-use std::collections::HashMap;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Instant;
@@ -32,17 +32,25 @@ pub(crate) struct Child {
     pub(crate) started: Instant,
     /// The mailbox of one that was a spare.
     pub(crate) mailbox: Option<Mailbox>,
-    /// A program: SIGHUP would end it, and it has no way to ask for it.
-    pub(crate) is_command: bool,
+    /// Its stop signal.
+    pub(crate) stop: StopSignal,
+    /// SIGHUP is a reload to it: it is a function, and has another stop signal. A program has no
+    /// way to ask for it, and would end.
+    pub(crate) hears_reload: bool,
+    /// Of a command that is to attach. Closed with this: its process has descriptors of its own by
+    /// then.
+    pub(crate) _invitation: Option<OwnedFd>,
 }
 
 /// All running worker processes.
 #[derive(Debug)]
 pub(crate) struct Children {
     pub(super) by_slot: PrivateTable<Child>,
-    pub(super) by_pid: HashMap<Pid, Key>,
+    pub(super) by_pid: QuickMap<Pid, Key>,
     /// Groups that live on without their leader.
     pub(super) left_groups: Vec<LeftGroup>,
+    /// Processes of these groups that send no SIGCHLD.
+    pub(super) silent: Vec<(Pid, OwnedFd)>,
     /// The last look for orphans ended at a child of ours.
     pub(super) orphan_may_wait: bool,
     /// The children that this process had before it was a postmaster.
@@ -55,14 +63,16 @@ pub(crate) struct Children {
 pub(super) struct LeftGroup {
     pub(super) leader: Pid,
     pub(super) place: Place,
+    pub(super) stop: StopSignal,
 }
 
 impl Children {
     pub(crate) fn new(roster: Arc<Roster>) -> Self {
         Self {
             by_slot: PrivateTable::default(),
-            by_pid: HashMap::with_capacity(CAPACITY),
+            by_pid: QuickMap::with_capacity_and_hasher(CAPACITY, Default::default()),
             left_groups: Vec::new(),
+            silent: Vec::new(),
             orphan_may_wait: false,
             inherited: wait::children_of_this_process(),
             roster,
@@ -80,31 +90,50 @@ impl Children {
         self.by_pid.get(&pid).map(|&key| NotifyTarget::Child { key, pid })
     }
 
-    /// Sends SIGUSR1 to a child, if it is still the same process.
+    /// Sends SIGUSR1 to a child, if it still runs this worker.
     pub(crate) fn notify(&self, key: Key, pid: Pid) {
         if let Some(child) = self.get(key).filter(|child| child.pid == pid) {
-            signal(child, Signal::USR1);
+            tell(child, Signal::USR1);
         }
     }
 
     /// Sends a stop signal to the process of `key` and to its group.
-    pub(crate) fn stop(&self, key: Key, stop: StopSignal) {
+    pub(crate) fn stop(&self, key: Key, level: StopLevel) {
         if let Some(child) = self.get(key) {
+            if level == StopLevel::Abort {
+                // The process that is silent shows where it is; its children did nothing wrong.
+                signal(child, Signal::ABORT);
+                return signal(child, Signal::CONT);
+            }
+            let stop = signal_of(level, child.stop);
             fault::point("stop:before_signal");
-            if !signals::signal_group(child.pid, signal_number(stop)) {
+            if defers(child, stop) {
+                signal(child, Signal::CONT);
+            } else if !signals::signal_group(child.pid, stop) {
                 // It has no group yet: it has just been forked.
-                signal(child, signal_number(stop));
+                signal(child, stop);
                 signal(child, Signal::CONT);
             }
             fault::point("stop:after_signal");
         }
     }
 
-    /// Sends SIGHUP to every function: those that did not ask for it ignore it.
+    /// True if somebody traces the process of `key`.
+    pub(crate) fn is_traced(&self, key: Key) -> bool {
+        self.get(key).is_some_and(|child| process_stat::is_traced(child.pid))
+    }
+
+    /// Sends SIGHUP to every function but those that it would stop. A worker that did not ask for
+    /// reloads ignores it.
     pub(crate) fn reload_all(&self) {
-        for child in self.by_slot.iter().filter(|child| !child.is_command) {
-            signal(child, Signal::HUP);
+        for child in self.by_slot.iter().filter(|child| child.hears_reload) {
+            tell(child, Signal::HUP);
         }
+    }
+
+    /// How many bytes of memory the process of `key` uses; `None` if that cannot be said.
+    pub(crate) fn memory_of(&self, key: Key) -> Option<u64> {
+        process_memory::anonymous_bytes(self.get(key)?.pid)
     }
 
     fn get(&self, key: Key) -> Option<&Child> {
@@ -112,12 +141,32 @@ impl Children {
     }
 }
 
-/// The signal that a stop signal is.
-pub(super) const fn signal_number(stop: StopSignal) -> Signal {
-    match stop {
-        StopSignal::Terminate => Signal::TERM,
-        StopSignal::Quit => Signal::QUIT,
-        StopSignal::Kill => Signal::KILL,
+/// The signal of a level, for a worker with the stop signal `own`.
+pub(super) const fn signal_of(level: StopLevel, own: StopSignal) -> Signal {
+    match (level, own) {
+        (StopLevel::Kill, _) => Signal::KILL,
+        (StopLevel::Abort, _) => Signal::ABORT,
+        (StopLevel::Quit, _) | (StopLevel::Terminate, StopSignal::Quit) => Signal::QUIT,
+        (StopLevel::Terminate, StopSignal::Term) => Signal::TERM,
+        (StopLevel::Terminate, StopSignal::Int) => Signal::INT,
+        (StopLevel::Terminate, StopSignal::Hup) => Signal::HUP,
+        (StopLevel::Terminate, StopSignal::Usr2) => Signal::USR2,
+        (StopLevel::Terminate, StopSignal::Usr1) => Signal::USR1,
+        (StopLevel::Terminate, StopSignal::Winch) => Signal::WINCH,
+    }
+}
+
+/// True if the child raises `stop` itself, once it has taken its worker: it may be about to discard
+/// what has come for the one before. What ends a process at once is not put off.
+fn defers(child: &Child, stop: Signal) -> bool {
+    let ends_at_once = matches!(stop, Signal::KILL | Signal::QUIT);
+    !ends_at_once && child.mailbox.as_ref().is_some_and(|mailbox| mailbox.defers(stop))
+}
+
+/// Sends a signal that the worker is to hear.
+fn tell(child: &Child, what: Signal) {
+    if !defers(child, what) {
+        signal(child, what);
     }
 }
 

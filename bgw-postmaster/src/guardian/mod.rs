@@ -1,16 +1,17 @@
 //! The guardian: a child of the postmaster that does nothing until the postmaster is dead.
 //!
-//! A postmaster that is killed can clean up nothing. The kernel signals its children then, but not what
-//! they have started, and a child may block the signal, ignore it, or be stopped. So there is one
-//! process that outlives the postmaster: it ends what is left, and holds the lock of the runtime folder
-//! until nothing is.
+//! A postmaster that is killed can clean up nothing. The kernel signals its children then, but not
+//! what they have started, and a child may block the signal, ignore it, or be stopped. So there is
+//! one process that outlives the postmaster: it ends what is left, and holds the lock of the
+//! runtime folder until nothing is.
 //!
 //! ```text
-//!  postmaster: fork ──▶ guardian: session of its own, two descriptors ──▶ asleep on the postmaster's pidfd
-//!      │ each start and end: one store in the roster                           │
-//!      ├── orderly end: kills and reaps its guardian, last of all              │
-//!      └── killed ─────────────────────────────────────────────────────────────┘
-//!             at once: SIGCONT to what is stopped, SIGTERM to what the workers have started
+//!  postmaster: fork ──▶ guardian: own session, two descriptors ──▶ asleep on a pidfd
+//!      │ each start and end: one store in the roster                    │
+//!      ├── orderly end: kills and reaps its guardian, last of all       │
+//!      └── killed ──────────────────────────────────────────────────────┘
+//!             at once: all waiters of the death woken
+//!                      SIGCONT to what is stopped, SIGTERM to what the workers have started
 //!             after 5 s: SIGKILL; until nothing is left
 //! ```
 //!
@@ -25,8 +26,8 @@
 //! What left its worker's session (by `setsid`, as daemons do) is on its own, as it is for the
 //! postmaster. In a pid namespace without a `/proc` of its own the guardian does nothing.
 //!
-//! Reading order: `keeper` (the postmaster's side), `watch` (the guardian's life), `sessions` (who belongs
-//! to the cluster), `remains` (how it is ended). The roster is in `sys/roster.rs`.
+//! Reading order: `keeper` (the postmaster's side), `watch` (the guardian's life), `sessions` (who
+//! belongs to the cluster), `remains` (how it is ended). The roster is in `sys/roster.rs`.
 
 mod keeper;
 mod remains;

@@ -6,8 +6,9 @@
 //!    └── wait: one has ended ◀┘
 //! ```
 //!
-//! A process is signalled through its pidfd, which was opened before `/proc` said who it is. A session is
-//! looked at again as soon as the last process that is known of it has ended, and only then forgotten.
+//! A process is signalled through its pidfd, which was opened before `/proc` said who it is. A
+//! session is looked at again as soon as the last process that is known of it has ended, and only
+//! then forgotten.
 
 use super::sessions::{Role, Sessions};
 use crate::sys::descriptor_limit;
@@ -21,17 +22,18 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
-/// How long the processes may take to end by themselves. Functions have a timer of their own that is as
-/// long.
+/// How long the processes may take to end by themselves. Functions have a timer of their own that
+/// is as long.
 const GRACE: Duration = Duration::from_secs(5);
-/// Ends within this time are one reason to look, not many.
+/// Processes that end within this time cause one look, not one each.
 const BURST: Duration = Duration::from_millis(10);
-/// When to look again for processes that there was no descriptor for.
+/// When to look again for processes for which there was no descriptor.
 const SHORTAGE: Duration = Duration::from_millis(100);
 /// Descriptors that the guardian needs for itself.
 const RESERVE: usize = 16;
-/// A list of all processes is no snapshot: one that forks and ends while it is read is on it by neither
-/// number. So it is read again, this often at most, while a group exists that nobody was found of.
+/// A list of all processes is no snapshot: a process that forks and ends while the list is read may
+/// be missing, and so may its child. While a group exists of which no member was found, the list is
+/// read again, at most this many times.
 const READINGS: usize = 3;
 
 /// A process that has not ended.
@@ -52,9 +54,9 @@ pub(super) struct Remains {
     sessions: Sessions,
     processes: Vec<Process>,
     deadline: Instant,
-    /// How many processes there are descriptors for, besides those to look with.
+    /// The most processes to hold a descriptor of. The rest of the limit is there to look with.
     most: usize,
-    /// Not everybody could be looked at.
+    /// Too few descriptors: not every process was looked at.
     short: bool,
 }
 
@@ -79,8 +81,8 @@ impl Remains {
         Ok(())
     }
 
-    /// Finds processes that are not known yet, and forgets sessions without any. False if nothing is
-    /// left.
+    /// Finds processes that are not known yet, and forgets sessions without any. False if nothing
+    /// is left.
     fn look(&mut self) -> bool {
         self.short = false;
         for _ in 0..READINGS {
@@ -144,7 +146,8 @@ impl Remains {
         self.processes.iter().map(|process| process.worker).collect()
     }
 
-    /// Has those that have received no signal end by themselves, and those that are stopped receive it.
+    /// Asks those that have received no signal to end, and continues those that are stopped, so
+    /// that they receive theirs.
     fn ask(&mut self) {
         for process in self.processes.iter_mut().filter(|process| !process.asked) {
             process.asked = true;
@@ -220,7 +223,7 @@ impl Remains {
     }
 }
 
-/// ESRCH: it has ended. EPERM: it is another user's; its end is waited for all the same.
+/// ESRCH: it has ended. EPERM: it is another user's; its end is still awaited.
 fn send(process: &Process, signal: Signal) {
     let _ = pidfd::send(&process.pidfd, signal);
 }

@@ -1,8 +1,9 @@
 //! Who belongs to the cluster: the workers that the roster lists, and what lives in their sessions.
 //!
 //! Each worker leads a session of its own, whose number is the worker's pid. The kernel gives that
-//! number to nobody else while a process or a zombie of the session exists. So a session whose worker is
-//! a stranger, or which is found empty, is forgotten: from then on its number may mean another one.
+//! number to nobody else while a process or a zombie of the session exists. A session is forgotten
+//! once it is found empty, or once a stranger has its number: from then on the number may mean
+//! another session.
 
 use crate::sys::process_stat::ProcessStat;
 use crate::sys::roster::Listed;
@@ -20,7 +21,7 @@ pub(super) enum Role {
     Member,
 }
 
-/// The sessions of the cluster that may still have processes, by their workers.
+/// The sessions of the cluster that may still have processes, by the pids of their workers.
 #[derive(Debug)]
 pub(super) struct Sessions {
     by_worker: BTreeMap<u32, Listed>,
@@ -43,7 +44,7 @@ impl Sessions {
         self.by_worker.values().map(|listed| listed.pid)
     }
 
-    /// Forgets the session of a worker whose number has gone to a stranger, which `found` tells.
+    /// Forgets the session of a worker if `found` shows that a stranger has its number.
     pub(super) fn check_worker(&mut self, found: &ProcessStat) {
         let number = found.pid.get();
         if self.by_worker.get(&number).is_some_and(|listed| !listed.is(found)) {
@@ -51,7 +52,8 @@ impl Sessions {
         }
     }
 
-    /// What a process is to the cluster; `None`: nothing. Each worker that exists must have been checked.
+    /// What a process is to the cluster; `None` for a stranger. Call `check_worker` for each worker
+    /// that exists first.
     pub(super) fn role(&self, process: &ProcessStat) -> Option<Role> {
         let number = process.pid.get();
         match self.by_worker.get(&number) {
@@ -62,7 +64,7 @@ impl Sessions {
         }
     }
 
-    /// Forgets the sessions that `is_left` does not hold for.
+    /// Forgets the sessions of workers for which `is_left` is false.
     pub(super) fn retain(&mut self, mut is_left: impl FnMut(Pid) -> bool) {
         self.by_worker.retain(|_, listed| is_left(listed.pid));
     }

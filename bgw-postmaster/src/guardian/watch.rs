@@ -6,7 +6,7 @@ use crate::sys::descriptors;
 use crate::sys::process_stat::is_own_proc;
 use crate::sys::roster::Roster;
 use crate::sys::title::Title;
-use bgw_core::internals::pidfd;
+use bgw_core::internals::{ClusterCells, WorkerSlots, pidfd};
 use nix::unistd::{getsid, setsid};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -17,6 +17,8 @@ use std::sync::Arc;
 pub(super) struct Watch {
     pub(super) roster: Arc<Roster>,
     pub(super) postmaster: Arc<OwnedFd>,
+    /// To tell who waits for the postmaster's death.
+    pub(super) slots: Arc<WorkerSlots>,
     /// Of the runtime folder. It is locked while anybody holds this open.
     pub(super) lock: Option<Arc<OwnedFd>>,
 }
@@ -36,8 +38,11 @@ impl Watch {
         setsid()?;
         title.show(text);
         pidfd::wait_for_end(&self.postmaster, None)?;
+        // The kernel wakes one waiter of each liveness word, and that one may be killed, or keep
+        // the news to itself.
+        ClusterCells::new(&self.slots).wake_liveness_waiters();
         if !is_own_proc() {
-            // Nobody can be told from a stranger.
+            // No process of the cluster can be told from a stranger.
             return Ok(());
         }
         Remains::new(Sessions::new(self.roster.all(), postmasters)).end()

@@ -1,9 +1,14 @@
-//! What is to be done.
+//! What the server has to do.
 
-use super::ending::Ending;
-use super::registry::{NotifyTarget, StopSignal};
-use bgw_core::{ExitCause, Pid, ShutdownMode, StartTime};
+use super::ending::{Culprit, Ending};
+use super::pulse::Look;
+use super::registry::{NotifyTarget, StopLevel};
+use super::subject::Subject;
+use bgw_core::{
+    ExitCause, GivenUp, Pid, Recycled, RelationError, RollOutcome, ShutdownMode, StartTime,
+};
 use shmem_slots::Key;
+use std::time::Duration;
 
 /// An order to the server. Actions are performed in the order given.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,17 +23,30 @@ pub(crate) enum Action {
     Unregister(Key, Ending),
     /// Send SIGUSR1 to a notify target. Always after the fact is published.
     Notify(NotifyTarget, News),
-    /// Publish that the worker has ended for good, and wake its waiters. Its slot is freed when the last
-    /// process of its group has ended.
+    /// Publish that the worker has ended for good, and wake its waiters. Its slot is freed when the
+    /// last process of its group has ended.
     ReportClearing(Key, Ending),
     /// Send a worker, and its process group, a signal to end.
-    Stop(Key, StopSignal),
+    Stop(Key, StopLevel),
+    /// The time of a start is over: look at what the worker has said since.
+    /// [`super::Event::Ready`] or [`super::Event::StillStarts`] answers.
+    LookAtStart(Key),
+    /// Read the beats of workers. [`super::Event::BeatsRead`] answers.
+    ReadBeats { keys: Vec<Key>, look: Look },
     /// Send what is left of a worker's process group a signal to end.
-    StopGroup(Pid, StopSignal),
+    StopGroup(Pid, StopLevel),
+    /// Look how much memory a worker uses. [`super::Event::MemoryRead`] answers, unless it has
+    /// ended.
+    ReadMemory(Key),
+    /// Tell readers of events that a worker is to make place for its next run.
+    TellRecycling(Key),
+    /// Answer whoever asked for this roll: what became of each worker.
+    RollEnded(u64, Vec<RollOutcome>),
     /// Send SIGHUP to every worker.
     ForwardReload,
-    /// All processes have ended: make the slots anew. [`super::Event::SlotsReset`] answers.
-    ResetSlots,
+    /// All processes have ended after this crash: make the slots anew.
+    /// [`super::Event::SlotsReset`] answers.
+    ResetSlots(Culprit),
     /// Publish the phase.
     PublishPhase(StartTime),
     /// Log a line.
@@ -42,27 +60,45 @@ pub(crate) enum News {
     Ended,
 }
 
-/// A log line. It holds the worker's name, because the worker may be off the list by then.
+/// A log line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Note {
-    /// A worker was put on the list: its name.
-    Registering(Box<str>),
-    /// A worker was taken off the list: its name.
-    Unregistering(Box<str>),
-    /// A worker process ended: the worker's type.
-    Exited(Box<str>, Pid, ExitCause),
+    /// A worker was put on the list.
+    Registering(Subject),
+    /// A worker was taken off the list.
+    Unregistering(Subject),
+    /// A worker of this name was taken off the list: it has no slot after a reset.
+    Forgetting(Box<str>),
+    /// A worker process ended. With the worker's type.
+    Exited(Subject, Box<str>, ExitCause),
+    /// A worker that failed like this is not restarted any more.
+    GivenUp(Subject, ExitCause, GivenUp),
+    /// A worker is told to end for this reason, so that its next run takes its place.
+    Recycling(Subject, Recycled),
     /// All workers get SIGQUIT because one of this type crashed.
-    TerminatingOthers(Box<str>),
+    TerminatingOthers(Subject, Box<str>, ExitCause),
     /// The last process has ended; the slots are made anew.
     Reinitialising,
-    /// A fork failed: the worker's name, the error number.
-    ForkFailed(Box<str>, i32),
+    /// A fork failed with this error number.
+    ForkFailed(Subject, i32),
     /// A shutdown begins.
     ShuttingDown(ShutdownMode),
     /// Those that did not quit in time are killed: how many.
     KillingAll(usize),
-    /// A worker that did not end in its grace time is killed: its name.
-    Killing(Box<str>),
-    /// A worker ended, and processes of its group live: the worker's name.
-    GroupLeft(Box<str>, Pid),
+    /// Somebody wants a worker killed.
+    KillRequested(Subject),
+    /// A worker that did not end in its grace time is killed.
+    Killing(Subject),
+    /// A worker that has been silent for so long is aborted.
+    Silent(Subject, Duration),
+    /// A worker that is not ready in time is stopped.
+    Late(Subject),
+    /// A worker is refused: it does not go together with those that are registered.
+    Refused(Subject, RelationError),
+    /// A worker is refused: there is no group of the name that it has.
+    UnknownGroup(Subject, Box<str>),
+    /// A worker is not started: the one of this name, which it starts after, has ended for good.
+    DependencyLost(Subject, Box<str>),
+    /// A worker ended, and processes of its group live.
+    GroupLeft(Subject),
 }

@@ -1,12 +1,21 @@
 //! The private state of the postmaster, and how a worker leaves it.
 
 use super::action::{Action, News, Note};
-use super::ending::{Ending, ProcessEnd};
+use super::ending::{Culprit, Ending, ProcessEnd};
+use super::lapse::reported;
+use super::members::Members;
+use super::pulse::Rhythms;
 use super::registry::{Entry, Progress, Registry};
+use super::rolls::Rolling;
+use super::run_limits::Watched;
+use super::shutdown_order::ShutdownOrder;
+use super::stop_order::StopOrder;
 use super::timers::{Due, Timers};
+use crate::named_group::Group;
+use crate::quick_map::QuickMap;
 use bgw_core::{ExitCause, NotStarted, Pid, ShutdownMode, StartTime};
 use shmem_slots::Key;
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 /// How long a process may take after SIGQUIT.
@@ -32,6 +41,10 @@ pub(crate) struct Policy {
     pub(crate) restart_after_crash: bool,
     /// How long a worker may take to end before it is killed; `None`: for ever.
     pub(crate) terminate_grace: Option<Duration>,
+    /// How long a fast shutdown may take before whoever is left is killed; `None`: for ever.
+    pub(crate) shutdown_timeout: Option<Duration>,
+    /// In which order a shutdown stops the workers.
+    pub(crate) shutdown_order: ShutdownOrder,
     /// The phase that the cluster begins in; the program reports later ones.
     pub(crate) initial_phase: StartTime,
 }
@@ -41,6 +54,8 @@ impl Default for Policy {
         Self {
             restart_after_crash: true,
             terminate_grace: None,
+            shutdown_timeout: None,
+            shutdown_order: ShutdownOrder::default(),
             initial_phase: StartTime::RecoveryFinished,
         }
     }
@@ -54,16 +69,35 @@ pub(crate) struct Cluster {
     pub(super) phase: StartTime,
     /// The strictest shutdown that was requested.
     pub(super) shutdown: Option<ShutdownMode>,
-    /// True from a crash until the slots are made anew.
-    pub(super) crashed: bool,
+    /// Who has still to be told to end.
+    pub(super) stop_order: StopOrder,
+    /// When whoever is left is killed.
+    pub(super) kill_all_at: Option<Instant>,
+    /// Nobody is left who could ask for a stricter shutdown.
+    pub(super) launcher_gone: bool,
+    /// Whose crash it was, from then until the slots are made anew.
+    pub(super) crashed: Option<Culprit>,
     /// How many programs are attached.
     pub(super) sessions: usize,
     pub(super) registry: Registry,
     /// Workers to start, in this order.
     pub(super) start_queue: VecDeque<Key>,
     pub(super) timers: Timers,
+    pub(super) rhythms: Rhythms,
+    /// Workers whose memory is looked at.
+    pub(super) watched: Watched,
+    /// The rolls under way.
+    pub(super) rolls: Vec<Rolling>,
     /// Process groups that live on without their leader, which was this worker's process.
-    pub(super) groups: HashMap<Pid, Key>,
+    pub(super) groups: QuickMap<Pid, Key>,
+    /// Unique names whose workers have changed in a way that others may wait for.
+    pub(super) changed: Vec<Box<str>>,
+    /// Workers that cannot start any more, each with the name of the worker that it has lost.
+    pub(super) lost: Vec<(Key, Box<str>)>,
+    /// The named groups.
+    pub(super) named: Vec<Members>,
+    /// Named groups in which something has changed.
+    pub(super) moved: Vec<usize>,
     /// Until when further reload requests are postponed.
     pub(super) reload_after: Option<Instant>,
 }
@@ -76,14 +110,30 @@ impl Cluster {
             stage: Stage::Accepting,
             phase: policy.initial_phase,
             shutdown: None,
-            crashed: false,
+            stop_order: StopOrder::default(),
+            kill_all_at: None,
+            launcher_gone: false,
+            crashed: None,
             sessions: 0,
             registry: Registry::default(),
             start_queue: VecDeque::new(),
             timers: Timers::default(),
-            groups: HashMap::new(),
+            rhythms: Rhythms::default(),
+            watched: Watched::default(),
+            rolls: Vec::new(),
+            groups: QuickMap::default(),
+            changed: Vec::new(),
+            named: Vec::new(),
+            moved: Vec::new(),
+            lost: Vec::new(),
             reload_after: None,
         }
+    }
+
+    /// The same with these named groups.
+    pub(crate) fn with_groups(mut self, groups: Vec<Group>) -> Self {
+        self.named = groups.into_iter().map(Members::new).collect();
+        self
     }
 
     /// Where the cluster is.
@@ -117,8 +167,13 @@ impl Cluster {
     }
 
     /// True when a new worker is put on the list.
-    pub(super) const fn accepts_workers(&self) -> bool {
-        self.starts_workers() && !self.crashed
+    pub(crate) const fn accepts_workers(&self) -> bool {
+        self.starts_workers() && self.crashed.is_none()
+    }
+
+    /// True when a roll may begin.
+    pub(crate) const fn accepts_rolls(&self) -> bool {
+        self.accepts_workers()
     }
 
     /// True when the cluster stops.
@@ -133,13 +188,14 @@ impl Cluster {
 
     /// Takes a worker that has no process off the list.
     pub(super) fn drop_unstarted(&mut self, key: Key, why: NotStarted, out: &mut Vec<Action>) {
-        if let Some(entry) = self.registry.remove(key) {
-            if let Progress::Resting { due } = entry.progress {
-                self.timers.remove(due, Due::Restart(key.into()));
-            }
-            let ending = entry.ending_without_process(ExitCause::NotStarted(why));
-            unregister(&entry, ending, out);
+        let Some(entry) = self.registry.get(key) else { return };
+        if let Progress::Resting { due } = entry.progress {
+            self.timers.remove(due, Due::Restart(key.into()));
         }
+        let ending = entry.ending_without_process(ExitCause::NotStarted(why));
+        let ending = Ending { reset: self.crashed, ..ending };
+        unregister(entry, ending, out);
+        self.take_off(key);
     }
 
     /// A worker whose process has ended goes off the list: at once, or when its group has ended.
@@ -151,13 +207,32 @@ impl Cluster {
         out: &mut Vec<Action>,
     ) {
         let Some(entry) = self.registry.get(key) else { return };
-        let ending = entry.ending_of_process(end);
+        let ending = Ending { reset: self.crashed, ..entry.ending_of_process(end) };
         if group_left {
             report_clearing(entry, ending, out);
-            self.registry.set_progress(key, Progress::Clearing { ending, restart: None });
-        } else if let Some(entry) = self.registry.remove(key) {
-            unregister(&entry, ending, out);
+            self.registry.set_clearing(key, ending, None);
+            self.changed(key);
+        } else {
+            unregister(entry, ending, out);
+            self.take_off(key);
         }
+    }
+
+    /// Counts the failure that the end of a process is. True: the worker is given up.
+    pub(super) fn count_failure(
+        &mut self,
+        key: Key,
+        end: ProcessEnd,
+        now: Instant,
+        out: &mut Vec<Action>,
+    ) -> bool {
+        let Some(entry) = self.registry.get_mut(key) else { return false };
+        let after_good_run = entry.was_good_run(end.ran_for, now);
+        entry.given_up = entry.streak.failed(&entry.worker, after_good_run, now);
+        let Some(limit) = entry.given_up else { return false };
+        let cause = reported(end.cause, entry.lapse);
+        out.push(Action::Log(Note::GivenUp(entry.subject(), cause, limit)));
+        true
     }
 
     /// Takes all workers that have no process off the list.
@@ -173,10 +248,10 @@ impl Cluster {
     }
 }
 
-/// What follows when a worker leaves the list, or never gets on it. The slot is free before the notify
-/// target gets its signal, so it finds the slot free.
+/// What follows when a worker leaves the list, or never gets on it. The slot is free before the
+/// notify target gets its signal, so it finds the slot free.
 pub(super) fn unregister(entry: &Entry, ending: Ending, out: &mut Vec<Action>) {
-    out.push(Action::Log(Note::Unregistering(entry.worker.name().into())));
+    out.push(Action::Log(Note::Unregistering(entry.subject())));
     out.push(Action::Unregister(entry.key, ending));
     out.extend(entry.notify.map(|target| Action::Notify(target, News::Ended)));
 }

@@ -1,10 +1,13 @@
 //! What happened.
 
-use super::ending::ProcessEnd;
+use super::ending::Exit;
+use super::pulse::{Beats, Look};
 use super::registry::NotifyTarget;
+use super::rolls::Roll;
 use bgw_core::{BackgroundWorker, Pid, ShutdownMode, StartTime};
 use shmem_slots::Key;
 use std::collections::HashMap;
+use std::time::Instant;
 
 /// What happened. Closed on purpose: nothing else moves the postmaster.
 #[derive(Clone, Debug)]
@@ -18,28 +21,54 @@ pub(crate) enum Event {
         notify: Option<NotifyTarget>,
         /// Its end was requested before the postmaster saw it.
         terminate: bool,
+        /// When, as its registrant says, by any clock: orders those that have relations.
+        registered_at: u64,
     },
     /// A backend requested the end of a worker.
     TerminateRequested(Key),
+    /// The process that submitted a job has ended, and the job is to end with it.
+    Orphaned(Key),
     /// A fork succeeded.
-    Forked { key: Key, pid: Pid },
-    /// A fork failed.
-    ForkFailed { key: Key, errno: i32 },
-    /// A worker process ended.
-    ChildExited {
+    Forked {
         key: Key,
-        end: ProcessEnd,
-        /// It left its clean-up mark behind.
-        dirty: bool,
-        /// Other processes of its group live.
-        group_left: bool,
+        pid: Pid,
+        /// Any number, for the limits of this run.
+        random: u32,
     },
+    /// A fork failed.
+    ForkFailed {
+        key: Key,
+        errno: i32,
+        /// A random number, for the jitter of its pause.
+        random: u32,
+    },
+    /// A worker process ended.
+    ChildExited { key: Key, exit: Exit },
+    /// A worker has said that it is ready.
+    Ready(Key),
+    /// A worker says that it has done as many jobs as it is to do.
+    JobsDone(Key),
+    /// How many bytes of memory a worker uses.
+    MemoryRead { key: Key, bytes: u64 },
+    /// A worker says itself that it hangs.
+    Hangs(Key),
+    /// The beats of workers were read.
+    BeatsRead { look: Look, beats: Vec<Beats> },
+    /// A worker whose start takes long has not said that it is ready. It has asked for time until
+    /// then.
+    StillStarts { key: Key, until: Option<Instant> },
+    /// A backend wants workers rolled, against whom there is no objection.
+    RollRequested(Roll),
+    /// A backend wants a worker killed now.
+    KillRequested(Key),
+    /// A backend wants a worker restarted now that is in its pause.
+    RestartRequested(Key),
     /// The last process of a group has ended whose leader, a worker, had ended before.
     GroupEnded { leader: Pid },
     /// A spare that was given the worker died before it took it: the worker has not begun.
     StartLost { key: Key },
-    /// The slots were made anew after a crash. Maps old keys to new ones; a worker that is missing got
-    /// no slot.
+    /// The slots were made anew after a crash. Maps old keys to new ones; a worker that is missing
+    /// got no slot.
     SlotsReset { new_keys: HashMap<Key, Key> },
     /// The embedding program reports that the cluster has reached a phase.
     PhaseReached(StartTime),

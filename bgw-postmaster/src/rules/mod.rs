@@ -2,8 +2,8 @@
 //!
 //! [`Cluster::step`] takes an [`Event`] and the time, changes the private state, and returns the
 //! [`Action`]s that follow, in order. The server performs them and feeds back what came of them (a
-//! fork's pid, a fork's failure, the slots after a reset) as further events. So every rule of start,
-//! restart, crash and shutdown is tested by a table, without a process.
+//! fork's pid, a fork's failure, the slots after a reset) as further events. So every rule of
+//! start, restart, crash and shutdown is tested by a table, without a process.
 //!
 //! As in PostgreSQL's postmaster, *where* the cluster is ([`Stage`]) is kept apart from *why* (the
 //! requested shutdown, the crash).
@@ -19,36 +19,64 @@
 //!
 //! | file | what follows from |
 //! |---|---|
-//! | `exit` | the end of a worker process |
+//! | `exit` | the end of a worker process (by `verdict` and `streak`) |
 //! | `group` | the end of the last process of a worker's group |
 //! | `shutdown` | a shutdown request, a closed session, the end of the last process |
 //! | `reset` | a crash that leaves shared state in doubt, and the slots made anew |
 //! | `start` | a registration, a phase, a fork, a due restart |
+//! | `heartbeat` | a worker that falls silent |
+//! | `lateness` | a start that takes too long |
+//! | `supervision` | a change of a member of a named group |
+//! | `after` | a change of a worker that others start after |
 //! | `reload` | a reload request |
+//! | `recycle` | a run that has reached a limit |
+//! | `roll` | a roll under way, and each event meanwhile |
 //! | `terminate` | a terminate request, a grace time that is over |
 //!
-//! Each calls only those below it. `cluster` is the state, `registry` the list of workers, `timers` the
-//! deadlines; `event` and `action` are the two closed lists; `ending` is what they say of an end.
+//! Each calls only those below it. `cluster` is the state, `registry` the list of workers, `timers`
+//! the deadlines, `names` who has which name, `members` who is in a named group; `event` and
+//! `action` are the two closed lists; `ending` is what they say of an end.
 
 mod action;
+mod after;
 mod cluster;
 mod ending;
 mod event;
 mod exit;
 mod group;
+mod heartbeat;
+mod lapse;
+mod lateness;
+mod members;
+mod names;
+mod pulse;
+mod recycle;
 mod registry;
 mod reload;
 mod reset;
+mod roll;
+mod rolls;
+mod run_limits;
 mod shutdown;
+mod shutdown_order;
 mod start;
 mod step;
+mod stop_order;
+mod streak;
+mod subject;
+mod supervision;
 mod terminate;
 #[cfg(test)]
 mod tests;
 mod timers;
+mod verdict;
 
 pub(crate) use action::{Action, News, Note};
 pub(crate) use cluster::{Cluster, Policy, Stage};
-pub(crate) use ending::{Ending, ProcessEnd};
+pub(crate) use ending::{Culprit, Ending, Exit, ProcessEnd};
 pub(crate) use event::Event;
-pub(crate) use registry::{Entry, NotifyTarget, Registry, StopSignal};
+pub(crate) use pulse::{Beats, Look};
+pub(crate) use registry::{Entry, NotifyTarget, Progress, Registry, StopLevel};
+pub(crate) use rolls::Roll;
+pub use shutdown_order::ShutdownOrder;
+pub(crate) use subject::Subject;

@@ -1,8 +1,8 @@
 //! Deadlines: many of them, one timer.
 //!
-//! An ordered set of what is due when. A deadline that is no longer wanted is removed, so the set is
-//! as large as there are workers that wait for something. One that is removed too late does no harm:
-//! the rules look at the worker again when it is due.
+//! An ordered set of what is due when. A deadline that is no longer wanted is removed, so the set
+//! is as large as there are workers that wait for something. One that is removed too late does no
+//! harm: the rules look at the worker again when it is due.
 
 use bgw_core::Pid;
 use shmem_slots::Key;
@@ -14,10 +14,20 @@ use std::time::{Duration, Instant};
 pub(crate) enum Due {
     /// Restart this worker.
     Restart(OrdKey),
+    /// This worker is to be ready.
+    Start(OrdKey),
+    /// A look at the workers that are to beat this often.
+    Look(Duration),
     /// The grace time of this worker is over.
     Kill(OrdKey),
     /// The time of the last processes of this group is over.
     KillGroup(Pid),
+    /// The lifetime of this worker's run is over.
+    Recycle(OrdKey),
+    /// The next run of this worker, which is rolled, is to be ready by now.
+    Roll(OrdKey),
+    /// A look at how much memory workers use.
+    Memory,
     /// A reload that was postponed.
     Reload,
     /// The time of all workers is over.
@@ -55,8 +65,8 @@ impl Timers {
         self.set.insert((at, due));
     }
 
-    /// Adds a deadline `delay` from `now`, and returns it. `None`: the clock does not reach so far, so it
-    /// is never due.
+    /// Adds a deadline `delay` from `now`, and returns it. `None` if the clock cannot represent it:
+    /// it is never due.
     pub(crate) fn add_after(&mut self, now: Instant, delay: Duration, due: Due) -> Option<Instant> {
         let at = now.checked_add(delay)?;
         self.add(at, due);

@@ -1,30 +1,42 @@
 //! From settings to a running server.
 //!
-//! The order matters. Descriptors that children keep are opened before the descriptor floor is set, the
-//! postmaster's own after it. The forker is created before the robust list is replaced. Whatever a
-//! backend may see is published before the first connection is accepted.
+//! The order matters. Descriptors that children keep are opened before the descriptor floor is set,
+//! the postmaster's own after it. The forker is created before the robust list is replaced.
+//! Whatever a backend may see is published before the first connection is accepted.
 
 use super::poller::{Poller, Token};
+use super::random::Random;
+use super::roll_answers::RollAnswers;
 use super::state::Server;
 use crate::child::log_panics_of_workers;
 use crate::children::{Children, Spares, Spawner, SpawnerSettings};
 use crate::error::RunError;
+use crate::events::Events;
 use crate::fault;
+use crate::gifts::{Closers, Gifts, Office};
 use crate::guardian::Guardian;
+use crate::notify::Notices;
+use crate::outputs::Outputs;
 use crate::rules::Cluster;
-use crate::sessions::{Listener, Sessions, Welcome};
+use crate::segments::Segments;
+use crate::sessions::{Kind, Listener, Sessions, Welcome};
 use crate::settings::Settings;
 use crate::slot_table::SlotTable;
+use crate::sys::descriptor_limit::highest_limit;
 use crate::sys::descriptors::DescriptorFloor;
+use crate::sys::environment::HiddenVariables;
 use crate::sys::exec::Commands;
 use crate::sys::fork::{Forker, ThreadCounter};
+use crate::sys::private_box::PrivateBox;
 use crate::sys::roster::Roster;
 use crate::sys::signals;
-use bgw_core::internals::{WorkerSlots, pidfd};
+use bgw_core::internals::{WorkerSlots, pidfd, process};
 use bgw_core::{Attachment, BackgroundWorker, ControlSocket, Pid};
 use std::collections::VecDeque;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::path::Path;
+use std::rc::Rc;
 use std::sync::Arc;
 
 /// Initial capacity for events and actions; compact, so that few pages are copied after a fork.
@@ -37,17 +49,20 @@ impl Server {
     pub(crate) fn begin(
         settings: Settings,
         launcher: Option<ControlSocket>,
-    ) -> Result<Self, RunError> {
-        fault::arm();
+    ) -> Result<PrivateBox<Self>, RunError> {
+        fault::arm_by_environment();
         let threads = ThreadCounter::new().map_err(RunError::system("opening /proc/self/task"))?;
-        threads
+        let proof = threads
             .prove()
             .map_err(RunError::system("counting the threads"))?
             .map_err(|threads| RunError::Threads { threads })?;
+        let hidden_variables = HiddenVariables::hide(&proof);
         signals::keep_ended_children().map_err(RunError::system("resetting SIGCHLD"))?;
         let pid = Pid::this();
         // Children keep it: it stays below the floor.
         let pidfd = Arc::new(pidfd::open(pid).map_err(RunError::system("pidfd_open"))?);
+        // Its descriptor is passed on to workers, too; its mapping is this process's alone.
+        let events = Events::new(settings.events).map_err(RunError::Events)?;
         let floor =
             DescriptorFloor::above_all_open().map_err(RunError::system("reading /proc/self/fd"))?;
         let floor = floor.with_raised_limit(settings.raised_limit);
@@ -55,6 +70,8 @@ impl Server {
         let threads = threads.moved_above(floor).map_err(moving())?;
         let listener = settings.listener.map(|socket| floor.move_above(socket)).transpose();
         let listener = listener.map_err(moving())?;
+        let output_dir = settings.output_dir.map(|folder| floor.move_above(folder)).transpose();
+        let output_dir = output_dir.map_err(moving())?.map(Arc::new);
         let poller = Poller::new(settings.doorbell, floor);
         let poller = poller.map_err(RunError::system("creating the signalfd and the epoll"))?;
         let region_read_only = reopen_read_only(settings.cells.slots(), floor)
@@ -62,7 +79,8 @@ impl Server {
         // If its number was below the floor, that is a gap from here on.
         let launcher = launcher.map(|socket| floor.move_above(socket).map(ControlSocket::from));
         let launcher = launcher.transpose().map_err(moving())?;
-        let floor = floor.fill_gaps().map_err(RunError::system("opening /dev/null"))?;
+        let gaps = floor.fill_gaps().map_err(RunError::system("opening /dev/null"))?;
+        let floor = floor.with_placeholders(&gaps);
         let listener = listener.map(|socket| Listener::new(socket.into(), floor));
         let forker = Forker::new(settings.run_atfork_handlers);
         let commands = (!settings.run_atfork_handlers).then(Commands::new).flatten();
@@ -70,40 +88,58 @@ impl Server {
         let liveness = settings.cells.hold_liveness();
         let liveness = liveness.map_err(RunError::system("set_robust_list"))?;
         log_panics_of_workers();
-        let names = settings.functions.names().into_iter();
-        let functions: Arc<[String]> = names.map(str::to_owned).collect();
+        let functions = settings.functions.listed();
+        let lines = functions.iter().map(|function| function.line()).collect();
         let attachment = Attachment::inherit(
             Arc::clone(settings.cells.slots()),
             Arc::clone(poller.doorbell()),
             pid,
             Arc::clone(&pidfd),
-            Arc::clone(&functions),
+            functions.into(),
             settings.descriptors,
-        );
+        )
+        .for_workers(process::worker_pid())
+        .with_events(events.ring().cloned())
+        .with_line(settings.door.map(Arc::new));
         // A slot has one process, or what it has left.
         let places = settings.cells.slots().capacity().saturating_add(settings.warm_spares as u32);
         let roster = Roster::new(places.saturating_add(SPARE_PLACES)).map(Arc::new);
         let roster = roster.map_err(RunError::system("mapping the roster"))?;
         let lock = settings.runtime_dir.as_ref().map(|dir| Arc::clone(dir.lock()));
+        let slots = Arc::clone(settings.cells.slots());
         let welcome = Welcome {
-            slots: Arc::clone(settings.cells.slots()),
+            slots: Arc::clone(&slots),
             region_read_only,
             postmaster_pidfd: Arc::clone(&pidfd),
             doorbell: Arc::clone(poller.doorbell()),
             postmaster: pid,
-            functions,
+            functions: lines,
+            events: events.ring().cloned(),
         };
-        let mut server = Self {
-            cluster: Cluster::new(settings.policy),
+        let folder = settings.runtime_dir.as_ref().map(|dir| dir.path());
+        let notices = Notices::new(folder, floor);
+        let descriptors = highest_limit().map_err(RunError::system("reading RLIMIT_NOFILE"))?;
+        let office = Office::new(descriptors);
+        let mut random = Random::new();
+        let segments = Segments::new(
+            settings.segment_bytes,
+            descriptors,
+            random.next(),
+            floor,
+            Rc::clone(&office),
+        );
+        let server = Self {
+            cluster: Cluster::new(settings.policy).with_groups(settings.groups),
             slot_table: SlotTable::new(
                 settings.cells,
                 pid,
-                settings.general_slots,
                 settings.registrable,
+                Gifts::new(Rc::clone(&office)),
             ),
+            events,
             children: Children::new(Arc::clone(&roster)),
             spares: Spares::new(settings.warm_spares, Arc::clone(&roster)),
-            spawner: Spawner::new(SpawnerSettings {
+            spawner: Box::new(Spawner::new(SpawnerSettings {
                 attachment,
                 functions: settings.functions,
                 threads,
@@ -111,15 +147,27 @@ impl Server {
                 forker,
                 commands,
                 roster: Arc::clone(&roster),
-            }),
-            guardian: Guardian::new(roster, pidfd, lock),
+                runtime_dir: folder.and_then(absolute),
+            })),
+            notices,
+            outputs: Outputs::new(output_dir, lock.clone(), floor),
+            closers: Closers::new(pid, office),
+            guardian: Guardian::new(roster, pidfd, slots, lock),
+            rolls: RollAnswers::new(floor),
             sessions: Sessions::new(settings.max_sessions, floor, listener, welcome),
             poller,
             runtime_dir: settings.runtime_dir,
-            _liveness: liveness,
+            liveness,
+            _placeholders: gaps,
+            _hidden_variables: hidden_variables,
             queue: VecDeque::with_capacity(CAPACITY),
+            over: VecDeque::new(),
+            random,
+            segments,
             actions: Vec::with_capacity(CAPACITY),
         };
+        let server = PrivateBox::new(server);
+        let mut server = server.map_err(RunError::system("mapping the postmaster's state"))?;
         if launcher.is_some() {
             server.show_title();
         }
@@ -131,7 +179,7 @@ impl Server {
             server.register_static(worker);
         }
         if let Some(socket) = launcher {
-            let session = server.open_session(socket);
+            let session = server.open_session(socket, Kind::Program);
             let session =
                 session.map_err(RunError::system("accepting the launcher's connection"))?;
             server.sessions.shut_down_with(session.filter(|_| settings.stop_with_launcher));
@@ -161,7 +209,7 @@ impl Server {
         }
     }
 
-    fn watch_all(&self) -> io::Result<()> {
+    fn watch_all(&mut self) -> io::Result<()> {
         self.poller.watch_signals_and_doorbell()?;
         match self.sessions.listener() {
             Some(listener) => self.poller.watch(listener, Token::Listener),
@@ -181,4 +229,9 @@ impl Server {
 fn reopen_read_only(slots: &WorkerSlots, floor: DescriptorFloor) -> io::Result<OwnedFd> {
     let path = format!("/proc/self/fd/{}", slots.region().as_fd().as_raw_fd());
     floor.move_above(std::fs::File::open(path)?)
+}
+
+/// For the environment of commands, whose working folder may be another one.
+fn absolute(folder: &Path) -> Option<String> {
+    Some(std::fs::canonicalize(folder).ok()?.to_str()?.to_owned())
 }

@@ -1,34 +1,49 @@
 //! The loop: one thread, one epoll.
 //!
-//! It decides nothing: readiness becomes events (`ready.rs`), the rules turn those into actions, and
-//! `perform.rs` carries them out. The work for an event is proportional to what changed: a child is
-//! found by its slot, changed slots by their hints; no list of workers or slots is walked. A bounded
-//! number of workers is forked before the loop handles other events again.
+//! It decides nothing: readiness becomes events (`ready.rs`), the rules turn those into actions,
+//! and `perform.rs` carries them out. The work for an event is proportional to what changed: a
+//! child is found by its slot, changed slots by their hints; no list of workers or slots is walked.
+//! A bounded number of workers is forked before the loop handles other events again.
 
-use super::poller::Ready;
 use super::state::Server;
 use crate::error::RunError;
 use crate::fault;
 use crate::rules::{Event, Stage};
+use bgw_core::chain;
 use nix::sys::epoll::EpollTimeout;
 use std::time::{Duration, Instant};
 
 impl Server {
-    /// The loop. Returns the exit code, in the postmaster only.
-    pub(crate) fn serve(mut self) -> Result<u8, RunError> {
-        let mut ready = Ready::new();
+    /// Serves until the cluster has ended, and returns the exit code, in the postmaster only. No
+    /// process of the cluster is left, even after an error.
+    pub(crate) fn serve(&mut self) -> Result<u8, RunError> {
+        let over = self.run_loop();
+        match &over {
+            Ok(code) => self.end(*code),
+            Err(error) => self.give_up(error),
+        }
+        over
+    }
+
+    fn run_loop(&mut self) -> Result<u8, RunError> {
         loop {
             self.start_workers();
             self.refill_spares();
             self.replace_guardian();
+            self.serve_outputs();
+            self.close_gifts();
             if let Stage::Over(code) = self.cluster.stage() {
-                self.end(code);
                 return Ok(code);
             }
-            self.poller.wait(&mut ready, self.timeout()).map_err(RunError::system("epoll_wait"))?;
-            for token in ready.tokens() {
-                self.ready(token);
+            self.events.wake();
+            let waited =
+                fault::step("loop:before_wait").and_then(|()| self.poller.wait(self.timeout()));
+            for at in 0..waited.map_err(RunError::system("epoll_wait"))? {
+                if let Some(token) = self.poller.ready(at) {
+                    self.ready(token);
+                }
             }
+            self.end_lives();
             if self.cluster.next_deadline().is_some_and(|at| at <= Instant::now()) {
                 self.step(Event::Tick);
             }
@@ -40,8 +55,11 @@ impl Server {
         if self.cluster.has_more_to_start() {
             return EpollTimeout::ZERO;
         }
-        let due = [self.cluster.next_deadline(), self.spares.due(), self.guardian.due()];
-        match due.into_iter().flatten().min() {
+        // In a shutdown, and in a reset, none is forked, however long one is due.
+        let spare = self.spares.due().filter(|_| self.cluster.starts_workers());
+        let due = [self.cluster.next_deadline(), spare, self.guardian.due(), self.outputs.due()];
+        let due = due.into_iter().chain([self.closers.due()]);
+        match due.flatten().min() {
             None => EpollTimeout::NONE,
             Some(at) => {
                 // Rounded up, so that the deadline has passed when the wait is over.
@@ -52,8 +70,25 @@ impl Server {
         }
     }
 
+    /// Ends the whole cluster at once, without the loop: the program may live on.
+    fn give_up(&mut self, error: &RunError) {
+        tracing::error!("the postmaster cannot go on, and kills all workers: {}", chain(error));
+        self.children.end_all(|deadline| self.poller.signal_arrives(deadline));
+        self.leave();
+    }
+
     fn end(&mut self, code: u8) {
+        self.leave();
+        tracing::info!(code, "postmaster {} ends", self.slot_table.postmaster());
+    }
+
+    /// All workers have ended.
+    fn leave(&mut self) {
         self.spares.end_all();
+        self.outputs.end();
+        self.slot_table.gifts.clear();
+        self.close_gifts();
+        self.closers.end_all();
         fault::point("end:before_clear");
         if let Some(runtime_dir) = &self.runtime_dir {
             runtime_dir.clear();
@@ -61,6 +96,5 @@ impl Server {
         fault::point("end:cleared");
         // Last of all: until here it would have ended what is left.
         self.guardian.end();
-        tracing::info!(code, "postmaster {} ends", self.slot_table.postmaster());
     }
 }

@@ -3,20 +3,26 @@
 //! | token | owner | events |
 //! |---|---|---|
 //! | signals | poller; children (`children/groups.rs`) | `ShutdownRequested`, `ReloadRequested`, `GroupEnded` |
-//! | doorbell | slot table (`slot_table/intake.rs`) | `Registered`, `TerminateRequested` |
+//! | orphan | children | `GroupEnded` |
+//! | doorbell | slot table (`slot_table/intake.rs`) | `Registered`, `TerminateRequested`, `Ready`, `JobsDone` |
 //! | child | children (`children/reap.rs`) | `ChildExited`, `StartLost` |
+//! | notify | notices (`server/notify.rs`) | `Ready`, `StillStarts`, `Hangs` |
 //! | spare | spares | none |
+//! | closer | closers | none |
 //! | listener, session | sessions | `SessionOpened`, `SessionClosed`, what a peer requests |
+//! | ticket | slot table (`slot_table/tickets.rs`) | `Registered` |
 //! | guardian | guardian | none |
+//! | collector, outputs | outputs (`server/outputs.rs`) | none |
 //! | peer | sessions (`sessions/peers.rs`) | `SessionClosed` for each session that its process had |
 
 use super::log;
 use super::poller::Token;
 use super::state::Server;
 use crate::fault;
-use crate::rules::{Event, ProcessEnd};
-use crate::sessions::PeerRequest;
-use bgw_core::{ControlSocket, ExitCause, NotStarted, Pid, ShutdownMode};
+use crate::rules::{Event, Exit, ProcessEnd};
+use crate::sessions::{Kind, PeerRequest};
+use bgw_core::internals::ClusterCells;
+use bgw_core::{ControlSocket, ExitCause, NotStarted, Pid, ShutdownMode, WorkerHandle};
 use nix::sys::signal::Signal;
 use shmem_slots::Key;
 use std::io;
@@ -30,21 +36,48 @@ impl Server {
     pub(super) fn ready(&mut self, token: Token) {
         match token {
             Token::Signals => self.signals_arrived(),
-            Token::Doorbell => {
+            Token::Doorbell => self.rung(),
+            Token::FullDoorbell => {
                 if let Err(error) = self.poller.take_rings() {
                     tracing::error!("reading the doorbell failed: {error}");
                 }
-                self.take_in_changes();
+                self.rung();
             }
             Token::Listener => self.connections_arrived(),
             Token::Session(number) => self.peer_wrote(number),
+            Token::Ticket(number) => self.ticket_spoke(number),
+            Token::Notify(index) => self.notified(index),
             Token::Child(index) => self.child_ended(index),
-            Token::Spare(number) => self.spares.died(number),
+            Token::Spare(number) => {
+                self.spares.ended(number);
+                self.orphans_behind_ended();
+            }
+            Token::Closer(number) => {
+                self.closers.ended(number);
+                self.orphans_behind_ended();
+            }
             Token::Peer(number) => self.peer_ended(number),
-            Token::Guardian => self.guardian.died(),
+            Token::Guardian => {
+                self.guardian.ended();
+                self.orphans_behind_ended();
+            }
+            Token::Collector => {
+                self.collector_ended();
+                self.orphans_behind_ended();
+            }
+            Token::Orphan => self.orphans_ended(),
+            Token::Outputs => self.collector_reported(),
         }
     }
 
+    /// A backend has changed slots. It may also have given claims back.
+    fn rung(&mut self) {
+        self.take_in_changes();
+        self.serve_tickets();
+    }
+
+    #[cold]
+    #[inline(never)]
     fn signals_arrived(&mut self) {
         // The kernel keeps one of each; whoever sends faster than we read waits for the next pass.
         for _ in 0..SIGNALS_IN_A_ROW {
@@ -64,37 +97,74 @@ impl Server {
         }
     }
 
-    /// A child has ended. Its end is published before it is reaped, because until then the slot says
-    /// that its pid runs.
+    /// A child has ended. Its end is published before it is reaped, because until then the slot
+    /// says that its pid runs.
+    #[inline(never)]
     fn child_ended(&mut self, index: u32) {
-        let Some(ended) = self.children.ended(index) else { return };
+        let ended = match self.children.ended(index) {
+            Ok(Some(ended)) => ended,
+            // Somebody who traces it holds its end back. The poller reports when that is over.
+            Ok(None) => return,
+            Err(_) => return self.look_again(index),
+        };
         fault::point("exit:seen");
+        // What it has said last.
+        self.notified(index);
         let key = ended.key;
         let end = self.with_exec_failure(key, ended.end);
         let dirty = self.slot_table.cleanup_needed(index);
         self.process_gone(end.pid);
+        self.outputs.run_ended(index);
+        self.notices.run_ended(index);
         fault::point("exit:swept");
         let group_left = self.children.leaves_group(index);
+        let random = self.random.next();
         self.step(if ended.start_lost {
             Event::StartLost { key }
         } else {
-            Event::ChildExited { key, end, dirty, group_left }
+            Event::ChildExited { key, exit: Exit { end, dirty, group_left, random } }
         });
         self.children.reap(index);
-        if self.children.orphan_may_wait() {
+        if group_left || self.children.orphan_may_wait() {
             self.orphans_ended();
         }
     }
 
-    /// A process has ended that the postmaster did not start: it belonged to a worker and has outlived
-    /// its parent. Workers that are functions do not send SIGCHLD; programs do, and are left to their
-    /// pidfds.
+    /// The child of slot `index` could not be looked at.
+    #[cold]
+    #[inline(never)]
+    fn look_again(&self, index: u32) {
+        let Some(pidfd) = self.children.pidfd(index) else { return };
+        if let Err(error) = self.poller.watch_end_anew(pidfd, Token::Child(index)) {
+            tracing::error!("watching the worker process of slot {index} failed: {error}");
+        }
+    }
+
+    /// A process that the postmaster did not start has ended: it belonged to a worker and outlived
+    /// its parent. Workers that are functions do not send SIGCHLD; programs do, and are left to
+    /// their pidfds.
+    #[cold]
+    #[inline(never)]
     fn orphans_ended(&mut self) {
+        // Before the look at those that have ended: no silent end comes in between.
+        let poller = &self.poller;
+        self.children.watch_silent(|pidfd| poller.watch_end(pidfd, Token::Orphan));
         for leader in self.children.ended_groups() {
             self.step(Event::GroupEnded { leader });
         }
-        let (spares, guardian) = (&self.spares, &self.guardian);
-        self.children.reap_orphans(|pid| spares.contains(pid) || guardian.is(pid));
+        let (spares, guardian, outputs) = (&self.spares, &self.guardian, &self.outputs);
+        let closers = &self.closers;
+        let is_ours = |pid| {
+            spares.contains(pid) || guardian.is(pid) || outputs.is(pid) || closers.contains(pid)
+        };
+        self.children.reap_orphans(is_ours);
+    }
+
+    /// A child has been reaped. An orphan may have waited behind it.
+    pub(super) fn orphans_behind_ended(&mut self) {
+        if self.children.orphan_may_wait() {
+            self.orphans_ended();
+        }
     }
 
     /// A process that may have claimed slots has ended.
@@ -102,10 +172,20 @@ impl Server {
         self.slot_table.sweep(pid);
         // What it had published without ringing.
         self.take_in_changes();
+        self.serve_tickets();
+        self.submitter_gone(pid);
     }
 
-    /// The end of a child, which is another one if it never became its program. Such a child cannot log
-    /// that itself.
+    /// The jobs of a process that nobody can reach any more end, unless they are to go on.
+    fn submitter_gone(&mut self, pid: Pid) {
+        for key in self.slot_table.orphaned_by(pid) {
+            self.step(Event::Orphaned(key));
+        }
+    }
+
+    /// The end of a child, which is another one if it never became its program. Such a child cannot
+    /// log that itself.
+    #[inline(never)]
     pub(super) fn with_exec_failure(&mut self, key: Key, end: ProcessEnd) -> ProcessEnd {
         let Some(failure) = self.spawner.exec_failure(end.pid) else { return end };
         let entry = self.cluster.registry().get(key);
@@ -119,21 +199,33 @@ impl Server {
         ProcessEnd { cause, ..end }
     }
 
+    #[cold]
+    #[inline(never)]
     fn connections_arrived(&mut self) {
         for _ in 0..CONNECTIONS_IN_A_ROW {
             let Some(socket) = self.sessions.accept() else { return };
             if let Some(silent) = self.sessions.silent_one() {
                 self.close_session(silent);
             }
-            if let Err(error) = self.open_session(socket) {
-                tracing::warn!("a connection could not be accepted: {error}");
+            let others = if self.runtime_dir.is_some() { Kind::Program } else { Kind::Stranger };
+            if let Err(error) = self.open_session(socket, others) {
+                self.sessions.not_opened(&error);
             }
         }
     }
 
-    /// Returns the session's number, or `None` if the peer was refused.
-    pub(super) fn open_session(&mut self, socket: ControlSocket) -> io::Result<Option<u64>> {
-        let Some(number) = self.sessions.open(socket)? else { return Ok(None) };
+    /// Returns the session's number, or `None` if the peer was refused. Who is no worker is one of
+    /// the `others`.
+    pub(super) fn open_session(
+        &mut self,
+        socket: ControlSocket,
+        others: Kind,
+    ) -> io::Result<Option<u64>> {
+        let is_worker = |pid| self.children.target(pid).is_some();
+        let kind = |pid| if is_worker(pid) { Kind::Worker } else { others };
+        let Some(number) = self.sessions.open(socket, kind)? else { return Ok(None) };
+        // Whoever attaches sees a living postmaster, whatever was scribbled over its word.
+        self.liveness.restore_one(ClusterCells::liveness_of_session(number));
         let watched = self.watch_session(number);
         if let Err(error) = watched {
             self.sessions.close(number);
@@ -152,15 +244,38 @@ impl Server {
         }
     }
 
+    #[inline(never)]
     fn peer_wrote(&mut self, number: u64) {
         match self.sessions.read(number, self.cluster.accepts_sessions()) {
             PeerRequest::Nothing => return,
             PeerRequest::Attached => return self.step(Event::SessionOpened),
             PeerRequest::Closed => return self.close_session(number),
+            PeerRequest::Left(from) => {
+                if !self.say_who_is_left(number, from) {
+                    self.close_session(number);
+                }
+                return;
+            }
+            PeerRequest::Segment(request) => {
+                if !self.about_segment(number, request) {
+                    self.close_session(number);
+                }
+                return;
+            }
+            PeerRequest::Queue { waits, gifts } => {
+                if !self.queue_up(number, waits, gifts) {
+                    self.close_session(number);
+                }
+                return;
+            }
             PeerRequest::Ping => self.take_in_changes(),
             PeerRequest::Shutdown(mode) => self.step(Event::ShutdownRequested(mode)),
             PeerRequest::Phase(phase) => self.step(Event::PhaseReached(phase)),
             PeerRequest::Reload => self.step(Event::ReloadRequested),
+            PeerRequest::RestartNow(worker) => self.about(worker, Event::RestartRequested),
+            PeerRequest::Kill(worker) => self.about(worker, Event::KillRequested),
+            PeerRequest::Roll(request) => return self.roll(number, request),
+            PeerRequest::LastLines(worker) => return self.ask_for_last_lines(number, worker),
         }
         // The fact before the reply.
         if !self.sessions.acknowledge(number) {
@@ -168,8 +283,30 @@ impl Server {
         }
     }
 
-    fn close_session(&mut self, number: u64) {
+    /// A request about one worker.
+    fn about(&mut self, worker: WorkerHandle, event: fn(Key) -> Event) {
+        // What the peer has asked for before.
+        self.take_in_changes();
+        let key = Key { index: worker.slot(), generation: worker.generation() };
+        // Otherwise it is of an earlier life of the slots, and names no worker now.
+        if self.slot_table.handle(key) == worker {
+            self.step(event(key));
+        }
+    }
+
+    pub(super) fn close_session(&mut self, number: u64) {
+        self.outputs.forget_session(number);
+        let pid = self.sessions.pid(number);
         let closed = self.sessions.close(number);
+        self.segments.close_session(number);
+        self.slot_table.tickets.close_session(number);
+        let is_here =
+            |pid| self.children.target(pid).or_else(|| self.sessions.target(pid)).is_some();
+        if let Some(pid) = pid.filter(|&pid| closed.attached && !is_here(pid)) {
+            // What it had registered before.
+            self.take_in_changes();
+            self.submitter_gone(pid);
+        }
         if closed.attached {
             self.step(Event::SessionClosed);
         }
@@ -179,6 +316,8 @@ impl Server {
     }
 
     /// An attached process has ended. A fork of it may still hold its connections.
+    #[cold]
+    #[inline(never)]
     fn peer_ended(&mut self, number: u64) {
         let Some(gone) = self.sessions.peer_ended(number) else { return };
         self.process_gone(gone.pid);

@@ -1,15 +1,17 @@
 //! Starts the workers that are due, in a spare or by a fork, and refills the spares.
 
+use super::log;
 use super::poller::Token;
 use super::state::Server;
+use crate::child::RunSetup;
 use crate::children::{Child, DEATH_DELAY, Spare, process_end};
 use crate::fault;
-use crate::rules::{Entry, Event};
+use crate::rules::{Entry, Event, Exit};
 use crate::sys::fork::NewChild;
 use crate::sys::roster::Place;
 use crate::sys::wait;
 use bgw_core::internals::WorkerRecord;
-use bgw_core::{EntryPoint, ExitCause, Pid};
+use bgw_core::{EntryPoint, ExitCause, Output, Pid, StopSignal};
 use shmem_slots::Key;
 use std::io;
 use std::time::Instant;
@@ -30,38 +32,77 @@ impl Server {
     pub(super) fn start_workers(&mut self) {
         for _ in 0..STARTS_IN_A_ROW {
             let Some(key) = self.cluster.next_to_start() else { return };
-            let started = match self.start_in_spare(key) {
+            if let Some(entry) = self.cluster.registry().get(key) {
+                log::starting(&entry.worker, || self.slot_table.handle(key));
+            }
+            let spare = if self.spares.is_empty() { None } else { self.start_in_spare(key) };
+            let started = match spare {
                 Some(pid) => Ok(Started::Watched(pid)),
                 None => self.start_by_fork(key),
             };
             match started {
-                Ok(Started::Watched(pid)) => self.step(Event::Forked { key, pid }),
+                Ok(Started::Watched(pid)) => {
+                    let random = self.random.next();
+                    self.step(Event::Forked { key, pid, random });
+                }
                 Ok(Started::Unwatched { pid, place, started, errno }) => {
                     self.end_unwatched(key, (pid, place), started, errno);
                 }
-                Err(error) => self.step(Event::ForkFailed { key, errno: errno_of(&error) }),
+                Err(error) => {
+                    let (errno, random) = (errno_of(&error), self.random.next());
+                    self.step(Event::ForkFailed { key, errno, random });
+                }
             }
         }
     }
 
+    #[inline(never)]
     fn start_by_fork(&mut self, key: Key) -> io::Result<Started> {
         let Some(entry) = self.cluster.registry().get(key) else {
             return Err(io::ErrorKind::NotFound.into());
         };
+        let stop = entry.worker.stop();
         let is_command = matches!(entry.worker.entry(), EntryPoint::Command { .. });
-        let handle = self.slot_table.begin_life(key);
+        let hears_reload = !is_command && stop != StopSignal::Hup;
+        let handle = self.slot_table.begin_life(key, &entry.worker);
         let started = Instant::now();
-        let (NewChild { pid, pidfd }, place) = self.spawner.start(entry, handle)?;
+        let mut setup = RunSetup::default();
+        self.slot_table.gifts.begin_run(key, &mut setup);
+        let forked = self
+            .outputs
+            .begin_run(key, &entry.worker, &mut setup)
+            .and_then(|()| self.notices.begin_run(key, &entry.worker, &mut setup))
+            .and_then(|()| self.spawner.tell_command(entry, handle, &mut setup))
+            .and_then(|invitation| {
+                let (child, place) = self.spawner.start(entry, handle, setup)?;
+                Ok((child, place, invitation))
+            });
+        let forked = forked.inspect_err(|_| {
+            self.outputs.run_ended(key.index);
+            self.notices.run_ended(key.index);
+        });
+        let (NewChild { pid, pidfd }, place, invitation) = forked?;
         let watched = fault::step("start:forked").and_then(|()| {
             let pidfd = pidfd?;
-            self.poller.watch(&pidfd, Token::Child(key.index))?;
+            if let Some(channel) = self.notices.started(key.index, pid) {
+                self.poller.watch(channel, Token::Notify(key.index))?;
+            }
+            self.poller.watch_end(&pidfd, Token::Child(key.index))?;
             Ok(pidfd)
         });
         match watched {
             Ok(pidfd) => {
-                let mailbox = None;
-                let child = Child { key, pid, place, pidfd, started, mailbox, is_command };
-                self.children.insert(child);
+                self.children.insert(Child {
+                    key,
+                    pid,
+                    place,
+                    pidfd,
+                    started,
+                    mailbox: None,
+                    stop,
+                    hears_reload,
+                    _invitation: invitation,
+                });
                 fault::point("start:watched");
                 Ok(Started::Watched(pid))
             }
@@ -69,43 +110,57 @@ impl Server {
         }
     }
 
-    /// `None`: there is no spare, or the worker is a command.
+    /// `None`: there is no spare, or the worker is a command, has an output of its own or is given
+    /// descriptors.
+    #[inline(never)]
     fn start_in_spare(&mut self, key: Key) -> Option<Pid> {
-        if self.spares.is_empty() {
-            return None;
-        }
         let entry = self.cluster.registry().get(key)?;
-        if matches!(entry.worker.entry(), EntryPoint::Command { .. }) {
+        // A spare has the postmaster's output, and none of its descriptors.
+        let has_own = *entry.worker.output() != Output::Inherit;
+        let has_own = has_own || !entry.worker.gifts().is_empty();
+        if has_own || matches!(entry.worker.entry(), EntryPoint::Command { .. }) {
             return None;
         }
         let record = WorkerRecord::encode(&entry.worker, self.slot_table.postmaster());
         let (main, restarts) = (self.spawner.main_of(entry), entry.next_restarts());
-        let Spare { pid, place, pidfd, mailbox, .. } = self.take_spare(key)?;
-        let handle = self.slot_table.begin_life(key);
+        let stop = entry.worker.stop();
+        let handle = self.slot_table.begin_life(key, &entry.worker);
+        let Spare { pid, place, pidfd, mailbox, .. } =
+            self.take_spare(key, self.spawner.is_reusable(main))?;
         let started = Instant::now();
         fault::point("spare:before_give");
         mailbox.give(&record, main, handle, restarts);
         fault::point("spare:given");
-        let (mailbox, is_command) = (Some(mailbox), false);
-        let child = Child { key, pid, place, pidfd, started, mailbox, is_command };
-        self.children.insert(child);
+        self.children.insert(Child {
+            key,
+            pid,
+            place,
+            pidfd,
+            started,
+            mailbox: Some(mailbox),
+            stop,
+            hears_reload: stop != StopSignal::Hup,
+            _invitation: None,
+        });
         fault::point("spare:kept");
         Some(pid)
     }
 
     /// A living spare, whose end the poller reports as that of slot `key.index` from now on.
-    fn take_spare(&mut self, key: Key) -> Option<Spare> {
+    fn take_spare(&mut self, key: Key, reusable: bool) -> Option<Spare> {
         loop {
-            let spare = self.spares.take_living()?;
-            if self.poller.rename(&spare.pidfd, Token::Child(key.index)).is_ok() {
+            let spare = self.spares.take_living(reusable)?;
+            if self.poller.watch_end_anew(&spare.pidfd, Token::Child(key.index)).is_ok() {
                 return Some(spare);
             }
-            self.spares.end(&spare);
+            self.spares.put_away(spare);
         }
     }
 
-    /// Kills a child that cannot be watched. Its start counts as a failed fork, unless it has ended by
-    /// itself meanwhile or holds shared state.
+    /// Kills a child that cannot be watched. Its start counts as a failed fork, unless it has ended
+    /// by itself meanwhile or holds shared state.
+    #[cold]
+    #[inline(never)]
     fn end_unwatched(
         &mut self,
         key: Key,
@@ -119,22 +174,27 @@ impl Server {
         });
         let dirty = self.slot_table.cleanup_needed(key.index);
         self.process_gone(pid);
+        self.notices.run_ended(key.index);
+        self.outputs.run_ended(key.index);
         let crashed = dirty && self.cluster.registry().get(key).is_some_and(Entry::shares_memory);
+        let random = self.random.next();
         match ended {
             Ok(Some(end)) if crashed || !was_killed(end.cause) => {
-                self.step(Event::Forked { key, pid });
-                self.step(Event::ChildExited { key, end, dirty, group_left: false });
+                self.step(Event::Forked { key, pid, random });
+                let exit = Exit { end, dirty, group_left: false, random };
+                self.step(Event::ChildExited { key, exit });
             }
-            Ok(_) => self.step(Event::ForkFailed { key, errno }),
+            Ok(_) => self.step(Event::ForkFailed { key, errno, random }),
             Err(error) => {
                 tracing::error!("waitid for worker process {pid} failed: {error}");
-                self.step(Event::ForkFailed { key, errno });
+                self.step(Event::ForkFailed { key, errno, random });
             }
         }
         self.spawner.release(place);
         if let Err(error) = wait::reap_by_pid(pid) {
             tracing::error!("reaping worker process {pid} failed: {error}");
         }
+        self.orphans_behind_ended();
     }
 
     /// Forks one spare, if one is due and nothing else is to be started.
@@ -152,12 +212,13 @@ impl Server {
         }
     }
 
+    #[inline(never)]
     fn fork_spare(&mut self) -> io::Result<Spare> {
         let (NewChild { pid, pidfd }, place, mailbox) = self.spawner.start_spare()?;
         let number = self.spares.next_number();
         let watched = mailbox.hide_from_later_children().and_then(|()| {
             let pidfd = pidfd?;
-            self.poller.watch(&pidfd, Token::Spare(number))?;
+            self.poller.watch_end(&pidfd, Token::Spare(number))?;
             Ok(pidfd)
         });
         match watched {
@@ -172,12 +233,13 @@ impl Server {
     }
 
     /// Forks the guardian.
+    #[inline(never)]
     pub(super) fn start_guardian(&mut self) -> io::Result<()> {
         let path = self.runtime_dir.as_ref().map(|dir| dir.path().to_string_lossy());
         let title = ["bgw guardian ", path.as_deref().unwrap_or_default()];
         let spawner = &mut self.spawner;
-        let pidfd = self.guardian.start(&title, |keep| spawner.start_guardian(keep))?;
-        self.poller.watch(pidfd, Token::Guardian)
+        let pidfd = self.guardian.start(&title, |keep| spawner.start_companion(keep))?;
+        self.poller.watch_end(pidfd, Token::Guardian)
     }
 
     /// Forks another guardian, if one is due.

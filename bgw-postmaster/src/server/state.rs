@@ -1,35 +1,61 @@
 //! The running postmaster: its owners, and the queue of events.
 
 use super::poller::Poller;
+use super::random::Random;
+use super::roll_answers::RollAnswers;
 use crate::children::{Children, Spares, Spawner};
+use crate::events::{Details, Events};
+use crate::gifts::Closers;
 use crate::guardian::Guardian;
+use crate::notify::Notices;
+use crate::outputs::Outputs;
 use crate::rules::{Action, Cluster, Event};
 use crate::runtime_dir::RuntimeDir;
+use crate::segments::Segments;
 use crate::sessions::Sessions;
 use crate::slot_table::SlotTable;
+use crate::sys::descriptors::Placeholders;
+use crate::sys::environment::HiddenVariables;
+use bgw_core::EventKind;
 use bgw_core::internals::HeldLiveness;
 use std::collections::VecDeque;
 use std::time::Instant;
 
-/// The running postmaster.
+/// The running postmaster. Its children do not have it (`sys/private_box.rs`): only what lies
+/// behind a pointer is theirs, too.
 #[derive(Debug)]
 pub(crate) struct Server {
     /// The rules, and what they know.
     pub(super) cluster: Cluster,
     pub(super) slot_table: SlotTable,
+    pub(super) events: Events,
     pub(super) children: Children,
     pub(super) spares: Spares,
-    pub(super) spawner: Spawner,
+    /// What a child begins with.
+    pub(super) spawner: Box<Spawner>,
     pub(super) guardian: Guardian,
+    pub(super) closers: Closers,
+    pub(super) outputs: Outputs,
+    pub(super) notices: Notices,
     pub(super) sessions: Sessions,
+    pub(super) segments: Segments,
+    pub(super) rolls: RollAnswers,
     pub(super) poller: Poller,
     pub(super) runtime_dir: Option<RuntimeDir>,
     /// What the rules have not seen yet.
     pub(super) queue: VecDeque<Event>,
+    /// Slots whose workers may have ended while their processes live on.
+    pub(super) over: VecDeque<u32>,
+    /// For the jitter of pauses.
+    pub(super) random: Random,
     /// What follows from one event. Empty between events; it keeps its memory.
     pub(super) actions: Vec<Action>,
     /// Dropped with the server: from then on the cluster knows that its postmaster is gone.
-    pub(super) _liveness: HeldLiveness,
+    pub(super) liveness: HeldLiveness,
+    /// Closed with the server.
+    pub(super) _placeholders: Placeholders,
+    /// Set again with the server.
+    pub(super) _hidden_variables: HiddenVariables,
 }
 
 impl Server {
@@ -40,10 +66,18 @@ impl Server {
     }
 
     /// All queued events, and everything that follows from them.
+    // Out of line, as the steps of the loop are, and what is rare: a page of the stack that is
+    // written to between two forks costs a copy, so no frame is deeper than its own work needs.
+    #[inline(never)]
     pub(super) fn run_queue(&mut self) {
         let mut actions = std::mem::take(&mut self.actions);
         while let Some(event) = self.queue.pop_front() {
+            if let Event::Ready(key) = event {
+                self.events.tell(key, EventKind::Ready, Details::default());
+                self.slot_table.ring_bells(key);
+            }
             self.cluster.step(event, Instant::now(), &mut actions);
+            self.refuse_tickets();
             for action in actions.drain(..) {
                 self.perform(action);
             }
@@ -52,10 +86,13 @@ impl Server {
     }
 
     /// The slots that changed: registrations and terminate requests.
+    #[inline(never)]
     pub(super) fn take_in_changes(&mut self) {
         let (children, sessions) = (&self.children, &self.sessions);
         let resolve = |pid| children.target(pid).or_else(|| sessions.target(pid));
-        self.slot_table.take_in_changes(self.cluster.registry(), resolve, &mut self.queue);
+        let over = &mut self.over;
+        let listed = |index| over.extend(children.says_over(index).then_some(index));
+        self.slot_table.take_in_changes(self.cluster.registry(), resolve, listed, &mut self.queue);
         self.run_queue();
     }
 }

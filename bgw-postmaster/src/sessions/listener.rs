@@ -18,7 +18,8 @@ pub(crate) struct Listener {
 impl Listener {
     /// Sets the reserve aside.
     pub(crate) fn new(socket: ControlSocket, floor: DescriptorFloor) -> Self {
-        // Inherited by each connection, so that none can hand descriptors over before it is accepted.
+        // Inherited by each connection, so that none can hand descriptors over before it is
+        // accepted.
         socket.refuse_descriptors();
         Self { socket, floor, reserve: floor.reserve().ok(), failures: Occasional::default() }
     }
@@ -29,8 +30,8 @@ impl Listener {
 
     /// The next connection; `None` when no more wait.
     ///
-    /// Without a descriptor left, a connection is accepted with the reserve, only to close it: in the
-    /// queue it would wake the loop for ever.
+    /// Without a descriptor left, a connection is accepted with the reserve, only to close it: in
+    /// the queue it would wake the loop for ever.
     pub(crate) fn accept(&mut self) -> Option<ControlSocket> {
         loop {
             match self.socket.accept_nonblocking() {

@@ -16,4 +16,4 @@ mod table;
 
 pub(crate) use listener::Listener;
 pub(crate) use protocol::{PeerRequest, Welcome};
-pub(crate) use table::Sessions;
+pub(crate) use table::{Kind, Sessions};

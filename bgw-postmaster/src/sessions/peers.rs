@@ -7,9 +7,9 @@
 //!
 //! A peer is found by a number that is never used again: its pid may be reused.
 
+use crate::quick_map::QuickMap;
 use bgw_core::Pid;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use std::collections::HashMap;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 /// A process that has attached, or tries to.
@@ -26,9 +26,9 @@ struct Peer {
 /// All of them.
 #[derive(Debug, Default)]
 pub(super) struct Peers {
-    by_number: HashMap<u64, Peer>,
+    by_number: QuickMap<u64, Peer>,
     /// The newest peer of each pid.
-    by_pid: HashMap<Pid, u64>,
+    by_pid: QuickMap<Pid, u64>,
     last: u64,
 }
 
@@ -76,8 +76,8 @@ impl Peers {
         }
     }
 
-    /// Removes a session. Forgets the peer with its last one, unless it may hold a claim: then it is
-    /// watched until it ends.
+    /// Removes a session. Forgets the peer with its last one, unless it may hold a claim: then it
+    /// is watched until it ends.
     pub(super) fn remove_session(&mut self, number: u64, session: u64) {
         let Some(peer) = self.by_number.get_mut(&number) else { return };
         peer.sessions.retain(|&other| other != session);
@@ -108,7 +108,7 @@ impl Peers {
     }
 }
 
-/// False once the process has ended. If the kernel cannot say, it runs: its end is reported later.
+/// False once the process has ended. True if the kernel cannot say: its end is reported later.
 fn is_running(pidfd: &OwnedFd) -> bool {
     let mut ended = [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)];
     poll(&mut ended, PollTimeout::ZERO) != Ok(1)

@@ -1,7 +1,7 @@
 //! One connection: credentials, requests, replies.
 //!
-//! A peer is trusted with nothing but its own attachment: a message that cannot be read, or a reply that
-//! it does not take, ends the connection.
+//! A peer is trusted with nothing but its own attachment: a message that cannot be read, or a reply
+//! that it does not take, ends the connection.
 
 use super::protocol::{PeerRequest, Welcome};
 use crate::failure_log::Occasional;
@@ -18,17 +18,20 @@ pub(super) struct Session {
     pub(super) pid: Pid,
     /// The number of its process.
     pub(super) peer: u64,
+    /// It is a worker of this postmaster.
+    pub(super) worker: bool,
     pub(super) attached: bool,
     pub(super) read_only: bool,
 }
 
 impl Session {
     /// Takes a connection, and the pidfd of its process, while the connection proves that it lives.
-    /// `None`: it was refused, because of its user or because `full` programs are attached already.
+    /// `None`: it was refused, because of its user or by `objection`, which is asked about its
+    /// process.
     pub(super) fn accept(
         socket: ControlSocket,
         floor: DescriptorFloor,
-        full: Option<usize>,
+        objection: impl FnOnce(Pid) -> Option<(Refusal, String)>,
         refused: &mut Occasional,
     ) -> io::Result<Option<(Self, OwnedFd)>> {
         let socket = ControlSocket::from(floor.move_above(socket)?);
@@ -39,7 +42,7 @@ impl Session {
         let refusal = if uid != ours && uid != 0 {
             Some((Refusal::NotAllowed, format!("this postmaster runs for user {ours}, not {uid}")))
         } else {
-            full.map(|limit| (Refusal::TooManyPeers, format!("{limit} programs are attached")))
+            objection(pid)
         };
         if let Some((reason, detail)) = refusal {
             if let Some(count) = refused.count() {
@@ -49,7 +52,8 @@ impl Session {
             return Ok(None);
         }
         let pidfd = floor.move_above(socket.peer_pidfd()?)?;
-        let session = Self { socket, pid, peer: 0, attached: false, read_only: true };
+        let (peer, worker) = (0, false);
+        let session = Self { socket, pid, peer, worker, attached: false, read_only: true };
         Ok(Some((session, pidfd)))
     }
 
@@ -99,7 +103,9 @@ impl Session {
         accepts_sessions: bool,
     ) -> io::Result<PeerRequest> {
         if let Request::Hello { protocol, layout_tag, read_only } = *request {
-            if let Some((reason, detail)) = self.objection(protocol, layout_tag, accepts_sessions) {
+            // Workers end with the postmaster: they hold up nothing.
+            let accepts = accepts_sessions || self.worker;
+            if let Some((reason, detail)) = self.objection(protocol, layout_tag, accepts) {
                 return self.refuse(reason, detail);
             }
             return self.attach(number, read_only, welcome);
@@ -113,11 +119,18 @@ impl Session {
         };
         match *request {
             Request::Ping | Request::Hello { .. } => Ok(PeerRequest::Ping),
+            Request::LastLines(worker) => Ok(PeerRequest::LastLines(worker)),
             Request::Functions { from } => self.list_functions(from, &welcome.functions),
+            Request::Left { from } => Ok(PeerRequest::Left(from)),
             _ if self.read_only => not_allowed(self),
             Request::Shutdown(mode) => Ok(PeerRequest::Shutdown(mode)),
             Request::Advance(phase) => Ok(PeerRequest::Phase(phase)),
             Request::Reload => Ok(PeerRequest::Reload),
+            Request::RestartNow(worker) => Ok(PeerRequest::RestartNow(worker)),
+            Request::Queue { waits, gifts } => Ok(PeerRequest::Queue { waits, gifts }),
+            Request::Kill(worker) => Ok(PeerRequest::Kill(worker)),
+            Request::Segment(request) => Ok(PeerRequest::Segment(request)),
+            Request::Roll(ref roll) => Ok(PeerRequest::Roll((**roll).clone())),
         }
     }
 
@@ -171,7 +184,11 @@ impl Session {
         Ok(PeerRequest::Nothing)
     }
 
-    fn reply(&mut self, reply: &Reply, descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {
+    pub(super) fn reply(
+        &mut self,
+        reply: &Reply,
+        descriptors: &[BorrowedFd<'_>],
+    ) -> io::Result<()> {
         self.socket.send_reply(reply, descriptors)
     }
 }

@@ -1,36 +1,69 @@
 //! From a slot that a backend wrote to a registration that the postmaster trusts.
 //!
-//! The slot is copied once and checked, and only the copy is used. The notify target is resolved to a
-//! living child or an attached program; anything else is no target.
+//! The slot is copied once and checked, and only the copy is used. The notify target is resolved to
+//! a living child or an attached program; anything else is no target.
 
-use super::table::SlotTable;
+use super::table::{Registrant, SlotTable};
 use crate::fault;
-use crate::rules::{Ending, Event, NotifyTarget, Registry};
-use bgw_core::internals::{CorruptRecord, WorkerRecord, flag};
-use bgw_core::{BackgroundWorker, ExitCause, NotStarted, Pid};
+use crate::rules::{Ending, Entry, Event, NotifyTarget, Progress, Registry};
+use crate::sys::boxed::boxed;
+use crate::sys::credentials;
+use bgw_core::internals::{CorruptRecord, EntryKinds, WorkerRecord, flag, start_order};
+use bgw_core::{BackgroundWorker, EntryPoint, ExitCause, NotStarted, Output, Pid};
 use shmem_slots::{Key, Snapshot, State};
+use std::collections::HashSet;
+use std::sync::Arc;
 
-/// Why a slot was not taken in. The registration ends with it.
+/// Why a description was not taken in. The registration ends with it.
 #[derive(Debug, thiserror::Error)]
-enum Refused {
+pub(super) enum Refused {
     #[error("its record is not a worker: {0}")]
     Corrupt(#[from] CorruptRecord),
-    #[error("its worker belongs to the slots of the other class")]
+    #[error("its worker belongs to the slots of another class")]
     WrongClass,
-    #[error("this postmaster lets backends register no commands and no libraries of this kind")]
-    NotAllowed,
+    #[error(
+        "no slots are reserved for class \"{0}\"; reserve(class, n) of the postmaster's builder does"
+    )]
+    UnknownClass(String),
+    #[error(
+        "backends may register no {kind}; {setting}(true) of the postmaster's builder allows it"
+    )]
+    NotAllowed { kind: &'static str, setting: &'static str },
+    #[error("it is given descriptors, which do not travel with its slot")]
+    WithoutGifts,
+    #[error("its output is to go to a file, and this postmaster has no output_dir")]
+    NoOutputDir,
+    #[error(
+        "process {0}, which registered a command or a library, acts as another user than the postmaster and has dropped its privileges"
+    )]
+    OtherUser(Pid),
+}
+
+impl Refused {
+    const fn not_allowed(entry: &EntryPoint) -> Self {
+        let (kind, setting) = EntryKinds::setting_for(entry);
+        Self::NotAllowed { kind, setting }
+    }
 }
 
 /// How a registration ends that is not taken in.
 const REFUSED: Ending = Ending {
     cause: ExitCause::NotStarted(NotStarted::Refused),
     restarts: 0,
-    requested: false,
+    asked_by: None,
+    killed: false,
+    streak: 0,
+    pause: None,
+    given_up: None,
+    recycled: None,
+    reset: None,
     process: None,
 };
 
 impl SlotTable {
-    /// Turns the slots that changed into events: registrations and terminate requests.
+    /// Turns the slots that changed into events: registrations, terminate requests, and workers
+    /// that are ready or have done their jobs. Calls `listed` with the slots of registered workers
+    /// that have changed.
     ///
     /// The events must reach the rules before this is called again: until then a new slot is not in
     /// `registry`.
@@ -38,32 +71,90 @@ impl SlotTable {
         &mut self,
         registry: &Registry,
         resolve: impl Fn(Pid) -> Option<NotifyTarget>,
+        mut listed: impl FnMut(u32),
         events: &mut impl Extend<Event>,
     ) {
-        self.check_counts();
+        self.check_cells(registry);
         let mut changed: Vec<(u32, Snapshot)> = Vec::new();
         fault::point("intake:before_look");
         self.slots.drain_changes(|index, word| changed.push((index, word)));
         fault::point("intake:drained");
-        for (index, word) in changed {
-            events.extend(self.slot_changed(index, word, registry, &resolve));
+        let mut related = Vec::new();
+        for &(index, word) in &changed {
+            let key = Key { index, generation: word.generation() };
+            let is_listed = word.state() == State::Published && registry.get(key).is_some();
+            if is_listed {
+                listed(index);
+                say(key, word, events);
+                continue;
+            }
+            match self.slot_changed(key, word, registry, &resolve) {
+                Some(new) if has_relations(&new) => related.push(new),
+                event => events.extend(event),
+            }
+        }
+        if !related.is_empty() {
+            let seen = changed.iter().map(|&(index, _)| index);
+            self.relate(related, seen, registry, &resolve, events);
+        }
+    }
+
+    /// Registrations that have relations: in their order, which others that are not marked yet may
+    /// belong to. `seen` are the slots that were marked.
+    #[inline(never)]
+    fn relate(
+        &mut self,
+        mut related: Vec<Event>,
+        seen: impl Iterator<Item = u32>,
+        registry: &Registry,
+        resolve: &impl Fn(Pid) -> Option<NotifyTarget>,
+        events: &mut impl Extend<Event>,
+    ) {
+        self.add_missing_targets(&mut related, seen, registry, resolve);
+        events.extend(in_order(related));
+    }
+
+    /// Adds new slots that are not marked yet, if one of `related` starts after a worker that is
+    /// unknown: it may have been registered just before. Looks at every slot then.
+    fn add_missing_targets(
+        &mut self,
+        related: &mut Vec<Event>,
+        seen: impl Iterator<Item = u32>,
+        registry: &Registry,
+        resolve: &impl Fn(Pid) -> Option<NotifyTarget>,
+    ) {
+        let new: HashSet<&str> = related.iter().filter_map(worker_of).map(|w| w.name()).collect();
+        let known = |name: &str| new.contains(name) || registry.owner(name).is_some();
+        let targets = related.iter().filter_map(worker_of).flat_map(|worker| worker.after());
+        if { targets }.all(|(name, _)| known(name)) {
+            return;
+        }
+        // Those without relations, too: they are not in the registry yet.
+        let seen: HashSet<u32> = seen.collect();
+        let unseen = |index: &u32| !seen.contains(index) && registry.at(*index).is_none();
+        let slots = Arc::clone(&self.slots);
+        for (index, word) in slots.occupied().filter(|(index, _)| unseen(index)) {
+            let key = Key { index, generation: word.generation() };
+            related.extend(self.slot_changed(key, word, registry, resolve));
         }
     }
 
     /// Registers a static worker: publishes it as a backend would.
     pub(crate) fn register_static(&self, worker: BackgroundWorker) -> Result<Event, String> {
         let record = WorkerRecord::encode(&worker, self.postmaster);
-        let class = self.slots_of(&worker);
-        let claim = self.slots.claim_in(class, self.postmaster.get());
+        let ranges = self.slots_of(&worker);
+        let claim = self.slots.claim_in_either(ranges, self.postmaster.get());
         let mut claim = claim.map_err(|error| error.to_string())?;
         claim.write(&record).map_err(|error| error.to_string())?;
         let key = claim.publish(0).map_err(|error| error.to_string())?;
-        Ok(Event::Registered { key, worker: Box::new(worker), notify: None, terminate: false })
+        let (worker, notify, registered_at) = (Box::new(worker), None, record.registered_at());
+        Ok(Event::Registered { key, worker, notify, terminate: false, registered_at })
     }
 
+    /// A slot whose tenant is not registered.
     fn slot_changed(
         &mut self,
-        index: u32,
+        key: Key,
         word: Snapshot,
         registry: &Registry,
         resolve: &impl Fn(Pid) -> Option<NotifyTarget>,
@@ -71,62 +162,181 @@ impl SlotTable {
         if word.state() != State::Published {
             return None;
         }
-        let key = Key { index, generation: word.generation() };
+        let index = key.index;
         let terminate = word.flags() & flag::TERMINATE != 0;
-        if registry.get(key).is_some() {
-            return terminate.then_some(Event::TerminateRequested(key));
-        }
-        if registry.at(index).is_some() {
-            // The slot of a registered worker has another generation: something overwrote it. The
-            // registry is the truth.
-            self.log_corrupt(index, "the generation of a registered worker was overwritten");
+        if let Some(entry) = registry.at(index) {
+            // The slot of a registered worker has another generation: something overwrote it.
+            self.restore(entry);
             return None;
         }
         // It changes while it is read: its next change is a mark of its own.
-        let record = self.slots.read(key).ok()?;
-        if let Some(pid) = record.registered_by() {
-            self.registrants.put(index as usize, (key, pid));
+        self.slots.read_into(key, &mut self.record).ok()?;
+        if let Some(pid) = self.record.registered_by() {
+            let registrant = Registrant::new(key, pid, resolve(pid));
+            let ends_with_it = self.record.ends_with_submitter();
+            self.note_registrant(registrant, ends_with_it);
         }
-        match self.check(&record, index) {
+        match self.check(index) {
             Ok(worker) => {
                 let notify = worker.notify().and_then(resolve);
                 fault::point("intake:copied");
-                Some(Event::Registered { key, worker, notify, terminate })
+                let registered_at = self.record.registered_at();
+                Some(Event::Registered { key, worker, notify, terminate, registered_at })
             }
-            Err(refused) => {
-                self.log_corrupt(index, &refused.to_string());
-                self.unregister(key, &REFUSED, |pid| resolve(pid).is_some());
-                None
-            }
+            Err(refused) => self.refuse(key, &refused, registry, resolve),
         }
     }
 
+    #[cold]
+    #[inline(never)]
+    fn refuse(
+        &mut self,
+        key: Key,
+        refused: &Refused,
+        registry: &Registry,
+        resolve: &impl Fn(Pid) -> Option<NotifyTarget>,
+    ) -> Option<Event> {
+        self.log_refused(key.index, refused);
+        self.unregister(key, &REFUSED, registry, resolve, || {})
+    }
+
+    /// Something has overwritten the word of a registered worker. The registry is the truth:
+    /// whoever had the slot instead finds it gone.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn restore(&mut self, entry: &Entry) {
+        self.log_corrupt(entry.key.index, "the word of a registered worker was overwritten");
+        let (pid, flags) = match entry.progress {
+            Progress::Unstarted => (0, 0),
+            Progress::Running { pid, .. } if entry.ready_at.is_some() => {
+                (pid.get(), flag::STARTED | flag::READY)
+            }
+            Progress::Running { pid, .. } => (pid.get(), flag::STARTED),
+            Progress::Resting { .. } | Progress::Clearing { .. } => (0, flag::STOPPED),
+        };
+        // An error: it was not ours, as we know.
+        let _ = self.slots.update(entry.key, pid, flags);
+        self.cells.count_change(entry.key.index);
+    }
+
     /// Checks the copy of the new tenant of slot `index`.
-    fn check(&self, record: &WorkerRecord, index: u32) -> Result<Box<BackgroundWorker>, Refused> {
-        let worker = Box::new(record.decode()?);
-        if !self.slots_of(&worker).contains(&index) {
+    fn check(&self, index: u32) -> Result<Box<BackgroundWorker>, Refused> {
+        let worker = self.check_worker(&self.record, self.record.registered_by())?;
+        let may_have = |class| self.classes.may_have(class, index);
+        if !self.classes.of(&worker).is_some_and(may_have) {
             return Err(Refused::WrongClass);
         }
-        if !self.registrable.permit(worker.entry()) {
-            return Err(Refused::NotAllowed);
+        if !worker.gifts().is_empty() {
+            return Err(Refused::WithoutGifts);
         }
         Ok(worker)
     }
 
-    /// Logs once when the counts of slots in shared memory differ from ours, and corrects the one that
-    /// registering programs read: with a wrong one they would find no slot.
-    fn check_counts(&mut self) {
-        let found = self.cells.cluster().slots_of(false).end;
-        if found == self.general_slots && self.slots.header_is_intact() {
-            return;
+    /// Checks a description of process `registrant`.
+    pub(super) fn check_worker(
+        &self,
+        record: &WorkerRecord,
+        registrant: Option<Pid>,
+    ) -> Result<Box<BackgroundWorker>, Refused> {
+        let worker = boxed(|| record.decode())?;
+        if !self.registrable.permit(worker.entry()) {
+            return Err(Refused::not_allowed(worker.entry()));
         }
-        self.cells.restore_general_slots();
+        let to_file = matches!(worker.output(), Output::File(_));
+        if to_file && !self.registrable.contains(EntryKinds::OUTPUT_FILES) {
+            return Err(Refused::NoOutputDir);
+        }
+        if let (Some(class), None) = (worker.class(), self.classes.of(&worker)) {
+            return Err(Refused::UnknownClass(class.to_owned()));
+        }
+        // It would run with the postmaster's privileges.
+        let is_function = matches!(worker.entry(), EntryPoint::Function(_));
+        let registrant = registrant.filter(|_| !is_function);
+        if let Some(other) = registrant.filter(|&pid| !credentials::acts_for_our_user(pid)) {
+            return Err(Refused::OtherUser(other));
+        }
+        Ok(worker)
+    }
+
+    /// Logs at the first time, and then at each power of two, why a registration was refused.
+    fn log_refused(&mut self, index: u32, refused: &Refused) {
+        if let Refused::Corrupt(_) | Refused::WrongClass = refused {
+            return self.log_corrupt(index, &refused.to_string());
+        }
+        if let Some(count) = self.refused.count() {
+            let pid = self.record.registered_by().map_or(0, Pid::get);
+            tracing::warn!(count, "refusing a registration of process {pid}: {refused}");
+        }
+    }
+
+    /// Sees whether what all programs read first is as the postmaster has written it: with a wrong
+    /// count of slots they would find none, with a wrong header not attach.
+    fn check_cells(&mut self, registry: &Registry) {
+        if !self.cells.are_intact() {
+            self.restore_all(registry);
+        }
+    }
+
+    /// Somebody has scribbled. Logs it once, and writes again what the postmaster knows by itself,
+    /// the words of its workers, too.
+    #[cold]
+    #[inline(never)]
+    fn restore_all(&mut self, registry: &Registry) {
+        let found = self.cells.cluster().slots_of(false).end;
+        self.cells.restore();
+        let is_right = |entry: &Entry, word: Snapshot| {
+            word.state() == State::Published && word.generation() == entry.key.generation
+        };
+        for entry in registry.iter() {
+            let word = self.slots.snapshot(entry.key.index);
+            if !word.is_some_and(|word| is_right(entry, word)) {
+                self.restore(entry);
+            }
+        }
         if !self.logged_wrong_counts {
             self.logged_wrong_counts = true;
             tracing::error!(
                 "inconsistent slot counts in shared memory (max_workers={}, found {found}): something overwrote them; continuing with the postmaster's own",
-                self.general_slots
+                self.classes.common()
             );
         }
     }
+}
+
+const fn worker_of(event: &Event) -> Option<&BackgroundWorker> {
+    match event {
+        Event::Registered { worker, .. } => Some(worker),
+        _ => None,
+    }
+}
+
+/// True for a registration that matters to others, or others to it.
+fn has_relations(event: &Event) -> bool {
+    worker_of(event).is_some_and(|worker| {
+        worker.is_unique() || worker.group().is_some() || worker.after().next().is_some()
+    })
+}
+
+/// Registrations in the order in which they were made, each behind its targets.
+fn in_order(mut new: Vec<Event>) -> impl Iterator<Item = Event> {
+    new.sort_by_key(|event| match event {
+        Event::Registered { registered_at, .. } => *registered_at,
+        _ => 0,
+    });
+    let workers: Vec<&BackgroundWorker> = new.iter().filter_map(worker_of).collect();
+    let order = start_order(&workers);
+    let mut new: Vec<Option<Event>> = new.into_iter().map(Some).collect();
+    order.into_iter().filter_map(move |at| new.get_mut(at)?.take())
+}
+
+/// What the flags of a registered worker say.
+pub(super) fn say(key: Key, word: Snapshot, events: &mut impl Extend<Event>) {
+    let running_and_ready = flag::STARTED | flag::READY;
+    let ready = word.flags() & running_and_ready == running_and_ready;
+    let running_and_done = flag::STARTED | flag::JOBS_DONE;
+    let jobs_done = word.flags() & running_and_done == running_and_done;
+    let terminate = word.flags() & flag::TERMINATE != 0;
+    events.extend(ready.then_some(Event::Ready(key)));
+    events.extend(jobs_done.then_some(Event::JobsDone(key)));
+    events.extend(terminate.then_some(Event::TerminateRequested(key)));
 }

@@ -1,72 +1,151 @@
-//! Makes starts and ends visible: report, then word, then waiters.
+//! Makes starts and ends visible: report, then word, then event (`published`), then waiters.
 //!
-//! A slot's word is replaced by a swap. A terminate request that was set in the meantime is in the word
-//! that ours replaced, and is returned as an event.
+//! A slot's word is replaced by a swap. A terminate request that was set in the meantime is in the
+//! word that ours replaced, and is returned as an event; likewise that the worker is ready.
 
 use super::table::SlotTable;
 use crate::fault;
-use crate::rules::{Ending, Event};
+use crate::rules::{Ending, Event, NotifyTarget, Registry};
 use bgw_core::internals::{ReportRecord, flag};
-use bgw_core::{ExitCause, ExitReport, NotStarted, Pid};
-use shmem_slots::{Key, Snapshot};
+use bgw_core::{ExitCause, ExitReport, NotStarted, Pid, Returned};
+use shmem_slots::{Key, MAX_GENERATION, ManageError, Snapshot};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 impl SlotTable {
     /// The worker runs.
-    pub(crate) fn report_started(&mut self, key: Key, pid: Pid) -> Option<Event> {
+    pub(crate) fn report_started(
+        &mut self,
+        key: Key,
+        pid: Pid,
+        published: impl FnOnce(),
+        events: &mut impl Extend<Event>,
+    ) {
         fault::point("report:before_word");
         self.cells.set_started_at(key.index, SystemTime::now());
-        let before = self.publish(key, pid.get(), flag::STARTED);
-        let mut request = terminate_request(key, before);
+        let before = self.publish(key, pid.get(), flag::STARTED, published);
+        let mut terminate = is_requested(before);
         // The child may have reported that it is ready before we published that it runs.
         if before.is_some_and(|before| before.flags() & flag::READY != 0) {
-            let before = self.publish(key, pid.get(), flag::STARTED | flag::READY);
-            request = request.or_else(|| terminate_request(key, before));
+            let before = self.publish(key, pid.get(), flag::STARTED | flag::READY, || {});
+            terminate |= is_requested(before);
+            events.extend([Event::Ready(key)]);
+            // The word before was of a worker that runs, so this bit says so.
+            let done = before.is_some_and(|before| before.flags() & flag::JOBS_DONE != 0);
+            events.extend(done.then_some(Event::JobsDone(key)));
         }
         fault::point("report:after_word");
-        request
+        events.extend(terminate.then_some(Event::TerminateRequested(key)));
     }
 
     /// The worker has not started after all.
-    pub(crate) fn report_unstarted(&mut self, key: Key) -> Option<Event> {
-        let before = self.publish(key, 0, 0);
-        terminate_request(key, before)
+    pub(crate) fn report_unstarted(
+        &mut self,
+        key: Key,
+        published: impl FnOnce(),
+        events: &mut impl Extend<Event>,
+    ) {
+        let before = self.publish(key, 0, 0, published);
+        events.extend(is_requested(before).then_some(Event::TerminateRequested(key)));
     }
 
-    /// The worker has ended and will be restarted.
-    pub(crate) fn report_stopped(&mut self, key: Key, ending: &Ending) -> Option<Event> {
-        self.write_report(key, ending, false);
-        fault::point("exit:before_word");
-        let before = self.publish(key, 0, flag::STOPPED);
-        terminate_request(key, before)
-    }
-
-    /// The worker has ended for good. Its slot is freed when its group has ended.
-    pub(crate) fn report_clearing(&mut self, key: Key, ending: &Ending) -> Option<Event> {
-        self.write_report(key, ending, true);
-        let before = self.publish(key, 0, flag::STOPPED);
-        terminate_request(key, before)
-    }
-
-    /// The worker has ended for good. Its slot is free, unless its registrant `is_here` and has not said
-    /// that it does not want to know how the worker ended: then the slot is kept until it has looked.
-    pub(crate) fn unregister(&mut self, key: Key, ending: &Ending, is_here: impl Fn(Pid) -> bool) {
-        self.write_report(key, ending, true);
-        let registrant = self.registrants.take(key.index as usize);
-        let keeper = registrant.filter(|&(of, pid)| of == key && is_here(pid));
-        fault::point("free:before");
-        if let Err(error) = self.slots.end(key, keeper.map_or(0, |(_, pid)| pid.get())) {
-            self.log_corrupt(key.index, &error.to_string());
+    /// The worker has ended and will be restarted, or (`for_good`) its slot is freed when its group
+    /// has ended.
+    #[inline(never)]
+    pub(crate) fn report_stopped(
+        &mut self,
+        key: Key,
+        ending: &Ending,
+        for_good: bool,
+        published: impl FnOnce(),
+        events: &mut impl Extend<Event>,
+    ) {
+        self.write_report(key, ending, for_good);
+        if !for_good {
+            fault::point("exit:before_word");
         }
-        fault::point("free:after");
-        self.cells.count_change();
+        let before = self.publish(key, 0, flag::STOPPED, published);
+        events.extend(is_requested(before).then_some(Event::TerminateRequested(key)));
     }
 
-    /// Replaces a word and wakes the waiters. Returns the word before.
-    fn publish(&mut self, key: Key, pid: u32, flags: u8) -> Option<Snapshot> {
-        match self.slots.update(key, pid, flags) {
+    /// The worker has ended for good. Its slot goes to whoever waits for one. Else it is free,
+    /// unless its registrant is still here, as `resolve` knows, and has not said that it does not
+    /// want to know how the worker ended: then the slot is kept until it has looked.
+    pub(crate) fn unregister(
+        &mut self,
+        key: Key,
+        ending: &Ending,
+        registry: &Registry,
+        resolve: impl Fn(Pid) -> Option<NotifyTarget>,
+        published: impl FnOnce(),
+    ) -> Option<Event> {
+        self.write_report(key, ending, true);
+        self.gifts.over(key);
+        self.forget_job(key);
+        let keeper = self.registrant(key);
+        let keeper = keeper.filter(|who| resolve(who.pid).is_some_and(|target| who.is(target)));
+        fault::point("free:before");
+        let keeper = keeper.map_or(0, |who| who.pid.get());
+        if key.generation < MAX_GENERATION && self.somebody_waits(key.index) {
+            return self.hand_on(key, registry, resolve, published);
+        }
+        let freed = self.slots.end_then(key, keeper, published);
+        fault::point("free:after");
+        self.cells.count_change(key.index);
+        match freed {
+            Ok(_) => None,
+            Err(error) => self.not_freed(key, &error, registry, resolve),
+        }
+    }
+
+    /// The slot of a worker that has ended goes to the first one that waits for one.
+    #[inline(never)]
+    fn hand_on(
+        &mut self,
+        key: Key,
+        registry: &Registry,
+        resolve: impl Fn(Pid) -> Option<NotifyTarget>,
+        published: impl FnOnce(),
+    ) -> Option<Event> {
+        let slots = Arc::clone(&self.slots);
+        let claim = slots.end_and_claim(key, self.postmaster.get(), published);
+        fault::point("free:after");
+        self.cells.count_change(key.index);
+        match claim {
+            Ok(claim) => self.serve(&slots, claim, resolve),
+            Err(error) => self.not_freed(key, &error, registry, resolve),
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn not_freed(
+        &mut self,
+        key: Key,
+        error: &ManageError,
+        registry: &Registry,
+        resolve: impl Fn(Pid) -> Option<NotifyTarget>,
+    ) -> Option<Event> {
+        self.log_corrupt(key.index, &error.to_string());
+        self.serve_from_free(registry, resolve)
+    }
+
+    /// The worker has said that it is ready.
+    pub(crate) fn ring_bells(&self, key: Key) {
+        self.cells.ring_bells(key.index);
+    }
+
+    /// Replaces a word, calls `published`, and wakes the waiters. Returns the word before.
+    fn publish(
+        &mut self,
+        key: Key,
+        pid: u32,
+        flags: u8,
+        published: impl FnOnce(),
+    ) -> Option<Snapshot> {
+        match self.slots.update_then(key, pid, flags, published) {
             Ok(before) => {
-                self.cells.count_change();
+                self.cells.count_change(key.index);
                 Some(before)
             }
             Err(error) => {
@@ -82,38 +161,64 @@ impl SlotTable {
             cause: ending.cause,
             pid: process.map(|process| process.pid),
             restarts: ending.restarts,
-            requested: ending.requested,
+            asked_by: ending.asked_by,
+            killed: ending.killed,
             unregistered,
+            reset: ending.reset.is_some(),
+            streak: ending.streak,
+            pause: ending.pause,
+            given_up: ending.given_up,
+            recycled: ending.recycled,
             ended_at: SystemTime::now(),
             ran_for: process.map_or(Duration::ZERO, |process| process.ran_for),
             user_time: process.map_or(Duration::ZERO, |process| process.user_time),
             system_time: process.map_or(Duration::ZERO, |process| process.system_time),
             max_rss_kib: process.map_or(0, |process| process.max_rss_kib),
+            returned: process
+                .map_or(Returned::NOTHING, |process| self.cells.returned(key.index, process.cause)),
         };
-        let report = self.last_report(key, ending).map_or(report, |last| ExitReport {
-            requested: ending.requested,
-            unregistered,
-            ..last
-        });
+        let report =
+            if ran_before(ending.cause) { self.with_last_run(key, ending, report) } else { report };
         fault::point("exit:before_report");
-        if let Err(error) = self.slots.write_report(key, &ReportRecord::encode(&report)) {
+        let (record, annex) = ReportRecord::encode(&report, self.cells.incarnation());
+        let record = ending.reset.map_or(record, |culprit| self.with_reset(record, culprit));
+        if let Err(error) = self.slots.write_report_with(key, &record, &annex) {
             self.log_corrupt(key.index, &error.to_string());
         }
     }
 
-    /// How the last process of a worker ended that goes off the list between two processes. That it
-    /// will not run again says nothing about how it ran.
-    fn last_report(&self, key: Key, ending: &Ending) -> Option<ExitReport> {
-        let between_processes = matches!(
-            ending.cause,
-            ExitCause::NotStarted(NotStarted::Terminated | NotStarted::ShuttingDown)
-        );
-        let last = self.slots.read_report(key).ok().filter(|_| between_processes)?;
-        last.decode().ok().filter(|last| last.pid.is_some())
+    /// The report of a worker that goes off the list between two processes says how the last one
+    /// ended. That it will not run again says nothing about how it ran.
+    #[cold]
+    #[inline(never)]
+    fn with_last_run(&self, key: Key, ending: &Ending, report: ExitReport) -> ExitReport {
+        let last = self.slots.read_report_with(key, ReportRecord::annex_len).ok();
+        let last = last.and_then(|(last, annex)| last.decode(&annex).ok());
+        let Some(last) = last.filter(|last| last.pid.is_some()) else { return report };
+        ExitReport {
+            asked_by: ending.asked_by,
+            unregistered: report.unregistered,
+            reset: ending.reset.is_some(),
+            pause: None,
+            given_up: ending.given_up.or(last.given_up),
+            ..last
+        }
     }
 }
 
-fn terminate_request(key: Key, before: Option<Snapshot>) -> Option<Event> {
-    let requested = before.is_some_and(|before| before.flags() & flag::TERMINATE != 0);
-    requested.then_some(Event::TerminateRequested(key))
+/// True if a worker that ends like this may have run before.
+const fn ran_before(cause: ExitCause) -> bool {
+    matches!(
+        cause,
+        ExitCause::NotStarted(
+            NotStarted::Terminated
+                | NotStarted::ShuttingDown
+                | NotStarted::ClusterReset
+                | NotStarted::GroupGivenUp
+        )
+    )
+}
+
+fn is_requested(before: Option<Snapshot>) -> bool {
+    before.is_some_and(|before| before.flags() & flag::TERMINATE != 0)
 }

@@ -1,5 +1,5 @@
-//! Gives back the slots that a process had when it ended: those that it had claimed and not published,
-//! and those that were kept until it had read how its worker ended.
+//! Gives back the slots that a process had when it ended: those that it had claimed and not
+//! published, and those that were kept until it had read how its worker ended.
 
 use super::table::SlotTable;
 use bgw_core::Pid;

@@ -1,10 +1,18 @@
 //! The owner of the slots, and the facts about the cluster that it publishes.
 
+use super::jobs::Jobs;
+use super::waiter::Tickets;
 use crate::failure_log::Occasional;
+use crate::gifts::Gifts;
+use crate::rules::NotifyTarget;
 use crate::sys::private_table::PrivateTable;
-use bgw_core::internals::{EntryKinds, PostmasterCells, WorkerSlots};
+use bgw_core::internals::{
+    EntryKinds, PostmasterCells, SlotClass, SlotClasses, WorkerRecord, WorkerSlots,
+};
 use bgw_core::{BackgroundWorker, Pid, StartTime, WorkerHandle};
+use bytemuck::Zeroable;
 use shmem_slots::Key;
+use std::collections::HashSet;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -16,31 +24,78 @@ pub(crate) struct SlotTable {
     pub(super) cells: PostmasterCells,
     /// The postmaster, which owns the slots that it claims itself.
     pub(super) postmaster: Pid,
-    /// How many slots are not for the parallel class. Our own number, not the region's.
-    pub(super) general_slots: u32,
+    /// Which slots whose are. Our own numbers, not the region's.
+    pub(super) classes: SlotClasses,
     /// What backends may register besides functions.
     pub(super) registrable: EntryKinds,
-    /// Who registered the tenant of a slot. Until it has read how the worker ended, the slot is kept.
-    pub(super) registrants: PrivateTable<(Key, Pid)>,
+    /// Who registered the last tenant of a slot. Until it has read how the worker ended, the slot
+    /// is kept.
+    pub(super) registrants: PrivateTable<Registrant>,
+    /// The copy of the slot that is taken in. Here, so that it takes no room on the stack, of which
+    /// each page that is written to between two forks costs a copy.
+    pub(super) record: WorkerRecord,
+    pub(super) jobs: Jobs,
+    /// Who waits for a slot.
+    pub(crate) tickets: Tickets,
+    /// What workers are given.
+    pub(crate) gifts: Gifts,
+    /// The region says that somebody waits for a slot.
+    pub(super) waiting: bool,
     pub(super) corrupt_slots: Occasional,
+    pub(super) refused: Occasional,
     pub(super) logged_wrong_counts: bool,
+}
+
+/// Who registered a worker.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Registrant {
+    /// The worker.
+    pub(super) of: Key,
+    pub(super) pid: Pid,
+    /// The worker that registered it, if it was one: its process may serve others later.
+    pub(super) life: Option<Key>,
+}
+
+impl Registrant {
+    /// Process `pid`, which `target` stands for now, has registered `of`.
+    pub(super) const fn new(of: Key, pid: Pid, target: Option<NotifyTarget>) -> Self {
+        let life = match target {
+            Some(NotifyTarget::Child { key, .. }) => Some(key),
+            Some(NotifyTarget::Session(_)) | None => None,
+        };
+        Self { of, pid, life }
+    }
+
+    /// True if `target`, what its pid means now, is still who registered.
+    pub(super) fn is(&self, target: NotifyTarget) -> bool {
+        match target {
+            NotifyTarget::Child { key, .. } => self.life == Some(key),
+            NotifyTarget::Session(_) => true,
+        }
+    }
 }
 
 impl SlotTable {
     pub(crate) fn new(
         cells: PostmasterCells,
         postmaster: Pid,
-        general_slots: u32,
         registrable: EntryKinds,
+        gifts: Gifts,
     ) -> Self {
         Self {
             slots: Arc::clone(cells.slots()),
+            classes: cells.classes().clone(),
             cells,
             postmaster,
-            general_slots,
             registrable,
             registrants: PrivateTable::default(),
+            jobs: Jobs::default(),
+            record: WorkerRecord::zeroed(),
+            tickets: Tickets::default(),
+            gifts,
+            waiting: false,
             corrupt_slots: Occasional::default(),
+            refused: Occasional::default(),
             logged_wrong_counts: false,
         }
     }
@@ -62,16 +117,18 @@ impl SlotTable {
         self.cells.set_phase(phase);
     }
 
-    /// Before a process is started for `key`: clears the clean-up mark that an earlier process may have
-    /// left by a crash. Returns the handle that the worker gets.
-    pub(crate) fn begin_life(&self, key: Key) -> WorkerHandle {
-        self.cells.clear_cleanup_mark(key.index);
+    /// Before a process is started for `key`: clears the clean-up mark that an earlier process may
+    /// have left by a crash, what it has given back, and what it has said of itself. Returns the
+    /// handle that the worker gets.
+    pub(crate) fn begin_life(&self, key: Key, worker: &BackgroundWorker) -> WorkerHandle {
+        self.cells.clear_returned(key.index);
+        self.cells.clear_run(key.index, worker);
         self.handle(key)
     }
 
     /// The handle of a worker in this incarnation.
     pub(crate) fn handle(&self, key: Key) -> WorkerHandle {
-        WorkerHandle::new(key.index, key.generation, self.cells.cluster().incarnation())
+        WorkerHandle::new(key.index, key.generation, self.cells.incarnation())
     }
 
     /// True when the process of slot `index` left its clean-up mark behind.
@@ -79,16 +136,40 @@ impl SlotTable {
         self.cells.cluster().cleanup_needed(index)
     }
 
-    /// The slots of a worker's class, by our own numbers.
-    pub(super) fn slots_of(&self, worker: &BackgroundWorker) -> Range<u32> {
-        if worker.is_parallel() {
-            self.general_slots..self.slots.capacity()
-        } else {
-            0..self.general_slots
+    /// Who registered the tenant of `key`, if it was taken in.
+    pub(super) fn registrant(&self, key: Key) -> Option<&Registrant> {
+        self.registrants.get(key.index as usize).filter(|registrant| registrant.of == key)
+    }
+
+    /// Notes who registered a worker, and whether it is terminated with that process.
+    pub(super) fn note_registrant(&mut self, who: Registrant, ends_with_submitter: bool) {
+        self.registrants.put(who.of.index as usize, who);
+        if ends_with_submitter {
+            self.jobs.add(who.pid, who.of);
         }
     }
 
-    /// Logs at the first time, and then at each power of two: a hostile backend must not fill the log.
+    /// The tenant of `key` is off the list.
+    pub(super) fn forget_job(&mut self, key: Key) {
+        if !self.jobs.are_none()
+            && let Some(submitter) = self.registrant(key).map(|who| who.pid)
+        {
+            self.jobs.remove(submitter, key);
+        }
+    }
+
+    /// Process `submitter` has ended: its jobs, which are to be terminated.
+    pub(crate) fn orphaned_by(&mut self, submitter: Pid) -> HashSet<Key> {
+        if self.jobs.are_none() { HashSet::new() } else { self.jobs.take(submitter) }
+    }
+
+    /// The slots that a worker may have. One of an unknown class is not taken in.
+    pub(super) fn slots_of(&self, worker: &BackgroundWorker) -> [Range<u32>; 2] {
+        self.classes.ranges(self.classes.of(worker).unwrap_or(SlotClass::Common))
+    }
+
+    /// Logs at the first time, and then at each power of two: a hostile backend must not fill the
+    /// log.
     pub(super) fn log_corrupt(&mut self, index: u32, what: &str) {
         if let Some(count) = self.corrupt_slots.count() {
             tracing::error!(count, "slot {index} is corrupt: {what}");
@@ -102,4 +183,31 @@ fn first_incarnation(pid: Pid) -> u32 {
     let random = rustix::rand::getrandom(&mut bytes[..], rustix::rand::GetRandomFlags::NONBLOCK);
     let seed = if random == Ok(4) { u32::from_ne_bytes(bytes) } else { pid.get() };
     seed | 1
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{NotifyTarget, Registrant};
+    use bgw_core::Pid;
+    use shmem_slots::Key;
+
+    /// Breaks if a process is taken for the worker that it was before, or a worker that registered
+    /// in its turn for a slot is no registrant.
+    #[test]
+    fn a_registrant_is_a_life_and_not_a_process() {
+        let pid = Pid::this();
+        let key = |generation| Key { index: 3, generation };
+        let child = |generation| NotifyTarget::Child { key: key(generation), pid };
+        let session = NotifyTarget::Session(1);
+        for (then, now, is_the_same) in [
+            (Some(child(1)), child(1), true),
+            (Some(child(1)), child(2), false),
+            (Some(session), session, true),
+            (None, session, true),
+            (None, child(1), false),
+        ] {
+            let registrant = Registrant::new(key(9), pid, then);
+            assert_eq!(registrant.is(now), is_the_same, "{then:?}, {now:?}");
+        }
+    }
 }

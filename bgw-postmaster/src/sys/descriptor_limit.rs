@@ -1,7 +1,7 @@
 //! How many descriptors the postmaster may have open: as many as the hard limit allows.
 //!
-//! It has one for each worker, so the usual soft limit of 1,024 would soon be reached. The postmaster
-//! raises its own; its children get the program's back.
+//! It has one for each worker, so the usual soft limit of 1,024 would soon be reached. The
+//! postmaster raises its own; its children get the program's back.
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use std::io;

@@ -15,6 +15,7 @@
 //! the same however many children and sessions the postmaster has a descriptor for.
 
 use super::descriptor_limit::RaisedLimit;
+use super::placements::{HIGHEST_NUMBER, Placements, Steps};
 use nix::fcntl::{FcntlArg, fcntl};
 use std::fs::File;
 use std::io;
@@ -41,7 +42,7 @@ impl DescriptorFloor {
         Ok(Self { lowest: highest + 1, placeholders: &[], limit: None })
     }
 
-    /// How many descriptors a postmaster with so many spares has at the least: everything below the
+    /// The fewest descriptors that a postmaster with this many spares needs: everything below the
     /// floor, its own, one for each spare, one for a worker.
     pub(crate) fn needed_for(self, spares: usize) -> u64 {
         const OWN: u64 = 16;
@@ -53,28 +54,34 @@ impl DescriptorFloor {
         Self { limit, ..self }
     }
 
-    /// Opens a placeholder for each free number below the floor, for the life of the process:
-    /// whatever opens from now on is above without being moved.
-    pub(crate) fn fill_gaps(self) -> io::Result<Self> {
-        let mut runs: Vec<(RawFd, RawFd)> = Vec::new();
+    /// Opens a placeholder for each free number below the floor: whatever opens from now on is
+    /// above without being moved.
+    pub(crate) fn fill_gaps(self) -> io::Result<Placeholders> {
+        let mut gaps = Placeholders { runs: Vec::new() };
         loop {
             let placeholder = File::open("/dev/null")?;
             let number = placeholder.as_raw_fd();
             if number >= self.lowest {
                 break;
             }
-            match runs.last_mut() {
+            match gaps.runs.last_mut() {
                 Some((_, last)) if *last + 1 == number => *last = number,
-                _ => runs.push((number, number)),
+                _ => gaps.runs.push((number, number)),
             }
-            // Stays open, without an owner.
+            // `gaps` owns the number from here on.
             let _ = placeholder.into_raw_fd();
         }
-        Ok(Self { placeholders: Vec::leak(runs), ..self })
+        Ok(gaps)
     }
 
-    /// Moves a descriptor above the floor, close-on-exec. Does nothing if it is above already, which
-    /// it is unless the program has closed one of its own meanwhile.
+    /// The same, for a process that has these placeholders.
+    pub(crate) fn with_placeholders(self, gaps: &Placeholders) -> Self {
+        // A child has this for as long as it lives; a few numbers.
+        Self { placeholders: gaps.runs.clone().leak(), ..self }
+    }
+
+    /// Moves a descriptor above the floor, close-on-exec. Does nothing if it is above already,
+    /// which it is unless the program has closed one of its own meanwhile.
     pub(crate) fn move_above(self, fd: impl Into<OwnedFd>) -> io::Result<OwnedFd> {
         let fd: OwnedFd = fd.into();
         if fd.as_raw_fd() >= self.lowest {
@@ -83,6 +90,12 @@ impl DescriptorFloor {
         let moved = fcntl(&fd, FcntlArg::F_DUPFD_CLOEXEC(self.lowest))?;
         // SAFETY: F_DUPFD_CLOEXEC has just created this descriptor; nothing else owns it.
         Ok(unsafe { OwnedFd::from_raw_fd(moved) })
+    }
+
+    /// Moves a descriptor of the postmaster's to a number that no child asks for, close-on-exec.
+    pub(crate) fn move_clear(self, fd: impl Into<OwnedFd>) -> io::Result<OwnedFd> {
+        let lowest = self.lowest.max(HIGHEST_NUMBER + 1);
+        Self { lowest, ..self }.move_above(fd)
     }
 
     /// The limit that a child sets again, as the kernel wants it.
@@ -103,15 +116,61 @@ impl DescriptorFloor {
     /// In a child, before anything else: unshares the descriptor table, without what is above the
     /// floor, and closes the placeholders. The owners of those descriptors must never be dropped or
     /// used afterwards. Sets the program's limit of descriptors again.
-    pub(crate) fn close_above(self) -> io::Result<()> {
-        close_range(self.lowest, RawFd::MAX, libc::CLOSE_RANGE_UNSHARE)?;
-        self.placeholders.iter().try_for_each(|&(first, last)| close_range(first, last, 0))?;
+    ///
+    /// `placements` get their numbers.
+    pub(crate) fn close_above(self, placements: &Placements) -> io::Result<()> {
+        let unshare = libc::CLOSE_RANGE_UNSHARE;
+        let close_placeholders =
+            || self.placeholders.iter().try_for_each(|&(first, last)| close_range(first, last, 0));
+        match placements.steps(self.lowest) {
+            None => {
+                close_range(self.lowest, RawFd::MAX, unshare)?;
+                close_placeholders()?;
+            }
+            Some(Steps { unshare_above, place, close }) => {
+                close_range(unshare_above + 1, RawFd::MAX, unshare)?;
+                // First: some may get such a number.
+                close_placeholders()?;
+                place.into_iter().try_for_each(|(from, to)| place_descriptor(from, to))?;
+                close.into_iter().try_for_each(|(first, last)| close_range(first, last, 0))?;
+            }
+        }
         self.limit.map_or(Ok(()), RaisedLimit::restore)
     }
 }
 
-/// In a child that has nothing to do with the program: closes all descriptors but `kept`. The standard
-/// streams become `/dev/null`. The owners of the others must never be dropped or used afterwards.
+/// A descriptor that this child was given under its own number, close-on-exec again.
+pub(crate) fn inherited(number: RawFd) -> io::Result<OwnedFd> {
+    // SAFETY: it is open: the postmaster had it placed (`close_above`). Its owner there is never
+    // dropped in a child, and the child calls this once for each.
+    let descriptor = unsafe { OwnedFd::from_raw_fd(number) };
+    rustix::io::fcntl_setfd(&descriptor, rustix::io::FdFlags::CLOEXEC)?;
+    Ok(descriptor)
+}
+
+/// A duplicate with a number that no child asks for, close-on-exec.
+pub(crate) fn duplicate_clear(descriptor: &OwnedFd) -> io::Result<OwnedFd> {
+    Ok(rustix::io::fcntl_dupfd_cloexec(descriptor, HIGHEST_NUMBER + 1)?)
+}
+
+/// The numbers below a floor that were free. Closed when this is dropped, which no child does.
+#[derive(Debug)]
+pub(crate) struct Placeholders {
+    runs: Vec<(RawFd, RawFd)>,
+}
+
+impl Drop for Placeholders {
+    fn drop(&mut self) {
+        for &(first, last) in &self.runs {
+            // It cannot fail: the numbers are open, or were closed by the program itself.
+            let _ = close_range(first, last, 0);
+        }
+    }
+}
+
+/// In a child that has nothing to do with the program: closes all descriptors but `kept`. The
+/// standard streams become `/dev/null`. The owners of the others must never be dropped or used
+/// afterwards.
 pub(crate) fn keep_only<'a>(kept: impl Iterator<Item = BorrowedFd<'a>>) -> io::Result<()> {
     let mut kept: Vec<RawFd> = kept.map(|fd| fd.as_raw_fd()).filter(|&fd| fd > 2).collect();
     kept.sort_unstable_by(|a, b| b.cmp(a));
@@ -131,9 +190,24 @@ pub(crate) fn keep_only<'a>(kept: impl Iterator<Item = BorrowedFd<'a>>) -> io::R
     Ok(nix::unistd::dup2_stderr(&null)?)
 }
 
+/// In a child that has a table of its own. Whatever had the number `to` is closed.
+pub(crate) fn place_descriptor(from: RawFd, to: RawFd) -> io::Result<()> {
+    let done = if from == to {
+        // Not close-on-exec.
+        // SAFETY: no pointers.
+        unsafe { libc::fcntl(from, libc::F_SETFD, 0) }
+    } else {
+        // SAFETY: no pointers. What is closed belongs to the program that embeds the postmaster, as
+        // with any redirection; a child never uses the postmaster's own again.
+        unsafe { libc::dup2(from, to) }
+    };
+    if done == -1 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
 fn close_range(first: RawFd, last: RawFd, flags: libc::c_uint) -> io::Result<()> {
-    // SAFETY: the child leaves by `_exit` and never touches the postmaster's own state again
-    // (`child/entry.rs`, `guardian/watch.rs`), so no owner of a closed descriptor runs; placeholders have no owner.
+    // SAFETY: a child leaves by `_exit` and never touches the postmaster's own state again
+    // (`child/entry.rs`, `guardian/watch.rs`), so no owner of a closed descriptor runs.
+    // Placeholders have no other owner than `Placeholders`.
     let done = unsafe { libc::syscall(libc::SYS_close_range, first, last, flags) };
     if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }

@@ -12,11 +12,11 @@
 //!  busy == 0: plan and stack are free  ◀── cleared by the kernel when the child leaves the memory
 //! ```
 //!
-//! `exec_plan.rs` says what the child may do. Its plan, which owns its stack, is not freed while `busy`
-//! is set, not even when the postmaster's state is dropped.
+//! `exec_plan.rs` says what the child may do. Its plan, which owns its stack, is not freed while
+//! `busy` is set, not even when the postmaster's state is dropped.
 
 use super::descriptors::DescriptorFloor;
-pub(crate) use super::exec_plan::ExecFailure;
+pub(crate) use super::exec_plan::{ExecFailure, Program};
 use super::exec_plan::{ExecPlan, run_plan};
 use super::fork::{NewChild, SingleThreaded, parent};
 use super::raw_syscall;
@@ -56,30 +56,30 @@ impl Commands {
         raw_syscall::AVAILABLE.then(|| Self { changed, leaving: Vec::new(), stacks: Vec::new() })
     }
 
-    /// Starts `program` for `worker`, and lists it in the roster. It has the descriptors below the floor, a session of its own,
-    /// default signals, none blocked, and gets SIGTERM when the postmaster dies.
+    /// Starts a program, and lists it in the roster. It has the descriptors below the floor, a
+    /// session of its own, default signals, none blocked, and gets SIGTERM when the postmaster
+    /// dies.
     ///
-    /// `Ok` means that a process was created. If it cannot become the program, it ends with exit code
-    /// 1, and [`Commands::failure_of`] returns why.
+    /// `Ok` means that a process was created. If it cannot become the program, it ends with exit
+    /// code 1, and [`Commands::failure_of`] returns why.
     pub(crate) fn start(
         &mut self,
         _proof: &SingleThreaded,
         floor: DescriptorFloor,
         listing: (Arc<Roster>, Place),
-        worker: &str,
-        (program, args): (&str, &[String]),
+        program: Program<'_>,
     ) -> io::Result<NewChild> {
         self.take_back_idle();
         let stack = self.stacks.pop().map_or_else(Stack::new, Ok)?;
-        let plan = ExecPlan::new(stack, floor, listing, &self.changed, worker, program, args)?;
+        let plan = ExecPlan::new(stack, floor, listing, &self.changed, program)?;
         let plan = LentPlan::new(plan);
         let mut pidfd: RawFd = -1;
         let flags = libc::CLONE_VM | libc::CLONE_FILES | libc::CLONE_PIDFD;
         let flags = flags | libc::CLONE_CHILD_CLEARTID | libc::SIGCHLD;
         // SAFETY: a stack that nothing else uses. Plan and stack stay in place until the kernel has
         // cleared `busy` or the child has ended (`LentPlan`). The child keeps to the rules of
-        // `exec_plan.rs`. There is one thread, so nothing else changes what the child reads. The kernel writes
-        // the pidfd's number to `pidfd` before it returns.
+        // `exec_plan.rs`. There is one thread, so nothing else changes what the child reads. The
+        // kernel writes the pidfd's number to `pidfd` before it returns.
         let pid = unsafe {
             libc::clone(
                 run_plan,
@@ -113,8 +113,8 @@ impl Commands {
         failure
     }
 
-    /// Takes back the plans of children that have become programs. Those of failed children stay until
-    /// [`Commands::failure_of`].
+    /// Takes back the plans of children that have become programs. Those of failed children stay
+    /// until [`Commands::failure_of`].
     fn take_back_idle(&mut self) {
         let mut at = 0;
         while let Some(leaving) = self.leaving.get(at) {
@@ -148,8 +148,8 @@ impl LentPlan {
     }
 
     const fn get(&self) -> &ExecPlan {
-        // SAFETY: created by `new`, and freed only by `take_back`, which consumes `self`. The child has
-        // shared references only, too, and writes only to atomics.
+        // SAFETY: created by `new`, and freed only by `take_back`, which consumes `self`. The child
+        // has shared references only, too, and writes only to atomics.
         unsafe { self.0.as_ref() }
     }
 

@@ -1,31 +1,34 @@
-//! What a child does that is to become a program, while it runs in the postmaster's memory.
+//! What the child of a command does until `execve`, in the postmaster's memory.
 //!
 //! It reads its [`ExecPlan`], writes the plan's `failure`, and makes its system calls through
-//! `raw_syscall.rs`: the C library's wrappers write `errno`, which is the postmaster's. It allocates
-//! nothing and takes no lock. All signals stay blocked until no handler of the postmaster is left, so
-//! no handler runs in this memory.
+//! `raw_syscall.rs`: the C library's wrappers write `errno`, which is the postmaster's. It
+//! allocates nothing and takes no lock. All signals stay blocked until no handler of the postmaster
+//! is left, so no handler runs in this memory.
 
 use super::descriptors::DescriptorFloor;
+use super::environment::{environment, folder_of, input_of, search_path};
+use super::placements::{Placements, Steps};
+use super::program_path::{Search, after, candidates};
 use super::raw_syscall::call;
 use super::roster::{Place, Roster};
 use super::stack::Stack;
 use crate::fault;
 use bgw_core::Pid;
-use std::ffi::{CStr, CString, OsStr, c_char, c_int, c_void};
+use bgw_core::internals::Surroundings;
+use std::ffi::{CStr, CString, c_char, c_int, c_void};
 use std::io;
-use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use std::os::fd::RawFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
-/// The search path when the environment has none.
-const DEFAULT_PATH: &str = "/bin:/usr/bin";
 /// Runs a script without a `#!` line.
 const SHELL: &CStr = c"/bin/sh";
 
 const SETTLE: u64 = 1;
 const ORPHANED: u64 = 2;
 const RUN: u64 = 3;
+const FOLDER: u64 = 4;
+const INPUT: u64 = 5;
 
 /// Why a child did not become its program.
 #[derive(Debug)]
@@ -35,11 +38,26 @@ pub(crate) struct ExecFailure {
     pub(crate) errno: i32,
 }
 
+/// What is to be started.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Program<'a> {
+    /// The worker's name.
+    pub(crate) worker: &'a str,
+    pub(crate) program: &'a str,
+    pub(crate) args: &'a [String],
+    pub(crate) surroundings: Option<&'a Surroundings>,
+    pub(crate) placements: &'a Placements,
+    /// What the run's own variables say.
+    pub(crate) environment: &'a [(&'static str, String)],
+}
+
 /// What one child does.
 #[derive(Debug)]
 pub(crate) struct ExecPlan {
     stack: Stack,
     floor: DescriptorFloor,
+    /// What it gets under other numbers.
+    placements: Option<Steps>,
     postmaster: Pid,
     /// The child's place in the roster.
     listing: (Arc<Roster>, Place),
@@ -53,7 +71,14 @@ pub(crate) struct ExecPlan {
     argv: Vec<*const c_char>,
     /// For scripts, one for each candidate: shell, script, arguments, null.
     shell_argvs: Vec<Vec<*const c_char>>,
-    environment: *const *const c_char,
+    /// `NAME=value` each.
+    _variables: Vec<CString>,
+    /// Pointers to them, null-terminated.
+    environment: Vec<*const c_char>,
+    /// The working folder, if it is another one.
+    folder: Option<CString>,
+    /// What to read as standard input, if it is something else.
+    input: Option<CString>,
     /// The worker's name, for fault points.
     worker: String,
     /// The failed step in the high half, `errno` in the low half; 0: none.
@@ -68,15 +93,15 @@ impl ExecPlan {
         floor: DescriptorFloor,
         listing: (Arc<Roster>, Place),
         changed: &[c_int],
-        worker: &str,
-        program: &str,
-        args: &[String],
+        start: Program<'_>,
     ) -> io::Result<Self> {
+        let Program { worker, program, args, surroundings, placements, environment: own } = start;
         let mut texts = vec![CString::new(program)?];
         for arg in args {
             texts.push(CString::new(arg.as_str())?);
         }
-        let candidates = candidates(program, std::env::var_os("PATH").as_deref())?;
+        let variables = environment(surroundings, own)?;
+        let candidates = candidates(program, search_path(surroundings).as_deref())?;
         let ended = |texts: &mut dyn Iterator<Item = &CStr>| -> Vec<*const c_char> {
             texts.map(CStr::as_ptr).chain([std::ptr::null()]).collect()
         };
@@ -90,6 +115,7 @@ impl ExecPlan {
         Ok(Self {
             stack,
             floor,
+            placements: placements.steps(floor.lowest()),
             postmaster: Pid::this(),
             listing,
             changed: changed.to_vec(),
@@ -97,7 +123,10 @@ impl ExecPlan {
             texts,
             argv,
             shell_argvs,
-            environment: environment(),
+            environment: ended(&mut variables.iter().map(CString::as_c_str)),
+            _variables: variables,
+            folder: folder_of(surroundings)?,
+            input: input_of(surroundings)?,
             worker: worker.to_owned(),
             failure: AtomicU64::new(0),
             busy: AtomicU32::new(1),
@@ -139,6 +168,8 @@ impl ExecPlan {
             0 => return None,
             ORPHANED => "the postmaster died during the start".to_owned(),
             RUN => format!("running \"{program}\" failed: {error}"),
+            FOLDER => format!("changing to folder {} failed: {error}", shown(&self.folder)),
+            INPUT => format!("opening {} as standard input failed: {error}", shown(&self.input)),
             _ => format!("preparing the process of \"{program}\" failed: {error}"),
         };
         Some(ExecFailure { text: Some(text), errno })
@@ -164,19 +195,55 @@ impl ExecPlan {
         }
         match fault::step_of(&self.worker, "child:before_exec").and_then(|()| self.reset_signals())
         {
-            Ok(()) => failed(RUN, &self.run()),
-            Err(error) => failed(RUN, &error),
+            Ok(()) => {}
+            Err(error) => return failed(RUN, &error),
         }
+        // Whatever hangs here ends on a signal.
+        if let Err(error) = self.change_folder() {
+            return failed(FOLDER, &error);
+        }
+        match self.open_input() {
+            Ok(()) => failed(RUN, &self.run()),
+            Err(error) => failed(INPUT, &error),
+        }
+    }
+
+    fn change_folder(&self) -> io::Result<()> {
+        let Some(folder) = &self.folder else { return Ok(()) };
+        // SAFETY: a terminated text of the plan's.
+        unsafe { call(libc::SYS_chdir, [folder.as_ptr() as usize, 0, 0, 0]) }.map(drop)
+    }
+
+    fn open_input(&self) -> io::Result<()> {
+        let Some(path) = &self.input else { return Ok(()) };
+        let flags = (libc::O_RDONLY | libc::O_NOCTTY) as usize;
+        let open = [libc::AT_FDCWD as usize, path.as_ptr() as usize, flags, 0];
+        // SAFETY: a terminated text of the plan's.
+        let input = unsafe { call(libc::SYS_openat, open) }?;
+        if input != 0 {
+            place_descriptor(input, 0)?;
+            // SAFETY: no pointers; the child has just opened this number in a table of its own.
+            unsafe { call(libc::SYS_close, [input, 0, 0, 0]) }?;
+        }
+        Ok(())
     }
 
     /// False if the postmaster has died.
     fn settle(&self) -> io::Result<bool> {
         // The placeholders below the floor are close-on-exec.
-        let (lowest, all) = (self.floor.lowest() as usize, libc::c_uint::MAX as usize);
-        let unshare = libc::CLOSE_RANGE_UNSHARE as usize;
-        // SAFETY: this call first unshares the table, so it closes numbers in the child's own; the owners
-        // of the descriptors live in the postmaster, whose table is not affected.
-        unsafe { call(libc::SYS_close_range, [lowest, all, unshare, 0]) }?;
+        match &self.placements {
+            None => unshare_above(self.floor.lowest() - 1)?,
+            Some(Steps { unshare_above: highest, place, close }) => {
+                unshare_above(*highest)?;
+                for &(from, to) in place {
+                    place_descriptor(from as usize, to as usize)?;
+                }
+                for &(first, last) in close {
+                    // SAFETY: no pointers; the numbers are those of the child's own table.
+                    unsafe { call(libc::SYS_close_range, [first as usize, last as usize, 0, 0]) }?;
+                }
+            }
+        }
         if let Some(limit) = self.floor.raw_limit() {
             let at = (&raw const limit) as usize;
             let number = libc::RLIMIT_NOFILE as usize;
@@ -200,8 +267,8 @@ impl ExecPlan {
         let set = size_of::<u64>();
         for &signal in &self.changed {
             let at = (&raw const default) as usize;
-            // SAFETY: `default` has the size of the kernel's structure and is only read; the dispositions
-            // are the child's own, because it was created without CLONE_SIGHAND.
+            // SAFETY: `default` has the size of the kernel's structure and is only read; the
+            // dispositions are the child's own, because it was created without CLONE_SIGHAND.
             unsafe { call(libc::SYS_rt_sigaction, [signal as usize, at, 0, set]) }?;
         }
         let none = 0u64;
@@ -218,11 +285,10 @@ impl ExecPlan {
             if error.raw_os_error() == Some(libc::ENOEXEC) {
                 error = self.exec(SHELL, shell_argv);
             }
-            match error.raw_os_error() {
-                // A file that exists but is not executable is the better answer.
-                Some(libc::ENOENT | libc::ENOTDIR | libc::ESTALE | libc::ENODEV) => {}
-                Some(libc::EACCES) => last = error,
-                _ => return error,
+            match after(error.raw_os_error().unwrap_or(libc::EIO)) {
+                Search::Next => {}
+                Search::NextButKnown => last = error,
+                Search::Over => return error,
             }
         }
         last
@@ -230,11 +296,36 @@ impl ExecPlan {
 
     fn exec(&self, path: &CStr, argv: &[*const c_char]) -> io::Error {
         let (path, argv) = (path.as_ptr() as usize, argv.as_ptr() as usize);
-        // SAFETY: strings and lists are terminated and belong to the plan; the environment belongs to
-        // this process, which does not change it while it is a postmaster.
-        let done = unsafe { call(libc::SYS_execve, [path, argv, self.environment as usize, 0]) };
+        // SAFETY: strings and lists are terminated and belong to the plan.
+        let done =
+            unsafe { call(libc::SYS_execve, [path, argv, self.environment.as_ptr() as usize, 0]) };
         done.err().unwrap_or_else(|| io::Error::from_raw_os_error(libc::EIO))
     }
+}
+
+/// Gives the child a table of its own, without the numbers above `highest`.
+fn unshare_above(highest: RawFd) -> io::Result<()> {
+    let (first, all) = (highest as usize + 1, libc::c_uint::MAX as usize);
+    let unshare = libc::CLOSE_RANGE_UNSHARE as usize;
+    // SAFETY: this call first unshares the table, so it closes numbers in the child's own; the
+    // owners of the descriptors live in the postmaster, whose table is not affected.
+    unsafe { call(libc::SYS_close_range, [first, all, unshare, 0]) }.map(drop)
+}
+
+fn place_descriptor(from: usize, to: usize) -> io::Result<()> {
+    let placed = if from == to {
+        // Not close-on-exec.
+        // SAFETY: no pointers; the number is one of the child's own table.
+        unsafe { call(libc::SYS_fcntl, [from, libc::F_SETFD as usize, 0, 0]) }
+    } else {
+        // SAFETY: no pointers; the numbers are those of the child's own table.
+        unsafe { call(libc::SYS_dup3, [from, to, 0, 0]) }
+    };
+    placed.map(drop)
+}
+
+fn shown(path: &Option<CString>) -> String {
+    path.as_ref().map(|path| format!("{path:?}")).unwrap_or_default()
 }
 
 fn failed(step: u64, error: &io::Error) -> u64 {
@@ -243,52 +334,12 @@ fn failed(step: u64, error: &io::Error) -> u64 {
 
 /// The life of the child until it is a program.
 pub(crate) extern "C" fn run_plan(plan: *mut c_void) -> c_int {
-    // SAFETY: `Commands::start` passes a plan that stays until `busy` is cleared, which the kernel does
-    // after this process has left the memory. Both sides have shared references only.
+    // SAFETY: `Commands::start` passes a plan that stays until `busy` is cleared, which the kernel
+    // does after this process has left the memory. Both sides have shared references only.
     let plan = unsafe { &*plan.cast_const().cast::<ExecPlan>() };
     plan.failure.store(plan.follow(), Ordering::Release);
     loop {
         // SAFETY: ends this process alone (no CLONE_THREAD), without the C library.
         let _ = unsafe { call(libc::SYS_exit_group, [1, 0, 0, 0]) };
-    }
-}
-
-/// The paths that `execvp` would try.
-fn candidates(program: &str, path: Option<&OsStr>) -> io::Result<Vec<CString>> {
-    if program.contains('/') {
-        return Ok(vec![CString::new(program)?]);
-    }
-    let path = path.unwrap_or(OsStr::new(DEFAULT_PATH)).as_bytes();
-    let in_folder = |folder: &[u8]| {
-        CString::new(Path::new(OsStr::from_bytes(folder)).join(program).as_os_str().as_bytes())
-    };
-    Ok(path.split(|&byte| byte == b':').map(in_folder).collect::<Result<_, _>>()?)
-}
-
-fn environment() -> *const *const c_char {
-    unsafe extern "C" {
-        static environ: *const *const c_char;
-    }
-    // SAFETY: the C library's variable. Only another thread could change it meanwhile; there is none.
-    unsafe { environ }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// Breaks if a path is searched for, an empty entry is not the current folder, or the default is lost.
-    #[test]
-    fn programs_are_searched_for_as_execvp_does() {
-        let list = |program, path: Option<&str>| -> Vec<String> {
-            let found = candidates(program, path.map(OsStr::new)).unwrap();
-            found.iter().map(|path| path.to_string_lossy().into_owned()).collect()
-        };
-        assert_eq!(list("/bin/x", Some("/usr/bin")), ["/bin/x"]);
-        assert_eq!(list("./x", Some("/usr/bin")), ["./x"]);
-        assert_eq!(list("x", Some("/a:/b/")), ["/a/x", "/b/x"]);
-        assert_eq!(list("x", Some("/a::b")), ["/a/x", "x", "b/x"]);
-        assert_eq!(list("x", Some("")), ["x"]);
-        assert_eq!(list("x", None), ["/bin/x", "/usr/bin/x"]);
     }
 }

@@ -11,8 +11,8 @@
 //! | [`fork`] | the postmaster itself | copied | run |
 //! | [`Forker::fork`] | a worker, a guardian | shared until the child closes those above the floor | do not run, unless requested |
 //!
-//! Why not one: the C library's fork copies the descriptor table. The postmaster has a descriptor for
-//! each child, so the copy, and closing the copies in the child, would cost more with each live
+//! Why not one: the C library's fork copies the descriptor table. The postmaster has a descriptor
+//! for each child, so the copy, and closing the copies in the child, would cost more with each live
 //! worker: with 2,000 of them, several times the rest of the start. [`Forker`] calls the kernel's
 //! `clone3` with the flags that the C library would pass, plus `CLONE_FILES`. The library keeps the
 //! thread's id in the thread's own memory; the kernel knows the address (`PR_GET_TID_ADDRESS`) and
@@ -35,8 +35,8 @@ pub(crate) struct ThreadCounter {
     pid: Pid,
 }
 
-/// Proof that the process had one thread a moment ago. Only another thread could have started a second
-/// one since, and there was none.
+/// Proof that the process had one thread a moment ago. Only another thread could have started a
+/// second one since, and there was none.
 #[derive(Debug)]
 pub(crate) struct SingleThreaded(());
 
@@ -70,8 +70,8 @@ impl ThreadCounter {
 #[derive(Debug)]
 pub(crate) struct NewChild {
     pub(crate) pid: Pid,
-    /// The kernel creates it with the child, so short of descriptors there is no child. An error only
-    /// where the C library forks, and there only if the system as a whole is short of something.
+    /// The kernel creates it together with the child: without a free descriptor there is no child.
+    /// An error only where the C library forks, and only if the whole system is short of something.
     pub(crate) pidfd: io::Result<OwnedFd>,
 }
 
@@ -88,8 +88,8 @@ pub(crate) enum Forked {
 pub(crate) fn fork(_proof: &SingleThreaded) -> io::Result<Forked> {
     // The pidfd will have this number: no other thread can take it.
     let reserved = File::open("/dev/null")?;
-    // SAFETY: the process has one thread (`SingleThreaded`), so no lock is held by a thread that the
-    // child does not have, and the child may do everything that the parent may.
+    // SAFETY: the process has one thread (`SingleThreaded`), so no lock is held by a thread that
+    // the child does not have, and the child may do everything that the parent may.
     match unsafe { nix::unistd::fork() }? {
         nix::unistd::ForkResult::Child => Ok(Forked::Child),
         nix::unistd::ForkResult::Parent { child } => {
@@ -132,14 +132,29 @@ impl Forker {
     }
 
     /// Forks, and lists the child in its place of the roster, if it has one. The child must call
-    /// [`DescriptorFloor::close_above`] before it opens or closes any descriptor: until then it shares the
-    /// postmaster's table.
+    /// [`DescriptorFloor::close_above`] before it opens or closes any descriptor: until then it
+    /// shares the postmaster's table.
     pub(crate) fn fork(
         &mut self,
         proof: &SingleThreaded,
         listing: Option<(&Roster, Place)>,
     ) -> io::Result<Forked> {
-        let forked = if self.tid_address == 0 { fork(proof) } else { self.clone(listing) };
+        self.fork_with(proof, libc::CLONE_FILES, listing)
+    }
+
+    /// Forks a child that has descriptors of its own from the first moment: what this process
+    /// closes from now on, it keeps.
+    pub(crate) fn fork_apart(&mut self, proof: &SingleThreaded) -> io::Result<Forked> {
+        self.fork_with(proof, 0, None)
+    }
+
+    fn fork_with(
+        &mut self,
+        proof: &SingleThreaded,
+        files: libc::c_int,
+        listing: Option<(&Roster, Place)>,
+    ) -> io::Result<Forked> {
+        let forked = if self.tid_address == 0 { fork(proof) } else { self.clone(files, listing) };
         let forked = match forked {
             // A sandbox that does not allow the call.
             Err(error) if matches!(error.raw_os_error(), Some(libc::ENOSYS | libc::EPERM)) => {
@@ -154,11 +169,11 @@ impl Forker {
         forked
     }
 
-    fn clone(&self, listing: Option<(&Roster, Place)>) -> io::Result<Forked> {
+    fn clone(&self, files: libc::c_int, listing: Option<(&Roster, Place)>) -> io::Result<Forked> {
         // SAFETY: all-zero bytes are a valid `clone_args`: plain integers.
         let mut args: libc::clone_args = unsafe { std::mem::zeroed() };
         let thread_id = libc::CLONE_CHILD_SETTID | libc::CLONE_CHILD_CLEARTID;
-        args.flags = (libc::CLONE_FILES | libc::CLONE_PIDFD | thread_id) as u64;
+        args.flags = (files | libc::CLONE_PIDFD | thread_id) as u64;
         if let Some((roster, place)) = listing {
             args.flags |= libc::CLONE_PARENT_SETTID as u64;
             args.parent_tid = roster.pid_cell(place).expose_provenance() as u64;
@@ -168,12 +183,12 @@ impl Forker {
         args.child_tid = self.tid_address as u64;
         // Its pidfd tells of its end. SIGCHLD is for orphans, which the postmaster did not start.
         args.exit_signal = 0;
-        // SAFETY: without CLONE_VM this is a fork: the child has memory of its own and returns here on
-        // its copy of the stack. There is one thread, as for `fork`. `child_tid` is where the C library
-        // keeps the thread's id (it registered the address with the kernel), so the child's copy of
-        // the library is in the state that its own fork leaves. The kernel writes the pidfd's number to
-        // `pidfd`, and the pid to the child's place in the roster, before it returns; the roster is
-        // borrowed. No stack is passed; none is needed.
+        // SAFETY: without CLONE_VM this is a fork: the child has memory of its own and returns here
+        // on its copy of the stack. There is one thread, as for `fork`. `child_tid` is where the C
+        // library keeps the thread's id (it registered the address with the kernel), so the child's
+        // copy of the library is in the state that its own fork leaves. The kernel writes the
+        // pidfd's number to `pidfd`, and the pid to the child's place in the roster, before it
+        // returns; the roster is borrowed. No stack is passed; none is needed.
         let pid = unsafe {
             libc::syscall(libc::SYS_clone3, &raw const args, size_of::<libc::clone_args>())
         };
@@ -187,11 +202,12 @@ impl Forker {
         }
     }
 
-    /// A child starts without a robust list; the C library's fork would register the library's again.
+    /// A child starts without a robust list; the C library's fork would register the library's
+    /// again.
     fn restore_robust_list(&self) {
         let (head, len) = self.robust_list;
-        // SAFETY: head and length as the C library had registered them; the child has a copy. It cannot
-        // fail: the length is the one the kernel reported.
+        // SAFETY: head and length as the C library had registered them; the child has a copy. It
+        // cannot fail: the length is the one the kernel reported.
         let _ = unsafe { libc::syscall(libc::SYS_set_robust_list, head, len) };
     }
 }

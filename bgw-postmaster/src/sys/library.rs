@@ -1,8 +1,8 @@
 //! Loads a library in the child, and calls the worker's main in it.
 //!
-//! Never before the fork: the postmaster stays small, and what a library's constructors do (threads,
-//! signal handlers) affects its worker alone. Never unloaded: destructors of thread-locals and
-//! `atexit` handlers that it left behind would point into nothing.
+//! Never before the fork: the postmaster stays small, and what a library's constructors do
+//! (threads, signal handlers) affects its worker alone. Never unloaded: destructors of
+//! thread-locals and `atexit` handlers that it left behind would point into nothing.
 
 use bgw_core::internals::{LibraryMain, LogLevel, call_library};
 use bgw_core::{WorkerProcess, WorkerResult};
@@ -10,8 +10,8 @@ use libloading::Library;
 
 /// Runs `function` of the library at `path`, as `dlopen` finds it.
 pub(crate) fn run(path: &str, function: &str, me: &'static WorkerProcess) -> WorkerResult {
-    // SAFETY: loading runs the library's constructors. Whoever registered the worker may run code in
-    // this process anyway; the process is the worker's own.
+    // SAFETY: loading runs the library's constructors. Whoever registered the worker may run code
+    // in this process anyway; the process is the worker's own.
     let library = unsafe { Library::new(path) }
         .map_err(|error| format!("loading library \"{path}\" failed: {error}"))?;
     let library: &'static Library = Box::leak(Box::new(library));

@@ -1,12 +1,12 @@
 //! A table that only the postmaster has: children do not get its memory.
 //!
-//! A fork copies the page tables of all memory that the parent has written to, the child's exit frees
-//! them, and the parent's next write to each page copies the page. Memory that grows with the number
-//! of live workers would so make each start more expensive. This table lies in mappings that a fork
-//! leaves out.
+//! A fork copies the page tables of all memory that the parent has written to, the child's exit
+//! frees them, and the parent's next write to each page copies the page. Memory that grows with the
+//! number of live workers would so make each start more expensive. This table lies in mappings that
+//! a fork leaves out.
 //!
-//! A child must not touch the table: its memory is not mapped there. A child leaves by `_exit`, so it
-//! never drops one.
+//! A child must not touch the table: its memory is not mapped there. A child leaves by `_exit`, so
+//! it never drops one.
 
 use super::anon_map::{AnonMap, Sharing};
 use std::alloc::{Layout, handle_alloc_error};
@@ -46,9 +46,9 @@ impl<T> PrivateTable<T> {
         self.all_mut().get_mut(place)?.as_mut()
     }
 
-    /// Puts `value` at `place` and returns the value that was there. Aborts when memory runs out, as a
-    /// vector does.
-    pub(crate) fn put(&mut self, place: usize, value: T) -> Option<T> {
+    /// Puts `value` at `place`, and drops the value that was there. Aborts when memory runs out, as
+    /// a vector does.
+    pub(crate) fn put(&mut self, place: usize, value: T) {
         while self.capacity <= place {
             self.grow();
         }
@@ -59,12 +59,25 @@ impl<T> PrivateTable<T> {
             unsafe { next.write(None) };
             self.len += 1;
         }
-        self.all_mut().get_mut(place)?.replace(value)
+        self.clear(place);
+        if let Some(place) = self.all_mut().get_mut(place) {
+            // SAFETY: a reference is valid for writing. It holds `None`, which has nothing to drop;
+            // an assignment would build the new value on the stack before it drops the old one.
+            unsafe { std::ptr::from_mut(place).write(Some(value)) };
+        }
     }
 
     /// Takes the value out of `place`.
     pub(crate) fn take(&mut self, place: usize) -> Option<T> {
         self.all_mut().get_mut(place)?.take()
+    }
+
+    /// Drops the value at `place`, where it lies. A value that is taken out is copied through the
+    /// stack.
+    pub(crate) fn clear(&mut self, place: usize) {
+        if let Some(place) = self.all_mut().get_mut(place) {
+            *place = None;
+        }
     }
 
     /// All values, in the order of places. Looks at each place that was ever used.
@@ -139,15 +152,20 @@ mod tests {
         let mut table: PrivateTable<(usize, Rc<()>)> = PrivateTable::default();
         assert!(table.get(0).is_none() && table.take(7).is_none() && table.iter().next().is_none());
         for place in (0..20_000).step_by(3) {
-            assert!(table.put(place, (place, Rc::clone(&witness))).is_none());
+            table.put(place, (place, Rc::clone(&witness)));
         }
         assert_eq!(table.get(6).unwrap().0, 6);
         assert!(table.get(7).is_none() && table.get(1 << 40).is_none());
         table.get_mut(9).unwrap().0 = 90;
-        assert_eq!(table.put(9, (1, Rc::clone(&witness))).unwrap().0, 90);
+        assert_eq!(table.get(9).unwrap().0, 90);
+        table.put(9, (1, Rc::clone(&witness)));
         assert_eq!(table.take(9).unwrap().0, 1);
         assert_eq!(table.iter().count(), 20_000usize.div_ceil(3) - 1);
-        assert_eq!(Rc::strong_count(&witness), 20_000usize.div_ceil(3));
+        table.clear(6);
+        table.clear(6);
+        table.clear(1 << 40);
+        assert!(table.get(6).is_none());
+        assert_eq!(Rc::strong_count(&witness), 20_000usize.div_ceil(3) - 1);
         drop(table);
         assert_eq!(Rc::strong_count(&witness), 1);
     }

@@ -30,7 +30,8 @@ impl ProcessStat {
         }
     }
 
-    /// See proc_pid_stat(5). The second field is the command in parentheses, which may hold anything.
+    /// See proc_pid_stat(5). The second field is the command in parentheses, which may hold
+    /// anything.
     fn parse(line: &[u8]) -> Option<Self> {
         let end = line.iter().rposition(|&byte| byte == b')')?;
         let (before, after) = (line.get(..end)?, line.get(end + 1..)?);
@@ -56,6 +57,15 @@ impl ProcessStat {
 /// True if the call may succeed when others have given something back.
 pub(crate) fn is_shortage(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE | libc::ENOMEM))
+}
+
+/// True if another process traces `pid`, a process that is not reaped. False where that cannot be
+/// read.
+pub(crate) fn is_traced(pid: Pid) -> bool {
+    let status = fs::read(format!("/proc/{pid}/status")).unwrap_or_default();
+    let tracer =
+        status.split(|&byte| byte == b'\n').find_map(|line| line.strip_prefix(b"TracerPid:"));
+    tracer.is_some_and(|tracer| tracer.trim_ascii() != b"0")
 }
 
 /// True if `/proc` shows the processes of this process's pid namespace, by their numbers here.

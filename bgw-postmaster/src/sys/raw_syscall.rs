@@ -26,7 +26,8 @@ pub(crate) unsafe fn call(number: libc::c_long, args: [usize; 4]) -> io::Result<
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 unsafe fn trap(number: libc::c_long, [a, b, c, d]: [usize; 4]) -> isize {
     let result: isize;
-    // SAFETY: the kernel's calling convention: it changes rax, rcx and r11, and memory as the call says.
+    // SAFETY: the kernel's calling convention: it changes rax, rcx and r11, and memory as the call
+    // says.
     unsafe {
         std::arch::asm!(
             "syscall",

@@ -4,19 +4,19 @@
 //! not have it, so none can name a stranger there.
 //!
 //! ```text
-//!  take: stamp ──▶ fork: the kernel writes the pid before the child runs ──▶ release: pid = 0, then reap
+//!  take: stamp ─▶ fork: the kernel writes the pid before the child runs ─▶ release: pid = 0, reap
 //! ```
 //!
-//! So at any moment at which the postmaster may be killed, each process that it has started is listed,
-//! and each number that is listed is still that process's: it is not reaped. (Where the C library
-//! forks, the postmaster writes the pid when the fork returns.) Once the postmaster is dead the kernel
-//! may give an ended worker's number to a stranger. The stamp tells them apart: a process of the
-//! cluster was created no earlier than its stamp, and no more than [`LATEST`] ticks later. If a fork
-//! takes longer than that, because the postmaster is large or was stopped meanwhile, the stamp is
-//! corrected afterwards.
+//! So at any moment at which the postmaster may be killed, each process that it has started is
+//! listed, and each number that is listed is still that process's: it is not reaped. (Where the C
+//! library forks, the postmaster writes the pid when the fork returns.) Once the postmaster is dead
+//! the kernel may give an ended worker's number to a stranger. The stamp tells them apart: a
+//! process of the cluster was created no earlier than its stamp, and no more than [`LATEST`] ticks
+//! later. If a fork takes longer than that, because the postmaster is large or was stopped
+//! meanwhile, the stamp is corrected afterwards.
 //!
-//! The postmaster alone writes. The guardian reads after the postmaster's death, so no order is needed.
-//! Free places are a list in the places themselves: a start writes to no other memory.
+//! The postmaster alone writes. The guardian reads after the postmaster's death, so no order is
+//! needed. Free places are a list in the places themselves: a start writes to no other memory.
 
 use super::anon_map::{AnonMap, Sharing};
 use super::process_stat::ProcessStat;
@@ -28,8 +28,8 @@ use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 /// How many ticks after its stamp a process may be created. A tick is 10 ms.
 const LATEST: u32 = 10;
 
-/// One cell of the mapping. The first is the header: in `pid` how many places were ever taken, in `stamp`
-/// the first free one of those, or 0.
+/// One cell of the mapping. The first is the header: in `pid` how many places were ever taken, in
+/// `stamp` the first free one of those, or 0.
 #[repr(C)]
 struct Cell {
     /// 0: no process.
@@ -72,9 +72,9 @@ impl Roster {
     }
 
     fn cells(&self) -> &[Cell] {
-        // SAFETY: mapped, zeroed and page-aligned, with room for one cell more than there are places; it
-        // stays mapped while `self` lives. Cells are made of atomics, so shared access is sound in both
-        // processes.
+        // SAFETY: mapped, zeroed and page-aligned, with room for one cell more than there are
+        // places; it stays mapped while `self` lives. Cells are made of atomics, so shared access
+        // is sound in both processes.
         unsafe {
             std::slice::from_raw_parts(self.map.start().cast().as_ptr(), self.places as usize + 1)
         }
@@ -114,8 +114,8 @@ impl Roster {
         }
     }
 
-    /// In the postmaster, when a fork has returned: lists the new process, and corrects its stamp if the
-    /// fork took long.
+    /// In the postmaster, when a fork has returned: lists the new process, and corrects its stamp
+    /// if the fork took long.
     pub(super) fn confirm(&self, place: Place, pid: Pid) {
         self.list(place, pid);
         let Some(cell) = self.cell(place) else { return };
@@ -180,7 +180,8 @@ mod tests {
         roster.all().iter().map(|listed| listed.pid.get()).collect()
     }
 
-    /// Breaks if a place is given out twice, lost when it is given back, or listed without a process.
+    /// Breaks if a place is given out twice, lost when it is given back, or listed without a
+    /// process.
     #[test]
     fn places_are_used_again_and_hold_one_process_each() {
         let roster = Roster::new(3).unwrap();
@@ -207,7 +208,8 @@ mod tests {
         assert!(roster.all().is_empty());
     }
 
-    /// Breaks if the clock is not the one of `/proc/PID/stat`, or a stranger of the same number passes.
+    /// Breaks if the clock is not the one of `/proc/PID/stat`, or a stranger of the same number
+    /// passes.
     #[test]
     fn a_process_is_told_from_an_earlier_and_a_later_one_of_its_number() {
         let roster = Roster::new(1).unwrap();

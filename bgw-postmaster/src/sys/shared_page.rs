@@ -24,8 +24,8 @@ impl SharedPage {
 
     /// The cells.
     pub(crate) const fn cells(&self) -> &[AtomicU64; CELLS] {
-        // SAFETY: mapped, zeroed and page-aligned; it stays mapped while `self` lives. Both processes
-        // access it by atomic operations only.
+        // SAFETY: mapped, zeroed and page-aligned; it stays mapped while `self` lives. Both
+        // processes access it by atomic operations only.
         unsafe { self.0.start().cast::<[AtomicU64; CELLS]>().as_ref() }
     }
 

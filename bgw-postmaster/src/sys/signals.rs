@@ -43,9 +43,9 @@ pub(crate) fn set_subreaper(subreaper: bool) -> io::Result<bool> {
     Ok(before)
 }
 
-/// Sends a signal to the group of `leader`, a child or group that is not reaped, so the number can name
-/// no other group. SIGCONT follows, so that stopped processes receive it. False if there is no such
-/// group: the child has been forked just now.
+/// Sends a signal to the group of `leader`, a child or group that is not reaped, so the number can
+/// name no other group. SIGCONT follows, so that stopped processes receive it. False if there is no
+/// such group: the child has been forked just now.
 pub(crate) fn signal_group(leader: Pid, signal: rustix::process::Signal) -> bool {
     use rustix::process::{Signal, kill_process_group};
     let Some(group) = rustix::process::Pid::from_raw(leader.as_raw()) else { return false };
@@ -66,7 +66,11 @@ pub(crate) fn all_default() -> io::Result<()> {
 
 /// Has the kernel send `signal` to this process when the thread that forked it ends. Returns false
 /// if the postmaster has ended already.
-pub(crate) fn die_with(postmaster: Pid, signal: Signal) -> io::Result<bool> {
-    nix::sys::prctl::set_pdeathsig(signal)?;
-    Ok(nix::unistd::getppid().as_raw() == postmaster.as_raw())
+///
+/// Each start makes these calls, without the C library: a page of its code that the child has not
+/// mapped yet costs more than the call.
+pub(crate) fn die_with(postmaster: Pid, signal: rustix::process::Signal) -> io::Result<bool> {
+    rustix::process::set_parent_process_death_signal(Some(signal))?;
+    let parent = rustix::process::getppid();
+    Ok(parent.is_some_and(|pid| pid.as_raw_nonzero().get() == postmaster.as_raw()))
 }

@@ -18,12 +18,14 @@ pub(crate) struct Ended {
     pub(crate) max_rss_kib: u64,
 }
 
-/// Reads how the child of `pidfd` ended without reaping it: its pid stays taken. `None`: it runs.
+/// Reads how the child of `pidfd` ended without reaping it: its pid stays taken. `None`: it runs,
+/// or it has ended and its tracer has not let go of it.
 pub(crate) fn peek(pidfd: impl AsFd) -> io::Result<Option<Ended>> {
     waitid(Which::Of(pidfd.as_fd()), libc::WEXITED | libc::WNOHANG | libc::WNOWAIT)
 }
 
-/// Reaps the ended child of `pidfd`: the kernel may reuse its pid from now on.
+/// Reaps the ended child of `pidfd`: the kernel may reuse its pid from now on. `None` as for
+/// [`peek`].
 pub(crate) fn reap(pidfd: impl AsFd) -> io::Result<Option<Ended>> {
     waitid(Which::Of(pidfd.as_fd()), libc::WEXITED | libc::WNOHANG)
 }
@@ -47,16 +49,30 @@ pub(crate) fn reap_by_pid(pid: Pid) -> io::Result<Option<Ended>> {
     waitid(Which::Child(pid), libc::WEXITED | libc::WNOHANG)
 }
 
-/// True if the postmaster has a living child in the process group of `leader`, an ended child that is
-/// not reaped, or one that left others behind.
+/// True if the postmaster has a living child in the process group of `leader`, an ended child that
+/// is not reaped, or one that left others behind.
 ///
-/// Asks for stopped children: an ended one does not match, and if no other is in the group, the kernel
-/// says that there is no child.
+/// Asks for stopped children: an ended one does not match, and if no other is in the group, the
+/// kernel says that there is no child.
 pub(crate) fn group_has_children(leader: Pid) -> bool {
     waitid(Which::Group(leader), libc::WSTOPPED | libc::WNOHANG | libc::WNOWAIT).is_ok()
 }
 
-/// Reaps the ended children in the process group of `leader`, which is reaped. True if none is left.
+/// True if one of those children sends no SIGCHLD when it ends: a worker has cloned it beside
+/// itself (`CLONE_PARENT`).
+pub(crate) fn group_has_silent_children(leader: Pid) -> bool {
+    let options = libc::WSTOPPED | libc::WNOHANG | libc::WNOWAIT;
+    waitid_of(Which::Group(leader), options | libc::__WCLONE).is_ok()
+}
+
+/// The process group of a child that is not reaped.
+pub(crate) fn group_of(pid: Pid) -> Option<Pid> {
+    let group = nix::unistd::getpgid(Some(nix::unistd::Pid::from_raw(pid.as_raw()))).ok()?;
+    Pid::new(group.as_raw().unsigned_abs())
+}
+
+/// Reaps the ended children in the process group of `leader`, which is reaped. True if none is
+/// left.
 pub(crate) fn reap_group(leader: Pid) -> bool {
     loop {
         match waitid(Which::Group(leader), libc::WEXITED | libc::WNOHANG) {
@@ -94,21 +110,24 @@ enum Which<'a> {
     Group(Pid),
 }
 
+/// Workers do not send SIGCHLD (`fork.rs`).
 fn waitid(which: Which<'_>, options: libc::c_int) -> io::Result<Option<Ended>> {
+    waitid_of(which, options | libc::__WALL)
+}
+
+fn waitid_of(which: Which<'_>, options: libc::c_int) -> io::Result<Option<Ended>> {
     let (kind, id) = match which {
         Which::Of(pidfd) => (libc::P_PIDFD, pidfd.as_raw_fd()),
         Which::Child(pid) => (libc::P_PID, pid.as_raw()),
         Which::Group(leader) => (libc::P_PGID, leader.as_raw()),
     };
-    // Workers do not send SIGCHLD (`fork.rs`).
-    let options = options | libc::__WALL;
     // SAFETY: all-zero bytes are a valid `siginfo_t`: plain integers.
     let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
     // SAFETY: all-zero bytes are a valid `rusage`: plain integers.
     let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
     loop {
-        // SAFETY: the raw call, because the C library's has no `rusage`. The pidfd is open while it is
-        // borrowed, and both structures are valid for writing during the call.
+        // SAFETY: the raw call, because the C library's has no `rusage`. The pidfd is open while it
+        // is borrowed, and both structures are valid for writing during the call.
         let done = unsafe {
             libc::syscall(libc::SYS_waitid, kind, id, &raw mut info, options, &raw mut usage)
         };
@@ -141,7 +160,7 @@ fn waitid(which: Which<'_>, options: libc::c_int) -> io::Result<Option<Ended>> {
     }))
 }
 
-fn duration(time: libc::timeval) -> Duration {
+pub(super) fn duration(time: libc::timeval) -> Duration {
     let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
     let micros = u64::try_from(time.tv_usec).unwrap_or(0);
     Duration::from_secs(seconds) + Duration::from_micros(micros)

@@ -1,7 +1,7 @@
 //! Owners that die in the middle of a registration.
 //!
-//! Would catch: a claimed slot that stays taken when its owner has gone, a published one that nobody
-//! takes in.
+//! Would catch: a claimed slot that stays taken when its owner has gone, a published one that
+//! nobody takes in.
 
 use crate::support::{Cluster, PATIENCE, builder, publish, second_peer, worker};
 use bgw_core::Pid;

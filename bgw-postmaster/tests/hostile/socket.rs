@@ -4,9 +4,10 @@
 //! that nobody closes.
 
 use crate::support::{Cluster, PATIENCE, builder, worker};
-use bgw_core::internals::{LAYOUT_TAG, PROTOCOL, Received, Reply, Request};
-use bgw_core::{ControlSocket, Pid, Refusal};
+use bgw_core::internals::{LAYOUT_TAG, PROTOCOL, Received, Reply, Request, WorkerRecord, scm};
+use bgw_core::{BackgroundWorker, ControlSocket, ExitCause, Pid, Refusal};
 use process_test::{Test, tests, wait_until};
+use shmem_slots::Key;
 use std::time::Instant;
 
 pub(crate) fn tests() -> Vec<Test> {
@@ -14,6 +15,8 @@ pub(crate) fn tests() -> Vec<Test> {
         the_socket_refuses_what_does_not_fit_with_a_reason,
         nonsense_on_the_socket_closes_that_connection_only,
         connections_beyond_the_descriptors_are_closed_and_service_continues,
+        connections_that_fail_do_not_fill_the_log => [D14],
+        what_a_command_is_to_find_is_checked,
     ]
 }
 
@@ -75,15 +78,13 @@ fn nonsense_on_the_socket_closes_that_connection_only() {
     cluster.end();
 }
 
-/// Would hang if a connection that cannot be served stayed in the queue: its program waits and the loop
-/// spins.
+/// Would hang if a connection that cannot be served stayed in the queue: its program waits and the
+/// loop spins.
 fn connections_beyond_the_descriptors_are_closed_and_service_continues() {
     let folder = std::env::temp_dir().join("run");
     let cluster = Cluster::with(builder().runtime_dir(&folder));
     let postmaster = cluster.launched.pid();
-    let open = std::fs::read_dir(format!("/proc/{postmaster}/fd")).unwrap();
-    let highest: u64 =
-        open.map(|fd| fd.unwrap().file_name().to_str().unwrap().parse().unwrap()).max().unwrap();
+    let highest = highest_descriptor(postmaster);
     // An even and an odd number: the descriptor that is missing is the session's pidfd, or the
     // connection itself.
     for free in [8, 9] {
@@ -100,6 +101,32 @@ fn connections_beyond_the_descriptors_are_closed_and_service_continues() {
     set_descriptor_limit(postmaster, hard);
     let key = cluster.register(&worker("sleep"));
     cluster.started(key);
+    cluster.end();
+}
+
+/// Would fail if each connection that the postmaster cannot serve were a line in the log.
+fn connections_that_fail_do_not_fill_the_log() {
+    let path = std::env::temp_dir().join("log");
+    let file = std::fs::OpenOptions::new().create_new(true).append(true).open(&path).unwrap();
+    tracing_subscriber::fmt().with_writer(std::sync::Mutex::new(file)).init();
+    let folder = std::env::temp_dir().join("run");
+    let cluster = Cluster::with(builder().runtime_dir(&folder));
+    let postmaster = cluster.launched.pid();
+    let highest = highest_descriptor(postmaster);
+    // An even and an odd number: one of them has room for a connection, and none for its pidfd.
+    for free in [2, 3] {
+        set_descriptor_limit(postmaster, highest + free);
+        for _ in 0..200 {
+            let _ = ControlSocket::connect(&folder.join("control.sock"), None).unwrap();
+        }
+        assert_eq!(cluster.peer.ask(&Request::Ping, None).unwrap(), Reply::Done);
+    }
+    let lines = || {
+        let text = std::fs::read_to_string(&path).unwrap();
+        text.lines().filter(|line| line.contains("could not be accepted")).count()
+    };
+    wait_until("a failure is logged", PATIENCE, || lines() > 0);
+    assert!(lines() <= 16, "{} lines for 400 connections", lines());
     cluster.end();
 }
 
@@ -124,6 +151,11 @@ fn crowd(folder: &std::path::Path) {
     drop(sockets);
 }
 
+fn highest_descriptor(pid: Pid) -> u64 {
+    let open = std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap();
+    open.map(|fd| fd.unwrap().file_name().to_str().unwrap().parse().unwrap()).max().unwrap()
+}
+
 fn set_descriptor_limit(pid: Pid, limit: u64) {
     let (_, hard) =
         nix::sys::resource::getrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE).unwrap();
@@ -133,4 +165,51 @@ fn set_descriptor_limit(pid: Pid, limit: u64) {
         libc::prlimit(pid.as_raw(), libc::RLIMIT_NOFILE, &raw const new, std::ptr::null_mut())
     };
     assert_eq!(done, 0, "prlimit: {}", std::io::Error::last_os_error());
+}
+
+/// Would fail if nonsense were taken in, or if more than the limit could be sent.
+fn what_a_command_is_to_find_is_checked() {
+    let folder = std::env::temp_dir().join("run");
+    let cluster = Cluster::with(builder().runtime_dir(&folder).allow_commands(true));
+    let command = BackgroundWorker::builder("c").command("sh", ["-c", "exit $A"]).build().unwrap();
+    let register = |worker: &BackgroundWorker, rest: &[u8]| {
+        let request = Request::Queue { waits: false, gifts: 0 };
+        let deadline = Some(Instant::now() + PATIENCE);
+        let (reply, fds) = cluster.peer.ask_for(&request, deadline).unwrap();
+        assert_eq!(reply, Reply::Queue);
+        let mut place = ControlSocket::from(fds.into_iter().next().unwrap());
+        let record = WorkerRecord::encode(worker, Pid::this());
+        scm::send(&place, &[record.bytes(), rest].concat(), &[]).unwrap();
+        match place.recv_reply(deadline).unwrap() {
+            Received::Message { message, .. } => Some(message),
+            Received::Closed => None,
+            Received::WouldBlock => panic!("no answer"),
+        }
+    };
+    for (rest, part) in [
+        (b"drelative\0".as_slice(), "current_dir"),
+        (b"sNOTIFY_SOCKET=/x\0", "NOTIFY_SOCKET"),
+        (b"s=x\0", "env is empty"),
+        (b"sA=\xff\0", "UTF-8"),
+        (b"?\0", "kind of env"),
+        (b"\0", "kind of env"),
+    ] {
+        let Some(Reply::Refused { reason, detail }) = register(&command, rest) else {
+            panic!("{part} is taken")
+        };
+        assert_eq!(reason, Refusal::NotAllowed);
+        assert!(detail.contains(part), "{detail}");
+    }
+    let refused = register(&worker("quick"), b"sA=1\0");
+    assert!(matches!(refused, Some(Reply::Refused { .. })), "a function: {refused:?}");
+    let longest = |len: usize| [b"sA=1\0sB=", vec![b'x'; len].as_slice()].concat();
+    assert_eq!(register(&command, &longest(16_384)), None, "it does not fit");
+    let long = register(&command, &longest(16_374));
+    assert!(matches!(long, Some(Reply::Refused { .. })), "it fits, and is too long: {long:?}");
+    let Some(Reply::Granted(handle)) = register(&command, &longest(16_000)) else {
+        panic!("it was not taken")
+    };
+    let key = Key { index: handle.slot(), generation: handle.generation() };
+    assert_eq!(cluster.stopped(key).unwrap().cause, ExitCause::Exited(1));
+    cluster.end();
 }

@@ -78,8 +78,8 @@ extern "C" fn count(_: libc::c_int) {
     SIGNALS.fetch_add(1, Ordering::Relaxed);
 }
 
-/// The first process of a pid namespace counts the signals that it gets; it is neither a child of the
-/// postmaster nor attached. Would fail if a target of 1 were signalled by its pid.
+/// The first process of a pid namespace counts the signals that it gets; it is neither a child of
+/// the postmaster nor attached. Would fail if a target of 1 were signalled by its pid.
 fn a_notify_target_that_is_process_1_is_never_signalled() {
     in_pid_namespace(|| {
         let count = nix::sys::signal::SigHandler::Handler(count);

@@ -1,11 +1,11 @@
 //! A launched postmaster, and a peer that uses `bgw-core` alone.
 //!
-//! The postmaster crate does not depend on the backend crate; `bgw-examples` tests both together. Here a
-//! peer may also do what no backend would.
+//! The postmaster crate does not depend on the backend crate; `bgw-examples` tests both together.
+//! Here a peer may also do what no backend would.
 #![allow(dead_code, reason = "each test file uses its own part")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, unreachable_pub)]
 
-use bgw_core::internals::{RunState, WorkerRecord, flag, run_state};
+use bgw_core::internals::{ReportRecord, RunState, WorkerRecord, flag, run_state};
 use bgw_core::{
     Attachment, BackgroundWorker, ControlSocket, ExitCause, ExitReport, Pid, ShutdownMode,
 };
@@ -76,7 +76,8 @@ impl Cluster {
 
     pub fn stopped(&self, key: Key) -> Option<ExitReport> {
         wait_until("the worker has ended", PATIENCE, || self.run_state(key) == RunState::Stopped);
-        self.peer.slots().read_report(key).ok().map(|record| record.decode().unwrap())
+        let report = self.peer.slots().read_report_with(key, ReportRecord::annex_len);
+        report.ok().map(|(record, annex)| record.decode(&annex).unwrap())
     }
 
     pub fn terminate(&self, key: Key) {

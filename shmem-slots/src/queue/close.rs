@@ -19,8 +19,8 @@ impl<M: Memory> Queue<M> {
         self.wake_for_certain(side.other());
     }
 
-    /// Closes each side whose owner `is_dead`. Returns how many had not detached. For whoever learns
-    /// of the death of a process that may have had a side.
+    /// Closes each side whose owner `is_dead`. Returns how many had not detached. For whoever
+    /// learns of the death of a process that may have had a side.
     ///
     /// A side that had detached is closed once more: its process may have died before the wake.
     pub fn sweep(&self, is_dead: impl Fn(u32) -> bool) -> usize {

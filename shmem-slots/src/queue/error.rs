@@ -81,8 +81,8 @@ pub enum SendError {
 #[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum ReceiveError {
-    /// The sender has detached, and all whole messages were read. A message that it had sent only in
-    /// part is gone.
+    /// The sender has detached, and all whole messages were read. A message that it had sent only
+    /// in part is gone.
     #[error("the sender of the queue has detached")]
     Detached,
     /// No whole message has arrived ([`Receiver::try_receive`](super::Receiver::try_receive)).

@@ -10,8 +10,8 @@
 //! | 48 on | the buffer | the sender |
 //!
 //! The two positions have cache lines of their own, and those two lines are not one pair of lines,
-//! which some processors fetch together. Standing and announcement change rarely, so looking at them
-//! after each piece stays in the looker's cache.
+//! which some processors fetch together. Standing and announcement change rarely, so looking at
+//! them after each piece stays in the looker's cache.
 
 #[cfg(not(loom))]
 use crate::error::AttachError;
@@ -37,11 +37,20 @@ pub struct QueueOptions {
     /// Bytes of the buffer, 1 to [`MAX_BYTES`], rounded up to a multiple of 8. Each message takes 8
     /// bytes more than its own length rounded up to 8. Longer messages pass in pieces.
     pub buffer: usize,
-    /// The longest message in bytes, 0 to [`MAX_BYTES`]. A receiver never allocates more, whatever a
-    /// corrupted queue says.
+    /// The longest message in bytes, 0 to [`MAX_BYTES`]. A receiver never allocates more, whatever
+    /// a corrupted queue says.
     pub max_message: usize,
     /// A number that stands for the meaning of the messages: attach refuses any other.
     pub tag: u64,
+}
+
+impl QueueOptions {
+    /// How many bytes a queue of these sizes takes, for a segment that is to hold it; `None` if the
+    /// sizes are out of range.
+    #[must_use]
+    pub fn bytes(&self) -> Option<usize> {
+        Layout::new(self.buffer, self.max_message).map(|layout| layout.total() * 8)
+    }
 }
 
 /// The sizes of a queue, checked.
@@ -60,8 +69,8 @@ impl Layout {
         Some(Self { words: buffer.div_ceil(8), max_message })
     }
 
-    /// The most words that are copied before the other side sees them, so that both sides copy at the
-    /// same time: a quarter of the buffer, and at least 4 KiB.
+    /// The most words that are copied before the other side sees them, so that both sides copy at
+    /// the same time: a quarter of the buffer, and at least 4 KiB.
     pub(super) fn piece(&self) -> usize {
         (self.words / 4).max(512)
     }

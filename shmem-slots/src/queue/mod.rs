@@ -36,22 +36,22 @@
 //! counts the words that it has written, the receiver those that it has read, both from 0 on and
 //! without end. Each keeps its count in private memory and publishes it in a cell of its own, which
 //! the other side reads. The two counts differ by at most the size of the buffer; more is an error
-//! (`Corrupt`). So no byte from the region is ever used as an index, and a length is compared with the
-//! limit first.
+//! (`Corrupt`). So no byte from the region is ever used as an index, and a length is compared with
+//! the limit first.
 //!
 //! Sleep. A side that cannot go on stores in its announcement which position of the other side it
-//! waits for, and sleeps on that cell. When the other side has reached that position, it stores 0 over
-//! the announcement and wakes the sleeper. To save wake-ups in the middle of a long message, a sender
-//! waits until there is room for the rest of its message or for half the buffer; a receiver waits for
-//! the rest of its message or half a buffer. They never both wait: more than half of the buffer would
-//! have to be full, and less than half.
+//! waits for, and sleeps on that cell. When the other side has reached that position, it stores 0
+//! over the announcement and wakes the sleeper. To save wake-ups in the middle of a long message, a
+//! sender waits until there is room for the rest of its message or for half the buffer; a receiver
+//! waits for the rest of its message or half a buffer. They never both wait: more than half of the
+//! buffer would have to be full, and less than half.
 //!
-//! Ordering. (Q1) A position is a release, after the bytes; (Q2) the load of the other side's position
-//! is an acquire, before the bytes are accessed. (Q3) The fence of a sleeper comes between its
-//! announcement and its last look, (Q4) the fence of the other side between its position (or its
-//! state) and its look for announcements: at least one of the two sees the other. The kernel compares
-//! the announcement once more while it queues the sleeper. (Q5) A detach is a release, (Q6) the load
-//! of a state an acquire that comes before the load of the position.
+//! Ordering. (Q1) A position is a release, after the bytes; (Q2) the load of the other side's
+//! position is an acquire, before the bytes are accessed. (Q3) The fence of a sleeper comes between
+//! its announcement and its last look, (Q4) the fence of the other side between its position (or
+//! its state) and its look for announcements: at least one of the two sees the other. The kernel
+//! compares the announcement once more while it queues the sleeper. (Q5) A detach is a release,
+//! (Q6) the load of a state an acquire that comes before the load of the position.
 //!
 //! Crash. A side killed between any two steps:
 //!
@@ -67,8 +67,8 @@
 //! wait included a [`Watch`](crate::futex::Watch) on something that changes then, such as a slot's
 //! word) calls [`Queue::sweep`] or [`Queue::close`]. The other side is woken and gets `Detached`.
 //!
-//! Fork. A child inherits the mapping. A [`Sender`] or [`Receiver`] belongs to the process that made
-//! it; a child must neither use nor drop it.
+//! Fork. A child inherits the mapping. A [`Sender`] or [`Receiver`] belongs to the process that
+//! made it; a child must neither use nor drop it.
 //!
 //! Trust. The other side can withhold messages and wake-ups, and send any message. Give a deadline.
 

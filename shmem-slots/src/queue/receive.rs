@@ -21,8 +21,8 @@ pub struct Receiver<'a, M: Memory = crate::Region> {
     seen_written: u64,
     /// The length of the message that has begun to arrive.
     begun: Option<usize>,
-    /// The first `arrived` bytes are what has arrived of it. Old bytes lie behind them, so that memory
-    /// that is overwritten anyway is not zeroed each time.
+    /// The first `arrived` bytes are what has arrived of it. Old bytes lie behind them, so that
+    /// memory that is overwritten anyway is not zeroed each time.
     part: Vec<u8>,
     arrived: usize,
 }
@@ -36,8 +36,8 @@ enum Pulled {
 }
 
 impl<M: Memory> Queue<M> {
-    /// Makes the caller the receiver, in the name of `owner` (its pid), until it drops or detaches the
-    /// result.
+    /// Makes the caller the receiver, in the name of `owner` (its pid), until it drops or detaches
+    /// the result.
     ///
     /// # Errors
     /// The queue has or had a receiver, or was closed.
@@ -56,12 +56,12 @@ impl<'a, M: Memory> Receiver<'a, M> {
         self.queue
     }
 
-    /// Receives the next message into `message`, whose old contents are replaced. Waits for it until
-    /// the deadline passes, one of `also` changes, or a signal handler runs.
+    /// Receives the next message into `message`, whose old contents are replaced. Waits for it
+    /// until the deadline passes, one of `also` changes, or a signal handler runs.
     ///
     /// Messages that were sent before the sender detached are still received. After an error
-    /// `message` is as it was, and what has arrived of the next message is kept for the next call. The
-    /// receiver allocates as bytes arrive, up to the queue's longest message.
+    /// `message` is as it was, and what has arrived of the next message is kept for the next call.
+    /// The receiver allocates as bytes arrive, up to the queue's longest message.
     ///
     /// # Errors
     /// [`ReceiveError`].
@@ -134,8 +134,8 @@ impl<'a, M: Memory> Receiver<'a, M> {
         }
     }
 
-    /// Takes up to `available` words, at least one, and publishes that they are read. Returns true if
-    /// that was the end of the message.
+    /// Takes up to `available` words, at least one, and publishes that they are read. Returns true
+    /// if that was the end of the message.
     fn take(&mut self, available: usize) -> Result<bool, ReceiveError> {
         let buffer = self.queue.words();
         let available = available.min(self.queue.layout.piece());
@@ -172,8 +172,8 @@ impl<'a, M: Memory> Receiver<'a, M> {
         self.begun.map_or(1, |len| words::of_bytes(len - self.arrived))
     }
 
-    /// How many words have arrived, at most as many as the buffer has. Loads the written position only
-    /// if it seems less than `wanted`.
+    /// How many words have arrived, at most as many as the buffer has. Loads the written position
+    /// only if it seems less than `wanted`.
     fn available(&mut self, wanted: usize) -> Result<usize, ReceiveError> {
         let known = (self.seen_written - self.read) as usize;
         if known >= wanted {

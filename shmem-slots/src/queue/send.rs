@@ -19,14 +19,14 @@ pub struct Sender<'a, M: Memory = crate::Region> {
     written: u64,
     /// Words read, as last seen.
     seen_read: u64,
-    /// Of a message that was sent in part: its length in bytes, and the words written, the one of the
-    /// length included.
+    /// Of a message that was sent in part: its length in bytes, and the words written, the one of
+    /// the length included.
     begun: Option<(usize, usize)>,
 }
 
 impl<M: Memory> Queue<M> {
-    /// Makes the caller the sender, in the name of `owner` (its pid), until it drops or detaches the
-    /// result. Messages may be sent before there is a receiver.
+    /// Makes the caller the sender, in the name of `owner` (its pid), until it drops or detaches
+    /// the result. Messages may be sent before there is a receiver.
     ///
     /// # Errors
     /// The queue has or had a sender, or was closed.
@@ -48,8 +48,8 @@ impl<'a, M: Memory> Sender<'a, M> {
     /// `also` changes, or a signal handler runs. When it returns `Ok`, the whole message is in the
     /// queue, read or not.
     ///
-    /// Messages arrive whole, once and in order. After any error except `TooLong` and `Unfinished` a
-    /// part of the message may be in the queue: call again with the same message, or detach.
+    /// Messages arrive whole, once and in order. After any error except `TooLong` and `Unfinished`
+    /// a part of the message may be in the queue: call again with the same message, or detach.
     ///
     /// # Errors
     /// [`SendError`]; `Detached` even when there is room.
@@ -73,8 +73,8 @@ impl<'a, M: Memory> Sender<'a, M> {
             }
             let capacity = self.queue.layout.words;
             let room = left.min((capacity / 2).max(1));
-            // There is room for as many words as have been read by then. No room is left now, so the
-            // difference is not negative by more than what is waited for.
+            // There is room for as many words as have been read by then. No room is left now, so
+            // the difference is not negative by more than what is waited for.
             let target = (self.written + room as u64).saturating_sub(capacity as u64);
             ended = self.queue.sleep(Side::Sender, target, also, deadline)?;
         }
@@ -83,8 +83,8 @@ impl<'a, M: Memory> Sender<'a, M> {
     /// Sends as much of a message as there is room for now.
     ///
     /// # Errors
-    /// `Full` when some or all of it is still to be sent: call again with the same message. Otherwise
-    /// as [`Sender::send`].
+    /// `Full` when some or all of it is still to be sent: call again with the same message.
+    /// Otherwise as [`Sender::send`].
     pub fn try_send(&mut self, message: &[u8]) -> Result<(), SendError> {
         if self.push(message)? == 0 { Ok(()) } else { Err(SendError::Full) }
     }
@@ -140,7 +140,8 @@ impl<'a, M: Memory> Sender<'a, M> {
         fault::point("send:copied");
     }
 
-    /// How many words there is room for. Loads the read position only if it seems less than `wanted`.
+    /// How many words there is room for. Loads the read position only if it seems less than
+    /// `wanted`.
     fn room(&mut self, wanted: usize) -> Result<usize, SendError> {
         let capacity = self.queue.layout.words;
         let known = capacity.saturating_sub((self.written - self.seen_read) as usize);

@@ -37,8 +37,8 @@ impl<M: Memory> Queue<M> {
         if announced == 0 || position < announced >> 1 {
             return;
         }
-        // Cleared, so that the next pieces make no system call until the sleeper sleeps again. If it
-        // was woken meanwhile and has announced again, it is woken once for nothing.
+        // Cleared, so that the next pieces make no system call until the sleeper sleeps again. If
+        // it was woken meanwhile and has announced again, it is woken once for nothing.
         cell.store(0, Ordering::Relaxed);
         fault::point(match sleeper {
             Side::Receiver => "send:before_wake",
@@ -57,8 +57,8 @@ impl<M: Memory> Queue<M> {
         futex::wake_all(cell);
     }
 
-    /// Sleeps until the other side reaches position `target` or detaches, one of `also` changes, the
-    /// deadline passes, or a signal handler runs. May return without a reason: look again then.
+    /// Sleeps until the other side reaches position `target` or detaches, one of `also` changes,
+    /// the deadline passes, or a signal handler runs. May return without a reason: look again then.
     pub(super) fn sleep(
         &self,
         side: Side,
@@ -71,8 +71,8 @@ impl<M: Memory> Queue<M> {
             return Ok(Some(Ended::TimedOut));
         }
         let cell = self.announcement(side);
-        // Odd, so that neither it nor the half that the futex compares is ever 0. Positions stay far below
-        // 2^63.
+        // Odd, so that neither it nor the half that the futex compares is ever 0. Positions stay
+        // far below 2^63.
         let announced = target << 1 | 1;
         cell.store(announced, Ordering::Relaxed);
         fault::point(match side {

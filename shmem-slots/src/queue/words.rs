@@ -12,8 +12,8 @@ pub(super) const fn of_bytes(bytes: usize) -> usize {
     bytes.div_ceil(8)
 }
 
-/// The `count` cells of the buffer from `position` on: those up to its end, then those from its start.
-/// Fewer if the buffer is shorter than that.
+/// The `count` cells of the buffer from `position` on: those up to its end, then those from its
+/// start. Fewer if the buffer is shorter than that.
 fn runs(buffer: &[AtomicU64], position: u64, count: usize) -> (&[AtomicU64], &[AtomicU64]) {
     // Less than the length, so it fits.
     let start = (position % buffer.len().max(1) as u64) as usize;

@@ -38,8 +38,8 @@ fn address(cell: &AtomicU64, high: bool) -> *mut u32 {
     if first { base } else { base.wrapping_add(1) }
 }
 
-/// Sleeps until one of `count` words is woken or is not as seen, the deadline (monotonic) passes, or
-/// a signal handler runs. `count` is at most [`MAX_WORDS`]. One system call, no allocation. May
+/// Sleeps until one of `count` words is woken or is not as seen, the deadline (monotonic) passes,
+/// or a signal handler runs. `count` is at most [`MAX_WORDS`]. One system call, no allocation. May
 /// return without a reason.
 ///
 /// # Errors
@@ -79,8 +79,8 @@ fn wait_in<'a>(
     }
     let waits = room.get(..count).unwrap_or(&[]);
     let timeout = deadline.map(absolute);
-    // Each address is half of a cell that a word borrows for the length of the call, so it is mapped
-    // and aligned (I1); the kernel reads it atomically (I2).
+    // Each address is half of a cell that a word borrows for the length of the call, so it is
+    // mapped and aligned (I1); the kernel reads it atomically (I2).
     let done = futex::waitv(waits, WaitvFlags::empty(), timeout.as_ref(), ClockId::Monotonic);
     match done {
         Ok(_) | Err(Errno::AGAIN) => Ok(Outcome::Changed),

@@ -63,12 +63,20 @@ impl Mapping {
         }
     }
 
+    /// Children that are forked from now on do not have this mapping. A child must not use it.
+    pub(crate) fn hide_from_children(&self) -> io::Result<()> {
+        match &self.raw {
+            Raw::Write(raw) => raw.advise(Advice::DontFork),
+            Raw::Read(raw) => raw.advise(Advice::DontFork),
+        }
+    }
+
     /// The cells.
     #[inline]
     pub(crate) fn cells(&self) -> &[AtomicU64] {
-        // SAFETY: `cells * 8` bytes from `base` are mapped while `self` lives (I1). A mapping begins
-        // on a page, so it is aligned. Any bytes are an AtomicU64, and every process accesses them
-        // atomically (I2). A read-only mapping is only loaded from (I4).
+        // SAFETY: `cells * 8` bytes from `base` are mapped while `self` lives (I1). A mapping
+        // begins on a page, so it is aligned. Any bytes are an AtomicU64, and every process
+        // accesses them atomically (I2). A read-only mapping is only loaded from (I4).
         unsafe { std::slice::from_raw_parts(self.base, self.cells) }
     }
 }
@@ -79,8 +87,8 @@ impl Mapping {
 /// # Safety
 /// - `start` to `start + len` is a mapping of this process that a live [`Mapping`] stands for.
 pub(super) unsafe fn replace_by_zeros(start: usize, len: usize) -> bool {
-    // SAFETY: by the caller's promise the range is a mapping of cells. What replaces it has the same
-    // length and can be read and written, so I1 still holds, with zeros for contents.
+    // SAFETY: by the caller's promise the range is a mapping of cells. What replaces it has the
+    // same length and can be read and written, so I1 still holds, with zeros for contents.
     let zeros = unsafe {
         libc::mmap(
             start as *mut libc::c_void,

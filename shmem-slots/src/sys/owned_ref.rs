@@ -10,8 +10,8 @@ pub(crate) struct OwnedRef<O> {
     owner: Arc<O>,
 }
 
-// SAFETY: the pointer is to an atomic that lives as long as the owner. Every copy holds the owner by
-// an `Arc`, whose rules for being sent and shared therefore apply to the whole.
+// SAFETY: the pointer is to an atomic that lives as long as the owner. Every copy holds the owner
+// by an `Arc`, whose rules for being sent and shared therefore apply to the whole.
 unsafe impl<O> Send for OwnedRef<O> where Arc<O>: Send {}
 // SAFETY: as above.
 unsafe impl<O> Sync for OwnedRef<O> where Arc<O>: Sync {}
@@ -25,9 +25,9 @@ impl<O> OwnedRef<O> {
 
     #[inline]
     pub(crate) fn cell(&self) -> &AtomicU64 {
-        // SAFETY: `find` returned a reference that is valid for as long as the owner is borrowed. The
-        // `Arc` held here neither moves the owner nor gives anybody mutable access to it, so it stays
-        // borrowable, and the reference valid, while `self` lives.
+        // SAFETY: `find` returned a reference that is valid for as long as the owner is borrowed.
+        // The `Arc` held here neither moves the owner nor gives anybody mutable access to it, so it
+        // stays borrowable, and the reference valid, while `self` lives.
         unsafe { self.cell.as_ref() }
     }
 

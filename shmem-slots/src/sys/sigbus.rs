@@ -1,8 +1,8 @@
 //! A file that is truncated while it is mapped gives an error, not SIGBUS.
 //!
 //! A memfd is sealed against shrinking; a named file cannot be. So for mappings of named files, and
-//! only for those, this process gets one handler for SIGBUS. If the fault is an access beyond the end
-//! of a guarded mapping's file, the handler puts zeroed private pages in the place of the whole
+//! only for those, this process gets one handler for SIGBUS. If the fault is an access beyond the
+//! end of a guarded mapping's file, the handler puts zeroed private pages in the place of the whole
 //! mapping and marks it as damaged. The access then reads zeros (a free slot of generation 0), and
 //! the next operation that checks for damage reports it. Any other SIGBUS goes to the handler that
 //! was installed before, of either form, as if this one did not exist.
@@ -166,7 +166,8 @@ extern "C" fn on_fault(
         // as it would have without this handler.
         unsafe { libc::signal(signal, libc::SIG_DFL) };
         if !faulted {
-            // SAFETY: a plain system call. The signal is not blocked (SA_NODEFER) and ends the process.
+            // SAFETY: a plain system call. The signal is not blocked (SA_NODEFER) and ends the
+            // process.
             unsafe { libc::raise(signal) };
         }
         return;

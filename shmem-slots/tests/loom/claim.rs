@@ -25,8 +25,8 @@ fn two_claimants_of_one_slot_one_wins_and_the_other_is_told_that_it_is_full() {
     });
 }
 
-/// The sweeper takes the slot of a claimer that it holds for dead while that one goes on. Fails when
-/// the publication is a plain store: the slot is free and published at once.
+/// The sweeper takes the slot of a claimer that it believes dead, while the claimer goes on. Fails
+/// when the publication is a plain store: the slot is free and published at once.
 #[test]
 fn a_claim_against_its_sweep_ends_published_or_free_and_never_both() {
     loom::model(|| {
@@ -61,5 +61,42 @@ fn a_claimer_that_stops_anywhere_is_swept_afterwards() {
         thread.join().unwrap();
         assert_eq!(slots.sweep(|owner| owner == 7), 1);
         let _ = published(&slots, 5);
+    });
+}
+
+fn index(claim: Result<crate::SmallClaim<'_>, ClaimError>) -> Option<u32> {
+    match claim {
+        Ok(claim) => Some(claim.publish(0).unwrap().index),
+        Err(ClaimError::Full { .. }) => None,
+        Err(error) => panic!("{error}"),
+    }
+}
+
+/// The last slot is for one of two. Fails when a claim of the common range looks beyond it, or when
+/// one of both ranges takes a common slot while one of its own is free.
+#[test]
+fn a_reserved_slot_goes_to_those_alone_that_may_have_it() {
+    loom::model(|| {
+        let slots = Arc::new(slots(2));
+        let other = Arc::clone(&slots);
+        let thread =
+            thread::spawn(move || [index(other.claim_in(0..1, 2)), index(other.claim_in(0..1, 2))]);
+        assert_eq!(index(slots.claim_in_either([1..2, 0..1], 1)), Some(1));
+        assert_eq!(thread.join().unwrap(), [Some(0), None]);
+        assert_eq!(index(slots.claim_in_either([1..2, 0..1], 1)), None);
+    });
+}
+
+/// Two claim at once what both may have. Fails when one gives up after the first range, or when
+/// both take one slot.
+#[test]
+fn two_that_may_have_two_slots_have_one_each() {
+    loom::model(|| {
+        let slots = Arc::new(slots(2));
+        let other = Arc::clone(&slots);
+        let thread = thread::spawn(move || index(other.claim_in_either([1..2, 0..1], 2)));
+        let mine = index(slots.claim_in_either([1..2, 0..1], 1));
+        let both = [mine, thread.join().unwrap()];
+        assert!(both == [Some(0), Some(1)] || both == [Some(1), Some(0)], "{both:?}");
     });
 }

@@ -1,17 +1,11 @@
-//! Kept slots: no report is lost while a slot is free, and no slot is lost whoever lets go of it.
+//! Kept slots: no report is lost while a slot is free, and no slot is lost, whoever releases it.
 
-use crate::{Small, slots};
+use crate::{Small, kept, slots};
 use loom::sync::Arc;
 use loom::thread;
 use shmem_slots::{Key, ReportError, State};
 
 const KEEPER: u32 = 7;
-
-fn kept(slots: &Small, value: u64) -> Key {
-    let mut claim = slots.claim(1).unwrap();
-    claim.write(&[value; 2]).unwrap();
-    claim.publish_kept(0).unwrap()
-}
 
 fn end(slots: &Small, key: Key, value: u64) {
     slots.write_report(key, &[value; 2]).unwrap();
@@ -68,8 +62,8 @@ fn a_keeper_that_sees_the_end_reads_the_report() {
     });
 }
 
-/// The only slot is ended and kept. Its keeper lets go while another process claims it: the claim
-/// gets it, either way. Fails when a claim looks for a free or an ended slot only once.
+/// The only slot is ended and kept. Its keeper releases it while another process claims it: the
+/// claim gets it either way. Fails when a claim looks for a free or an ended slot only once.
 #[test]
 fn a_claim_gets_the_last_slot_whether_it_was_released_or_not() {
     loom::model(|| {

@@ -15,8 +15,8 @@ fn shared() -> Arc<Shared> {
     Arc::new(Shared { latch: AtomicU64::new(0), condition: AtomicU64::new(0) })
 }
 
-/// The owner's loop: reset, look, wait. Fails when `set` checks by a plain load whether the latch is
-/// set already, when it does not wake a sleeper, or when the wait does not announce itself.
+/// The owner's loop: reset, look, wait. Fails when `set` checks by a plain load whether the latch
+/// is set already, when it does not wake a sleeper, or when the wait does not announce itself.
 #[test]
 fn an_owner_sees_what_each_setter_did_and_never_sleeps_on_a_set_latch() {
     loom::model(|| {
@@ -60,9 +60,9 @@ fn the_owner_sees_a_set_before_it_polls_or_the_setter_sees_the_poll() {
     });
 }
 
-/// Two threads of the owner, each with its own condition, and one setter that sets for both. Fails when
-/// one bit stands for both sleepers, and when a wait ends for a latch that is set but not for one that
-/// the other thread has reset: the later one sleeps for ever.
+/// Two threads of the owner, each with its own condition, and one setter that sets for both. Fails
+/// when one bit stands for both sleepers, and when a wait ends for a latch that is set but not for
+/// one that the other thread has reset: the later one sleeps for ever.
 #[test]
 fn each_thread_of_the_owner_sees_a_set_whoever_resets_it() {
     loom::model(|| {

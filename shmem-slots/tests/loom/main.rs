@@ -9,23 +9,29 @@
 #![cfg(loom)]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod bells;
 mod claim;
 mod hints;
+mod hold;
 mod kept;
 mod latch;
+mod passed_on;
 mod payload;
 mod queue;
 mod reset;
 mod reuse;
+mod ring;
 mod wake;
 
 use shmem_slots::{Heap, Options, Slots};
 
 /// Slots with two words of request and one of report.
 type Small = Slots<[u64; 2], [u64; 2], Heap>;
+type SmallClaim<'a> = shmem_slots::Claim<'a, [u64; 2], [u64; 2], Heap>;
 
 fn slots(capacity: u32) -> Small {
-    let options = Options { capacity, tag: 0, shared_cells: 1, first_generation: 0 };
+    let options =
+        Options { capacity, tag: 0, shared_cells: 1, annex_cells: 0, first_generation: 0 };
     Small::heap(&options).unwrap()
 }
 
@@ -34,4 +40,11 @@ fn published(slots: &Small, value: u64) -> shmem_slots::Key {
     let mut claim = slots.claim(1).unwrap();
     claim.write(&[value; 2]).unwrap();
     claim.publish(0).unwrap()
+}
+
+/// The same, in the name of a keeper.
+fn kept(slots: &Small, value: u64) -> shmem_slots::Key {
+    let mut claim = slots.claim(1).unwrap();
+    claim.write(&[value; 2]).unwrap();
+    claim.publish_kept(0).unwrap()
 }

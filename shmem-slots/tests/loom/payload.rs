@@ -3,12 +3,12 @@
 use crate::{published, slots};
 use loom::sync::Arc;
 use loom::thread;
-use shmem_slots::Key;
+use shmem_slots::{Heap, Key, Options, Slots};
 
 /// Fails when the publication is relaxed (W1), or the look of the reader is (R1). The reader looks
 /// until it sees, since loom remembers only the last access to a cell and would not try the other
-/// order of a single look; and it is not the thread that made the slots, since loom hands no thread a
-/// value again that it saw before it yielded.
+/// order of a single look; and it is not the thread that made the slots, since loom hands no thread
+/// a value again that it saw before it yielded.
 #[test]
 fn who_sees_a_slot_published_reads_its_whole_payload() {
     loom::model(|| {
@@ -66,5 +66,31 @@ fn a_report_is_one_of_those_written_and_whole() {
         }
         thread.join().unwrap();
         assert_eq!(slots.read_report(key), Ok([3, 3]));
+    });
+}
+
+/// Fails when the annex is stored before the fence of the manager (W3), or copied after that of the
+/// reader (R4).
+#[test]
+fn a_report_and_its_annex_are_of_one_and_the_same_end() {
+    loom::model(|| {
+        let options =
+            Options { capacity: 1, tag: 0, shared_cells: 0, annex_cells: 1, first_generation: 0 };
+        let slots: Arc<Slots<[u64; 1], [u64; 1], Heap>> = Arc::new(Slots::heap(&options).unwrap());
+        let mut claim = slots.claim(1).unwrap();
+        claim.write(&[7]).unwrap();
+        let key = claim.publish(0).unwrap();
+        slots.write_report_with(key, &[1], &[1]).unwrap();
+        let manager = Arc::clone(&slots);
+        let thread = thread::spawn(move || {
+            manager.write_report_with(key, &[2], &[2]).unwrap();
+            manager.write_report_with(key, &[3], &[3]).unwrap();
+        });
+        // Error: the reader was overtaken too often.
+        if let Ok(([report], annex)) = slots.read_report_with(key, |_| 1) {
+            assert_eq!([report], [u64::from(annex[0])]);
+        }
+        thread.join().unwrap();
+        assert_eq!(slots.read_report_with(key, |_| 1), Ok(([3], vec![3])));
     });
 }

@@ -20,7 +20,7 @@ fn queue(words: usize) -> Arc<Queue<Heap>> {
     Arc::new(Queue::heap(&options).unwrap())
 }
 
-/// Never detached: how a model ends is no part of it.
+/// Never detached: the end is not part of the model.
 fn sender(queue: &Queue<Heap>) -> ManuallyDrop<Sender<'_, Heap>> {
     ManuallyDrop::new(queue.sender(1).unwrap())
 }
@@ -31,7 +31,8 @@ fn receiver(queue: &Queue<Heap>) -> ManuallyDrop<Receiver<'_, Heap>> {
 
 /// The receiver never sleeps: it looks until a message is there.
 ///
-/// Fails when the position is stored relaxed (Q1) or looked at relaxed (Q2): then the bytes are old.
+/// Fails when the position is stored relaxed (Q1) or looked at relaxed (Q2): then the bytes are
+/// old.
 #[test]
 fn who_sees_the_position_reads_the_bytes() {
     loom::model(|| {
@@ -77,9 +78,9 @@ fn bytes_are_not_overwritten_before_they_are_read() {
     });
 }
 
-/// Fails without the fence of the sender before it looks for an announcement (Q4), without the fence
-/// of the receiver after its announcement (Q3), when the receiver does not look again after it, when
-/// the sender wakes before it stores its position, or does not wake.
+/// Fails without the fence of the sender before it looks for an announcement (Q4), without the
+/// fence of the receiver after its announcement (Q3), when the receiver does not look again after
+/// it, when the sender wakes before it stores its position, or does not wake.
 #[test]
 fn a_sleeping_receiver_is_told_of_a_message() {
     loom::model(|| {
@@ -136,8 +137,8 @@ fn a_message_longer_than_the_buffer_passes_in_pieces() {
     });
 }
 
-/// A short message and one of twice the buffer, so that the second begins in the midst of it. Fails
-/// when a side waits for the rest of its message, however long: then both sleep.
+/// A short message and one of twice the buffer, so that the second begins in the middle of it.
+/// Fails when a side waits for the rest of its message, however long: then both sleep.
 #[test]
 fn both_sides_of_a_long_message_never_sleep_at_once() {
     loom::model(|| {
@@ -159,8 +160,8 @@ fn both_sides_of_a_long_message_never_sleep_at_once() {
     });
 }
 
-/// Fails when the receiver looks at the state relaxed or after the position (Q6), or the detach does
-/// not wake.
+/// Fails when the receiver looks at the state relaxed or after the position (Q6), or the detach
+/// does not wake.
 #[test]
 fn a_message_before_a_detach_is_received_and_the_detach_ends_the_wait() {
     loom::model(|| {

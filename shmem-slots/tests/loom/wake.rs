@@ -7,7 +7,7 @@ use loom::thread;
 use shmem_slots::futex::{Half, Watch};
 use shmem_slots::{Key, State};
 
-fn wait_until_gone(slots: &Small, key: Key) {
+pub(crate) fn wait_until_gone(slots: &Small, key: Key) {
     while let Some(word) = slots.look(key).filter(|word| word.state() == State::Published) {
         slots.wait(key.index, word, &[], None).unwrap();
     }

@@ -8,8 +8,8 @@ use shmem_slots::{Heap, Key, Memory, Options, Region, Slots};
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
-/// The tests of a program: each function takes a maker of arrays and becomes three tests, one for each
-/// backing.
+/// The tests of a program: each function takes a maker of arrays and becomes three tests, one for
+/// each backing.
 #[allow(unused_macros, reason = "each test program uses its part")]
 macro_rules! suite {
     ($($name:ident)*) => {
@@ -40,7 +40,7 @@ pub(crate) const TAG: u64 = 7;
 pub(crate) const NOBODY: u32 = shmem_slots::MAX_PID;
 
 pub(crate) fn options(capacity: u32) -> Options {
-    Options { capacity, tag: TAG, shared_cells: 4, first_generation: 0 }
+    Options { capacity, tag: TAG, shared_cells: 4, annex_cells: 2, first_generation: 0 }
 }
 
 pub(crate) fn on_heap(options: &Options) -> Array<Heap> {
@@ -64,7 +64,7 @@ pub(crate) fn bell<T: Pod, R: Pod, M: Memory>(slots: &Slots<T, R, M>, number: u3
     slots.writable_cells().unwrap().shared_cell(number).unwrap()
 }
 
-/// A request whose words all tell whose it is.
+/// A request whose words all name its owner.
 pub(crate) fn request(value: u64) -> Request {
     [value; 96]
 }
@@ -83,7 +83,7 @@ pub(crate) fn kept<M: Memory>(slots: &Array<M>, value: u64) -> Key {
     claim.publish_kept(0).unwrap()
 }
 
-/// Claims all that can be claimed and gives it back: how many slots were free.
+/// Claims every slot that can be claimed, gives all back, and returns how many there were.
 pub(crate) fn free_slots<M: Memory>(slots: &Array<M>) -> u32 {
     let mut claims = Vec::new();
     while let Ok(claim) = slots.claim(std::process::id()) {
@@ -92,7 +92,7 @@ pub(crate) fn free_slots<M: Memory>(slots: &Array<M>) -> u32 {
     claims.len() as u32
 }
 
-/// The slots that the next drain tells of.
+/// The slots that the next drain reports.
 pub(crate) fn drained<M: Memory>(slots: &Array<M>) -> Vec<u32> {
     let mut changed = Vec::new();
     slots.drain_changes(|index, _| changed.push(index));

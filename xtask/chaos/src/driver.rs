@@ -1,5 +1,5 @@
-//! Round after round, each in a process of its own, until the time is up; a round that fails is made
-//! smaller as long as it fails.
+//! Round after round, each in a process of its own, until the time is up; a round that fails is
+//! made smaller as long as it fails.
 
 use crate::crew::mix;
 use crate::report;

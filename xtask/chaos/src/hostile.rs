@@ -1,8 +1,8 @@
-//! Programs that mean harm, or are clumsy: they attach as everybody does, and then write into the region
-//! what they like, speak nonsense on the socket, and connect in floods.
+//! Programs that mean harm, or are clumsy: they attach as everybody does, and then write into the
+//! region what they like, speak nonsense on the socket, and connect in floods.
 //!
-//! What such a program can spoil is what other backends read. It can neither end nor stop the postmaster,
-//! nor have it signal a stranger.
+//! What such a program can spoil is what other backends read. It can neither end nor stop the
+//! postmaster, nor have it signal a stranger.
 
 use crate::job::pick;
 use crate::sys;

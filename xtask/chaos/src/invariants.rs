@@ -18,31 +18,45 @@ pub(crate) struct Baseline {
     postmaster: u32,
     /// Spares and the guardian.
     spares: usize,
+    /// How many may sleep beside them.
+    used: usize,
     descriptors: usize,
 }
 
 impl Baseline {
     /// Of a postmaster that has just begun: waits until its spares are there.
-    pub(crate) fn take(postmaster: u32, spares: usize) -> Result<Self, String> {
+    /// Later up to `used` processes may sleep beside them whose workers have ended.
+    pub(crate) fn take(postmaster: u32, spares: usize, used: usize) -> Result<Self, String> {
         let spares = spares + GUARDIAN;
         until("the spares and the guardian are forked", || {
             let found = processes::children(postmaster).len();
             if found == spares { Ok(()) } else { Err(format!("{found} of {spares}")) }
         })?;
-        Ok(Self { postmaster, spares, descriptors: processes::descriptors(postmaster) })
+        Ok(Self { postmaster, spares, used, descriptors: processes::descriptors(postmaster) })
     }
 
-    /// No process but the spares and the guardian, no zombie, no descriptor more than in the beginning.
+    /// No process but the spares and the guardian, no zombie, no descriptor more than in the
+    /// beginning.
     pub(crate) fn holds(&self) -> Result<(), String> {
         until("the postmaster has its spares and no other child", || {
             let children = processes::children(self.postmaster);
             let zombies = children.iter().filter(|child| child.state == 'Z').count();
-            if children.len() == self.spares && zombies == 0 {
+            let complete = self.spares..=self.spares + self.used;
+            if complete.contains(&children.len()) && zombies == 0 {
                 return Ok(());
             }
             Err(format!("{} children, {zombies} zombies: {children:?}", children.len()))
         })?;
         self.descriptors_hold(0)
+    }
+
+    /// Whoever has ended is reaped.
+    pub(crate) fn no_zombies(&self) -> Result<(), String> {
+        until("the postmaster has reaped its children", || {
+            let children = processes::children(self.postmaster);
+            let zombies = children.iter().filter(|child| child.state == 'Z').count();
+            if zombies == 0 { Ok(()) } else { Err(format!("{zombies} zombies: {children:?}")) }
+        })
     }
 
     /// No descriptor more than in the beginning, but for `workers` that may run.
@@ -51,7 +65,8 @@ impl Baseline {
             let now = processes::descriptors(self.postmaster);
             let children = processes::children(self.postmaster).len();
             let most = self.descriptors + children.saturating_sub(self.spares);
-            if now == self.descriptors || workers > 0 && now <= most {
+            let may_have_more = workers + self.used > 0;
+            if now == self.descriptors || may_have_more && now <= most {
                 return Ok(());
             }
             let then = self.descriptors;
@@ -96,8 +111,8 @@ pub(crate) fn until(
     }
 }
 
-/// Each slot of a class takes a worker, and there is not one more. With `faults` a worker may be killed
-/// at its start.
+/// Each slot of a class takes a worker, and there is not one more. With `faults` a worker may be
+/// killed at its start.
 pub(crate) fn every_slot_is_free(
     backend: &Backend,
     journal: Journal,

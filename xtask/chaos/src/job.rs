@@ -1,5 +1,5 @@
-//! What a worker is asked to do. Travels as the worker's argument, so the oracle, the worker and the
-//! registrant speak of the same thing.
+//! What a worker is asked to do. Travels as the worker's argument, so the oracle, the worker and
+//! the registrant speak of the same thing.
 
 use bgw_backend::{BackgroundWorker, InvalidWorker, Pid, RestartPolicy, WorkerFlags};
 use rand::Rng;
@@ -118,7 +118,8 @@ impl Job {
             way: if command { pick(random, &[(2, Way::Return), (1, Way::Fail)]) } else { way },
             after,
             terminate: if command { Terminate::Default } else { pick(random, &reactions) },
-            // One that crashes all the same would reset the cluster again and again, under new handles.
+            // One that crashes all the same would reset the cluster again and again, under new
+            // handles.
             restart: if parallel || shares && !is_calm {
                 Restart::Never
             } else {
@@ -196,11 +197,13 @@ impl Job {
         flags.set(WorkerFlags::CLASS_PARALLEL, self.parallel);
         let restart = match self.restart {
             Restart::Never => RestartPolicy::Never,
-            Restart::AtOnce => RestartPolicy::After(Duration::ZERO),
-            Restart::Soon => RestartPolicy::After(Duration::from_millis(30)),
+            Restart::AtOnce => RestartPolicy::Fixed(Duration::ZERO),
+            Restart::Soon => RestartPolicy::Fixed(Duration::from_millis(30)),
         };
         let worker = BackgroundWorker::builder("chaos").flags(flags).restart(restart);
         let worker = worker.main_arg(self.encode());
+        // Failure after failure, without waiting for the brake.
+        let worker = if self.restart == Restart::Never { worker } else { worker.unbraked() };
         let worker = match (self.command, self.after, self.way) {
             (false, ..) => worker.function("act"),
             // With a process of its own, which must end with it.

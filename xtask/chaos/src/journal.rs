@@ -1,11 +1,11 @@
 //! What happened, in the order in which it happened: a list in memory that all processes of a round
 //! share, so that a process which is killed leaves what it has written.
 //!
-//! A clock of tickets orders the events. An event has the ticket of its beginning and that of its end:
-//! if one ends before another begins, it came first. The oracle reads the list afterwards.
+//! A clock of tickets orders the events. An event has the ticket of its beginning and that of its
+//! end: if one ends before another begins, it came first. The oracle reads the list afterwards.
 //!
-//! Ordering. An event's cells are written first and its kind last (Release); a reader loads the kind
-//! first (Acquire). A process killed in between leaves kind 0, which the reader skips.
+//! Ordering. An event's cells are written first and its kind last (Release); a reader loads the
+//! kind first (Acquire). A process killed in between leaves kind 0, which the reader skips.
 
 use crate::processes::Identity;
 use crate::sys;
@@ -236,6 +236,11 @@ impl Journal {
         let new = u64::from(identity.pid) | u64::from(identity.began) << 32;
         let old = cell.swap(new, Ordering::AcqRel);
         Identity { pid: old as u32, began: (old >> 32) as u32 }
+    }
+
+    /// The worker in `slot` has ended; its process may live on.
+    pub(crate) fn move_out(&self, slot: u32) {
+        let _: Identity = self.move_in(slot, Identity { pid: 0, began: 0 });
     }
 
     /// Counts a registration that found no free slot.

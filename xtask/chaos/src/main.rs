@@ -1,5 +1,5 @@
-//! `cargo xtask chaos`: hundreds of actors against the public API, processes killed at random, an oracle
-//! that judges what everybody saw, and invariants afterwards.
+//! `cargo xtask chaos`: hundreds of actors against the public API, processes killed at random, an
+//! oracle that judges what everybody saw, and invariants afterwards.
 //!
 //! Read `round` first (one cluster from its start to its end), then `actor` (what is done to it),
 //! `journal` (who saw what, in what order), `oracle` (what must hold), `invariants`.
@@ -14,7 +14,6 @@ mod hostile;
 mod invariants;
 mod job;
 mod journal;
-mod kept;
 mod oracle;
 mod processes;
 mod report;

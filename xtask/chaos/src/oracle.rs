@@ -1,7 +1,7 @@
 //! The oracle: what one process after the other would have seen, handle by handle.
 //!
-//! It knows no clock but the tickets: of two events the first came before the second if it ended before
-//! the second began; otherwise either order is possible, and nothing is concluded.
+//! It knows no clock but the tickets: of two events the first came before the second if it ended
+//! before the second began; otherwise either order is possible, and nothing is concluded.
 //!
 //! | rule | violated by |
 //! |---|---|
@@ -17,7 +17,6 @@
 
 use crate::job::{Job, Restart, Terminate, Way};
 use crate::journal::{Event, Kind};
-use crate::kept;
 use crate::seen::{Cause, Report, Seen, Why, by};
 use bgw_backend::WorkerHandle;
 use std::collections::{BTreeMap, HashMap};
@@ -36,11 +35,12 @@ pub(crate) struct Verdict {
     pub(crate) registered: usize,
     /// First looks of registrants at an ended worker.
     pub(crate) first_looks: usize,
-    /// Those that found no report, with no reset to explain it.
+    /// Those that found no report.
     pub(crate) ends_lost: usize,
 }
 
-/// Judges a journal. With `every_end_is_told`, a lost end is a violation.
+/// Judges a journal. With `every_end_is_told`, a lost end is a violation, but for those of the
+/// parallel class.
 pub(crate) fn judge(events: &[Event], every_end_is_told: bool) -> Verdict {
     judge_all(events, every_end_is_told, false)
 }
@@ -66,12 +66,14 @@ fn judge_all(events: &[Event], every_end_is_told: bool, faults: bool) -> Verdict
         verdict.registered += 1;
         history.faults = faults;
         history.disturbed = resets.hit(*handle) || resets.ended;
+        history.after_reset = resets.began(*handle);
         let first = history.saws().find(|(event, _)| event.c & by::FIRST != 0);
         if let Some((_, seen)) = first {
             verdict.first_looks += 1;
-            if seen == Seen::Stopped(None) && !history.disturbed {
+            if seen == Seen::Stopped(None) {
                 verdict.ends_lost += 1;
-                if every_end_is_told {
+                // The parallel class has few slots: all of them may hold unread ends.
+                if every_end_is_told && !job.parallel {
                     let what = "the registrant's first look finds no report".to_owned();
                     verdict.violations.push(Violation { handle: *handle, what });
                 }
@@ -90,16 +92,24 @@ fn judge_all(events: &[Event], every_end_is_told: bool, faults: bool) -> Verdict
 
 /// Which lives of the slots came to an end.
 struct Resets {
+    first: Option<u32>,
     last: Option<u32>,
     ended: bool,
 }
 
 impl Resets {
     fn find(events: &[Event]) -> Self {
-        let registered = events.iter().filter(|event| event.kind == Kind::Registered);
-        let last = registered.max_by_key(|event| event.end).map(|event| event.handle.incarnation());
+        let registered = || events.iter().filter(|event| event.kind == Kind::Registered);
+        let incarnation = |event: &Event| event.handle.incarnation();
+        let first = registered().min_by_key(|event| event.end).map(incarnation);
+        let last = registered().max_by_key(|event| event.end).map(incarnation);
         let ended = |event: &Event| event.kind == Kind::Did && event.a == 3;
-        Self { last, ended: events.iter().any(ended) }
+        Self { first, last, ended: events.iter().any(ended) }
+    }
+
+    /// True if a reset began the handle's incarnation.
+    fn began(&self, handle: WorkerHandle) -> bool {
+        self.first.is_some_and(|first| first != handle.incarnation())
     }
 
     fn hit(&self, handle: WorkerHandle) -> bool {
@@ -131,6 +141,9 @@ struct History {
     events: Vec<Event>,
     /// A reset or the end of the cluster may have ended it.
     disturbed: bool,
+    /// A reset began its incarnation. It may have ended a registration that it overtook, whose
+    /// handle is made afterwards, in the new incarnation.
+    after_reset: bool,
     /// Its process may have been killed at a fault point.
     faults: bool,
 }
@@ -156,17 +169,12 @@ impl History {
         };
         // A spare that is killed before it takes its worker gives it back.
         let given_back = self.faults || self.of(Kind::Signalled).next().is_some();
-        // Around a reset a handle may find its report after it has found none.
-        let by_reset = |seen: Seen| {
-            seen == Seen::Stopped(None) && self.disturbed && !kept::RESET_KEEPS_REPORTS
-        };
         for (later, after) in self.saws() {
             if after == Seen::NotYetStarted && given_back {
                 continue;
             }
             let goes_back = self.saws().find(|(earlier, before)| {
                 earlier.end < later.begin
-                    && !by_reset(*before)
                     && rank(*before) > rank(after)
                     && after != Seen::PostmasterDied
             });
@@ -220,10 +228,6 @@ impl History {
                 found.push(format!("{why}: {report:?}"));
                 return;
             }
-            let by_reset = report.cause == Cause::NotStarted(Why::Reset);
-            if by_reset && !kept::RESET_KEEPS_REPORTS {
-                continue;
-            }
             let first = lives.entry(report.restarts).or_insert(report);
             if (first.cause, first.pid) != (report.cause, report.pid) {
                 found.push(format!("two reports of one life: {first:?}, {report:?}"));
@@ -235,7 +239,8 @@ impl History {
     /// Why a report cannot be true.
     fn contradicts(&self, job: Job, report: Report) -> Option<&'static str> {
         let terminated = self.of(Kind::Terminated).next().is_some();
-        if report.requested && !terminated && !self.disturbed {
+        let by_reset = self.after_reset && report.cause == Cause::NotStarted(Why::Reset);
+        if report.requested && !terminated && !self.disturbed && !by_reset {
             return Some("nobody has requested this end");
         }
         if report.restarts > 0 && job.restart == Restart::Never {
@@ -250,7 +255,8 @@ impl History {
             || by_signal
             || (self.faults && report.cause == Cause::Signaled(9))
             || (terminated && by_terminate(job, report.cause))
-            || (self.disturbed && by_end_of_cluster(job, report.cause));
+            || (self.disturbed && by_end_of_cluster(job, report.cause))
+            || by_reset;
         (!possible).then_some("the worker cannot have ended so")
     }
 

@@ -58,7 +58,8 @@ pub(crate) fn children(pid: u32) -> Vec<Process> {
     pids.filter_map(|pid| read(pid.parse().ok()?)).collect()
 }
 
-/// Kills and reaps all children of the calling process; says how many there were that had not ended.
+/// Kills and reaps all children of the calling process; says how many there were that had not
+/// ended.
 #[cfg(feature = "fault")]
 pub(crate) fn end_all_children() -> usize {
     use nix::sys::signal::{Signal, kill};

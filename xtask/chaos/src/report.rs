@@ -1,5 +1,5 @@
-//! What is printed when something is broken: the events of the handle concerned, and where processes
-//! wait.
+//! What is printed when something is broken: the events of the handle concerned, and where
+//! processes wait.
 
 use crate::job::Job;
 use crate::journal::{Event, Kind};

@@ -1,6 +1,6 @@
 //! A status, as the journal holds it. The only file that knows how the crates put a status.
 
-use bgw_backend::{ExitCause, ExitReport, NotStarted, WorkerStatus};
+use bgw_backend::{ExitCause, ExitReport, Handle, NotStarted, WorkerStatus};
 
 /// A status that somebody saw.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,8 +50,8 @@ pub(crate) mod by {
     pub(crate) const REGISTRANT: u64 = 1;
     /// In a wait that may take long.
     pub(crate) const WAIT: u64 = 2;
-    /// The registrant, for the first time since the worker has ended for good: nobody may have taken
-    /// the report away.
+    /// The registrant, for the first time since the worker has ended for good: nobody may have
+    /// taken the report away.
     pub(crate) const FIRST: u64 = 4;
     /// In a wait for the end for good.
     pub(crate) const END: u64 = 8;
@@ -141,10 +141,17 @@ impl Report {
             },
             pid: report.pid.map_or(0, bgw_backend::Pid::get),
             restarts: report.restarts,
-            requested: report.requested,
+            requested: report.requested(),
             unregistered: report.unregistered,
         }
     }
+}
+
+/// The result in a report, if it is not the name of its worker, which every worker sets.
+pub(crate) fn foreign_result(handle: &Handle, status: &WorkerStatus) -> Option<String> {
+    let WorkerStatus::Stopped(Some(report)) = status else { return None };
+    let result = String::from_utf8_lossy(report.result()?).into_owned();
+    (result != handle.to_string()).then_some(result)
 }
 
 #[cfg(test)]

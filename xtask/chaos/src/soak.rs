@@ -1,12 +1,12 @@
 //! A soak: so many registrations, one after the other from several threads, and what the postmaster
 //! keeps of them: its memory and its descriptors must be flat.
 //!
-//! One worker in ten fails and has a long restart pause in which it is terminated: a timer that outlives
-//! its worker would be memory that grows.
+//! One worker in ten fails and has a long restart pause in which it is terminated: a timer that
+//! outlives its worker would be memory that grows.
 
 use crate::actor::{HUNG, with_sources};
 use crate::job::QUICK;
-use crate::{invariants, kept, processes};
+use crate::{invariants, processes};
 use bgw_backend::{
     Backend, BackgroundWorker, Handle, RegisterError, RestartPolicy, ShutdownMode, WorkerStatus,
 };
@@ -93,7 +93,7 @@ fn register(folder: &Path, done: &AtomicU64, count: u64) -> Result<(), String> {
         if number >= count {
             return Ok(());
         }
-        let pauses = kept::TIMERS_GO && number.is_multiple_of(10);
+        let pauses = number.is_multiple_of(10);
         let handle = again(&backend, if pauses { &paused } else { &quick })?;
         ended(&handle)?;
         if pauses {

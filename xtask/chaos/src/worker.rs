@@ -1,23 +1,39 @@
-//! What runs in a worker: it does its job and writes into the journal when it begins and when it leaves.
+//! What runs in a worker: it does its job and writes into the journal when it begins and when it
+//! leaves.
 
 use crate::actor::with_sources;
 use crate::job::{Job, QUICK, Terminate, Way};
 use crate::journal::{Journal, Kind};
 use crate::{processes, seen::Seen};
 use bgw_backend::{Worker, WorkerError};
-use bgw_postmaster::PostmasterBuilder;
+use bgw_postmaster::{PostmasterBuilder, Reuse};
 use std::time::{Duration, Instant};
 
-/// Names the functions to a postmaster.
-pub(crate) fn functions(builder: PostmasterBuilder, journal: Journal) -> PostmasterBuilder {
+/// Names the functions to a postmaster. If they are reusable, a process serves one worker after
+/// another, where there are spares.
+pub(crate) fn functions(
+    builder: PostmasterBuilder,
+    journal: Journal,
+    reusable: bool,
+) -> PostmasterBuilder {
     let main = move |worker: &mut Worker| {
         let done = act(journal, worker);
+        if reusable {
+            // The process may live on, and the slot may be another worker's.
+            journal.move_out(worker.handle().slot());
+        }
         if let Err(error) = &done {
             eprintln!("worker {} fails: {}", worker.handle(), with_sources(error));
         }
         done
     };
-    builder.allow_commands(true).function("act", bgw_backend::entry(main))
+    let (builder, main) = (builder.allow_commands(true), bgw_backend::entry(main));
+    if reusable {
+        // Few enough that processes reach the limit, too.
+        builder.reusable_function("act", Reuse::new().lives(20), main)
+    } else {
+        builder.function("act", main)
+    }
 }
 
 /// Who writes: workers have numbers of their own.
@@ -42,6 +58,8 @@ fn act(journal: Journal, worker: &mut Worker) -> Result<(), WorkerError> {
     if job.nests {
         nest(journal, worker)?;
     }
+    // Whoever reads another worker's finds it out.
+    worker.set_result(handle.to_string().as_bytes()).map_err(|error| error.to_string())?;
     let told = wait(worker, job)?;
     journal.note(begin, WORKER, Kind::Left, handle, [u64::from(pid), u64::from(told), 0]);
     if told {
@@ -79,7 +97,8 @@ fn wait(worker: &Worker, job: Job) -> Result<bool, WorkerError> {
     }
 }
 
-/// Registers a worker of its own, and waits for it. A full cluster, a reset and a shutdown are no news.
+/// Registers a worker of its own, and waits for it. A full cluster, a reset and a shutdown are no
+/// news.
 fn nest(journal: Journal, worker: &Worker) -> Result<(), WorkerError> {
     let begin = journal.ticket();
     let backend = worker.backend();

@@ -1,5 +1,5 @@
-//! The promise: thirty seconds of chaos, with another seed each time, find nothing; neither do the fault
-//! points, in the scenario that passes through most of a worker's life.
+//! The promise: thirty seconds of chaos, with another seed each time, find nothing; neither do the
+//! fault points, in the scenario that passes through most of a worker's life.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use process_test::Test;

@@ -5,9 +5,10 @@ use bgw_backend::{
     Backend, BackgroundWorker, Handle, ShutdownMode, StartTime, Worker, WorkerError, WorkerStatus,
     entry,
 };
-use bgw_postmaster::{Launched, Postmaster, PostmasterBuilder};
+use bgw_postmaster::{Launched, Postmaster, PostmasterBuilder, Reuse};
 use std::path::Path;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 use tempfile::TempDir;
 
 /// Any failure, with a message for the user.
@@ -52,6 +53,7 @@ impl Cluster {
             .runtime_dir(folder.path())
             .function("sleeper", entry(sleeper))
             .function("quick", |_| Ok(()))
+            .reusable_function("again", Reuse::new().lives(u32::MAX), |_| Ok(()))
             .build()?
             .launch()?;
         let backend = Backend::over(launched.take_control().ok_or("no control socket")?)?;
@@ -78,6 +80,19 @@ impl Cluster {
         Ok(self.backend.register(worker)?)
     }
 
+    /// Runs workers until no spare is left that was forked before this call.
+    pub(crate) fn use_up_spares(&self, spares: usize) -> Result<()> {
+        let worker = sleeping()?;
+        for _ in 0..spares {
+            let handle = self.register(&worker)?;
+            started(&handle)?;
+            stop(&handle)?;
+            // A used one is replaced after a millisecond.
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        Ok(())
+    }
+
     pub(crate) fn end(self) -> Result<()> {
         self.backend.shutdown(ShutdownMode::Fast)?;
         self.launched.wait()?;
@@ -89,6 +104,11 @@ impl Cluster {
 pub(crate) fn sleeping() -> Result<BackgroundWorker> {
     let worker = BackgroundWorker::builder("sleeper").function("sleeper");
     Ok(worker.start_time(StartTime::PostmasterStart).build()?)
+}
+
+/// A worker that exits at once, and whose process serves again.
+pub(crate) fn again() -> Result<BackgroundWorker> {
+    Ok(BackgroundWorker::builder("again").function("again").build()?)
 }
 
 /// A worker whose start phase is never reached.

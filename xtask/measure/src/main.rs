@@ -17,6 +17,7 @@ mod many;
 mod peer;
 mod plot;
 mod report;
+mod reusing;
 mod scaling;
 mod starting;
 mod sys;
@@ -79,7 +80,8 @@ fn measure(arguments: &Arguments) -> Result<usize> {
     let mut report = Report::new(arguments.filter.clone());
     let peers = Peers::find(arguments)?;
     type Part = fn(&Arguments, &mut Report) -> Result<()>;
-    let parts: [Part; 4] = [asking::measure, starting::measure, many::measure, footprint::measure];
+    let parts: [Part; 5] =
+        [asking::measure, starting::measure, reusing::measure, many::measure, footprint::measure];
     for part in parts {
         part(arguments, &mut report)?;
     }

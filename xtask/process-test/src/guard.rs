@@ -34,6 +34,7 @@ const KILL_LIMIT: Duration = Duration::from_secs(10);
 
 /// Runs one test and leaves the verdict in `folder`.
 pub(crate) fn run(test: &Test, folder: &Path) -> ExitCode {
+    sys::default_interrupts();
     let outcome = judge(test, folder)
         .unwrap_or_else(|error| Outcome::Failed(format!("the guard failed: {error}")));
     match outcome.store(folder) {

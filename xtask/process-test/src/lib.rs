@@ -72,7 +72,8 @@ pub use verdict::Outcome;
 
 /// Makes the list of tests for [`main`] from the names of functions.
 ///
-/// Inside a module the module's path stands before the name: `waits::each_wait_ends`. An entry may name what it [proves](Test::proves), and may carry attributes:
+/// Inside a module the module's path stands before the name: `waits::each_wait_ends`. An entry may
+/// name what it [proves](Test::proves), and may carry attributes:
 /// `tests![one, two => [B05, B10], #[cfg(feature = "fault")] three]`.
 #[macro_export]
 macro_rules! tests {

@@ -33,8 +33,8 @@ pub fn in_pid_namespace(test: impl FnOnce()) {
     }
 }
 
-/// In a namespace of [`in_pid_namespace`]: from here on `/proc` shows the pids of the namespace, to this
-/// process and its children alone.
+/// In a namespace of [`in_pid_namespace`]: from here on `/proc` shows the pids of the namespace, to
+/// this process and its children alone.
 ///
 /// # Panics
 /// When the kernel refuses.

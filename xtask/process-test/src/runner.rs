@@ -26,8 +26,8 @@ const SHOWN: usize = 64 * 1024;
 /// Runs the tests that the command line selects and prints a report as libtest does.
 ///
 /// Two tests run at a time unless `--test-threads` says otherwise. The last line of the report is
-/// `test result: ok. N passed; N failed; N ignored; …`; skipped tests count as ignored and stand
-/// in the report as `test NAME ... ignored (REASON)`. A test that [proves](Test::proves) something is
+/// `test result: ok. N passed; N failed; N ignored; …`; skipped tests count as ignored and stand in
+/// the report as `test NAME ... ignored (REASON)`. A test that [proves](Test::proves) something is
 /// listed as `[B05 B10] NAME`, so the filter `B05` runs every test that proves B05.
 ///
 /// To be called first thing in `main`, before a thread is started.

@@ -1,7 +1,7 @@
 //! A process that has nothing to do with the tested cluster, and must never be signalled by it.
 //!
-//! That a signal came is not seen at once: it may be on its way when the sender has long gone on. So the
-//! stranger is asked to answer: a signal that was sent before the question ends it first.
+//! That a signal came is not seen at once: it may be on its way when the sender has long gone on.
+//! So the stranger is asked to answer: a signal that was sent before the question ends it first.
 
 use crate::child::{Child, fork_child};
 use nix::unistd::Pid;

@@ -1,5 +1,5 @@
-//! A checked model of a slot's life: claims, starts, ends that nobody has read, crash resets, and the
-//! death of any party between any two of its steps.
+//! A checked model of a slot's life: claims, starts, ends that nobody has read, crash resets, and
+//! the death of any party between any two of its steps.
 //!
 //! The loom models of shmem-slots run the real code and find wrong orderings, with two or three
 //! threads and no deaths. This model takes each step as atomic, in program order, and goes through
@@ -12,8 +12,11 @@
 //! Prints `model: ok, N states, M properties` as its last line.
 #![deny(unsafe_code)]
 
+mod config;
+mod holds;
 mod model;
 mod postmaster;
+mod progress;
 mod properties;
 mod registrant;
 mod sizes;

@@ -1,5 +1,7 @@
 //! The model as stateright sees it: initial state, actions, next state, properties.
 
+use crate::config::Config;
+use crate::progress::{Action, progress};
 use crate::properties;
 use crate::state::{
     Fate, Job, Postmaster, PostmasterAt, Process, Registrant, RegistrantAt, Slot, State, Waiter,
@@ -8,115 +10,6 @@ use crate::state::{
 use crate::{postmaster, registrant, waiter};
 use shmem_slots::{Snapshot, State as SlotState};
 use stateright::{Model, Property};
-
-/// A mistake that somebody might make, built in to see that the properties find it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Broken {
-    /// No mistake.
-    Nothing,
-    /// The postmaster clears a change mark after it has looked at the slot.
-    MarkClearedLast,
-    /// The postmaster takes any published slot for a new registration.
-    ListNotAsked,
-    /// A claim takes an ended slot like a free one.
-    EndedIsFree,
-    /// The postmaster wakes the waiters before it publishes the end.
-    WakeFirst,
-    /// A reset stores without comparing.
-    ResetStores,
-    /// A reset frees a slot whose claim is under way.
-    ResetFreesClaims,
-    /// A claim is marked as a change after its swap.
-    MarkAfterSwap,
-    /// An end is kept for a registrant that has died.
-    EndKeptForDead,
-    /// An end is kept although the registrant has released the slot.
-    ReleaseIgnored,
-    /// A report is written after the word that announces it.
-    ReportLast,
-    /// A reader takes the report of a slot without comparing generations.
-    AnyReport,
-}
-
-/// How big the model is, and what may happen in it.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Config {
-    /// What this size is for.
-    pub(crate) name: &'static str,
-    /// Slots.
-    pub(crate) slots: usize,
-    /// Programs that register.
-    pub(crate) registrants: u8,
-    /// Registrations of each.
-    pub(crate) jobs: u8,
-    /// Races that a claim may lose before it gives up.
-    pub(crate) tries: u8,
-    /// Processes that wait for the first registration besides.
-    pub(crate) waiters: u8,
-    /// Registrants that are killed, at any step.
-    pub(crate) deaths: u8,
-    /// Workers that crash: each resets the slots.
-    pub(crate) crashes: u8,
-    /// Postmasters that are killed, at any step.
-    pub(crate) postmaster_deaths: u8,
-    /// Workers run until their end is asked for.
-    pub(crate) terminates: bool,
-    /// A registrant may drop its handle before it has read the end.
-    pub(crate) drops: bool,
-    /// The mistake.
-    pub(crate) broken: Broken,
-}
-
-/// What happens next.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) enum Action {
-    /// A registrant takes a step.
-    Registrant(usize, registrant::Step),
-    /// A waiter takes its next step.
-    Waiter(usize),
-    /// The postmaster takes a step.
-    Postmaster(postmaster::Step),
-    /// A worker ends, as it should.
-    WorkerEnds(Job),
-    /// A worker crashes.
-    WorkerCrashes(Job),
-    /// A registrant is killed.
-    Kill(usize),
-    /// The postmaster is killed.
-    KillPostmaster,
-}
-
-impl Config {
-    /// What the parties themselves may do next, without anybody's being killed.
-    pub(crate) fn progress(&self, state: &State, out: &mut Vec<Action>) {
-        for place in 0..state.registrants.len() {
-            let mut steps = Vec::new();
-            registrant::steps(self, state, place, &mut steps);
-            out.extend(steps.into_iter().map(|step| Action::Registrant(place, step)));
-        }
-        let waiters = 0..state.waiters.len();
-        out.extend(waiters.filter(|&place| waiter::can_go(state, place)).map(Action::Waiter));
-        let mut steps = Vec::new();
-        postmaster::steps(state, &mut steps);
-        out.extend(steps.into_iter().map(Action::Postmaster));
-        let running = self.jobs(state).filter(|job| state.fate(*job).process == Process::Running);
-        let may_end = |job: &Job| !self.terminates || is_told(state, *job);
-        out.extend(running.filter(may_end).map(Action::WorkerEnds));
-    }
-
-    /// All registrations.
-    pub(crate) fn jobs<'a>(&self, state: &'a State) -> impl Iterator<Item = Job> + use<'a> {
-        let per = self.jobs;
-        (0..state.registrants.len() as u8)
-            .flat_map(move |registrant| (0..per).map(move |number| Job { registrant, number }))
-    }
-}
-
-/// The postmaster has sent SIGTERM to the worker, or has died.
-fn is_told(state: &State, job: Job) -> bool {
-    let entry = state.postmaster.list.iter().flatten().find(|entry| entry.job == job);
-    !state.postmaster.alive || entry.is_none_or(|entry| entry.terminate)
-}
 
 impl Model for Config {
     type State = State;
@@ -141,7 +34,13 @@ impl Model for Config {
             tries: self.tries,
             ghost_taken: 0,
         };
-        let waiter = Waiter { job: Job { registrant: 0, number: 0 }, at: WaiterAt::Start };
+        let waiter = Waiter {
+            job: Job { registrant: 0, number: 0 },
+            at: WaiterAt::Start,
+            holds: false,
+            alive: true,
+            ghost_saw_it_run: false,
+        };
         let fate = Fate {
             process: Process::None,
             ghost_starts: 0,
@@ -179,7 +78,7 @@ impl Model for Config {
     }
 
     fn actions(&self, state: &State, actions: &mut Vec<Action>) {
-        self.progress(state, actions);
+        progress(self, state, actions);
         if state.crashes > 0 && state.postmaster.alive && !state.postmaster.resetting {
             let running =
                 self.jobs(state).filter(|job| state.fate(*job).process == Process::Running);
@@ -189,6 +88,10 @@ impl Model for Config {
             let registrants = state.registrants.iter().enumerate();
             let alive = registrants.filter(|(_, me)| me.alive && me.at != RegistrantAt::Done);
             actions.extend(alive.map(|(place, _)| Action::Kill(place)));
+            let waiters = state.waiters.iter().enumerate();
+            let alive = waiters
+                .filter(|(_, me)| me.alive && !matches!(me.at, WaiterAt::Start | WaiterAt::Done));
+            actions.extend(alive.map(|(place, _)| Action::KillWaiter(place)));
         }
         if state.postmaster_deaths > 0 && state.postmaster.alive {
             actions.push(Action::KillPostmaster);
@@ -212,6 +115,10 @@ impl Model for Config {
                 state.deaths -= 1;
                 state.registrants[place].alive = false;
             }
+            Action::KillWaiter(place) => {
+                state.deaths -= 1;
+                state.waiters[place].alive = false;
+            }
             Action::KillPostmaster => kill_postmaster(&mut state),
         }
         note_what_is_taken(&mut state);
@@ -223,8 +130,8 @@ impl Model for Config {
     }
 }
 
-/// The kernel marks the liveness word of each session and wakes whoever sleeps on it; the workers get
-/// their death signal.
+/// The kernel marks the liveness word of each session and wakes whoever sleeps on it; the workers
+/// get their death signal.
 fn kill_postmaster(state: &mut State) {
     state.postmaster_deaths -= 1;
     state.postmaster.alive = false;

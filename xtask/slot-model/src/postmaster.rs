@@ -3,7 +3,8 @@
 //! As in `shmem-slots/src/manage.rs` and in bgw-postmaster. It handles one event at a time, in any
 //! order, and takes each step of it in turn while the others go on.
 
-use crate::model::{Broken, Config};
+use crate::config::{Broken, Config};
+use crate::holds::{is_held, settle};
 use crate::registrant::owner;
 use crate::state::{Entry, PostmasterAt as At, Process, RegistrantAt, State, WaiterAt};
 use crate::words::{STARTED, TERMINATE};
@@ -20,7 +21,7 @@ pub(crate) enum Step {
     NeverStart(usize),
     /// The process of the worker in this slot has ended.
     SeeEnd(usize),
-    /// This registrant has gone.
+    /// This registrant, or behind them waiter, has gone.
     SeeGone(u8),
     /// All workers have ended after a crash.
     Reset,
@@ -51,8 +52,10 @@ pub(crate) fn steps(state: &State, out: &mut Vec<Step>) {
             out.push(Step::Start(slot));
         }
     }
-    for (place, registrant) in state.registrants.iter().enumerate() {
-        if !registrant.alive && me.gone & 1 << place == 0 {
+    let registrants = state.registrants.iter().map(|me| me.alive);
+    let alive = registrants.chain(state.waiters.iter().map(|me| me.alive));
+    for (place, alive) in alive.enumerate() {
+        if !alive && me.gone & 1 << place == 0 {
             out.push(Step::SeeGone(place as u8));
         }
     }
@@ -132,6 +135,11 @@ fn go(config: &Config, state: &mut State) -> At {
         }
         At::EndWord { slot, keeper } => {
             end_word(config, state, slot, keeper);
+            At::EndSettle { slot }
+        }
+        At::EndSettle { slot } => {
+            settle(state, slot);
+            state.slots[slot].ended |= state.slots[slot].word.state() == SlotState::Ended;
             At::EndWake { slot }
         }
         At::EndWake { slot } => {
@@ -220,8 +228,8 @@ fn take_in(config: &Config, state: &mut State, slot: usize, word: Snapshot) {
     }
 }
 
-/// One swap of the word of a listed slot, which keeps the bit that says whether somebody keeps it. A
-/// flag that came in the meantime stands in the word before.
+/// One swap of the word of a listed slot, which keeps the bit that says whether somebody keeps it.
+/// A flag that came in the meantime stands in the word before.
 fn publish(state: &mut State, slot: usize, new: impl FnOnce(Key, bool) -> Option<Snapshot>) {
     let before = state.slots[slot].word;
     if let Some(entry) = &mut state.postmaster.list[slot] {
@@ -237,8 +245,8 @@ fn end_word(config: &Config, state: &mut State, slot: usize, keeper: u32) {
     state.fate_mut(entry.job).ghost_ended = true;
     let ignores = config.broken == Broken::ReleaseIgnored;
     publish(state, slot, |key, kept| {
-        let ended = Snapshot::ended(key.generation, keeper).filter(|_| kept || ignores);
-        Some(ended.unwrap_or_else(|| Snapshot::vacant(key.generation)))
+        let keeper = if kept || ignores { keeper } else { 0 };
+        Snapshot::ended(key.generation, keeper)
     });
 }
 
@@ -267,9 +275,21 @@ fn reap(state: &mut State, slot: usize) {
 
 /// Of one slot: a claim of a dead registrant, or an end that it has not read.
 fn sweep(config: &Config, state: &mut State, registrant: u8, slot: usize) {
+    let waiter = usize::from(registrant).checked_sub(state.registrants.len());
+    if let Some(waiter) = waiter.filter(|_| config.broken != Broken::HoldKeptForDead) {
+        state.waiters[waiter].holds = false;
+    }
+    if state.slots[slot].ended {
+        settle(state, slot);
+    }
+    if waiter.is_some() {
+        return;
+    }
     let mine = owner(registrant.into());
+    let word = state.slots[slot].word;
+    let key = Key { index: slot as u32, generation: word.generation() };
+    let waited = Snapshot::ended(key.generation, 0).filter(|_| is_held(state, key));
     let shared = &mut state.slots[slot];
-    let word = shared.word;
     if word.pid() != mine {
         return;
     }
@@ -279,28 +299,58 @@ fn sweep(config: &Config, state: &mut State, registrant: u8, slot: usize) {
     }
     let ended = word.state() == SlotState::Ended && shared.ended;
     if ended && config.broken != Broken::EndKeptForDead {
-        shared.word = word.released().unwrap_or(word);
+        shared.word = waited.or(word.released()).unwrap_or(word);
     }
 }
 
 /// A compare and swap; when somebody changed the word since it was looked at, with the newer one.
+/// An end that a living registrant has not read stays; a registration that the reset ends becomes
+/// such an end.
 fn reset(config: &Config, state: &mut State, slot: usize, seen: Snapshot) -> At {
     let before = state.slots[slot].word;
     if before != seen && config.broken != Broken::ResetStores {
         return At::ResetSwap { slot, seen: before };
     }
-    for fate in state.fates.iter_mut().flatten() {
-        let here = fate.ghost_key.filter(|key| key.index as usize == slot);
-        fate.ghost_reset |= here.is_some_and(|key| key.generation == before.generation());
+    let (payload, key) =
+        (state.slots[slot].payload, Key { index: slot as u32, generation: seen.generation() });
+    let unread = payload.filter(|job| {
+        let here = state.postmaster.gone & 1 << job.registrant == 0;
+        let kept = matches!(seen.state(), SlotState::Published | SlotState::Ended);
+        here && kept && seen.is_kept()
+    });
+    let keeper = unread.filter(|_| config.broken != Broken::ResetFreesEnds);
+    let keeper = keeper.map(|job| owner(job.registrant.into()));
+    let stays = matches!(seen.state(), SlotState::Published | SlotState::Ended);
+    let keeper = keeper.or_else(|| (stays && is_held(state, key)).then_some(0));
+    let ended = keeper.and_then(|keeper| Snapshot::ended(key.generation, keeper));
+    if seen.state() == SlotState::Published
+        && let Some(job) = payload
+    {
+        let reports = &mut state.slots[slot].reports;
+        *reports = [Some((key.generation, job)), reports[0]];
     }
     let frees = config.broken == Broken::ResetFreesClaims;
-    let new = if frees { Snapshot::vacant(seen.generation() + 1) } else { seen.reset() };
     let shared = &mut state.slots[slot];
+    if let Some(ended) = ended {
+        if seen.state() == SlotState::Published {
+            state.postmaster.ends += 1;
+            shared.ended_at = state.postmaster.ends;
+        }
+        shared.ended = true;
+        shared.word = ended;
+        return At::ResetWake { slot };
+    }
+    state.ghost_needless |= unread.is_some();
+    let new = if frees { Snapshot::vacant(seen.generation() + 1) } else { seen.reset() };
     shared.word = new;
     shared.changed |= new.state() == SlotState::Revoked;
     // From now on claims count from here: no key may have this generation.
     state.ghost_reused |= new.generation() <= shared.ghost_newest;
     shared.ghost_newest = new.generation();
+    for fate in state.fates.iter_mut().flatten() {
+        let here = fate.ghost_key.filter(|key| key.index as usize == slot);
+        fate.ghost_reset |= here.is_some_and(|key| key.generation == before.generation());
+    }
     At::ResetWake { slot }
 }
 

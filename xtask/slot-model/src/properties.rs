@@ -1,8 +1,9 @@
-//! What must hold. Most of it in states of rest, in which nobody has a step left to take: since each
-//! path of the model is finite, each ends in such a state, so what holds in all of them holds in the
-//! end whatever happened before.
+//! What must hold. Most of it in states of rest, in which nobody has a step left to take: since
+//! each path of the model is finite, each ends in such a state, so what holds in all of them holds
+//! in the end whatever happened before.
 
-use crate::model::Config;
+use crate::config::Config;
+use crate::progress::progress;
 use crate::state::{Job, Process, Registrant, RegistrantAt, State, WaiterAt};
 use crate::words::TERMINATE;
 use shmem_slots::State as SlotState;
@@ -71,7 +72,7 @@ fn at_rest(config: &Config, state: &State) -> bool {
         return false;
     }
     let mut steps = Vec::new();
-    config.progress(state, &mut steps);
+    progress(config, state, &mut steps);
     steps.is_empty()
 }
 
@@ -104,7 +105,9 @@ fn nobody_waits(config: &Config, state: &State) -> bool {
         .iter()
         .all(|me| !me.alive || me.at == RegistrantAt::Done || may_run_on(config, state, me.job));
     let waiters = state.waiters.iter().all(|me| {
-        matches!(me.at, WaiterAt::Start | WaiterAt::Done) || may_run_on(config, state, me.job)
+        !me.alive
+            || matches!(me.at, WaiterAt::Start | WaiterAt::Done)
+            || may_run_on(config, state, me.job)
     });
     registrants && waiters
 }

@@ -1,12 +1,14 @@
 //! The steps of a registrant: claim, publish, ring, wait, read the end, give the slot up.
 //!
-//! As in `shmem-slots/src/claim.rs` and `bgw-backend/src/backend.rs`. The hints of free slots are left
-//! out: a claim may look at the slots in any order, which is more than any hints can make it do.
+//! As in `shmem-slots/src/claim.rs` and `bgw-backend/src/backend.rs`. The hints of free slots are
+//! left out: a claim may look at the slots in any order, which is more than any hints can make it
+//! do.
 
-use crate::model::{Broken, Config};
+use crate::config::{Broken, Config};
+use crate::holds::is_held;
 use crate::state::{Job, Registrant, RegistrantAt as At, State};
 use crate::words::TERMINATE;
-use shmem_slots::{Key, State as SlotState};
+use shmem_slots::{Key, Snapshot, State as SlotState};
 
 /// What a registrant may do next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -161,7 +163,7 @@ fn go(config: &Config, state: &mut State, place: usize) {
                     fate.ghost_told = of == job;
                     state.ghost_wrong_report |= of != job;
                 }
-                None => fate.ghost_lost = !fate.ghost_reset && !fate.ghost_overwritten,
+                None => fate.ghost_lost = !fate.ghost_overwritten,
             }
             at(state, place, At::Release);
         }
@@ -227,10 +229,13 @@ fn terminate(state: &mut State, place: usize) {
 /// Before the end it says that nobody wants to know; after the end it frees the slot.
 fn release(state: &mut State, place: usize) {
     let key = key(&state.registrants[place]);
+    let held = is_held(state, key);
     let slot = &mut state.slots[key.index as usize];
     let released = slot.word.released().filter(|_| slot.word.generation() == key.generation);
     if let Some(released) = released {
-        slot.word = released;
+        let ended = slot.word.state() == SlotState::Ended;
+        let waited = Snapshot::ended(key.generation, 0).filter(|_| ended && held);
+        slot.word = waited.unwrap_or(released);
     }
 }
 

@@ -1,7 +1,7 @@
 //! The sizes that are checked. Each is small enough to be gone through whole, and has what one
 //! promise needs.
 
-use crate::model::{Broken, Config};
+use crate::config::{Broken, Config};
 
 /// Two programs, one slot each.
 const BASE: Config = Config {
@@ -33,6 +33,14 @@ pub(crate) const ALL: &[Config] = &[
         jobs: 3,
         crashes: 2,
         waiters: 2,
+        ..BASE
+    },
+    Config {
+        name: "a waiter that runs late",
+        registrants: 1,
+        jobs: 3,
+        waiters: 1,
+        deaths: 1,
         ..BASE
     },
     Config { name: "the postmaster dies", postmaster_deaths: 1, waiters: 1, ..BASE },

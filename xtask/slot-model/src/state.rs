@@ -1,8 +1,8 @@
 //! What the model consists of: slots, registrants, waiters, the postmaster and worker processes.
 //!
-//! Each party is a program counter and the few values that it has read. One step of the model is one
-//! access to shared memory, or one system call. Fields called `ghost` are seen by the properties
-//! alone; no step of the protocol reads them.
+//! Each party is a program counter and the few values that it has read. One step of the model is
+//! one access to shared memory, or one system call. Fields called `ghost` are seen by the
+//! properties alone; no step of the protocol reads them.
 
 use shmem_slots::{Key, Snapshot};
 
@@ -96,6 +96,12 @@ pub(crate) struct Waiter {
     pub(crate) job: Job,
     /// Its program counter.
     pub(crate) at: WaiterAt,
+    /// It holds the slot.
+    pub(crate) holds: bool,
+    /// False once it was killed.
+    pub(crate) alive: bool,
+    /// Ghost: it held the slot and saw that the tenant had not ended.
+    pub(crate) ghost_saw_it_run: bool,
 }
 
 /// Where a waiter is.
@@ -103,6 +109,8 @@ pub(crate) struct Waiter {
 pub(crate) enum WaiterAt {
     /// Has no handle yet.
     Start,
+    /// Is about to hold the slot.
+    Hold,
     /// Looks at the word.
     Look,
     /// Is about to sleep, unless the word has changed.
@@ -111,6 +119,10 @@ pub(crate) enum WaiterAt {
     Asleep,
     /// Has seen the end: is about to read the report.
     Report,
+    /// Has the report: is about to give its hold back.
+    GiveBack,
+    /// Is about to free the slot, if it was the last that held it.
+    Settle,
     /// Got an answer.
     Done,
 }
@@ -124,7 +136,7 @@ pub(crate) struct Postmaster {
     pub(crate) at: PostmasterAt,
     /// Its private list: the registration in each slot.
     pub(crate) list: Vec<Option<Entry>>,
-    /// The registrants whose end it has noticed.
+    /// The registrants whose end it has noticed; behind them, the waiters.
     pub(crate) gone: u8,
     /// A worker has crashed: all are to end, then the slots are reset.
     pub(crate) resetting: bool,
@@ -162,6 +174,8 @@ pub(crate) enum PostmasterAt {
     EndHints { slot: usize, keeper: u32 },
     /// Is about to publish the end.
     EndWord { slot: usize, keeper: u32 },
+    /// Is about to free the slot, unless somebody keeps or holds it.
+    EndSettle { slot: usize },
     /// Is about to wake those who wait for the end.
     EndWake { slot: usize },
     /// Gives back what a dead registrant holds in `slot`.
@@ -204,7 +218,7 @@ pub(crate) struct Fate {
     pub(crate) ghost_overwritten: bool,
     /// Ghost: the postmaster has published its end.
     pub(crate) ghost_ended: bool,
-    /// Ghost: the registrant had a handle and lost the end, with no reason.
+    /// Ghost: the registrant, or a waiter that held the slot in time, lost the end, with no reason.
     pub(crate) ghost_lost: bool,
     /// Ghost: the registrant read the report of its own worker.
     pub(crate) ghost_told: bool,
@@ -233,7 +247,7 @@ pub(crate) struct State {
     pub(crate) postmaster_deaths: u8,
     /// Ghost: a generation was given out twice.
     pub(crate) ghost_reused: bool,
-    /// Ghost: an unread end was taken although there was a free slot.
+    /// Ghost: an unread end was taken although there was a free slot, or freed by a reset.
     pub(crate) ghost_needless: bool,
     /// Ghost: a claim of before a reset wrote into the slot of a later tenant.
     pub(crate) ghost_torn: bool,

@@ -1,8 +1,8 @@
-//! Each property finds the mistake that it is there for. A property without such a test may hold for
-//! the wrong reason.
+//! Each property finds the mistake that it is there for. A property without such a test may hold
+//! for the wrong reason.
 #![allow(clippy::expect_used)]
 
-use crate::model::{Broken, Config};
+use crate::config::{Broken, Config};
 use crate::{properties, sizes};
 use stateright::{Checker, HasDiscoveries, Model};
 
@@ -70,13 +70,29 @@ fn a_reset_that_frees_claims_lets_two_write_into_one_slot() {
 }
 
 #[test]
+fn a_reset_that_frees_unread_ends_loses_them() {
+    is_violated(Broken::ResetFreesEnds, properties::END_LOST, "reset and a next tenant");
+}
+
+#[test]
+fn a_waiter_that_holds_nothing_loses_the_end() {
+    is_violated(Broken::WaiterHoldsNothing, properties::END_LOST, "a waiter that runs late");
+}
+
+#[test]
+fn a_hold_of_a_dead_waiter_that_is_not_given_back_holds_the_slot_for_ever() {
+    is_violated(Broken::HoldKeptForDead, properties::HELD, "a waiter that runs late");
+}
+
+#[test]
 fn an_end_that_is_kept_after_its_release_is_held_for_ever() {
     is_violated(Broken::ReleaseIgnored, properties::HELD, "dropped handles");
 }
 
 #[test]
 fn without_a_mistake_nothing_is_violated() {
-    for size in sizes::ALL.iter().filter(|size| size.name == "reset and a next tenant") {
+    let small = ["reset and a next tenant", "a waiter that runs late"];
+    for size in sizes::ALL.iter().filter(|size| small.contains(&size.name)) {
         let checker = size.checker().spawn_bfs().join();
         for property in size.properties() {
             let found = checker.discovery(property.name);

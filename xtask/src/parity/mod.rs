@@ -57,7 +57,7 @@ pub(crate) fn run(flags: &flags::Parity) -> Result<ExitCode> {
     }
     let (proven, of) = verdict::tally(&verdicts, |row| !rows::counts(row));
     if of > 0 {
-        println!("beyond PostgreSQL, not counted yet: {proven} of {of} rows proven");
+        println!("supervision and jobs, not counted yet: {proven} of {of} rows proven");
     }
     let (proven, of) = verdict::tally(&verdicts, rows::counts);
     println!("parity: {proven} of {of} rows proven");

@@ -8,7 +8,7 @@ use toml_edit::DocumentMut;
 
 /// Which crates of the workspace each may depend on. The arrows point down only; postmaster and
 /// backend meet in bgw-core alone, in their tests too.
-const ARROWS: [(&str, &[&str]); 12] = [
+const ARROWS: [(&str, &[&str]); 13] = [
     ("shmem-slots", &[]),
     ("bgw-core", &["shmem-slots"]),
     ("bgw-postmaster", &["shmem-slots", "bgw-core"]),
@@ -22,7 +22,8 @@ const ARROWS: [(&str, &[&str]); 12] = [
         "measure",
         &["shmem-slots", "bgw-core", "bgw-postmaster", "bgw-backend", "throwaway-postgres"],
     ),
-    ("fuzz", &["shmem-slots", "bgw-core"]),
+    ("fire", &["shmem-slots", "bgw-backend", "bgw-examples"]),
+    ("fuzz", &["shmem-slots", "bgw-core", "bgw-postmaster"]),
     ("process-test", &[]),
     ("slot-model", &["shmem-slots"]),
     ("throwaway-postgres", &[]),

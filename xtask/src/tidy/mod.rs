@@ -10,33 +10,34 @@
 //! | sys-names-above, sys-is-private | `sys/` of every crate |
 //! | unfinished, machine-path | every Rust, Markdown, TOML and shell file |
 //! | named-path | ARCHITECTURE.md, and the links of every Markdown file |
+//! | named-test | RELIABILITY.md and SECURITY.md |
 //! | arrows, path-version, version, crate-files, unused-dependency | every manifest |
 
 mod finding;
 mod manifest;
 mod modules;
 mod named_path;
-mod pending;
+mod named_test;
 mod source;
 mod syntax;
 mod unused;
 mod words;
 
+use crate::Result;
 use crate::workspace::Workspace;
-use crate::{Result, flags};
 use finding::Finding;
 use std::fs;
 use std::path::Path;
 use std::process::ExitCode;
 use syntax::Source;
 
-pub(crate) fn run(flags: &flags::Tidy) -> Result<ExitCode> {
+pub(crate) fn run() -> Result<ExitCode> {
     let workspace = Workspace::load()?;
     let mut files = Vec::new();
     list(workspace.root.as_std_path(), "", &mut files)?;
     files.sort();
 
-    let (mut findings, mut sources) = (Vec::new(), Vec::new());
+    let (mut findings, mut sources, mut texts) = (Vec::new(), Vec::new(), Vec::new());
     for file in &files {
         let Ok(text) = fs::read_to_string(workspace.root.join(file)) else {
             // Not text: pictures, corpora.
@@ -62,7 +63,13 @@ pub(crate) fn run(flags: &flags::Tidy) -> Result<ExitCode> {
         }
         if kind == "md" {
             findings.extend(named_path::check(file, &text, &files));
+            texts.push((file, text));
         }
+    }
+    let tests = named_test::Tests::of(&sources);
+    for (file, text) in &texts {
+        findings.extend(named_test::check(file, text, &tests));
+        findings.extend(named_path::check_items(file, text, &sources));
     }
     findings.extend(modules::check(&workspace, &sources));
     findings.extend(unused::check(&workspace, &sources));
@@ -78,16 +85,8 @@ pub(crate) fn run(flags: &flags::Tidy) -> Result<ExitCode> {
     findings.extend(manifest::check(&workspace, &files));
 
     findings.sort();
-    for entry in pending::needless(&findings) {
-        println!("no longer pending, take it off the list in pending.rs: {entry}");
-    }
-    let (pending, findings): (Vec<_>, Vec<_>) =
-        findings.into_iter().partition(|finding| !flags.all && pending::is_pending(finding));
     for finding in &findings {
         println!("{finding}");
-    }
-    if !pending.is_empty() {
-        println!("{} findings where a rule is not kept yet; --all prints them", pending.len());
     }
     if findings.is_empty() {
         println!("tidy: ok, {} files", files.len());

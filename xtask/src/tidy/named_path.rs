@@ -1,7 +1,8 @@
 //! Every path that ARCHITECTURE.md names exists, and so does every file that a Markdown file links
 //! to. A path may be named from the root, or by its last parts alone (`word.rs`, `sys/map.rs`).
+//! What ARCHITECTURE.md says lies in a file (`serve` in `event_loop.rs`) is defined there.
 
-use super::Finding;
+use super::{Finding, syntax::Source};
 
 const RULE: &str = "named-path";
 
@@ -33,6 +34,30 @@ pub(crate) fn check(file: &str, text: &str, files: &[String]) -> Vec<Finding> {
         }
     }
     findings
+}
+
+/// What ARCHITECTURE.md says lies in a file that does not define it.
+pub(super) fn check_items(file: &str, text: &str, sources: &[Source]) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    for (index, line) in text.lines().enumerate().filter(|_| file == "ARCHITECTURE.md") {
+        for (before, after) in line.match_indices("` in `").map(|(at, _)| line.split_at(at)) {
+            let item = before.rsplit(['`', ':']).next().unwrap_or_default();
+            let path = after.split('`').nth(2).unwrap_or_default();
+            if path.ends_with(".rs") && !sources.iter().any(|source| defines(source, path, item)) {
+                let text = format!("`{path}` does not define `{item}`; name the file that does");
+                findings.push(Finding { file: file.to_owned(), line: index + 1, rule: RULE, text });
+            }
+        }
+    }
+    findings
+}
+
+/// Is `source` the file of this path, and does it define a function or type `item`?
+fn defines(source: &Source, path: &str, item: &str) -> bool {
+    let ends = |rest: &str| !rest.starts_with(|c: char| c.is_alphanumeric() || c == '_');
+    let is_defined = |kind: &str| source.text.split(&format!("{kind} {item}")).skip(1).any(ends);
+    format!("/{}", source.file).ends_with(&format!("/{path}"))
+        && ["fn", "enum", "struct", "const"].into_iter().any(is_defined)
 }
 
 /// The targets of `[text](target)` that are files here.
@@ -91,7 +116,7 @@ fn exists(path: &str, files: &[String], anywhere: bool) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::check;
+    use super::{Source, check, check_items};
 
     fn missing(file: &str, text: &str) -> Vec<(usize, String)> {
         let files =
@@ -120,6 +145,18 @@ mod tests {
     fn what_is_no_path_is_left_alone() {
         let text = "`fork/exec`, `/proc/PID/stat`, `a::b`, `cargo xtask test`, `*.rs`, `Slots<T>`\n```\n`gone.rs`\n```";
         assert_eq!(missing("ARCHITECTURE.md", text), []);
+    }
+
+    #[test]
+    fn an_item_is_defined_in_the_file_that_is_named() {
+        let file = Source::parse("a/src/server/ready.rs", "impl S { fn ended() {} }").unwrap();
+        let found = |text| check_items("ARCHITECTURE.md", text, std::slice::from_ref(&file)).len();
+        assert_eq!(
+            found("`ended` in `server/ready.rs`, `S::ended` in `ready.rs`; in `ready.rs`"),
+            0
+        );
+        assert_eq!(found("`end` in `ready.rs`"), 1);
+        assert_eq!(found("`ended` in `already.rs` and `ended` in `loop.rs`"), 2);
     }
 
     #[test]

@@ -154,8 +154,8 @@ impl Reader {
     /// The paths among tokens that are not parsed.
     fn tokens(&mut self, tokens: TokenStream) {
         let (mut path, mut line) = (Vec::new(), 0);
-        // What the last token was: `:`, a second `:`, a `.`, or something else.
-        let (mut colons, mut field) = (0, false);
+        // What the last token was: `:`, a second `:`, a `.`, a `$`, or something else.
+        let (mut colons, mut field, mut variable) = (0, false, false);
         for token in tokens {
             match token {
                 TokenTree::Ident(name) => {
@@ -163,16 +163,20 @@ impl Reader {
                         self.finish(&mut path, line);
                         line = name.span().start().line;
                     }
-                    if !field {
+                    // `$crate` and the variables of a macro mean something where it is called.
+                    if variable {
+                        path.push(format!("${name}"));
+                    } else if !field {
                         path.push(name.to_string());
                     }
-                    (colons, field) = (0, false);
+                    (colons, field, variable) = (0, false, false);
                 }
                 TokenTree::Punct(mark) if mark.as_char() == ':' => colons += 1,
                 other => {
                     self.finish(&mut path, line);
                     colons = 0;
                     field = matches!(&other, TokenTree::Punct(mark) if mark.as_char() == '.');
+                    variable = matches!(&other, TokenTree::Punct(mark) if mark.as_char() == '$');
                     if let TokenTree::Group(group) = other {
                         self.tokens(group.stream());
                     }
@@ -363,6 +367,10 @@ mod tests {
         assert_eq!(
             named("const X: u8 = m!(a::b, self.c, \"d::e\", f(g::h));").last().unwrap(),
             "g::h"
+        );
+        assert_eq!(
+            named("macro_rules! m { ($e:expr) => { $crate::a::b($e, c::d) } }"),
+            ["macro_rules", "$e", "expr", "$crate::a::b", "$e", "c::d"]
         );
         assert!(named("#[derive(a::B)]\nstruct S;").contains(&"a::B".to_owned()));
     }

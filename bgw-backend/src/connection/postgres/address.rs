@@ -1,8 +1,8 @@
 //! The address of a PostgreSQL server, out of the URL of a database.
 //!
-//! The driver could connect by itself. This module connects instead, because a cancel must reach the
-//! very server of the connection and must complete before the next request (see [`Peer::cancel`]).
-//! Host names are resolved in this thread; a worker has no other.
+//! The driver could connect by itself. This module connects instead, because a cancel must reach
+//! the very server of the connection and must complete before the next request (see
+//! [`Peer::cancel`]). Host names are resolved in this thread; a worker has no other.
 
 use std::fmt;
 use std::io;

@@ -1,9 +1,9 @@
 //! A PostgreSQL server, connected to after the fork.
 //!
 //! The driver is `tokio-postgres` on a runtime of this thread; no other thread is started. Why not
-//! the blocking crate `postgres`, which wraps it: a signal cannot end its wait on the server without
-//! a second thread. Here the wait is on the server's answer and on the descriptor by which signal
-//! handlers wake this process.
+//! the blocking crate `postgres`, which wraps it: a signal cannot end its wait on the server
+//! without a second thread. Here the wait is on the server's answer and on the descriptor by which
+//! signal handlers wake this process.
 //!
 //! ```text
 //! statement ──▶ wait for {answer, wake-up} ──▶ answer

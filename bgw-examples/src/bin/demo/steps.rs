@@ -239,7 +239,7 @@ impl Demo {
     }
 
     fn a_killed_worker_is_restarted(&self) -> Result<()> {
-        let worker = self.simple("sleeper", RestartPolicy::After(Duration::from_millis(500)))?;
+        let worker = self.simple("sleeper", RestartPolicy::Fixed(Duration::from_millis(500)))?;
         let handle = self.backend.register(&worker)?;
         let first = started(&handle)?;
         say!(self, "{handle} sleeper: {}; sending it SIGKILL", handle.status());
@@ -320,7 +320,7 @@ impl Demo {
         let status = handle.wait_for_end_timeout(PATIENCE)?;
         say!(self, "{handle} terminated; {status}, after {} µs", begin.elapsed().as_micros());
         match status {
-            WorkerStatus::Stopped(Some(report)) if report.requested && report.unregistered => {
+            WorkerStatus::Stopped(Some(report)) if report.requested() && report.unregistered => {
                 Ok(())
             }
             other => Err(format!("a terminated worker should report so, but is {other:?}").into()),

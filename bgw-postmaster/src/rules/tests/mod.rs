@@ -1,19 +1,31 @@
 //! The rules as tables: a cluster, a row of events, the actions that must follow.
 
+mod after;
+mod asked_by;
+mod culprit;
 mod exit;
+mod grace;
 mod group;
+mod heartbeat;
+mod intensity;
+mod lateness;
+mod recycle;
 mod reload;
 mod reset;
+mod roll;
 mod shutdown;
 mod start;
+mod streak;
+mod supervision;
 mod terminate;
+mod verdict;
 
 use super::action::Action;
 use super::cluster::{Cluster, Policy};
-use super::ending::{Ending, ProcessEnd};
+use super::ending::{Culprit, Ending, Exit, ProcessEnd};
 use super::event::Event;
 use super::registry::NotifyTarget;
-use bgw_core::{BackgroundWorker, ExitCause, Pid, RestartPolicy, StartTime, WorkerFlags};
+use bgw_core::{AskedBy, BackgroundWorker, ExitCause, Pid, RestartPolicy, StartTime, WorkerFlags};
 use shmem_slots::Key;
 use std::time::{Duration, Instant};
 
@@ -53,13 +65,29 @@ fn process_end(index: u32, cause: ExitCause) -> ProcessEnd {
 }
 
 /// The process of worker `index` ended.
-fn ended(index: u32, cause: ExitCause, restarts: u32, requested: bool) -> Ending {
-    Ending { cause, restarts, requested, process: Some(process_end(index, cause)) }
+fn ended(index: u32, cause: ExitCause, restarts: u32, asked_by: Option<AskedBy>) -> Ending {
+    Ending { process: Some(process_end(index, cause)), ..never_ran(cause, restarts, asked_by) }
+}
+
+/// It ended with the reset that the crash of worker `culprit` led to.
+fn by_reset(culprit: u32, ending: Ending) -> Ending {
+    Ending { reset: Some(crash_of(culprit)), ..ending }
+}
+
+fn crash_of(index: u32) -> Culprit {
+    Culprit { key: key(index), pid: pid(index), cause: CRASH }
+}
+
+/// It was the first failure in a row, and a pause follows or not.
+fn first_failure(pause: Option<Duration>, ending: Ending) -> Ending {
+    Ending { streak: 1, pause, ..ending }
 }
 
 /// A worker ended without a process.
-fn never_ran(cause: ExitCause, restarts: u32, requested: bool) -> Ending {
-    Ending { cause, restarts, requested, process: None }
+fn never_ran(cause: ExitCause, restarts: u32, asked_by: Option<AskedBy>) -> Ending {
+    let (streak, pause, given_up, killed, recycled) = (0, None, None, false, None);
+    let (reset, process) = (None, None);
+    Ending { cause, restarts, asked_by, killed, streak, pause, given_up, recycled, reset, process }
 }
 
 const fn seconds(n: u64) -> Duration {
@@ -89,7 +117,9 @@ impl TestCluster {
 
     fn register(&mut self, index: u32, worker: Box<BackgroundWorker>) -> Vec<Action> {
         let notify = Some(NotifyTarget::Session(u64::from(index)));
-        self.step(Event::Registered { key: key(index), worker, notify, terminate: false })
+        let registered_at = u64::from(index);
+        let (key, terminate) = (key(index), false);
+        self.step(Event::Registered { key, worker, notify, terminate, registered_at })
     }
 
     /// Registers and starts a worker.
@@ -110,12 +140,18 @@ impl TestCluster {
 
     fn starts(&mut self, index: u32) {
         assert_eq!(self.state.next_to_start(), Some(key(index)));
-        self.step(Event::Forked { key: key(index), pid: pid(index) });
+        self.step(Event::Forked { key: key(index), pid: pid(index), random: 0 });
     }
 
     fn exits(&mut self, index: u32, cause: ExitCause) -> Vec<Action> {
-        let end = process_end(index, cause);
-        self.step(Event::ChildExited { key: key(index), end, dirty: false, group_left: false })
+        self.exits_after(index, cause, seconds(7))
+    }
+
+    /// The process of worker `index` ended after a run of this length.
+    fn exits_after(&mut self, index: u32, cause: ExitCause, ran_for: Duration) -> Vec<Action> {
+        let end = ProcessEnd { ran_for, ..process_end(index, cause) };
+        let exit = Exit { end, dirty: false, group_left: false, random: 0 };
+        self.step(Event::ChildExited { key: key(index), exit })
     }
 
     fn later(&mut self, time: Duration) -> Vec<Action> {

@@ -2,10 +2,11 @@
 
 use super::super::action::Action;
 use super::super::cluster::Policy;
+use super::super::ending::Ending;
 use super::super::event::Event;
-use super::super::registry::StopSignal;
-use super::{ISOLATED, SHARED, TestCluster, ended, key, never_ran, seconds, worker};
-use bgw_core::{ExitCause, NotStarted, RestartPolicy};
+use super::super::registry::StopLevel;
+use super::{ISOLATED, SHARED, TestCluster, ended, first_failure, key, never_ran, seconds, worker};
+use bgw_core::{AskedBy, ExitCause, NotStarted, RestartPolicy};
 
 #[test]
 fn terminate_stops_a_running_worker_and_drops_any_other() {
@@ -13,11 +14,14 @@ fn terminate_stops_a_running_worker_and_drops_any_other() {
     cluster.running(0, ISOLATED, RestartPolicy::after_secs(5));
     assert_eq!(
         cluster.step(Event::TerminateRequested(key(0))),
-        [Action::Stop(key(0), StopSignal::Terminate)]
+        [Action::Stop(key(0), StopLevel::Terminate)]
     );
     assert_eq!(cluster.step(Event::TerminateRequested(key(0))), [], "twice is once");
     let end = cluster.exits(0, ExitCause::Exited(1));
-    assert_eq!(end[0], Action::Unregister(key(0), ended(0, ExitCause::Exited(1), 0, true)));
+    assert_eq!(
+        end[0],
+        Action::Unregister(key(0), ended(0, ExitCause::Exited(1), 0, Some(AskedBy::Terminate)))
+    );
     assert_eq!(cluster.step(Event::TerminateRequested(key(0))), [], "after the end: nothing");
 
     // Waiting for its restart: unregistered at once.
@@ -26,7 +30,10 @@ fn terminate_stops_a_running_worker_and_drops_any_other() {
     let never = ExitCause::NotStarted(NotStarted::Terminated);
     assert_eq!(
         cluster.step(Event::TerminateRequested(key(1)))[0],
-        Action::Unregister(key(1), never_ran(never, 0, true))
+        Action::Unregister(
+            key(1),
+            first_failure(None, never_ran(never, 0, Some(AskedBy::Terminate)))
+        )
     );
     assert_eq!(cluster.later(seconds(9)), []);
     assert_eq!(cluster.state.next_to_start(), None);
@@ -44,14 +51,17 @@ fn a_worker_that_ignores_sigterm_is_killed_after_the_grace_time() {
     cluster.running(0, SHARED, RestartPolicy::after_secs(5));
     cluster.step(Event::TerminateRequested(key(0)));
     assert_eq!(cluster.later(seconds(2)), []);
-    assert_eq!(cluster.later(seconds(1)), [Action::Stop(key(0), StopSignal::Kill)]);
+    assert_eq!(cluster.later(seconds(1)), [Action::Stop(key(0), StopLevel::Kill)]);
     let killed = ExitCause::Signaled { signal: 9, core_dumped: false };
     assert_eq!(
         cluster.exits(0, killed)[0],
-        Action::Unregister(key(0), ended(0, killed, 0, true)),
+        Action::Unregister(
+            key(0),
+            Ending { killed: true, ..ended(0, killed, 0, Some(AskedBy::Terminate)) }
+        ),
         "no crash: it was ours"
     );
-    assert!(!cluster.state.crashed);
+    assert!(cluster.state.crashed.is_none());
 }
 
 /// Breaks if the deadlines of workers that are gone stay until they would have been due.

@@ -3,7 +3,7 @@
 use super::{Actor, HUNG};
 use crate::actor::with_sources;
 use crate::journal::{Kind, NOBODY};
-use crate::seen::{Seen, by};
+use crate::seen::{self, Seen, by};
 use bgw_backend::{
     AskError, AttachError, Backend, ConnectOptions, Handle, WaitError, WorkerStatus,
 };
@@ -121,6 +121,9 @@ impl Actor {
     }
 
     pub(super) fn saw_own(&mut self, begin: u64, place: usize, status: &WorkerStatus, how: u64) {
+        if let Some(other) = seen::foreign_result(&self.own[place].handle, status) {
+            self.broken(place, &format!("its result is {other:?}"));
+        }
         let own = &mut self.own[place];
         let seen = Seen::of(status);
         let first = seen.is_final() && !own.seen_final;

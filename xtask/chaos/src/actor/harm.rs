@@ -1,4 +1,5 @@
-//! What an actor does to workers and to itself: it terminates, signals, drops, reconnects and forks.
+//! What an actor does to workers and to itself: it terminates, signals, drops, reconnects and
+//! forks.
 
 use super::Actor;
 use crate::job::{QUICK, pick};
@@ -87,7 +88,8 @@ impl Actor {
         self.backend = None;
     }
 
-    /// A forked child holds the connection and all handles for a while; it may ask, and change nothing.
+    /// A forked child holds the connection and all handles for a while; it may ask, and change
+    /// nothing.
     pub(super) fn fork(&mut self) {
         if !self.alone || self.forked.len() > 2 {
             return;
@@ -103,7 +105,8 @@ impl Actor {
                 let _ = handle.status();
             }
             if description.is_ok_and(|worker| backend.register(&worker).is_ok()) {
-                // Also when the region is spoiled: it asks for its own process, not for shared bytes.
+                // Also when the region is spoiled: it asks for its own process, not for shared
+                // bytes.
                 eprintln!("BROKEN: a forked child may register");
                 journal.broke(who, NOBODY);
             }

@@ -6,7 +6,7 @@ mod harm;
 
 use crate::job::{Job, QUICK, pick};
 use crate::journal::{Journal, Kind, NOBODY};
-use bgw_backend::{AskError, AttachError, Backend, Handle, RegisterError};
+use bgw_backend::{AskError, AttachError, Backend, Handle, Refusal, RegisterError};
 use rand::Rng;
 use rand::rngs::StdRng;
 use std::path::PathBuf;
@@ -41,6 +41,7 @@ struct Own {
 #[derive(Clone, Copy)]
 enum Deed {
     Register,
+    Queue,
     AskOwn,
     AskOther,
     WaitForStart,
@@ -59,8 +60,9 @@ enum Deed {
     Rest,
 }
 
-const DEEDS: [(u32, Deed); 17] = [
-    (30, Deed::Register),
+const DEEDS: [(u32, Deed); 18] = [
+    (26, Deed::Register),
+    (4, Deed::Queue),
     (10, Deed::AskOwn),
     (10, Deed::AskOther),
     (8, Deed::WaitForStart),
@@ -110,7 +112,11 @@ impl Actor {
     fn act(&mut self, deed: Deed) {
         let place = (!self.own.is_empty()).then(|| self.random.random_range(0..self.own.len()));
         match (deed, place) {
-            (Deed::Register, _) => self.register(),
+            (Deed::Register, _) => self.register(None),
+            (Deed::Queue, _) => {
+                let timeout = Duration::from_micros(self.random.random_range(0..20_000));
+                self.register(Some(timeout));
+            }
             (Deed::AskOther, _) => self.ask_other(),
             (Deed::TerminateOther, _) => self.terminate_other(),
             (Deed::View, _) => self.view(),
@@ -170,7 +176,8 @@ impl Actor {
         self.backend.clone()
     }
 
-    fn register(&mut self) {
+    /// With a time, it waits so long for a slot.
+    fn register(&mut self, timeout: Option<Duration>) {
         if self.own.len() >= KEEPS {
             return;
         }
@@ -182,7 +189,11 @@ impl Actor {
             Err(error) => return self.broken_at(NOBODY, &format!("describing failed: {error}")),
         };
         let begin = self.journal.ticket();
-        match backend.register(&description) {
+        let registered = match timeout {
+            Some(timeout) => backend.register_timeout(&description, timeout),
+            None => backend.register(&description),
+        };
+        match registered {
             Ok(handle) => {
                 let about = [job.encode(), 0, 0];
                 self.journal.note(begin, self.who, Kind::Registered, handle.id(), about);
@@ -192,7 +203,15 @@ impl Actor {
                 self.journal.count_refused();
                 std::thread::sleep(Duration::from_millis(2));
             }
-            Err(RegisterError::ClaimLost(_)) => {}
+            Err(RegisterError::ClaimLost(_) | RegisterError::Interrupted) => {}
+            // A reset ends the waits for a slot, and so many may wait at a time.
+            Err(
+                RegisterError::TimedOut
+                | RegisterError::Ask(AskError::Refused {
+                    reason: Refusal::ClusterReset | Refusal::QueueFull,
+                    ..
+                }),
+            ) => self.journal.count_refused(),
             Err(error) => {
                 self.broken_at(NOBODY, &format!("registering failed: {}", with_sources(&error)));
             }

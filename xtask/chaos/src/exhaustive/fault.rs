@@ -14,12 +14,13 @@ pub(crate) enum Party {
     Cluster,
     /// The program that registers.
     Registrant,
+    /// The program that waits for a worker of another one.
+    Waiter,
 }
 
 /// A point, and in whom.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Fault {
-    pub(crate) variable: &'static str,
     pub(crate) point: &'static str,
     pub(crate) party: Party,
     pub(crate) action: Action,
@@ -27,31 +28,48 @@ pub(crate) struct Fault {
 
 impl Fault {
     pub(super) fn name(&self) -> String {
-        match (self.variable, self.party) {
-            (CORE, _) => self.point.to_owned(),
-            (_, Party::Cluster) => format!("slots/{}", self.point),
-            (_, Party::Registrant) => format!("registrant/{}", self.point),
+        match self.party {
+            Party::Cluster => self.point.to_owned(),
+            Party::Registrant => format!("registrant/{}", self.point),
+            Party::Waiter => format!("waiter/{}", self.point),
         }
     }
 }
 
-pub(super) const CORE: &str = "BGW_FAULT";
-pub(super) const SLOTS: &str = "SHMEM_SLOTS_FAULT";
-
-/// The operations of the slots that a program which registers uses; the others are the manager's.
-const OF_REGISTRANTS: [&str; 4] = ["claim", "publish", "abandon", "set_flags"];
-
-fn operation(point: &str) -> &str {
-    point.split(':').next().unwrap_or(point)
+/// Whom a point may meet.
+fn parties(point: &str) -> &'static [Party] {
+    use Party::{Cluster, Registrant, Waiter};
+    let (operation, step) = point.split_once(':').unwrap_or((point, ""));
+    match (operation, step) {
+        ("claim" | "publish" | "abandon" | "set_flags" | "release", _) => &[Cluster, Registrant],
+        ("settle" | "vacate", _) => &[Cluster, Registrant, Waiter],
+        ("hold", _) => &[Waiter],
+        ("ticket", "asked" | "sent" | "over") => &[Registrant],
+        _ => &[Cluster],
+    }
 }
 
 /// All points, each in each party that may reach it.
-pub(super) fn points() -> Vec<(&'static str, &'static str, Party)> {
-    let core = bgw_postmaster::fault::POINTS.iter().chain(bgw_backend::fault::POINTS);
-    let mut points: Vec<_> = core.map(|&point| (CORE, point, Party::Cluster)).collect();
-    let slots = shmem_slots::fault::POINTS.iter();
-    points.extend(slots.clone().map(|&point| (SLOTS, point, Party::Cluster)));
-    let registrants = slots.filter(|point| OF_REGISTRANTS.contains(&operation(point)));
-    points.extend(registrants.map(|&point| (SLOTS, point, Party::Registrant)));
-    points
+pub(super) fn points() -> Vec<(&'static str, Party)> {
+    let upper = bgw_postmaster::fault::POINTS.iter().chain(bgw_backend::fault::POINTS);
+    let all = upper.chain(shmem_slots::fault::POINTS);
+    all.flat_map(|&point| parties(point).iter().map(move |&party| (point, party))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A fault names its point alone, so a name stands for one place.
+    #[test]
+    fn no_two_crates_have_a_point_of_the_same_name() {
+        let mut names: Vec<_> = points()
+            .into_iter()
+            .map(|(point, party)| Fault { point, party, action: Action::Kill }.name())
+            .collect();
+        let all = names.len();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), all);
+    }
 }

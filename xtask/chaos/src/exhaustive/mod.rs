@@ -1,5 +1,5 @@
-//! Every fault point in every scenario: once the process that reaches it is killed there, once it is
-//! stopped there and goes on later. Then the invariants.
+//! Every fault point in every scenario: once the process that reaches it is killed there, once it
+//! is stopped there and goes on later. Then the invariants.
 //!
 //! | file | what |
 //! |---|---|
@@ -8,8 +8,8 @@
 //! | `scenario` | what it does, and what the cluster is like |
 //! | `stage` | one run: the postmaster, a registrant, a waiter, whoever is stopped, the verdict |
 //!
-//! The points are not chosen here: they are the lists of the crates. A point that no scenario reaches is
-//! printed.
+//! The points are not chosen here: they are the lists of the crates. A point that no scenario
+//! reaches is printed.
 
 mod fault;
 mod registrant;
@@ -53,15 +53,15 @@ pub(crate) fn run(only: Option<&str>) -> Result<bool, String> {
             }
         };
         let (mut here, mut met) = (0, 0);
-        for (variable, point, party) in points() {
-            let name = Fault { variable, point, party, action: Action::Kill }.name();
+        for (point, party) in points() {
+            let name = Fault { point, party, action: Action::Kill }.name();
             if !wanted(&name) {
                 continue;
             }
             all.insert(name.clone());
             let mut this = false;
             for action in [Action::StopAndGoOn, Action::Kill] {
-                let fault = Fault { variable, point, party, action };
+                let fault = Fault { point, party, action };
                 here += 1;
                 let began = Instant::now();
                 let outcome =

@@ -1,15 +1,16 @@
-//! The program that registers: each step of a scenario, with its excuse when the postmaster has died.
+//! The program that registers: each step of a scenario, with its excuse when the postmaster has
+//! died.
 
 use crate::job::{Job, QUICK, Way};
 use crate::journal::{Journal, Kind};
 use crate::seen::{Seen, by};
-use bgw_backend::{Backend, Handle, RegisterError, WaitError, WorkerStatus};
+use bgw_backend::{Backend, BackgroundWorker, Handle, RegisterError, WaitError, WorkerStatus};
 use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 use std::time::{Duration, Instant};
 
 /// A wait that takes longer hangs.
-const LONG: Duration = Duration::from_secs(40);
+pub(super) const LONG: Duration = Duration::from_secs(40);
 
 /// A worker that shares memory and crashes.
 pub(super) const CRASHES: Job = Job { way: Way::Raise(6), after: Some(5), shares: true, ..QUICK };
@@ -27,10 +28,15 @@ impl Registrant {
     pub(super) fn register(&self, job: Job, notify: bool) -> Result<Handle, Gone> {
         let worker = job.describe(notify.then(|| self.backend.pid()));
         let worker = worker.map_err(|error| self.broken(&error.to_string()))?;
+        self.register_as(&worker, job)
+    }
+
+    /// Registers a worker of which the others know `job`.
+    pub(super) fn register_as(&self, worker: &BackgroundWorker, job: Job) -> Result<Handle, Gone> {
         let until = Instant::now() + LONG;
         loop {
             let begin = self.journal.ticket();
-            match self.backend.register(&worker) {
+            match self.backend.register(worker) {
                 Ok(handle) => {
                     let about = [job.encode(), 0, 0];
                     self.journal.note(begin, 1, Kind::Registered, handle.id(), about);
@@ -43,6 +49,50 @@ impl Registrant {
                 }
                 Err(RegisterError::ClaimLost(_)) => {}
                 Err(error) => self.excuse(&format!("registering failed: {error}"))?,
+            }
+        }
+    }
+
+    /// Waits for a slot for a worker; `None` when the time is over.
+    pub(super) fn queue(&self, job: Job, timeout: Duration) -> Result<Option<Handle>, Gone> {
+        let worker = job.describe(None).map_err(|error| self.broken(&error.to_string()))?;
+        let begin = self.journal.ticket();
+        match self.backend.register_timeout(&worker, timeout) {
+            Ok(handle) => {
+                let about = [job.encode(), 0, 0];
+                self.journal.note(begin, 1, Kind::Registered, handle.id(), about);
+                Ok(Some(handle))
+            }
+            Err(RegisterError::TimedOut) => Ok(None),
+            Err(error) => {
+                self.excuse(&format!("waiting for a slot failed: {error}")).map(|()| None)
+            }
+        }
+    }
+
+    /// Asks for the last lines of a worker. All are `line`; whatever became of the collector, there
+    /// is an answer.
+    pub(super) fn last_lines_are(&self, handle: &Handle, line: &str) -> Result<(), Gone> {
+        match handle.last_lines() {
+            Ok(lines) if lines.iter().all(|said| said == line) => Ok(()),
+            Ok(lines) => Err(self.broken(&format!("{handle} has said {lines:?}"))),
+            Err(error) => self.excuse(&format!("asking for last lines failed: {error}")),
+        }
+    }
+
+    /// There is one slot left: two workers do not fit, unless another one was killed.
+    pub(super) fn batch_is_too_large(&self) -> Result<(), Gone> {
+        let worker = QUICK.describe(None).map_err(|error| self.broken(&error.to_string()))?;
+        match self.backend.register_all(&[worker.clone(), worker]) {
+            Err(RegisterError::NoFreeSlot { .. } | RegisterError::ClaimLost(_)) => Ok(()),
+            Err(error) => self.excuse(&format!("registering two failed: {error}")),
+            Ok(handles) => {
+                let begin = self.journal.ticket();
+                for handle in &handles {
+                    let about = [QUICK.encode(), 0, 0];
+                    self.journal.note(begin, 1, Kind::Registered, handle.id(), about);
+                }
+                Ok(())
             }
         }
     }

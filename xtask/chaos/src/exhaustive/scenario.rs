@@ -1,12 +1,15 @@
-//! What a registrant does. Each scenario is short, and passes through as many steps of one kind as it
-//! can: a start, an end, a restart, a reset, a shutdown.
+//! What a registrant does. Each scenario is short, and passes through as many steps of one kind as
+//! it can: a start, an end, a restart, a reset, a shutdown.
 
-use super::registrant::{CRASHES, Gone, Registrant};
+use super::registrant::{CRASHES, Gone, LONG, Registrant};
+use crate::invariants::GUARDIAN;
 use crate::job::{Job, QUICK, Restart, Terminate, UNTIL_TOLD, Way};
-use crate::kept;
-use bgw_backend::{BackgroundWorker, Handle, ShutdownMode};
+use bgw_backend::{BackgroundWorker, Handle, InvalidWorker, OutputFile, ShutdownMode};
 use bgw_postmaster::PostmasterBuilder;
 use nix::sys::signal::Signal;
+use std::ops::RangeInclusive;
+use std::path::Path;
+use std::time::Duration;
 
 /// A scenario.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,12 +32,18 @@ pub(crate) enum Scenario {
     Nested,
     /// A fast shutdown with workers that run.
     Shutdown,
-    /// The registrant is killed when it has registered.
+    /// The registrant is killed while one of its workers runs, and one has ended unread.
     RegistrantDies,
     /// The registrant is killed in the middle of a claim: the postmaster sweeps it.
     ClaimLeft,
     /// A worker is terminated while the cluster is being reset.
     TerminatedInReset,
+    /// All slots are taken; workers wait for one, in vain and not.
+    Queue,
+    /// Commands whose output is collected.
+    Output,
+    /// Workers whose process serves one after the other.
+    Reused,
 }
 
 /// How many slots there are in each class.
@@ -45,7 +54,7 @@ const SHARES: Job = Job { shares: true, restart: Restart::AtOnce, ..UNTIL_TOLD }
 const COMMAND: Job = Job { command: true, terminate: Terminate::Default, ..QUICK };
 
 impl Scenario {
-    pub(crate) const ALL: [Self; 12] = [
+    pub(crate) const ALL: [Self; 15] = [
         Self::EndsByItself,
         Self::Terminated,
         Self::Restarted,
@@ -58,6 +67,9 @@ impl Scenario {
         Self::RegistrantDies,
         Self::ClaimLeft,
         Self::TerminatedInReset,
+        Self::Queue,
+        Self::Output,
+        Self::Reused,
     ];
 
     pub(crate) const fn name(self) -> &'static str {
@@ -74,15 +86,37 @@ impl Scenario {
             Self::RegistrantDies => "registrant dies",
             Self::ClaimLeft => "claim left behind",
             Self::TerminatedInReset => "terminated in a reset",
+            Self::Queue => "waiting for a slot",
+            Self::Output => "output",
+            Self::Reused => "reused",
         }
     }
 
     pub(crate) const fn spares(self) -> usize {
-        if matches!(self, Self::Spares) { 2 } else { 0 }
+        match self {
+            Self::Spares => 2,
+            Self::Reused => 1,
+            _ => 0,
+        }
     }
 
-    pub(crate) fn configure(self, builder: PostmasterBuilder) -> PostmasterBuilder {
-        builder.warm_spares(self.spares())
+    /// How many children the postmaster has that are no workers: spares, its guardian, and an
+    /// output collector.
+    pub(crate) const fn companions(self) -> RangeInclusive<usize> {
+        let collectors = if matches!(self, Self::Output) { 1 } else { 0 };
+        let least = self.spares() + GUARDIAN + collectors;
+        least..=least + self.resting()
+    }
+
+    /// How many processes may rest that have served a worker and are to serve another one.
+    pub(crate) const fn resting(self) -> usize {
+        if matches!(self, Self::Reused) { self.spares() } else { 0 }
+    }
+
+    /// `outputs` is a folder for the output of workers.
+    pub(crate) fn configure(self, builder: PostmasterBuilder, outputs: &Path) -> PostmasterBuilder {
+        let builder = builder.warm_spares(self.spares());
+        if self == Self::Output { builder.output_dir(outputs) } else { builder }
     }
 
     /// The fault that the registrant meets in any case.
@@ -100,8 +134,12 @@ impl Scenario {
 
     /// A static worker of the cluster.
     pub(crate) fn static_worker(self) -> Option<BackgroundWorker> {
-        let job = Job { restart: Restart::Soon, ..UNTIL_TOLD };
-        (self == Self::Nested).then(|| job.describe(None).ok()).flatten()
+        match self {
+            Self::Nested => Job { restart: Restart::Soon, ..UNTIL_TOLD }.describe(None).ok(),
+            // So that there is a collector, whatever becomes of the registrant.
+            Self::Output => says_lines().ok(),
+            _ => None,
+        }
     }
 
     /// What the registrant does. Ends when all that it waits for has come.
@@ -194,21 +232,68 @@ impl Scenario {
                 me.wait_for_start(&late)?;
                 let stopped = me.signal(&late, Signal::SIGSTOP);
                 let terminated = me.terminate_after_crash(&bystander);
-                if kept::STOPPED_WORKERS_END {
-                    terminated.as_ref().map_err(|_| Gone)?;
-                }
+                terminated.as_ref().map_err(|_| Gone)?;
                 stopped.map(|pid| nix::sys::signal::kill(pid, Signal::SIGCONT));
                 terminated?;
                 me.wait_for_end(&bystander)?;
                 me.wait_for_end(&late)?;
                 me.end_all()?;
             }
+            Self::Queue => {
+                let brief = Job { after: Some(20), ..QUICK };
+                let all = (1..SLOTS).map(|_| me.register(UNTIL_TOLD, false));
+                let all: Vec<Handle> = all.collect::<Result<_, _>>()?;
+                me.batch_is_too_large()?;
+                // Ends while others wait.
+                let ends = me.register(brief, false)?;
+                let queued = me.queue(brief, LONG)?;
+                let in_vain = me.queue(QUICK, Duration::from_millis(2))?;
+                for handle in [&ends].into_iter().chain(&queued).chain(&in_vain) {
+                    me.wait_for_end(handle)?;
+                }
+                for handle in &all {
+                    me.terminate(handle)?;
+                    me.wait_for_end(handle)?;
+                }
+                // There is a slot.
+                if let Some(handle) = me.queue(QUICK, LONG)? {
+                    me.wait_for_end(&handle)?;
+                }
+            }
+            Self::Output => {
+                let worker = says_lines().map_err(|error| me.broken(&error.to_string()))?;
+                for _ in 0..2 {
+                    let handle = me.register_as(&worker, COMMAND)?;
+                    me.last_lines_are(&handle, "line")?;
+                    me.wait_for_end(&handle)?;
+                    me.last_lines_are(&handle, "line")?;
+                }
+            }
+            Self::Reused => {
+                for job in [QUICK, UNTIL_TOLD, FAILS, QUICK] {
+                    let handle = me.register(job, true)?;
+                    me.wait_for_start(&handle)?;
+                    if !job.ends_by_itself() {
+                        me.terminate(&handle)?;
+                    }
+                    me.wait_for_end(&handle)?;
+                }
+            }
             Self::RegistrantDies => {
-                let _ = me.register(QUICK, true)?;
-                let _ = me.register(UNTIL_TOLD, true)?;
+                let ended = me.register(QUICK, true)?;
+                let _running = me.register(UNTIL_TOLD, true)?;
+                // Not by the handle that reads how it has ended: nobody does.
+                me.wait_for_end(&me.backend.handle(ended.id()))?;
                 let _ = nix::sys::signal::raise(Signal::SIGKILL);
             }
         }
         Ok(())
     }
+}
+
+/// A command whose lines are collected; a [`COMMAND`] to all others.
+fn says_lines() -> Result<BackgroundWorker, InvalidWorker> {
+    let worker = BackgroundWorker::builder("chaos").main_arg(COMMAND.encode());
+    let worker = worker.command("sh", ["-c", "echo line; echo line; sleep 0.01"]);
+    worker.output(OutputFile::new("lines")).last_lines(3).build()
 }

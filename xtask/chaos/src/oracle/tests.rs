@@ -108,16 +108,32 @@ fn a_report_of_another_worker_is_found() {
 }
 
 #[test]
-fn a_reset_explains_an_end_and_a_missing_report() {
+fn a_first_look_finds_a_report_unless_its_class_has_few_slots() {
     let first = by::REGISTRANT | by::FIRST;
     let [a, b] = Seen::Stopped(None).encode();
-    let lost = || Story::of(UNTIL_TOLD).began(7).then(Kind::Saw, [a, b, first]);
-    lost().breaks("finds no report");
+    let lost = |job| Story::of(job).began(7).then(Kind::Saw, [a, b, first]);
+    lost(QUICK).breaks("finds no report");
     let next = WorkerHandle::new(1, 2, 7);
-    lost().at(next, Kind::Registered, [QUICK.encode(), 0, 0]).holds();
+    let reset = lost(QUICK).at(next, Kind::Registered, [QUICK.encode(), 0, 0]);
+    reset.breaks("finds no report");
+    lost(Job { parallel: true, ..QUICK }).holds();
+}
+
+#[test]
+fn a_reset_explains_an_end() {
+    let next = WorkerHandle::new(1, 2, 7);
     let quit = Report { cause: Cause::Exited(2), requested: true, ..DONE };
     let story = Story::of(UNTIL_TOLD).began(7).ends(quit);
     story.at(next, Kind::Registered, [QUICK.encode(), 0, 0]).holds();
+}
+
+#[test]
+fn a_reset_may_end_a_registration_of_the_incarnation_that_it_begins() {
+    let overtaken = Report { cause: Cause::NotStarted(Why::Reset), pid: 0, ..DONE };
+    Story::of(QUICK).ends(overtaken).breaks("cannot have ended so");
+    let before = WorkerHandle::new(2, 1, 3);
+    let story = Story::default().at(before, Kind::Registered, [QUICK.encode(), 0, 0]);
+    story.then(Kind::Registered, [QUICK.encode(), 0, 0]).ends(overtaken).holds();
 }
 
 #[test]

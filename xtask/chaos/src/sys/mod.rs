@@ -27,7 +27,8 @@ pub(crate) fn become_subreaper() -> nix::Result<()> {
     nix::sys::prctl::set_child_subreaper(true)
 }
 
-/// The slots of the cluster that this process is attached to, as anybody who is attached can reach them.
+/// The slots of the cluster that this process is attached to, as anybody who is attached can reach
+/// them.
 pub(crate) fn region_cells() -> Option<&'static [AtomicU64]> {
     let maps = std::fs::read_to_string("/proc/self/maps").ok()?;
     let line =
@@ -36,9 +37,9 @@ pub(crate) fn region_cells() -> Option<&'static [AtomicU64]> {
     let start = usize::from_str_radix(start, 16).ok()?;
     let end = usize::from_str_radix(end, 16).ok()?;
     let cells = std::ptr::with_exposed_provenance::<AtomicU64>(start);
-    // SAFETY: the kernel has just said that these bytes are mapped, shared and writable; a mapping begins
-    // at a page. The caller keeps its attachment, so they stay mapped. All that reach them do so by
-    // atomics.
+    // SAFETY: the kernel has just said that these bytes are mapped, shared and writable; a mapping
+    // begins at a page. The caller keeps its attachment, so they stay mapped. All that reach them
+    // do so by atomics.
     Some(unsafe { std::slice::from_raw_parts(cells, (end - start) / 8) })
 }
 
@@ -53,14 +54,6 @@ pub(crate) fn connect(path: &std::path::Path) -> nix::Result<std::os::fd::RawFd>
     let socket = socket(AddressFamily::Unix, SockType::SeqPacket, flags, None)?;
     connect(socket.as_raw_fd(), &UnixAddr::new(path)?)?;
     Ok(socket.into_raw_fd())
-}
-
-/// Sets a variable of the environment. The caller has one thread.
-#[cfg(feature = "fault")]
-pub(crate) fn set_variable(name: &str, value: &str) {
-    // SAFETY: nobody reads the environment at the same time: processes of the exhaustive run have one
-    // thread.
-    unsafe { std::env::set_var(name, value) };
 }
 
 /// Ends the process without handlers.

@@ -1,8 +1,9 @@
-//! What reads hostile bytes. A target has valid examples, and a check that panics if an input breaks
-//! what is promised: any bytes give a value or an error, and a value that is written again reads the
-//! same.
+//! What reads hostile bytes. A target has valid examples, and a check that panics if an input
+//! breaks what is promised: any bytes give a value or an error, and a value that is written again
+//! reads the same.
 
 mod check;
+mod outputs;
 mod packets;
 mod records;
 mod region;
@@ -27,10 +28,18 @@ pub(crate) enum Target {
     Reply,
     /// The text of a handle
     Handle,
+    /// An entry of the ring of events
+    Event,
+    /// A message from a command to its notify socket
+    Notify,
+    /// The output of a worker
+    Output,
+    /// A packet between the postmaster and its output collector
+    Collector,
 }
 
 impl Target {
-    pub(crate) const ALL: [Self; 7] = [
+    pub(crate) const ALL: [Self; 11] = [
         Self::File,
         Self::Slots,
         Self::Record,
@@ -38,6 +47,10 @@ impl Target {
         Self::Request,
         Self::Reply,
         Self::Handle,
+        Self::Event,
+        Self::Notify,
+        Self::Output,
+        Self::Collector,
     ];
 
     pub(crate) fn examples(self) -> Vec<Vec<u8>> {
@@ -49,6 +62,10 @@ impl Target {
             Self::Request => packets::requests(),
             Self::Reply => packets::replies(),
             Self::Handle => packets::handles(),
+            Self::Event => records::events(),
+            Self::Notify => outputs::notify_messages(),
+            Self::Output => outputs::outputs(),
+            Self::Collector => outputs::packets(),
         }
     }
 
@@ -61,6 +78,10 @@ impl Target {
             Self::Request => Box::new(packets::check_request),
             Self::Reply => Box::new(packets::check_reply),
             Self::Handle => Box::new(packets::check_handle),
+            Self::Event => Box::new(records::check_event),
+            Self::Notify => Box::new(outputs::check_notify),
+            Self::Output => Box::new(outputs::check_output),
+            Self::Collector => Box::new(outputs::check_packet),
         }
     }
 }

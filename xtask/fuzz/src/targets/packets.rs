@@ -2,11 +2,19 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a check panics")]
 
 use super::check::assert_harmless;
-use bgw_core::internals::{PROTOCOL, Reply, Request};
-use bgw_core::{Pid, Refusal, ShutdownMode, StartTime, WorkerHandle};
+use bgw_core::internals::{Left, PROTOCOL, Reply, Request, RollRequest};
+use bgw_core::{Pid, Refusal, RollOutcome, ShutdownMode, StartTime, WorkerHandle};
 
 pub(super) fn requests() -> Vec<Vec<u8>> {
+    let handle = WorkerHandle::new(3, 70, 2);
+    let roll = RollRequest { at_once: 2, ready_within: 5000, workers: vec![handle; 3] };
     let all = [
+        Request::RestartNow(handle),
+        Request::Kill(handle),
+        Request::LastLines(handle),
+        Request::Queue { waits: true, gifts: 3 },
+        Request::Left { from: 7 },
+        Request::Roll(Box::new(roll)),
         Request::Hello { protocol: PROTOCOL, layout_tag: u64::MAX, read_only: true },
         Request::Shutdown(ShutdownMode::Fast),
         Request::Advance(StartTime::RecoveryFinished),
@@ -26,7 +34,14 @@ pub(super) fn check_request(bytes: &[u8]) {
 }
 
 pub(super) fn replies() -> Vec<Vec<u8>> {
+    let handle = WorkerHandle::new(3, 70, 2);
+    let left = Left { worker: handle, pid: 42, told_for: 1500, killed_in: u64::MAX };
     let all = [
+        Reply::Queue,
+        Reply::Left(vec![left; 2]),
+        Reply::Granted(handle),
+        Reply::LastLines("one\ntwo\n".to_owned()),
+        Reply::Rolled(vec![RollOutcome::Done, RollOutcome::ShuttingDown]),
         Reply::Welcome {
             protocol: PROTOCOL,
             postmaster: Pid::this(),

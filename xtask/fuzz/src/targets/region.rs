@@ -10,7 +10,8 @@ use std::sync::atomic::Ordering;
 
 type Array = Slots<[u64; 8], [u64; 4]>;
 
-const OPTIONS: Options = Options { capacity: 6, tag: 7, shared_cells: 4, first_generation: 0 };
+const OPTIONS: Options =
+    Options { capacity: 6, tag: 7, shared_cells: 4, annex_cells: 6, first_generation: 0 };
 /// Any owner.
 const OWNER: u32 = 42;
 
@@ -20,6 +21,10 @@ fn used() -> Array {
     slots.claim(OWNER).unwrap().publish(1).unwrap();
     let ended = slots.claim(OWNER).unwrap().publish_kept(1).unwrap();
     slots.end(ended, OWNER).unwrap();
+    // Held by a waiter, after its end and before it.
+    let held = [(); 2].map(|()| slots.claim(OWNER).unwrap().publish_kept(1).unwrap());
+    held.iter().for_each(|&key| std::mem::forget(slots.hold(key, OWNER + 1).unwrap()));
+    slots.end(held[0], 0).unwrap();
     // Left as by a process that died.
     std::mem::forget(slots.claim(OWNER).unwrap());
     slots
@@ -97,7 +102,7 @@ fn works_normally(slots: &Array) {
 
 /// Every operation, on slots inside and outside of the array, with keys that fit and that do not.
 fn use_everything(slots: &Array) {
-    let _ = (slots.in_use(), slots.occupied().count(), slots.header_is_intact());
+    let _ = (slots.in_use(), slots.occupied().count(), slots.header_is_intact(OPTIONS.tag));
     let mut changed = 0;
     slots.drain_changes(|index, _| {
         assert!(index < slots.capacity());
@@ -111,7 +116,15 @@ fn use_everything(slots: &Array) {
             let key = Key { index, generation };
             let _ = (slots.look(key), slots.read(key), slots.read_report(key));
             let _ = (slots.set_flags(key, 255), slots.update(key, MAX_PID, 15));
-            let _ = (slots.write_report(key, &[1; 4]), slots.release(key));
+            let _ = slots.read_report_with(key, |report| report[0] as usize);
+            slots.read_own_annex(index, generation as usize, &mut [0; 64]);
+            let _ = (slots.write_report_with(key, &[1; 4], &[2; 64]), slots.release(key));
+            if let Ok(cells) = slots.writable_cells() {
+                cells.write_own_annex(index, generation as usize, &[3; 64]);
+            }
+            drop(slots.hold(key, OWNER + 2));
+            let _ = (slots.is_held(key), slots.set_report_aside_with(key, &[4; 4], &[5; 64]));
+            drop(slots.end_and_claim(key, OWNER, || {}));
             let _ = (slots.end(key, OWNER), slots.free(key));
         }
     }

@@ -1,5 +1,6 @@
 //! The unsafe part: fork, and exit without handlers.
 
+use nix::sys::signal::{SigHandler, Signal, signal};
 use nix::unistd::{ForkResult, Pid, fork};
 use std::fs;
 use std::io::{self, Write};
@@ -42,4 +43,13 @@ fn flush() {
     // A closed output is no reason to fail a test.
     let _ = io::stdout().flush();
     let _ = io::stderr().flush();
+}
+
+/// Gives SIGINT and SIGQUIT their default again: a shell has the programs that it runs in the
+/// background ignore both, and so would all that they start.
+pub(crate) fn default_interrupts() {
+    for number in [Signal::SIGINT, Signal::SIGQUIT] {
+        // SAFETY: the default has no handler. It cannot fail for these two.
+        let _ = unsafe { signal(number, SigHandler::SigDfl) };
+    }
 }

@@ -1,0 +1,27 @@
+//! Typed calls: a function of the postmaster's program that is called with a value and gives one
+//! back, or an error. With the feature `serde`.
+//!
+//! ```text
+//!  caller: input ── format ──▶ slot ──▶ function(&mut Worker, Input) -> Result<Output, E>
+//!          Outcome<Output> ◀── report ◀── format ── output
+//! ```
+//!
+//! What does not fit into the slot lies in a segment, and a reference to it in the slot: an input
+//! in one that the caller holds until it has the outcome, an output in one that the worker makes
+//! and passes to the caller.
+//!
+//! Both sides name the types. What they are made of is hashed (`schema.rs`), and a call whose types
+//! are not those of the function is refused when it is submitted.
+
+mod error;
+mod format;
+mod function;
+mod schema;
+mod segments;
+mod submit;
+mod types;
+
+pub use error::CallError;
+pub use function::call;
+pub use submit::Call;
+pub use types::CallValue;

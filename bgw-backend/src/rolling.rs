@@ -1,0 +1,182 @@
+//! Rolling replacement of workers.
+
+use crate::backend::{Backend, ConnectOptions};
+use crate::handle::Handle;
+use bgw_core::internals::wait_for_events;
+use bgw_core::internals::{MAX_ROLLED, Received, Reply, Request, RollRequest, process};
+use bgw_core::{
+    AskError, ControlSocket, ExitReport, Pid, RollOutcome, SocketInterest, WaitEvents, WorkerHandle,
+};
+use std::os::fd::AsFd;
+use std::time::{Duration, Instant};
+
+/// How to roll.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Roll {
+    at_once: u32,
+    ready_within: Duration,
+}
+
+impl Roll {
+    /// Each worker ends before its next run starts, so nobody does its work in between. `at_once`
+    /// workers are in hand at a time. Each next run must be ready within `ready_within` of the end
+    /// of the old one: 1 ms to a day, in whole milliseconds.
+    #[must_use]
+    pub const fn stop_first(at_once: u32, ready_within: Duration) -> Self {
+        Self { at_once, ready_within }
+    }
+}
+
+/// What became of the workers of a roll. Each list keeps the order in which they were named.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct RollReport {
+    /// Their next runs are ready.
+    pub done: Vec<WorkerHandle>,
+    /// Those in hand that failed: why, and how the last run ended that did, if one has.
+    pub failed: Vec<(WorkerHandle, RollOutcome, Option<ExitReport>)>,
+    /// Those that were not touched, because another one failed before their turn.
+    pub not_begun: Vec<WorkerHandle>,
+}
+
+impl RollReport {
+    /// True if the next run of every worker is ready.
+    #[must_use]
+    pub fn is_complete(&self) -> bool {
+        self.failed.is_empty() && self.not_begun.is_empty()
+    }
+}
+
+/// Why a roll was not begun, or its answer did not come.
+#[derive(thiserror::Error)]
+#[non_exhaustive]
+pub enum RollError {
+    /// A number that no roll may have.
+    #[error("{field} is {value}, the limit is {limit}")]
+    OutOfRange {
+        /// The field.
+        field: &'static str,
+        /// Its value.
+        value: String,
+        /// The values that it may have.
+        limit: &'static str,
+    },
+    /// The postmaster has begun nothing, or cannot be asked. A refusal names the worker.
+    #[error(transparent)]
+    Ask(#[from] AskError),
+    /// The postmaster has died.
+    #[error("postmaster {pid} has died during the roll")]
+    PostmasterDied {
+        /// The postmaster.
+        pid: Pid,
+    },
+    /// As [`WaitError::Interrupted`](crate::WaitError::Interrupted). The roll goes on.
+    #[error("a signal interrupted the wait for the end of a roll, which goes on")]
+    Interrupted,
+    /// The system call failed. The roll goes on.
+    #[error("waiting for the end of a roll failed")]
+    Wait(#[from] bgw_core::WaitError),
+}
+
+bgw_core::debug_as_chain!(RollError);
+
+impl Backend {
+    /// Replaces the present run of each of `workers` by its next one, in this order, a few at a
+    /// time, and returns what became of them. At most 200 workers.
+    ///
+    /// A worker in hand gets its stop signal and may finish what it has begun: it has its grace, or
+    /// 60 s where that is for ever. Then its next run starts, which is no restart; its report says
+    /// [`Recycled::Roll`](bgw_core::Recycled::Roll). Once that run is ready, the next worker is
+    /// taken in hand. A worker in a pause starts at once.
+    ///
+    /// After the first failure no other worker is begun, and those in hand are finished: a roll
+    /// that breaks one worker breaks no other, but those already in hand. The postmaster does the
+    /// work, so the roll goes on when the caller ends.
+    ///
+    /// ```no_run
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let backend = bgw_backend::Backend::connect("/run/user/1000/jobs")?;
+    /// use bgw_backend::Roll;
+    /// use std::time::Duration;
+    ///
+    /// let fleet = backend.find("web");
+    /// let report = backend.roll(&fleet, Roll::stop_first(1, Duration::from_secs(10)))?;
+    /// for (worker, why, last) in &report.failed {
+    ///     println!("{worker}: {why:?}, {last:?}; {} keep their run", report.not_begun.len());
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`RollError`]. Refused by the name of the worker: one that is not registered, is never
+    /// restarted, does not declare that it [says ready](bgw_core::BackgroundWorkerBuilder::ready),
+    /// is named twice, or is in another roll.
+    pub fn roll(&self, workers: &[Handle], roll: Roll) -> Result<RollReport, RollError> {
+        let request = checked(workers, roll)?;
+        let deadline = Instant::now().checked_add(ConnectOptions::default().timeout);
+        let (reply, sockets) =
+            self.attachment.ask_for(&Request::Roll(Box::new(request)), deadline)?;
+        let socket = sockets.into_iter().next().filter(|_| reply == Reply::Done);
+        let mut answer =
+            socket.map(ControlSocket::from).ok_or_else(|| AskError::unexpected(&reply))?;
+        self.wait_for_answer(&answer)?;
+        let reply = answer.recv_reply(deadline).map_err(AskError::Receive)?;
+        let outcomes = match reply {
+            Received::Message { message: Reply::Rolled(outcomes), .. } => outcomes,
+            Received::Message { message, .. } => return Err(AskError::unexpected(&message).into()),
+            Received::WouldBlock => return Err(AskError::TimedOut.into()),
+            Received::Closed => return Err(AskError::Closed.into()),
+        };
+        let mut report = RollReport::default();
+        for (worker, outcome) in workers.iter().zip(outcomes) {
+            match outcome {
+                RollOutcome::Done => report.done.push(worker.id()),
+                RollOutcome::NotBegun => report.not_begun.push(worker.id()),
+                RollOutcome::Ended => {
+                    report.failed.push((worker.id(), outcome, worker.exit_report()));
+                }
+                _ => report.failed.push((worker.id(), outcome, None)),
+            }
+        }
+        Ok(report)
+    }
+
+    fn wait_for_answer(&self, answer: &ControlSocket) -> Result<(), RollError> {
+        let events = WaitEvents::SOCKET_READABLE | WaitEvents::POSTMASTER_DEATH;
+        loop {
+            let interrupts = process::interrupts().count();
+            if process::interrupts().waits_are_interrupted() {
+                return Err(RollError::Interrupted);
+            }
+            let mut sockets = [SocketInterest::readable(answer.as_fd())];
+            let come = wait_for_events(&self.attachment, events, &mut sockets, None, interrupts)?;
+            if come.contains(WaitEvents::SOCKET_READABLE) {
+                return Ok(());
+            }
+            if come.contains(WaitEvents::POSTMASTER_DEATH) {
+                return Err(RollError::PostmasterDied { pid: self.attachment.postmaster() });
+            }
+        }
+    }
+}
+
+fn checked(workers: &[Handle], roll: Roll) -> Result<RollRequest, RollError> {
+    let out_of_range = |field, value, limit| Err(RollError::OutOfRange { field, value, limit });
+    if roll.at_once == 0 {
+        return out_of_range("at_once", "0".to_owned(), "1 up");
+    }
+    let day = Duration::from_secs(86_400);
+    if roll.ready_within < Duration::from_millis(1) || roll.ready_within > day {
+        return out_of_range("ready_within", format!("{:?}", roll.ready_within), "1ms to a day");
+    }
+    if workers.len() > MAX_ROLLED {
+        return out_of_range("workers", workers.len().to_string(), "200");
+    }
+    Ok(RollRequest {
+        at_once: roll.at_once,
+        // A day fits.
+        ready_within: u32::try_from(roll.ready_within.as_millis()).unwrap_or(u32::MAX),
+        workers: workers.iter().map(Handle::id).collect(),
+    })
+}

@@ -1,0 +1,61 @@
+//! Rolling replacement: what is asked for, and what became of it.
+
+use crate::handle::WorkerHandle;
+
+/// How many workers one roll takes.
+pub const MAX_ROLLED: usize = 200;
+
+/// What became of one worker of a roll.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum RollOutcome {
+    /// Its next run is ready.
+    Done,
+    /// It was not touched: another one had failed before its turn.
+    NotBegun,
+    /// Its next run ended before it was ready, or the worker was unregistered meanwhile.
+    Ended,
+    /// Its next run was not ready in time. It goes on.
+    NotReady,
+    /// A crash reset came in between.
+    Reset,
+    /// The cluster shuts down.
+    ShuttingDown,
+}
+
+impl RollOutcome {
+    pub(crate) const fn code(self) -> u8 {
+        match self {
+            Self::Done => 0,
+            Self::NotBegun => 1,
+            Self::Ended => 2,
+            Self::NotReady => 3,
+            Self::Reset => 4,
+            Self::ShuttingDown => 5,
+        }
+    }
+
+    /// That of a number; `None` for any other number.
+    pub(crate) const fn from_code(code: u8) -> Option<Self> {
+        match code {
+            0 => Some(Self::Done),
+            1 => Some(Self::NotBegun),
+            2 => Some(Self::Ended),
+            3 => Some(Self::NotReady),
+            4 => Some(Self::Reset),
+            5 => Some(Self::ShuttingDown),
+            _ => None,
+        }
+    }
+}
+
+/// A roll as it is asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RollRequest {
+    /// How many at once.
+    pub at_once: u32,
+    /// How long each next run may take to be ready, in milliseconds.
+    pub ready_within: u32,
+    /// Which, in this order.
+    pub workers: Vec<WorkerHandle>,
+}

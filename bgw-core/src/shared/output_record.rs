@@ -1,0 +1,63 @@
+//! Where a worker's output goes, as it lies in a slot.
+
+use super::corrupt::CorruptRecord;
+use super::text::{get, put};
+use crate::worker::BackgroundWorker;
+use crate::worker::output::{OUTPUT_NAME_LIMIT, Output, OutputFile};
+use bytemuck::{Pod, Zeroable};
+
+const INHERIT: u8 = 0;
+const NULL: u8 = 1;
+const FILE: u8 = 2;
+const ROTATED_FILE: u8 = 3;
+
+/// The bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
+#[repr(C)]
+pub(super) struct OutputRecord {
+    size: u64,
+    name: [u8; OUTPUT_NAME_LIMIT + 1],
+    kind: u8,
+    keep: u8,
+    last_lines: u8,
+    reserved: [u8; 5],
+}
+
+impl OutputRecord {
+    pub(super) fn encode(worker: &BackgroundWorker) -> Self {
+        let mut record = Self::zeroed();
+        // A validated number is 100 at most.
+        record.last_lines = worker.last_lines() as u8;
+        match worker.output() {
+            Output::Inherit => {}
+            Output::Null => record.kind = NULL,
+            Output::File(file) => {
+                put(&mut record.name, file.name());
+                record.kind = FILE;
+                if let Some((size, keep)) = file.rotation() {
+                    (record.kind, record.size, record.keep) = (ROTATED_FILE, size, keep);
+                }
+            }
+        }
+        record
+    }
+
+    /// How many lines are remembered.
+    pub(super) const fn last_lines(&self) -> u32 {
+        self.last_lines as u32
+    }
+
+    /// Not validated yet.
+    pub(super) fn output(&self) -> Result<Output, CorruptRecord> {
+        let file = || Ok::<_, CorruptRecord>(OutputFile::new(get("output", &self.name)?));
+        Ok(match self.kind {
+            INHERIT => Output::Inherit,
+            NULL => Output::Null,
+            FILE => file()?.into(),
+            ROTATED_FILE => file()?.rotate(self.size, self.keep).into(),
+            other => {
+                return Err(CorruptRecord::Number { field: "output", found: other.into() });
+            }
+        })
+    }
+}

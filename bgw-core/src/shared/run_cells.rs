@@ -1,0 +1,138 @@
+//! What a running worker says of itself in its slot's further cells.
+//!
+//! | cell | writer | read by |
+//! |---|---|---|
+//! | until when it asks for time to start | the worker; the postmaster before a start | the postmaster, when that time is over |
+//! | count of beats | the worker; the postmaster before a start | the postmaster, for a worker with a heartbeat |
+//! | status text, 127 bytes | the worker; for a command the postmaster | views |
+//!
+//! Trust. The postmaster takes any value. A wrong one harms this worker alone.
+
+use super::cluster_cells::ClusterCells;
+use super::postmaster_cells::PostmasterCells;
+use crate::worker::BackgroundWorker;
+use shmem_slots::CellRef;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+const START_UNTIL: usize = 8;
+const BEATS: usize = 9;
+const STATUS: usize = 16;
+const STATUS_CELLS: usize = 16;
+
+/// The longest status text, in bytes. Longer ones are cut between two characters.
+const STATUS_LIMIT: usize = STATUS_CELLS * 8 - 1;
+
+impl ClusterCells<'_> {
+    /// The worker of slot `index` asks for time to start until then, by `CLOCK_MONOTONIC`.
+    pub(crate) fn extend_start(&self, index: u32, until: Duration) {
+        if let Some(cell) = self.writable(index, START_UNTIL) {
+            let nanos = u64::try_from(until.as_nanos()).unwrap_or(u64::MAX);
+            cell.fetch_max(nanos, Ordering::Release);
+        }
+    }
+
+    /// The worker of slot `index` is alive. One load and one store: beats of two threads at once
+    /// may count as one.
+    pub(crate) fn beat(&self, index: u32) {
+        if let Some(cell) = self.writable(index, BEATS) {
+            cell.store(cell.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
+        }
+    }
+
+    /// A number that differs after each beat.
+    #[must_use]
+    pub fn beats(&self, index: u32) -> u64 {
+        self.slots().slot_cell(index, BEATS).map_or(0, CellRef::load)
+    }
+
+    /// What the worker of slot `index` says of itself. Control characters become `?`.
+    pub fn set_status_text(&self, index: u32, text: &str) {
+        let clean = text.trim().chars().map(|c| if c.is_control() { '?' } else { c });
+        let mut bytes = [0u8; STATUS_CELLS * 8];
+        let mut end = 0;
+        for c in clean {
+            let Some(place) = bytes.get_mut(end..end + c.len_utf8()) else { break };
+            if end + c.len_utf8() > STATUS_LIMIT {
+                break;
+            }
+            c.encode_utf8(place);
+            end += c.len_utf8();
+        }
+        for (place, word) in (STATUS..).zip(bytes.chunks_exact(8)) {
+            // A chunk has that length.
+            let word = <[u8; 8]>::try_from(word).unwrap_or_default();
+            if let Some(cell) = self.writable(index, place) {
+                cell.store(u64::from_le_bytes(word), Ordering::Release);
+            }
+        }
+    }
+
+    /// What the worker of slot `index` says of itself; for views. A text that changes while it is
+    /// read may come out mixed.
+    #[must_use]
+    pub fn status_text(&self, index: u32) -> Option<String> {
+        let mut bytes = Vec::with_capacity(STATUS_CELLS * 8);
+        for place in STATUS..STATUS + STATUS_CELLS {
+            bytes.extend(self.slots().slot_cell(index, place)?.load().to_le_bytes());
+        }
+        let end = bytes.iter().position(|&byte| byte == 0).unwrap_or(STATUS_LIMIT);
+        bytes.truncate(end.min(STATUS_LIMIT));
+        let text = String::from_utf8_lossy(&bytes).into_owned();
+        let harmless = !text.is_empty() && !text.chars().any(char::is_control);
+        harmless.then_some(text)
+    }
+
+    /// Until when it has asked; zero if it has not.
+    #[must_use]
+    pub fn start_extended_until(&self, index: u32) -> Duration {
+        Duration::from_nanos(self.slots().slot_cell(index, START_UNTIL).map_or(0, CellRef::load))
+    }
+}
+
+impl PostmasterCells {
+    /// Clears what an earlier process of slot `index` has said of itself, as far as anybody asks
+    /// what the next one, of `worker`, says. For most workers this looks at one word.
+    pub fn clear_run(&self, index: u32, worker: &BackgroundWorker) {
+        let asked = [
+            (START_UNTIL, worker.start_timeout().is_some()),
+            (BEATS, worker.heartbeat().is_some()),
+        ];
+        for (place, _) in asked.into_iter().filter(|&(_, is_asked)| is_asked) {
+            if let Some(cell) = self.cluster().writable(index, place) {
+                cell.store(0, Ordering::Release);
+            }
+        }
+        // A text ends at its first 0.
+        if self.cluster().slots().slot_cell(index, STATUS).is_some_and(|cell| cell.load() != 0) {
+            self.cluster().set_status_text(index, "");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::shared::postmaster_cells::PostmasterCells;
+    use crate::worker::BackgroundWorker;
+
+    #[test]
+    fn a_status_text_comes_back_cleaned_and_cut_and_is_gone_with_its_run() {
+        let cells = PostmasterCells::create(2, 0).unwrap();
+        let long = format!("{}ä", "x".repeat(126));
+        let full = "y".repeat(127);
+        for (said, read) in [
+            ("serving", "serving"),
+            (" a\u{1b}[31m\tb ", "a?[31m?b"),
+            (long.as_str(), &long[..126]),
+            (full.as_str(), full.as_str()),
+            (&format!("{full}z"), full.as_str()),
+        ] {
+            cells.cluster().set_status_text(1, said);
+            assert_eq!(cells.cluster().status_text(1).as_deref(), Some(read));
+            assert_eq!(cells.cluster().status_text(0), None);
+        }
+        let worker = BackgroundWorker::builder("w").function("f").build().unwrap();
+        cells.clear_run(1, &worker);
+        assert_eq!(cells.cluster().status_text(1), None);
+    }
+}

@@ -1,0 +1,115 @@
+//! Where a worker's standard output and error go.
+
+use super::invalid::InvalidWorker;
+
+/// The longest name of an output file, in bytes.
+pub(crate) const OUTPUT_NAME_LIMIT: usize = 31;
+/// The smallest size at which an output file is rotated, in bytes.
+const LEAST_SIZE: u64 = 4096;
+/// The most rotated files that are kept.
+const MOST_KEPT: u8 = 99;
+/// The most lines that are remembered.
+const MOST_LINES: u32 = 100;
+
+/// Where a worker's standard output and error go.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Default)]
+#[non_exhaustive]
+pub enum Output {
+    /// To where those of the postmaster go.
+    #[default]
+    Inherit,
+    /// Nowhere.
+    Null,
+    /// Line by line into a file of the postmaster's folder for outputs.
+    File(OutputFile),
+}
+
+/// A file that collects the output of workers. Several workers may share one.
+///
+/// It lies in the folder that the postmaster was built with (`PostmasterBuilder::output_dir`), with
+/// mode 0600. A child of the postmaster, the output collector, writes it. A line is written whole
+/// or not at all, and the lines of one worker stay in order. A line longer than 8 KiB is split into
+/// pieces that end with a backslash.
+///
+/// - While the collector does not keep up, the worker waits in its write, as with any pipe.
+/// - On a full disk lines are dropped, and nobody waits. How many is said in the file once it takes
+///   lines again, in an event (`EventKind::OutputLost`), and in the log.
+/// - When the collector is killed another one goes on. Of each worker's output at most 64 KiB are
+///   lost, with an event for each; no worker gets SIGPIPE.
+#[doc(alias = "logging_collector")]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct OutputFile {
+    name: String,
+    rotation: Option<(u64, u8)>,
+}
+
+impl OutputFile {
+    /// The file `name`, at most 31 bytes. A path is refused, and so is a name that begins with a
+    /// dot or ends like a rotated file, with a dot and one or two digits. It grows without a limit.
+    pub fn new(name: impl Into<String>) -> Self {
+        Self { name: name.into(), rotation: None }
+    }
+
+    /// Starts a new file before a line that would make this one larger than `size` bytes (4,096 or
+    /// more). The last `keep` files (0 to 99) are kept, as `name.1` (the latest) to `name.keep`.
+    #[doc(alias = "log_rotation_size")]
+    #[must_use]
+    pub fn rotate(self, size: u64, keep: u8) -> Self {
+        Self { rotation: Some((size, keep)), ..self }
+    }
+
+    /// Its name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Its largest size in bytes, and how many files before it are kept, if it is rotated.
+    #[must_use]
+    pub const fn rotation(&self) -> Option<(u64, u8)> {
+        self.rotation
+    }
+}
+
+impl From<OutputFile> for Output {
+    fn from(file: OutputFile) -> Self {
+        Self::File(file)
+    }
+}
+
+/// How many of its last lines are remembered.
+pub(super) fn check_last_lines(lines: u32, output: &Output) -> Result<u8, InvalidWorker> {
+    let (field, value) = ("last_lines", || lines.to_string());
+    match u8::try_from(lines) {
+        Ok(lines) if lines > 0 && *output == Output::Inherit => {
+            let needs = "an output of its own: a file, or Output::Null";
+            Err(InvalidWorker::Unfit { field, value: value(), needs })
+        }
+        Ok(few) if lines <= MOST_LINES => Ok(few),
+        _ => Err(InvalidWorker::OutOfRange { field, value: value(), limit: "100 lines" }),
+    }
+}
+
+/// The name was checked as a text: it is not too long, and can be shown.
+pub(super) fn check_output(output: &Output) -> Result<(), InvalidWorker> {
+    let Output::File(file) = output else { return Ok(()) };
+    let field = "output";
+    let wrong = |value, limit| Err(InvalidWorker::OutOfRange { field, value, limit });
+    let name = file.name();
+    if name.contains('/') || name.starts_with('.') || is_like_rotated(name) {
+        let limit = "a name without a slash, without a dot at its beginning, and without a dot and one or two digits at its end";
+        return wrong(format!("\"{name}\""), limit);
+    }
+    match file.rotation {
+        Some((size, _)) if size < LEAST_SIZE => {
+            wrong(format!("a file of {size} bytes"), "4096 bytes or more")
+        }
+        Some((_, keep)) if keep > MOST_KEPT => wrong(format!("{keep} files kept"), "99 files"),
+        _ => Ok(()),
+    }
+}
+
+fn is_like_rotated(name: &str) -> bool {
+    let end = name.rsplit_once('.').map_or("", |(_, end)| end);
+    (1..=2).contains(&end.len()) && end.bytes().all(|byte| byte.is_ascii_digit())
+}

@@ -1,0 +1,184 @@
+//! An envelope of the postmaster's, and what all of them share.
+//!
+//! An envelope counts from when it is made until it is closed: also while a closer has it, which
+//! may be for long. So nobody gets more of them by giving what is slow to close.
+
+use bgw_core::internals::envelope::{self, Content};
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::rc::Rc;
+
+/// The most envelopes in all.
+const MOST: u64 = 4096;
+/// The share of one session, and of envelopes among the descriptors of the postmaster: one in so
+/// many.
+const SHARE: u64 = 4;
+
+/// What takes time to close: an envelope that is not empty and that nobody opens any more, or the
+/// file of a large segment.
+#[derive(Debug)]
+pub(crate) struct Condemned {
+    pub(super) file: OwnedFd,
+    /// Whose envelope it is.
+    pub(super) session: Option<u64>,
+}
+
+#[derive(Debug, Default)]
+struct Envelopes {
+    all: usize,
+    of_session: HashMap<u64, usize>,
+    condemned: Vec<Condemned>,
+}
+
+/// What all envelopes share.
+#[derive(Debug)]
+pub(crate) struct Office {
+    most: usize,
+    envelopes: RefCell<Envelopes>,
+}
+
+impl Office {
+    /// For a postmaster that may have `descriptors`.
+    pub(crate) fn new(descriptors: u64) -> Rc<Self> {
+        let most = usize::try_from(MOST.min(descriptors / SHARE)).unwrap_or(0);
+        Rc::new(Self { most, envelopes: RefCell::default() })
+    }
+
+    /// Which limit keeps `session` from `count` more.
+    pub(crate) fn limit(&self, session: u64, count: usize) -> Option<usize> {
+        let envelopes = self.envelopes.borrow();
+        let of_session = envelopes.of_session.get(&session).copied().unwrap_or(0);
+        let most_of_session = self.most / SHARE as usize;
+        if of_session.saturating_add(count) > most_of_session {
+            return Some(most_of_session);
+        }
+        (envelopes.all.saturating_add(count) > self.most).then_some(self.most)
+    }
+
+    fn made(&self, session: u64) {
+        let mut envelopes = self.envelopes.borrow_mut();
+        envelopes.all += 1;
+        *envelopes.of_session.entry(session).or_default() += 1;
+    }
+
+    /// An envelope of `session` is closed.
+    pub(super) fn closed(&self, session: u64) {
+        let mut envelopes = self.envelopes.borrow_mut();
+        envelopes.all = envelopes.all.saturating_sub(1);
+        if let Some(count) = envelopes.of_session.get_mut(&session) {
+            *count = count.saturating_sub(1);
+            if *count == 0 {
+                envelopes.of_session.remove(&session);
+            }
+        }
+    }
+
+    /// Has a file closed that takes time to close.
+    pub(crate) fn condemn_file(&self, file: OwnedFd) {
+        self.condemn(Condemned { file, session: None });
+    }
+
+    pub(super) fn condemn(&self, envelope: Condemned) {
+        self.envelopes.borrow_mut().condemned.push(envelope);
+    }
+
+    /// True if envelopes are to be closed that are not empty.
+    pub(crate) fn has_condemned(&self) -> bool {
+        !self.envelopes.borrow().condemned.is_empty()
+    }
+
+    pub(super) fn take_condemned(&self) -> Vec<Condemned> {
+        std::mem::take(&mut self.envelopes.borrow_mut().condemned)
+    }
+}
+
+/// An envelope of the postmaster's. When it is dropped it is closed, or condemned if something is
+/// in it.
+#[derive(Debug)]
+pub(crate) struct Envelope {
+    /// `None` once it is dropped.
+    socket: Option<OwnedFd>,
+    session: u64,
+    office: Rc<Office>,
+}
+
+impl Envelope {
+    /// Of a registration over `session`; `socket` lies where no child asks
+    /// for a number.
+    pub(crate) fn new(socket: OwnedFd, session: u64, office: Rc<Office>) -> Self {
+        office.made(session);
+        Self { socket: Some(socket), session, office }
+    }
+
+    /// Seals it. True if there is a descriptor in it.
+    pub(crate) fn seal(&self) -> io::Result<bool> {
+        let Some(socket) = &self.socket else { return Ok(false) };
+        envelope::seal(socket)?;
+        Ok(envelope::content(socket)? == Content::Descriptor)
+    }
+
+    /// Its number, which children inherit.
+    pub(super) fn number(&self) -> Option<RawFd> {
+        Some(self.socket.as_ref()?.as_raw_fd())
+    }
+}
+
+impl Drop for Envelope {
+    fn drop(&mut self) {
+        let Some(socket) = self.socket.take() else { return };
+        let session = self.session;
+        if is_empty(socket.as_fd()) {
+            drop(socket);
+            self.office.closed(session);
+        } else {
+            self.office.condemn(Condemned { file: socket, session: Some(session) });
+        }
+    }
+}
+
+/// True if nothing is in it, and nothing can be put into it.
+fn is_empty(socket: BorrowedFd<'_>) -> bool {
+    let content = envelope::seal(socket).and_then(|()| envelope::content(socket));
+    matches!(content, Ok(Content::Nothing))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bgw_core::internals::envelope::{pair, put};
+
+    fn made(office: &Rc<Office>, session: u64) -> (Envelope, OwnedFd) {
+        let (socket, end) = pair().unwrap();
+        (Envelope::new(socket, session, Rc::clone(office)), end)
+    }
+
+    /// Fails if an envelope that holds something is closed here, or stops counting before it is.
+    #[test]
+    fn what_holds_something_counts_until_it_is_closed_elsewhere() {
+        let office = Office::new(64);
+        let (empty, full) = (made(&office, 1), made(&office, 1));
+        put(&full.1, full.1.as_fd()).unwrap();
+        assert!(!empty.0.seal().unwrap() && full.0.seal().unwrap());
+        assert_eq!((office.limit(1, 2), office.limit(1, 3)), (None, Some(4)));
+        drop((empty, full));
+        assert_eq!((office.limit(1, 3), office.limit(1, 4)), (None, Some(4)));
+        let condemned = office.take_condemned();
+        assert_eq!(condemned.iter().map(|one| one.session).collect::<Vec<_>>(), [Some(1)]);
+        assert!(!office.has_condemned());
+        office.closed(1);
+        assert_eq!(office.limit(1, 4), None);
+    }
+
+    #[test]
+    fn a_session_has_a_quarter_of_them_and_all_together_the_whole() {
+        let office = Office::new(1_000_000);
+        assert_eq!((office.limit(1, 1024), office.limit(1, 1025)), (None, Some(1024)));
+        let office = Office::new(64);
+        let all: Vec<_> = (0..16).map(|at| made(&office, at / 4)).collect();
+        assert_eq!((office.limit(0, 1), office.limit(9, 1)), (Some(4), Some(16)));
+        drop(all);
+        assert_eq!(office.limit(0, 4), None);
+    }
+}

@@ -1,0 +1,121 @@
+//! What runs of commands say how they are with, by slot.
+
+use super::message::Said;
+use super::newline::{Heard, NewlinePipe};
+use super::socket::NotifySocket;
+use crate::child::RunSetup;
+use crate::sys::descriptors::DescriptorFloor;
+use crate::sys::private_table::PrivateTable;
+use bgw_core::{BackgroundWorker, Pid, Ready};
+use shmem_slots::Key;
+use std::fs;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::path::{Path, PathBuf};
+
+const PREFIX: &str = "notify.";
+
+/// What one run has.
+#[derive(Debug)]
+enum Channel {
+    Socket(NotifySocket),
+    Newline(NewlinePipe),
+}
+
+/// All of them.
+#[derive(Debug)]
+pub(crate) struct Notices {
+    by_slot: PrivateTable<Channel>,
+    /// The runtime folder, as an absolute path.
+    folder: Option<PathBuf>,
+    floor: DescriptorFloor,
+    /// Makes the path of each run another one.
+    next: u64,
+}
+
+impl Notices {
+    pub(crate) fn new(folder: Option<&Path>, floor: DescriptorFloor) -> Self {
+        let folder = folder.and_then(|folder| fs::canonicalize(folder).ok());
+        // What a postmaster that was killed has left. The folder is locked, so it is nobody's.
+        for entry in folder.iter().filter_map(|folder| fs::read_dir(folder).ok()).flatten() {
+            let Ok(entry) = entry else { continue };
+            if entry.file_name().to_string_lossy().starts_with(PREFIX) {
+                let _ = fs::remove_file(entry.path());
+            }
+        }
+        Self { by_slot: PrivateTable::default(), folder, floor, next: 0 }
+    }
+
+    /// Makes what a run that begins is to have, and puts the command's side into `setup`.
+    pub(crate) fn begin_run(
+        &mut self,
+        key: Key,
+        worker: &BackgroundWorker,
+        setup: &mut RunSetup,
+    ) -> io::Result<()> {
+        let channel = match worker.ready() {
+            Some(Ready::Notify) => {
+                let path = self.next_path(key)?;
+                Channel::Socket(NotifySocket::open(key, worker, path, self.floor, setup)?)
+            }
+            Some(Ready::Newline(number)) => {
+                Channel::Newline(NewlinePipe::open(key, number, self.floor, setup)?)
+            }
+            _ => return Ok(()),
+        };
+        self.by_slot.put(key.index as usize, channel);
+        Ok(())
+    }
+
+    fn next_path(&mut self, key: Key) -> io::Result<PathBuf> {
+        let Some(folder) = &self.folder else {
+            let text = "a command with ready Notify needs a postmaster with a runtime folder";
+            tracing::error!("{text}");
+            return Err(io::Error::from_raw_os_error(libc::ENOTDIR));
+        };
+        let path = folder.join(format!("{PREFIX}{}.{}", key.index, self.next));
+        self.next = self.next.wrapping_add(1);
+        Ok(path)
+    }
+
+    /// The process of the run in slot `index` is there. Returns what is to be watched.
+    pub(crate) fn started(&mut self, index: u32, leader: Pid) -> Option<BorrowedFd<'_>> {
+        match self.by_slot.get_mut(index as usize)? {
+            Channel::Socket(notify) => {
+                notify.leader = Some(leader);
+                Some(notify.socket.as_fd())
+            }
+            Channel::Newline(newline) => Some(newline.pipe.as_fd()),
+        }
+    }
+
+    /// The run in slot `index` is over.
+    pub(crate) fn run_ended(&mut self, index: u32) {
+        self.by_slot.clear(index as usize);
+    }
+
+    /// Hears what the run in slot `index` says, a bounded part of it. Beats are counted.
+    pub(crate) fn hear(&mut self, index: u32) -> Option<(Key, Vec<Said>)> {
+        match self.by_slot.get_mut(index as usize)? {
+            Channel::Socket(notify) => Some((notify.key, notify.hear())),
+            Channel::Newline(newline) => {
+                let key = newline.key;
+                let said = match newline.hear() {
+                    Heard::Nothing => return None,
+                    Heard::Ready => vec![Said::Ready],
+                    Heard::Never => Vec::new(),
+                };
+                self.by_slot.clear(index as usize);
+                Some((key, said))
+            }
+        }
+    }
+
+    /// How many beats of this run were heard; `None` if it says them another way.
+    pub(crate) fn beats(&self, key: Key) -> Option<u64> {
+        match self.by_slot.get(key.index as usize)? {
+            Channel::Socket(notify) => (notify.key == key).then_some(notify.beats),
+            Channel::Newline(_) => None,
+        }
+    }
+}

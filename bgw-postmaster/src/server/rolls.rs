@@ -1,0 +1,75 @@
+//! Rolls: a request becomes one of the rules, and its answer goes to whoever asked.
+//!
+//! The answer has a connection of its own: the session is free for other requests meanwhile, and a
+//! caller that dies changes nothing.
+
+use super::state::Server;
+use crate::rules::{Event, Roll};
+use bgw_core::internals::{Reply, RollRequest};
+use bgw_core::{ControlSocket, Refusal, RollOutcome};
+use shmem_slots::Key;
+use std::os::fd::AsFd;
+use std::time::Duration;
+
+impl Server {
+    /// Begins a roll, or refuses it.
+    pub(super) fn roll(&mut self, session: u64, request: RollRequest) {
+        // What the peer has asked for before.
+        self.take_in_changes();
+        let begun = self.workers_to_roll(&request).and_then(|workers| {
+            let pair = self.rolls.pair();
+            let (ours, theirs) = pair.map_err(|error| (Refusal::NotAllowed, error.to_string()))?;
+            Ok((workers, ours, theirs))
+        });
+        let (workers, ours, theirs) = match begun {
+            Ok(begun) => begun,
+            Err((reason, detail)) => {
+                return self.reply(session, &Reply::Refused { reason, detail }, None);
+            }
+        };
+        self.reply(session, &Reply::Done, Some(&theirs));
+        let number = self.rolls.add(ours);
+        let at_once = usize::try_from(request.at_once).unwrap_or(usize::MAX);
+        let ready_within = Duration::from_millis(request.ready_within.into());
+        self.step(Event::RollRequested(Roll { number, at_once, ready_within, workers }));
+    }
+
+    fn reply(&mut self, session: u64, reply: &Reply, with: Option<&ControlSocket>) {
+        let descriptors: Vec<_> = with.into_iter().map(AsFd::as_fd).collect();
+        if !self.sessions.reply(session, reply, &descriptors) {
+            self.close_session(session);
+        }
+    }
+
+    fn workers_to_roll(&self, request: &RollRequest) -> Result<Vec<Key>, (Refusal, String)> {
+        let refuse = |detail: String| Err((Refusal::NotAllowed, detail));
+        if !self.cluster.accepts_rolls() {
+            let detail = "the postmaster shuts down, or resets the cluster".to_owned();
+            return Err((Refusal::ShuttingDown, detail));
+        }
+        let mut workers: Vec<Key> = Vec::with_capacity(request.workers.len());
+        for &worker in &request.workers {
+            let key = Key { index: worker.slot(), generation: worker.generation() };
+            // Else it is of an earlier life of the slots.
+            let known = self.slot_table.handle(key) == worker;
+            let objection = match self.cluster.objection_to_roll(key) {
+                _ if !known => Some("is not registered"),
+                None if workers.contains(&key) => Some("is named twice"),
+                objection => objection,
+            };
+            if let Some(objection) = objection {
+                return refuse(format!("worker {worker} {objection}"));
+            }
+            workers.push(key);
+        }
+        Ok(workers)
+    }
+
+    /// Tells whoever asked, if it is still there.
+    pub(super) fn roll_ended(&mut self, number: u64, outcomes: Vec<RollOutcome>) {
+        if let Some(mut socket) = self.rolls.take(number) {
+            // An error: the caller is gone.
+            let _ = socket.send_reply(&Reply::Rolled(outcomes), &[]);
+        }
+    }
+}

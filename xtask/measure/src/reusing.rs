@@ -1,0 +1,65 @@
+//! A job of its own life in a process that has had others: from its registration to the report of
+//! its end, beside one bare hand-over.
+
+use crate::arguments::Arguments;
+use crate::clock::{Placement, cell, now, pin};
+use crate::cluster::{Cluster, Result, again};
+use crate::limits::Bare;
+use crate::report::{Figure, Goal, Report, Row, Unit};
+use std::time::Duration;
+
+pub(crate) fn measure(arguments: &Arguments, report: &mut Report) -> Result<()> {
+    for placement in Placement::ALL {
+        let name = format!("register → outcome, reused worker, {}", placement.name());
+        if !report.wants(&name) {
+            continue;
+        }
+        let (ours, limit) = samples(arguments, placement)?;
+        report.add(Row {
+            name,
+            unit: Unit::Nanoseconds,
+            ours: Figure::of(ours),
+            limit: Some((Figure::of(limit), "futex hand-over")),
+            peers: Default::default(),
+            goal: Goal::TimesLimit(2.0),
+        });
+    }
+    Ok(())
+}
+
+/// Our times and those of the bare hand-over, taken in turn.
+fn samples(arguments: &Arguments, placement: Placement) -> Result<(Vec<f64>, Vec<f64>)> {
+    let _ = cell(0);
+    let mut bare = Bare::launch()?;
+    let cluster = Cluster::launch(64, 4)?;
+    let (ours, theirs) = placement.cores();
+    pin(0, ours)?;
+    cluster.pin(theirs)?;
+    bare.pin(theirs)?;
+    let worker = again()?;
+    let job = |samples: &mut Vec<f64>| -> Result<()> {
+        let begin = now();
+        cluster.register(&worker)?.wait_for_shutdown()?;
+        samples.push((now() - begin) as f64);
+        pause();
+        Ok(())
+    };
+    // Use up the spares that were forked before the pinning: those that come back stay where they
+    // are, so each process is one that was pinned.
+    cluster.use_up_spares(8)?;
+    job(&mut Vec::new())?;
+    let (mut samples, mut limit) = (Vec::new(), Vec::new());
+    for _ in 0..arguments.samples(400) {
+        job(&mut samples)?;
+        limit.push(bare.wake().from_order);
+        pause();
+    }
+    pin(0, None)?;
+    cluster.end()?;
+    Ok((samples, limit))
+}
+
+/// Long enough for a process to sleep again.
+fn pause() {
+    std::thread::sleep(Duration::from_millis(2));
+}
