@@ -90,8 +90,16 @@ impl Handle {
         match word.map_or(RunState::Stopped, run_state) {
             RunState::Started(pid) => WorkerStatus::Started(pid),
             RunState::NotYetStarted => WorkerStatus::NotYetStarted,
-            RunState::Stopped => WorkerStatus::Stopped(self.exit_report()),
+            RunState::Stopped => self.stopped_status(),
         }
+    }
+
+    /// Out of line, and it writes the report where the status lies: so that the status of a worker
+    /// that runs is one load and a few comparisons.
+    #[cold]
+    #[inline(never)]
+    fn stopped_status(&self) -> WorkerStatus {
+        WorkerStatus::Stopped(self.exit_report())
     }
 
     /// How the worker ended last; `None` before its first end, and once the end of a later tenant

@@ -118,13 +118,13 @@ impl<T> Outcome<T> {
     }
 
     pub(crate) fn split(self) -> Result<(T, ExitReport), Box<Outcome<Infallible>>> {
-        self.without_output().map_or_else(Ok, |other| Err(Box::new(other)))
+        self.without_output().map_or_else(|output| Ok(*output), |other| Err(Box::new(other)))
     }
 
     /// The same as an outcome of any type, or the output that it has.
-    fn without_output<U>(self) -> Result<Outcome<U>, (T, ExitReport)> {
+    fn without_output<U>(self) -> Result<Outcome<U>, Box<(T, ExitReport)>> {
         Ok(match self {
-            Self::Output { value, report } => return Err((value, report)),
+            Self::Output { value, report } => return Err(Box::new((value, report))),
             Self::Failed { text, causes, report } => Outcome::Failed { text, causes, report },
             Self::Panicked { message, place, report } => {
                 Outcome::Panicked { message, place, report }
@@ -141,7 +141,7 @@ impl<T> Outcome<T> {
 impl Outcome<Infallible> {
     /// The same as the outcome of a job that has an output.
     pub(crate) fn widen<U>(self) -> Outcome<U> {
-        self.without_output().unwrap_or_else(|(never, _)| match never {})
+        self.without_output().unwrap_or_else(|output| match output.0 {})
     }
 }
 
