@@ -31,16 +31,17 @@ pub struct Handle {
 impl Handle {
     pub(crate) fn new(attachment: Arc<Attachment>, id: WorkerHandle) -> Self {
         let of_this_life = id.incarnation() == attachment.cells().incarnation();
-        let slot = of_this_life
-            .then(|| PinnedSlot::new(Arc::clone(attachment.slots()), id.slot()))
-            .flatten();
-        let key = Key { index: id.slot(), generation: id.generation() };
-        Self { slot, attachment, id, key, keep: None }
+        let slot = of_this_life.then(|| pinned(&attachment, id)).flatten();
+        Self { slot, attachment, id, key: key_of(id), keep: None }
     }
 
     /// The handle of the process that registered the worker, in the slot of `keep`.
+    ///
+    /// It goes by the slot alone. A reset that is under way names its incarnation before it comes
+    /// to the slot: until then there is no report of the end that it will bring.
     pub(crate) fn of_registrant(keep: Keep, attachment: Arc<Attachment>, id: WorkerHandle) -> Self {
-        Self { keep: Some(Arc::new(keep)), ..Self::new(attachment, id) }
+        let slot = pinned(&attachment, id);
+        Self { slot, attachment, id, key: key_of(id), keep: Some(Arc::new(keep)) }
     }
 
     /// The name of this registration: plain data, printable and parseable.
@@ -244,3 +245,14 @@ impl PartialEq for Handle {
 }
 
 impl Eq for Handle {}
+
+const fn key_of(id: WorkerHandle) -> Key {
+    Key { index: id.slot(), generation: id.generation() }
+}
+
+fn pinned(
+    attachment: &Attachment,
+    id: WorkerHandle,
+) -> Option<PinnedSlot<WorkerRecord, ReportRecord>> {
+    PinnedSlot::new(Arc::clone(attachment.slots()), id.slot())
+}

@@ -8,9 +8,10 @@ mod support;
 
 use bgw_backend::{
     BackgroundWorker, LatchError, NotWritable, Pid, RegisterError, RestartPolicy, StartTime,
-    TerminateError, WorkerFlags,
+    TerminateError, WorkerFlags, WorkerStatus,
 };
-use support::{cluster, cluster_with, key, worker};
+use std::sync::atomic::{AtomicBool, Ordering};
+use support::{INCARNATION, cluster, cluster_with, key, worker};
 
 #[test]
 fn a_registration_fills_the_slot_and_rings_the_doorbell() {
@@ -91,4 +92,32 @@ fn a_dead_postmaster_registers_nothing() {
     straw.die();
     assert!(matches!(backend.register(&worker()), Err(RegisterError::PostmasterDied { .. })));
     assert_eq!(straw.slots.in_use(), 0);
+}
+
+/// A reset that has begun names its incarnation before it comes to the slot. Would fail if the
+/// handle went by the incarnation alone: the slot has no report yet, so the registrant would be
+/// told of an end without one.
+#[test]
+fn a_registration_during_a_reset_has_not_ended_before_its_slot_says_so() {
+    let (straw, backend) = cluster(4);
+    let over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let resets = scope.spawn(|| {
+            while !over.load(Ordering::Relaxed) {
+                straw.set_incarnation(INCARNATION + 2);
+                straw.set_incarnation(INCARNATION);
+            }
+        });
+        let told: Vec<_> = (0..20_000)
+            .filter_map(|_| {
+                let handle = backend.register(&worker()).unwrap();
+                let status = handle.status();
+                straw.slots.free(key(&handle)).unwrap();
+                (status != WorkerStatus::NotYetStarted).then_some(status)
+            })
+            .collect();
+        over.store(true, Ordering::Relaxed);
+        resets.join().unwrap();
+        assert_eq!(told, []);
+    });
 }

@@ -133,7 +133,10 @@ impl Cluster {
         let mut waits = self.waits();
         let seen = Stage::of(self.word(key));
         let is_known = waits.interests.is_watched(interest, key, subscriber);
-        if is_known || (seen.has_ended() && !is_new) || id.incarnation() != self.incarnation() {
+        // A reset that is under way names its incarnation before it comes to the slot of a worker
+        // that this process has just registered: that end is still to come.
+        let is_over = seen.has_ended() || id.incarnation() != self.incarnation();
+        if is_known || (is_over && !is_new) {
             return;
         }
         let (subscriber, handle) = (Arc::clone(subscriber), id);

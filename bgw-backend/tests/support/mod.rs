@@ -87,6 +87,11 @@ impl Straw {
         }
     }
 
+    /// The first step of a crash reset: from now on the slots are of another incarnation.
+    pub fn set_incarnation(&self, incarnation: u32) {
+        self.cells.set_incarnation(incarnation);
+    }
+
     pub fn rung(&self) -> bool {
         eventfd::take_rings(&self.doorbell).unwrap()
     }
