@@ -143,6 +143,9 @@ pub enum CreateError {
         /// The most of either.
         limit: usize,
     },
+    /// A size of a job queue is out of range.
+    #[error("a size of the job queue is out of range, see JobsOptions")]
+    JobsSize,
     /// The sizes of a ring are out of range.
     #[error(
         "a ring of {entries} entries is out of range (1 to {limit}), or its values are longer than 64 KiB"

@@ -134,6 +134,12 @@ pub fn wake_all<'a>(cell: impl Into<CellRef<'a>>) {
     kernel::wake_all(cell.into().0);
 }
 
+/// As [`wake_all`], but wakes one waiter, the one that has slept longest. It may be stopped, or
+/// killed before it does anything.
+pub fn wake_one<'a>(cell: impl Into<CellRef<'a>>) {
+    kernel::wake_one(cell.into().0);
+}
+
 /// Checks that this process can wait at all.
 ///
 /// # Errors

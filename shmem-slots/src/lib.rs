@@ -47,9 +47,10 @@
 //!
 //! It does not allocate in the region, hold pointers there, block, or know what a slot stands for.
 //!
-//! Three more things live in shared memory, each by itself: a [`Latch`], on which one process
-//! sleeps and which any process sets, a [`queue`] of messages from one process to another, and a
-//! [`ring`] of values from one process to any number of others. Each lies in a region of its own,
+//! Four more things live in shared memory, each by itself: a [`Latch`], on which one process
+//! sleeps and which any process sets, a [`queue`] of messages from one process to another, a
+//! [`ring`] of values from one process to any number of others, and [`jobs`] from any number of
+//! processes to any number of others. Each lies in a region of its own,
 //! or in a `Segment`: plain bytes that are made at run time, of any size.
 //!
 //! Reading order: `word` (the life of a slot), `slots` (the array), `claim`, `manage`, `keep`,
@@ -84,6 +85,7 @@ mod side_cells;
 
 pub mod bells;
 pub mod futex;
+pub mod jobs;
 mod latch;
 #[cfg(loom)]
 mod loom_futex;

@@ -64,6 +64,11 @@ pub(crate) fn wake_all(_cell: &AtomicU64) {
     woken.notify_all();
 }
 
+/// Wakes all: the models have one queue for all cells, so one woken thread might be another one's.
+pub(crate) fn wake_one(cell: &AtomicU64) {
+    wake_all(cell);
+}
+
 pub(crate) fn probe() -> io::Result<()> {
     Ok(())
 }

@@ -61,6 +61,28 @@ pub const QUEUE_POINTS: &[&str] = &[
     "detach:before_wake",
 ];
 
+/// The points of [`crate::jobs`], in the same order.
+#[cfg(feature = "fault")]
+pub const JOB_POINTS: &[&str] = &[
+    "submit:claimed",
+    "submit:written",
+    "submit:queued",
+    "submit:before_push",
+    "submit:pushed",
+    "submit:before_wake",
+    "sleep:announced",
+    "take:before_swap",
+    "take:taken",
+    "take:before_pass",
+    "take:passed",
+    "end:written",
+    "end:ended",
+    "close:closing",
+    "close:written",
+    "collect:read",
+    "sweep:swept",
+];
+
 #[cfg(all(feature = "fault", not(loom)))]
 mod armed;
 
@@ -70,7 +92,7 @@ pub use armed::{arm, arm_by_environment, step, step_of, this_is};
 /// A point between two steps of the slots, which cannot fail.
 #[cfg(all(feature = "fault", not(loom)))]
 pub(crate) fn point(name: &str) {
-    let mut points = POINTS.iter().chain(QUEUE_POINTS);
+    let mut points = POINTS.iter().chain(QUEUE_POINTS).chain(JOB_POINTS);
     debug_assert!(points.any(|&point| point == name), "{name} is not in a list");
     let _: std::io::Result<()> = step(name);
 }

@@ -13,6 +13,7 @@ mod bells;
 mod claim;
 mod hints;
 mod hold;
+mod jobs;
 mod kept;
 mod latch;
 mod passed_on;
