@@ -7,8 +7,8 @@
 //! skipped.
 
 use crate::support::{
-    Cluster, PATIENCE, connect, functions, kill, raw, read_note, ready, shared, simple, started,
-    stopped, worker, write_note,
+    Cluster, PATIENCE, alive, connect, functions, kill, raw, read_note, ready, shared, simple,
+    started, stopped, worker, write_note,
 };
 use bgw_backend::{
     Backend, Pid, RegisterError, RestartPolicy, Worker, WorkerError, WorkerFlags, WorkerStatus,
@@ -106,10 +106,31 @@ fn a_worker_outlives_its_notify_target() {
 /// Would fail if a backend could have another process signalled.
 fn a_notify_target_other_than_the_caller_is_refused() {
     let cluster = Cluster::new();
-    let description = worker("sleep").notify(cluster.launched.pid()).build().unwrap();
-    let refused = cluster.backend.register(&description).unwrap_err();
-    assert!(matches!(refused, RegisterError::NotifyTarget { .. }), "{refused}");
-    assert!(cluster.backend.workers().is_empty(), "nothing is registered");
+    let (running, worker_pid) = cluster.start(&simple("sleep"));
+    let folder = cluster.folder.clone();
+    let peer = fork_child(move || {
+        let _attached = connect(&folder);
+        write_note("attached", "").unwrap();
+        loop {
+            std::thread::park();
+        }
+    });
+    read_note("attached");
+    let stranger = fork_child(|| {
+        loop {
+            std::thread::park();
+        }
+    });
+    let pid = |child: &process_test::Child| Pid::new(child.pid().as_raw().unsigned_abs()).unwrap();
+    let targets = [cluster.launched.pid(), worker_pid, pid(&peer), pid(&stranger)];
+    for target in targets {
+        let description = worker("sleep").notify(target).build().unwrap();
+        let refused = cluster.backend.register(&description).unwrap_err();
+        assert!(matches!(refused, RegisterError::NotifyTarget { .. }), "{refused}");
+    }
+    assert_eq!(cluster.backend.workers().len(), 1, "nothing else is registered");
+    assert!(targets.into_iter().all(alive), "SIGUSR1 would have killed them");
+    assert_eq!(running.status(), WorkerStatus::Started(worker_pid));
     cluster.end();
 }
 
