@@ -50,6 +50,7 @@
 //! PostgreSQL server; both may be enabled. `tokio` has the waits as futures and streams.
 //! `serde` has typed calls.
 
+mod answer;
 mod backend;
 #[cfg(feature = "serde")]
 mod calls;
@@ -65,6 +66,7 @@ mod relations;
 mod requests;
 mod rolling;
 mod segment;
+mod templates;
 mod until;
 mod waiting;
 mod workers;
@@ -112,6 +114,7 @@ pub use outcome::{NoOutput, Outcome};
 pub use progress::StillThere;
 pub use rolling::{Roll, RollError, RollReport};
 pub use segment::{Segment, SegmentError};
+pub use templates::ReforkError;
 pub use waiting::{wait_all, wait_all_ends, wait_any, wait_any_end};
 #[cfg(feature = "tokio")]
 pub use worker::{LatchSets, Terminated};

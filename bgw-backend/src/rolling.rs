@@ -1,13 +1,10 @@
 //! Rolling replacement of workers.
 
+use crate::answer::{Answer, NoAnswer};
 use crate::backend::{Backend, ConnectOptions};
 use crate::handle::Handle;
-use bgw_core::internals::wait_for_events;
-use bgw_core::internals::{MAX_ROLLED, Received, Reply, Request, RollRequest, process};
-use bgw_core::{
-    AskError, ControlSocket, ExitReport, Pid, RollOutcome, SocketInterest, WaitEvents, WorkerHandle,
-};
-use std::os::fd::AsFd;
+use bgw_core::internals::{MAX_ROLLED, Reply, Request, RollRequest};
+use bgw_core::{AskError, ExitReport, Pid, RollOutcome, WorkerHandle};
 use std::time::{Duration, Instant};
 
 /// How to roll.
@@ -117,16 +114,10 @@ impl Backend {
         let deadline = Instant::now().checked_add(ConnectOptions::default().timeout);
         let (reply, sockets) =
             self.attachment.ask_for(&Request::Roll(Box::new(request)), deadline)?;
-        let socket = sockets.into_iter().next().filter(|_| reply == Reply::Done);
-        let mut answer =
-            socket.map(ControlSocket::from).ok_or_else(|| AskError::unexpected(&reply))?;
-        self.wait_for_answer(&answer)?;
-        let reply = answer.recv_reply(deadline).map_err(AskError::Receive)?;
-        let outcomes = match reply {
-            Received::Message { message: Reply::Rolled(outcomes), .. } => outcomes,
-            Received::Message { message, .. } => return Err(AskError::unexpected(&message).into()),
-            Received::WouldBlock => return Err(AskError::TimedOut.into()),
-            Received::Closed => return Err(AskError::Closed.into()),
+        let answer = Answer::of(&reply, sockets)?;
+        let reply = answer.wait(self)?;
+        let Reply::Rolled(outcomes) = reply else {
+            return Err(AskError::unexpected(&reply).into());
         };
         let mut report = RollReport::default();
         for (worker, outcome) in workers.iter().zip(outcomes) {
@@ -141,22 +132,15 @@ impl Backend {
         }
         Ok(report)
     }
+}
 
-    fn wait_for_answer(&self, answer: &ControlSocket) -> Result<(), RollError> {
-        let events = WaitEvents::SOCKET_READABLE | WaitEvents::POSTMASTER_DEATH;
-        loop {
-            let interrupts = process::interrupts().count();
-            if process::interrupts().waits_are_interrupted() {
-                return Err(RollError::Interrupted);
-            }
-            let mut sockets = [SocketInterest::readable(answer.as_fd())];
-            let come = wait_for_events(&self.attachment, events, &mut sockets, None, interrupts)?;
-            if come.contains(WaitEvents::SOCKET_READABLE) {
-                return Ok(());
-            }
-            if come.contains(WaitEvents::POSTMASTER_DEATH) {
-                return Err(RollError::PostmasterDied { pid: self.attachment.postmaster() });
-            }
+impl From<NoAnswer> for RollError {
+    fn from(why: NoAnswer) -> Self {
+        match why {
+            NoAnswer::Ask(error) => Self::Ask(error),
+            NoAnswer::PostmasterDied { pid } => Self::PostmasterDied { pid },
+            NoAnswer::Interrupted => Self::Interrupted,
+            NoAnswer::Wait(error) => Self::Wait(error),
         }
     }
 }

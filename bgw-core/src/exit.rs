@@ -36,6 +36,9 @@ pub enum NotStarted {
     Dependency,
     /// Its group was given up.
     GroupGivenUp,
+    /// Its [template](crate::BackgroundWorkerBuilder::template) could not be loaded, or could not
+    /// fork. The [last words](ExitReport::last_words) of the report name the template, and say why.
+    TemplateFailed,
 }
 
 /// How a worker's last process ended, or why it did not run.
@@ -128,6 +131,9 @@ impl fmt::Display for ExitCause {
             }
             Self::NotStarted(NotStarted::GroupGivenUp) => {
                 f.write_str("was not started: its group was given up")
+            }
+            Self::NotStarted(NotStarted::TemplateFailed) => {
+                f.write_str("was not started: its template failed")
             }
         }
     }

@@ -66,6 +66,7 @@ mod latch_set;
 mod line;
 mod process;
 mod roll;
+mod template;
 mod wait_set;
 
 mod ffi;
@@ -151,12 +152,13 @@ pub mod internals {
             envelope, eventfd, exit::exit_now, interrupts::Pending, pidfd, robust::HeldLiveness,
             scm, signals,
         },
+        template::{keep_loaded, leave_template},
         wait_set::{wait_for_events, wait_in_worker},
         worker::{
             call::CallInput,
             entry_kinds::EntryKinds,
             gift::{GIFTS_LIMIT, Gift},
-            limits::{FUNCTION_LIMIT, GROUP_LIMIT},
+            limits::{FUNCTION_LIMIT, GROUP_LIMIT, TEMPLATE_LIMIT},
             restarts::brake,
             surroundings::{SURROUNDINGS_LIMIT, Surroundings},
             targets::{check_targets, start_order},

@@ -10,6 +10,7 @@ use crate::handle::WorkerHandle;
 use crate::jobs::Jobs;
 use crate::pid::Pid;
 use crate::shared::{ClusterCells, flag};
+use crate::sys::clock::monotonic_nanos;
 use crate::sys::interrupts::{Interrupts, Pending};
 use crate::sys::latch_seen;
 use crate::sys::latest::Latest;
@@ -17,7 +18,6 @@ use crate::sys::role::set_postmaster;
 use crate::sys::signals::{self, SavedActions};
 use crate::worker::{BackgroundWorker, StopSignal, WorkerFlags};
 use nix::sys::signal::{SigSet, Signal};
-use nix::time::ClockId;
 use shmem_slots::bells::Interest;
 use shmem_slots::futex::Woken;
 use shmem_slots::{Key, Latch};
@@ -152,7 +152,7 @@ impl WorkerProcess {
 
     /// Asks for `time` from now on to become ready, if the worker has a `start_timeout`.
     pub fn extend_start(&self, time: Duration) {
-        let until = monotonic().saturating_add(time);
+        let until = Duration::from_nanos(monotonic_nanos()).saturating_add(time);
         self.attachment.cells().extend_start(self.handle.slot(), until);
     }
 
@@ -161,12 +161,6 @@ impl WorkerProcess {
     pub fn set_wait_event(&self, name: Option<&str>) {
         self.attachment.cells().set_wait_event(self.handle.slot(), name);
     }
-}
-
-/// The time by the clock that the postmaster has, too.
-fn monotonic() -> Duration {
-    // The kernel has that clock, so the call does not fail.
-    ClockId::CLOCK_MONOTONIC.now().map_or(Duration::ZERO, Duration::from)
 }
 
 /// No handler of a worker is installed.
@@ -317,6 +311,11 @@ pub fn enter(process: WorkerProcess) -> io::Result<&'static WorkerProcess> {
         signals::unblock_vital()?;
     }
     Ok(process)
+}
+
+/// [`enter`] is to install all handlers, whichever are installed.
+pub(crate) fn forget_handlers() {
+    OWN.prepared.store(NOTHING, Ordering::Relaxed);
 }
 
 /// Does in a spare what [`enter`] will do, as far as it leaves no trace, so that the kernel has

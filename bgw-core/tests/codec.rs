@@ -20,7 +20,7 @@ const MAX_DETAIL: usize = 200;
 const MODES: [ShutdownMode; 3] = [ShutdownMode::Smart, ShutdownMode::Fast, ShutdownMode::Immediate];
 const PHASES: [StartTime; 3] =
     [StartTime::PostmasterStart, StartTime::ConsistentState, StartTime::RecoveryFinished];
-const REFUSALS: [Refusal; 13] = [
+const REFUSALS: [Refusal; 14] = [
     Refusal::Protocol,
     Refusal::Layout,
     Refusal::NotAllowed,
@@ -34,6 +34,7 @@ const REFUSALS: [Refusal; 13] = [
     Refusal::TooManyDescriptors,
     Refusal::NoSegment,
     Refusal::TooManySegments,
+    Refusal::TemplateFailed,
 ];
 
 fn request() -> impl Strategy<Value = Request> {
@@ -45,6 +46,7 @@ fn request() -> impl Strategy<Value = Request> {
         select(PHASES.to_vec()).prop_map(Request::Advance),
         Just(Request::Reload),
         Just(Request::Ping),
+        "[^\u{0}]{0,40}".prop_map(Request::Refork),
         any::<u32>().prop_map(|from| Request::Functions { from }),
         any::<(u32, u64, u32)>().prop_map(|(slot, generation, incarnation)| {
             Request::RestartNow(WorkerHandle::new(slot, generation, incarnation))
@@ -229,7 +231,7 @@ fn welcome() -> Reply {
 #[test]
 fn a_code_that_means_nothing_is_named_with_its_field() {
     let unknown = |field, found: u8| CodecError::Unknown { field, found: found.into() };
-    for kind in [0].into_iter().chain(14..=u8::MAX) {
+    for kind in [0].into_iter().chain(15..=u8::MAX) {
         assert_eq!(Request::decode(&[kind]), Err(unknown("request", kind)));
     }
     for kind in [0].into_iter().chain(11..=u8::MAX) {
@@ -239,7 +241,7 @@ fn a_code_that_means_nothing_is_named_with_its_field() {
         assert_eq!(Request::decode(&[2, code]), Err(unknown("mode", code)));
         assert_eq!(Request::decode(&[3, code]), Err(unknown("phase", code)));
     }
-    for code in 13..=u8::MAX {
+    for code in 14..=u8::MAX {
         assert_eq!(Reply::decode(&[3, code, b'x']), Err(unknown("reason", code)));
     }
     let mut hello = Request::Hello { protocol: 1, layout_tag: 2, read_only: true }.encode();

@@ -84,6 +84,7 @@ fn cause() -> impl Strategy<Value = ExitCause> {
         Just(ExitCause::NotStarted(NotStarted::NameTaken)),
         Just(ExitCause::NotStarted(NotStarted::Dependency)),
         Just(ExitCause::NotStarted(NotStarted::GroupGivenUp)),
+        Just(ExitCause::NotStarted(NotStarted::TemplateFailed)),
     ]
 }
 

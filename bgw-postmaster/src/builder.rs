@@ -4,6 +4,8 @@
 //! in [`PostmasterBuilder::build`], before any fork.
 
 mod functions;
+mod groups;
+mod templates;
 
 use crate::child::Functions;
 use crate::door;
@@ -18,6 +20,7 @@ use crate::settings::Settings;
 use crate::sys::descriptor_limit;
 use crate::sys::descriptors::DescriptorFloor;
 use crate::sys::libc_version::check_libc;
+use crate::template::NamedTemplate;
 use bgw_core::StartTime;
 use bgw_core::internals::{
     EntryKinds, FUNCTION_LIMIT, PostmasterCells, SlotClasses, eventfd, process, reserve_objection,
@@ -51,6 +54,7 @@ pub struct PostmasterBuilder {
     descriptors: Vec<(String, OwnedFd)>,
     policy: Policy,
     groups: Vec<Group>,
+    templates: Vec<Rc<NamedTemplate>>,
     stop_with_launcher: bool,
     run_atfork_handlers: bool,
     warm_spares: usize,
@@ -73,6 +77,7 @@ impl Default for PostmasterBuilder {
             descriptors: Vec::new(),
             policy: Policy::default(),
             groups: Vec::new(),
+            templates: Vec::new(),
             stop_with_launcher: true,
             run_atfork_handlers: false,
             warm_spares: 0,
@@ -241,14 +246,6 @@ impl PostmasterBuilder {
         self
     }
 
-    /// Adds a named group, which workers join by
-    /// [`group`](bgw_core::BackgroundWorkerBuilder::group) in their descriptions. Default: none; a
-    /// worker that names another group is refused.
-    pub fn group(mut self, group: Group) -> Self {
-        self.groups.push(group);
-        self
-    }
-
     /// The phase that the cluster begins in, also after a crash reset (default
     /// [`StartTime::RecoveryFinished`]: everything may start). A program with a start-up of its own
     /// begins earlier, and reports each phase that it reaches (`Backend::advance`).
@@ -343,14 +340,8 @@ impl PostmasterBuilder {
                 return Err(BuildError::DuplicateDescriptor { name: name.clone() });
             }
         }
-        for (at, group) in self.groups.iter().enumerate() {
-            let twice = self.groups.iter().take(at).any(|other| other.name == group.name);
-            let twice = twice.then(|| "there are two of this name".to_owned());
-            if let Some(reason) = group.objection().or(twice) {
-                let name = group.name.escape_debug().to_string();
-                return Err(BuildError::Group { name, reason });
-            }
-        }
+        self.check_groups()?;
+        self.check_templates()?;
         let most = descriptor_limit::highest_limit().map_err(system("reading RLIMIT_NOFILE"))?;
         let open = DescriptorFloor::above_all_open().map_err(system("reading /proc/self/fd"))?;
         // As many as have not served may sleep beside them that have.
@@ -387,6 +378,7 @@ impl PostmasterBuilder {
             descriptors: self.descriptors,
             policy: self.policy,
             groups: self.groups,
+            templates: self.templates,
             max_sessions: self.max_sessions,
             stop_with_launcher: self.stop_with_launcher,
             run_atfork_handlers: self.run_atfork_handlers,

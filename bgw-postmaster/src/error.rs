@@ -26,6 +26,14 @@ pub enum BuildError {
         /// What is wrong.
         reason: String,
     },
+    /// A template is not valid.
+    #[error("template \"{name}\": {reason}")]
+    Template {
+        /// Its name, escaped.
+        name: String,
+        /// What is wrong.
+        reason: String,
+    },
     /// The calling process is a worker.
     #[error(
         "this process is background worker \"{name}\", and a worker cannot become a postmaster; launch the postmaster from the program itself, or run a command that launches it"

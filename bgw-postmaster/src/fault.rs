@@ -5,7 +5,8 @@
 
 /// All points: those of the postmaster in the order of a worker's life, those of its output
 /// collector, then those of the worker process itself (`child:`; `words:` if it fails; `waking:` in
-/// a spare that becomes a worker, `rest:` in a worker that becomes a spare).
+/// a spare that becomes a worker, `rest:` in a worker that becomes a spare). `template:` is in a
+/// template from `forked` on, `sleeper:` in what it has forked.
 #[cfg(feature = "fault")]
 pub const POINTS: &[&str] = &[
     "begin:before_liveness",
@@ -56,11 +57,24 @@ pub const POINTS: &[&str] = &[
     "reset:rebuilt",
     "end:before_clear",
     "end:cleared",
+    "template:before_order",
+    "template:after_order",
+    "template:heard",
+    "template:adopted",
     "collector:begun",
     "collector:ordered",
     "collector:read",
     "collector:written",
     "collector:closed",
+    "template:forked",
+    "template:before_loaded",
+    "template:loaded",
+    "template:ordered",
+    "template:before_fork",
+    "template:forked_child",
+    "template:reported",
+    "sleeper:forked",
+    "sleeper:settled",
     "child:forked",
     "child:closed",
     "child:before_death_signal",
@@ -94,6 +108,10 @@ pub const FALLIBLE: &[&str] = &[
     "start:forked",
     "exit:before_peek",
     "exit:before_reap",
+    "template:before_order",
+    "template:forked",
+    "template:before_fork",
+    "sleeper:forked",
     "child:forked",
     "child:closed",
     "child:before_death_signal",

@@ -53,6 +53,7 @@ mod named_group;
 mod postmaster;
 mod reuse;
 mod settings;
+mod template;
 
 mod server;
 
@@ -65,6 +66,7 @@ mod outputs;
 mod segments;
 mod sessions;
 mod slot_table;
+mod templates;
 
 mod child;
 mod rules;
@@ -90,6 +92,7 @@ pub use postmaster::{Launched, Postmaster};
 pub use reuse::Reuse;
 pub use rules::ShutdownOrder;
 pub use sys::libc_version::UnsupportedLibc;
+pub use template::Template;
 
 /// The examples of the README, compiled.
 #[cfg(doctest)]

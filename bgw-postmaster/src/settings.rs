@@ -5,6 +5,7 @@ use crate::named_group::Group;
 use crate::rules::Policy;
 use crate::runtime_dir::RuntimeDir;
 use crate::sys::descriptor_limit::RaisedLimit;
+use crate::template::NamedTemplate;
 use bgw_core::internals::{EntryKinds, PostmasterCells};
 use bgw_core::{BackgroundWorker, ControlSocket};
 use std::os::fd::OwnedFd;
@@ -26,6 +27,7 @@ pub(crate) struct Settings {
     /// By which workers connect to it.
     pub(crate) door: Option<OwnedFd>,
     pub(crate) functions: Rc<Functions>,
+    pub(crate) templates: Vec<Rc<NamedTemplate>>,
     /// Passed to every worker.
     pub(crate) descriptors: Vec<(String, OwnedFd)>,
     pub(crate) policy: Policy,

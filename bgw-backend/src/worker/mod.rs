@@ -34,6 +34,7 @@ mod given;
 mod privileges;
 #[cfg(feature = "tokio")]
 mod tasks;
+mod template;
 
 pub use error::{PrivilegeError, ResultError, WorkerError};
 #[cfg(feature = "tokio")]

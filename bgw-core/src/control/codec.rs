@@ -46,6 +46,13 @@ impl Request {
             Self::Left { from } => from_number(11, *from),
             Self::Roll(roll) => roll.encode(12),
             Self::Segment(request) => request.encode(13),
+            Self::Refork(name) => {
+                let name = cut(name, MAX_DETAIL);
+                // At most 200 bytes.
+                let mut bytes = vec![14, name.len() as u8];
+                bytes.extend(name);
+                bytes
+            }
         }
     }
 
@@ -85,6 +92,7 @@ impl Request {
             11 => Self::Left { from: reader.word("from")? },
             12 => Self::Roll(Box::new(RollRequest::take(&mut reader)?)),
             13 => Self::Segment(SegmentRequest::take(&mut reader)?),
+            14 => Self::Refork(reader.name("template")?),
             other => return unknown("request", other),
         };
         reader.end(message)
@@ -180,6 +188,7 @@ impl Reply {
                     Refusal::TooManyDescriptors => 10,
                     Refusal::NoSegment => 11,
                     Refusal::TooManySegments => 12,
+                    Refusal::TemplateFailed => 13,
                 };
                 let mut bytes = vec![3, reason];
                 bytes.extend(cut(detail, MAX_DETAIL));
@@ -218,6 +227,7 @@ impl Reply {
                     10 => Refusal::TooManyDescriptors,
                     11 => Refusal::NoSegment,
                     12 => Refusal::TooManySegments,
+                    13 => Refusal::TemplateFailed,
                     other => return unknown("reason", other),
                 };
                 Self::Refused { reason, detail: reader.text()? }
@@ -262,6 +272,7 @@ mod tests {
             Request::Queue { waits: true, gifts: 0 },
             Request::Queue { waits: false, gifts: 16 },
             Request::Left { from: 9 },
+            Request::Refork("models".to_owned()),
             Request::Segment(SegmentRequest::Create { bytes: u64::MAX }),
             Request::Segment(SegmentRequest::Map(SegmentHandle::from_bits(1))),
             Request::Segment(SegmentRequest::Drop(SegmentHandle::from_bits(2))),

@@ -51,6 +51,9 @@ pub enum Request {
     Roll(Box<RollRequest>),
     /// Wants something of a segment.
     Segment(SegmentRequest),
+    /// Wants the template of this name loaded anew. Answered by `Done` with a socket, on which
+    /// `Done` comes when the new one forks, or `Refused` with the reason.
+    Refork(String),
     /// Wants the functions that workers may run, from this number on.
     Functions {
         /// How many it knows already.
@@ -148,6 +151,8 @@ pub enum Refusal {
     NoSegment,
     /// As many segments, or as many bytes in them, as there may be.
     TooManySegments,
+    /// A template could not be loaded.
+    TemplateFailed,
 }
 
 impl fmt::Display for Refusal {
@@ -166,6 +171,7 @@ impl fmt::Display for Refusal {
             Self::TooManyDescriptors => "too many descriptors",
             Self::NoSegment => "no such segment",
             Self::TooManySegments => "too many segments",
+            Self::TemplateFailed => "the template failed",
         })
     }
 }

@@ -18,7 +18,7 @@ pub(crate) mod segment;
 pub(crate) mod transport;
 
 /// The version of the messages.
-pub const PROTOCOL: u32 = 10;
+pub const PROTOCOL: u32 = 11;
 
 /// The name of the control socket in a runtime folder.
 pub const CONTROL_SOCKET: &str = "control.sock";

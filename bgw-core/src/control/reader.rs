@@ -90,6 +90,14 @@ impl<'a> Reader<'a> {
         Ok(text)
     }
 
+    /// A text of as many bytes as the byte before it says.
+    pub(super) fn name(&mut self, field: &'static str) -> Result<String, CodecError> {
+        let len = usize::from(self.byte(field)?);
+        let (text, rest) = self.0.split_at_checked(len).ok_or(CodecError::Short { field })?;
+        self.0 = rest;
+        Ok(std::str::from_utf8(text).map_err(|_| CodecError::Text)?.to_owned())
+    }
+
     pub(super) const fn is_empty(&self) -> bool {
         self.0.is_empty()
     }

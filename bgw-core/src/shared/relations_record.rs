@@ -1,8 +1,8 @@
 //! What a description says about other workers, as it lies in a slot: numbers in a record of fixed
 //! size, names behind the text of the entry point.
 //!
-//! The names are the group's and the class's, if it has them, then the targets', each with the code
-//! of what it waits for before it. A NUL follows each.
+//! The names are the group's, the class's and the template's, if it has them, then the targets',
+//! each with the code of what it waits for before it. A NUL follows each.
 
 use super::corrupt::CorruptRecord;
 use crate::worker::relations::{After, Relations};
@@ -11,6 +11,7 @@ use bytemuck::{Pod, Zeroable};
 const UNIQUE: u8 = 1;
 const IN_GROUP: u8 = 2;
 const OF_CLASS: u8 = 4;
+const FROM_TEMPLATE: u8 = 8;
 
 /// The numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
@@ -29,7 +30,12 @@ impl RelationsRecord {
         let mut record = Self::zeroed();
         let mut names = Vec::new();
         record.bits = if relations.unique { UNIQUE } else { 0 };
-        for (bit, name) in [(IN_GROUP, &relations.group), (OF_CLASS, &relations.class)] {
+        let own = [
+            (IN_GROUP, &relations.group),
+            (OF_CLASS, &relations.class),
+            (FROM_TEMPLATE, &relations.template),
+        ];
+        for (bit, name) in own {
             if let Some(name) = name {
                 record.bits |= bit;
                 names.extend(name.bytes());
@@ -50,7 +56,7 @@ impl RelationsRecord {
     /// Not validated yet. `rest` is the text behind that of the entry point.
     pub(super) fn draft(&self, rest: &[u8]) -> Result<Relations, CorruptRecord> {
         let number = |field, found: i64| CorruptRecord::Number { field, found };
-        if self.bits & !(UNIQUE | IN_GROUP | OF_CLASS) != 0 {
+        if self.bits & !(UNIQUE | IN_GROUP | OF_CLASS | FROM_TEMPLATE) != 0 {
             return Err(number("relation bits", self.bits.into()));
         }
         let wrong_len = number("names_len", self.names_len.into());
@@ -63,14 +69,13 @@ impl RelationsRecord {
         let text = |field, bytes: &[u8]| {
             String::from_utf8(bytes.to_vec()).map_err(|_| CorruptRecord::Text { field })
         };
-        let group = match self.bits & IN_GROUP {
-            0 => None,
-            _ => Some(text("group", next("group")?)?),
+        let mut own = |bit, field| match self.bits & bit {
+            0 => Ok(None),
+            _ => text(field, next(field)?).map(Some),
         };
-        let class = match self.bits & OF_CLASS {
-            0 => None,
-            _ => Some(text("class", next("class")?)?),
-        };
+        let group = own(IN_GROUP, "group")?;
+        let class = own(OF_CLASS, "class")?;
+        let template = own(FROM_TEMPLATE, "template")?;
         let mut after = Vec::new();
         for _ in 0..self.after {
             let (code, name) = match next("after")?.split_first() {
@@ -82,7 +87,10 @@ impl RelationsRecord {
         }
         match names.next() {
             Some(_) => Err(wrong_len),
-            None => Ok(Relations { unique: self.bits & UNIQUE != 0, after, group, class }),
+            None => {
+                let unique = self.bits & UNIQUE != 0;
+                Ok(Relations { unique, after, group, class, template })
+            }
         }
     }
 }

@@ -22,6 +22,7 @@ const REFUSED: u32 = 9;
 const NAME_TAKEN: u32 = 10;
 const DEPENDENCY: u32 = 11;
 const GROUP_GIVEN_UP: u32 = 12;
+const TEMPLATE_FAILED: u32 = 13;
 const START_TIMED_OUT: u32 = 20;
 const HUNG: u32 = 21;
 
@@ -270,6 +271,7 @@ pub(super) fn encode_cause(cause: ExitCause) -> (u32, i32) {
         ExitCause::NotStarted(NotStarted::NameTaken) => (NAME_TAKEN, 0),
         ExitCause::NotStarted(NotStarted::Dependency) => (DEPENDENCY, 0),
         ExitCause::NotStarted(NotStarted::GroupGivenUp) => (GROUP_GIVEN_UP, 0),
+        ExitCause::NotStarted(NotStarted::TemplateFailed) => (TEMPLATE_FAILED, 0),
     }
 }
 
@@ -294,6 +296,7 @@ pub(super) fn decode_cause(kind: u32, value: i32) -> Result<ExitCause, CorruptRe
         NAME_TAKEN => ExitCause::NotStarted(NotStarted::NameTaken),
         DEPENDENCY => ExitCause::NotStarted(NotStarted::Dependency),
         GROUP_GIVEN_UP => ExitCause::NotStarted(NotStarted::GroupGivenUp),
+        TEMPLATE_FAILED => ExitCause::NotStarted(NotStarted::TemplateFailed),
         other => return Err(CorruptRecord::Number { field: "exit kind", found: other.into() }),
     })
 }
@@ -322,6 +325,7 @@ mod tests {
             ExitCause::NotStarted(NotStarted::NameTaken),
             ExitCause::NotStarted(NotStarted::Dependency),
             ExitCause::NotStarted(NotStarted::GroupGivenUp),
+            ExitCause::NotStarted(NotStarted::TemplateFailed),
         ];
         for (at, cause) in causes.into_iter().enumerate() {
             let report = ExitReport {

@@ -266,6 +266,30 @@ impl BackgroundWorkerBuilder {
         self
     }
 
+    /// Forks the worker from this template, at most 31 bytes, which the postmaster's builder names
+    /// (`PostmasterBuilder::template`): it begins with what the template has loaded. It waits while
+    /// the template loads; if that fails it ends with
+    /// [`NotStarted::TemplateFailed`](crate::NotStarted::TemplateFailed), which counts as a failed
+    /// fork. A registration that names a template which the postmaster does not have ends with
+    /// [`NotStarted::Refused`](crate::NotStarted::Refused), and the postmaster logs why. Default:
+    /// none, the worker is forked from the postmaster. Refused for commands and libraries.
+    ///
+    /// ```
+    /// use bgw_core::BackgroundWorker;
+    ///
+    /// let worker = BackgroundWorker::builder("answer").function("answer").template("models");
+    /// assert_eq!(worker.build()?.template(), Some("models"));
+    ///
+    /// let command = BackgroundWorker::builder("date").command("date", [""; 0]).template("models");
+    /// assert_eq!(command.build().unwrap_err().field(), "template");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[doc(alias = "zygote")]
+    pub fn template(mut self, name: impl Into<String>) -> Self {
+        self.draft.relations.template = Some(name.into());
+        self
+    }
+
     /// Runs the function that the postmaster knows under this name, at most 95 bytes.
     #[doc(alias = "bgw_function_name")]
     pub fn function(mut self, name: impl Into<String>) -> Self {

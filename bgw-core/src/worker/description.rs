@@ -218,6 +218,12 @@ impl BackgroundWorker {
         self.relations.class.as_deref()
     }
 
+    /// The template that it is forked from.
+    #[must_use]
+    pub fn template(&self) -> Option<&str> {
+        self.relations.template.as_deref()
+    }
+
     pub(crate) const fn relations(&self) -> &Relations {
         &self.relations
     }

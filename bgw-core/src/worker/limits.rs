@@ -24,6 +24,8 @@ pub(crate) const TAG_LIMIT: usize = 31;
 pub const GROUP_LIMIT: usize = 31;
 /// The name of a class.
 pub(crate) const CLASS_LIMIT: usize = 31;
+/// The name of a template.
+pub const TEMPLATE_LIMIT: usize = 31;
 /// How many workers a worker may start after.
 pub(crate) const AFTER_LIMIT: usize = 8;
 /// The text of an entry point together with the names of a group and of other workers.

@@ -1,5 +1,5 @@
 //! What a worker is to others: whether its name is unique, which workers it starts after, which
-//! group it belongs to.
+//! group it belongs to, which template it is forked from.
 
 /// What has to be true of another worker before one starts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -34,7 +34,7 @@ impl After {
     }
 }
 
-/// What a description says about other workers.
+/// What a description says about others.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Relations {
     /// No other worker with a unique name has this one.
@@ -44,6 +44,8 @@ pub(crate) struct Relations {
     pub(crate) group: Option<String>,
     /// It may have the slots that are reserved for this class.
     pub(crate) class: Option<String>,
+    /// It is forked from the template of this name.
+    pub(crate) template: Option<String>,
 }
 
 impl Relations {
@@ -54,7 +56,7 @@ impl Relations {
 
     /// How many bytes the names take in a slot: each has a NUL, and each target a code.
     pub(super) fn len(&self) -> usize {
-        let own = self.group.iter().chain(&self.class);
+        let own = self.group.iter().chain(&self.class).chain(&self.template);
         let own: usize = own.map(|name| name.len() + 1).sum();
         self.after.iter().map(|(name, _)| name.len() + 2).sum::<usize>() + own
     }

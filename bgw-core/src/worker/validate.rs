@@ -18,7 +18,7 @@ use super::relations::Relations;
 use super::stop::{Grace, StopSignal};
 use super::surroundings::{Surroundings, check_fit};
 use super::text::{not_empty, shown_text, system_text};
-use super::validate_relations::{check_names, check_relations};
+use super::validate_relations::{check_names, check_relations, check_template};
 use super::validate_restart::{RestartDraft, check_restarts};
 use crate::pid::Pid;
 use std::mem::take;
@@ -112,6 +112,7 @@ pub(crate) fn validate<E: From<InvalidWorker>>(draft: &mut Draft) -> Result<Back
     check_relations(&draft.name, &draft.relations, draft.flags, &draft.restart)?;
     let entry = draft.entry.take().ok_or(InvalidWorker::NoEntryPoint)?;
     check_entry(&entry)?;
+    check_template(&draft.relations, &entry)?;
     check_gifts(&draft.gifts, &entry, restarts.ready)?;
     check_names(&draft.relations, &draft.gifts, &entry)?;
     let names = (&draft.relations, draft.gifts.as_slice());

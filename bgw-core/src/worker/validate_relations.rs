@@ -2,7 +2,9 @@
 
 use super::gift::Gift;
 use super::invalid::InvalidWorker;
-use super::limits::{AFTER_LIMIT, CLASS_LIMIT, GROUP_LIMIT, NAME_LIMIT, TEXT_LIMIT};
+use super::limits::{
+    AFTER_LIMIT, CLASS_LIMIT, GROUP_LIMIT, NAME_LIMIT, TEMPLATE_LIMIT, TEXT_LIMIT,
+};
 use super::policy::{EntryPoint, WorkerFlags};
 use super::relations::Relations;
 use super::text::{not_empty, shown_text};
@@ -41,6 +43,20 @@ pub(super) fn check_relations(
     Ok(())
 }
 
+/// Only a function of the program can be forked from a process of the program.
+pub(super) fn check_template(
+    relations: &Relations,
+    entry: &EntryPoint,
+) -> Result<(), InvalidWorker> {
+    let Some(name) = &relations.template else { return Ok(()) };
+    shown_text("template", name, TEMPLATE_LIMIT)?;
+    not_empty("template", name)?;
+    if !matches!(entry, EntryPoint::Function(_)) {
+        return Err(unfit("template", name, "a function"));
+    }
+    Ok(())
+}
+
 /// The names that lie in a slot behind the text of the entry point.
 pub(super) fn check_names(
     relations: &Relations,
@@ -58,9 +74,9 @@ pub(super) fn check_names(
     let len = text + names;
     if names > 0 && len > TEXT_LIMIT {
         let field = if gifts.is_empty() {
-            "after and group, with command or library,"
+            "after, group and template, with command or library,"
         } else {
-            "after, group and give, with command or library,"
+            "after, group, template and give, with command or library,"
         };
         return Err(InvalidWorker::TooLong { field, len, limit: TEXT_LIMIT });
     }

@@ -68,6 +68,7 @@ mod stopping;
 mod submitters;
 mod supervision;
 mod surroundings;
+mod templates;
 mod terminate;
 mod tickets;
 mod traced;
@@ -150,6 +151,7 @@ fn main() -> std::process::ExitCode {
         submitters::tests(),
         supervision::tests(),
         surroundings::tests(),
+        templates::tests(),
         terminate::tests(),
         tickets::tests(),
         traced::tests(),

@@ -7,6 +7,7 @@ pub mod database;
 pub mod fault;
 pub mod reuse;
 pub mod runtime;
+pub mod template;
 pub mod waiter;
 
 use bgw_backend::{

@@ -5,19 +5,22 @@
 //! reusable it may sleep again (`rest.rs`).
 
 use super::launch::{ChildContext, Launch};
+use super::line;
 use super::mailbox::Mailbox;
 use super::panics::{Panicked, report_error};
 use super::rest::{Fresh, TITLE};
 use super::settle::{end_with_postmaster, rehearse, settle};
 use super::work::work;
 use crate::fault;
+use crate::sys::descriptors::close_number;
 use crate::sys::placements::Placements;
 use crate::sys::unwind_barrier::UnwindBarrier;
-use bgw_core::internals::{exit_now, signals};
+use bgw_core::internals::{exit_now, leave_template, signals};
 use bgw_core::{Attachment, WorkerResult};
 use rustix::process::Signal;
 use std::error::Error;
 use std::io::{self, Write};
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::thread;
 
@@ -74,6 +77,44 @@ pub(crate) fn run_spare(mut context: ChildContext<'_>, mailbox: &Mailbox) -> ! {
             exit_now(code)
         }
     }
+}
+
+/// The life of what a template has forked: it sleeps until it is given a worker. Called in the
+/// child, never returns. `socket` is the template's.
+#[inline(never)]
+pub(crate) fn run_from_template(
+    context: &mut ChildContext<'_>,
+    mailbox: Mailbox,
+    line: OwnedFd,
+    socket: &OwnedFd,
+) -> ! {
+    let _barrier = UnwindBarrier;
+    if let Err(error) = settle_beside(context, socket) {
+        end_spare(&*error);
+    }
+    fault::point("sleeper:settled");
+    let mut launch = mailbox.sleep().unwrap_or_else(|error| end_spare(&error));
+    fault::this_is(launch.worker.name());
+    let lived = lived(|| {
+        fault::step("waking:before_death_signal")?;
+        end_with_postmaster(context, POSTMASTER_DEATH)?;
+        launch.setup = line::receive(line, mailbox.packets())?;
+        work(context, &mut launch)
+    });
+    exit(exit_code(context.attachment, &launch, lived))
+}
+
+/// A process of its own beside its template.
+fn settle_beside(context: &mut ChildContext<'_>, socket: &OwnedFd) -> WorkerResult {
+    fault::step("sleeper:forked")?;
+    leave_template()?;
+    // Its owner is the template's, and is not dropped here.
+    close_number(socket.as_raw_fd())?;
+    rustix::process::setsid()?;
+    // A sleeping process has nothing to clean up: SIGKILL will do.
+    end_with_postmaster(context, Signal::KILL)?;
+    context.title.show(&["bgworker: of a template"]);
+    Ok(())
 }
 
 fn settle_as_spare(

@@ -1,4 +1,5 @@
-//! The mailbox of a spare: a page that it shares with the postmaster alone.
+//! The mailbox of a spare: a page that it shares with the postmaster alone. (A spare that a
+//! template has forked: with its template, too, until that has forked it.)
 //!
 //! ```text
 //!           give: record, then state, then wake            the spare wakes
@@ -22,12 +23,13 @@ use super::launch::{Launch, RunSetup};
 use crate::fault;
 use crate::sys::shared_page::{CELLS, SharedPage};
 use crate::sys::usage::Usage;
-use bgw_core::WorkerHandle;
 use bgw_core::internals::{CorruptRecord, WorkerRecord};
+use bgw_core::{Pid, WorkerHandle};
 use bytemuck::Zeroable;
 use rustix::process::Signal;
 use shmem_slots::futex::{self, Half, Watch};
 use std::io;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -37,6 +39,10 @@ const WANTED: usize = 1;
 const USER_TIME: usize = 2;
 const SYSTEM_TIME: usize = 3;
 const MAX_RSS: usize = 4;
+/// The pid of a child that a template has forked, in the first half.
+const PID: usize = 6;
+/// In how many packets its descriptors come.
+const PACKETS: usize = 7;
 const SLOT: usize = 8;
 const GENERATION: usize = 9;
 const INCARNATION: usize = 10;
@@ -68,6 +74,41 @@ impl Mailbox {
         let mailbox = Self(SharedPage::new()?);
         mailbox.0.cells()[STATE].store(IDLE, Ordering::Relaxed);
         Ok(mailbox)
+    }
+
+    /// In the postmaster: maps one for a child that a template is to fork, which gets the file.
+    pub(crate) fn in_file() -> io::Result<(Self, OwnedFd)> {
+        let (page, file) = SharedPage::in_file()?;
+        page.hide_from_later_children()?;
+        Ok((Self(page), file))
+    }
+
+    /// In a template: maps that of a child that it is about to fork.
+    pub(crate) fn of_file(file: &OwnedFd) -> io::Result<Self> {
+        SharedPage::of_file(file).map(Self)
+    }
+
+    /// Where the kernel writes the pid of that child.
+    pub(crate) const fn pid_cell(&self) -> &AtomicU64 {
+        &self.0.cells()[PID]
+    }
+
+    /// In the postmaster: the pid that is written there. The template, and the child, may have
+    /// written any.
+    pub(crate) fn pid(&self) -> Option<Pid> {
+        let [a, b, c, d, ..] = self.pid_cell().load(Ordering::Acquire).to_ne_bytes();
+        Pid::new(u32::from_ne_bytes([a, b, c, d]))
+    }
+
+    /// In the postmaster, before [`Mailbox::give`]: so many packets with descriptors are on the
+    /// line to the child of a template.
+    pub(crate) fn announce_packets(&self, packets: usize) {
+        self.0.cells()[PACKETS].store(packets as u64, Ordering::Relaxed);
+    }
+
+    /// In that child, after [`Mailbox::sleep`].
+    pub(super) fn packets(&self) -> u64 {
+        self.0.cells()[PACKETS].load(Ordering::Relaxed)
     }
 
     /// In the postmaster, after the fork: children forked from now on do not have it.

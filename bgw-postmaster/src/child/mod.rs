@@ -10,7 +10,8 @@
 //!
 //! Reading order: `launch` (what a child gets), `entry`, `settle`, `work`, `exec`, `command_gifts`,
 //! `panics`, `mailbox` (where a spare sleeps), `rest` (how a worker's process becomes a spare
-//! again), `functions` (the table of entry points).
+//! again), `functions` (the table of entry points); for templates `template` (its life), `said`
+//! (what it says), `line` (the descriptors of what it has forked).
 //!
 //! All signals stay blocked until the worker unblocks them, except SIGQUIT and the postmaster's
 //! death, which are delivered from the moment their handlers are installed. The child never drops
@@ -24,14 +25,20 @@ mod entry;
 mod exec;
 mod functions;
 mod launch;
+mod line;
 mod mailbox;
 mod panics;
 mod rest;
+mod said;
 mod settle;
+mod template;
 mod work;
 
 pub(crate) use entry::{run_spare, run_worker};
 pub(crate) use functions::Functions;
 pub(crate) use launch::{ChildContext, Launch, RunSetup};
+pub(crate) use line::send as send_descriptors;
 pub(crate) use mailbox::Mailbox;
 pub(crate) use panics::{log_panics_of_workers, worker_label};
+pub(crate) use said::{LIMIT as SAID_LIMIT, Said};
+pub(crate) use template::live as live_as_template;

@@ -38,6 +38,14 @@ impl Children {
         left
     }
 
+    /// True if `pid` is a worker's, what is left of one, or was there before the postmaster.
+    pub(crate) fn knows(&self, pid: Pid) -> bool {
+        self.by_pid.contains_key(&pid)
+            || self.inherited.contains(&pid)
+            || self.silent.iter().any(|&(silent, _)| silent == pid)
+            || self.has_left_group(pid)
+    }
+
     /// True if what `leader` has left is kept.
     pub(super) fn has_left_group(&self, leader: Pid) -> bool {
         self.left_groups.iter().any(|group| group.leader == leader)

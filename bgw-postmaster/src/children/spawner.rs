@@ -217,13 +217,48 @@ impl Spawner {
         keep: impl FnOnce(&mut Title) -> i32,
     ) -> io::Result<NewChild> {
         let proof = self.prove_single_threaded()?;
-        match self.forker.fork_apart(&proof)? {
+        match self.forker.fork_apart(&proof, None)? {
             Forked::Child => {
                 let _barrier = UnwindBarrier;
                 exit_now(keep(&mut self.title))
             }
             Forked::Parent(child) => Ok(self.moved_above(child)),
         }
+    }
+
+    /// Forks a template, with descriptors of its own from the first moment, and lists it. The child
+    /// calls `live`.
+    pub(crate) fn start_template(
+        &mut self,
+        live: impl FnOnce(ChildContext<'_>, &Forker),
+    ) -> io::Result<(NewChild, Place)> {
+        let proof = self.prove_single_threaded()?;
+        let place = self.roster.take()?;
+        let forked = self.forker.fork_apart(&proof, Some((&self.roster, place)));
+        match forked.inspect_err(|_| self.roster.release(place))? {
+            Forked::Child => {
+                let _barrier = UnwindBarrier;
+                let context = ChildContext {
+                    attachment: &self.attachment,
+                    floor: self.floor,
+                    functions: &self.functions,
+                    title: &mut self.title,
+                };
+                live(context, &self.forker);
+                exit_now(0)
+            }
+            Forked::Parent(child) => Ok((self.moved_above(child), place)),
+        }
+    }
+
+    /// A child that another process has forked for this one is there: lists it.
+    pub(crate) fn confirm(&self, place: Place, pid: Pid) {
+        self.roster.confirm(place, pid);
+    }
+
+    /// Moves a descriptor above the floor.
+    pub(crate) fn above_floor(&self, descriptor: OwnedFd) -> io::Result<OwnedFd> {
+        self.floor.move_above(descriptor)
     }
 
     /// A process that was started here has ended, and is about to be reaped.

@@ -97,6 +97,8 @@ pub(crate) enum Note {
     Refused(Subject, RelationError),
     /// A worker is refused: there is no group of the name that it has.
     UnknownGroup(Subject, Box<str>),
+    /// A worker is refused: there is no template of the name that it has.
+    UnknownTemplate(Subject, Box<str>),
     /// A worker is not started: the one of this name, which it starts after, has ended for good.
     DependencyLost(Subject, Box<str>),
     /// A worker ended, and processes of its group live.

@@ -94,6 +94,8 @@ pub(crate) struct Cluster {
     pub(super) changed: Vec<Box<str>>,
     /// Workers that cannot start any more, each with the name of the worker that it has lost.
     pub(super) lost: Vec<(Key, Box<str>)>,
+    /// The names of the templates.
+    pub(super) templates: Vec<Box<str>>,
     /// The named groups.
     pub(super) named: Vec<Members>,
     /// Named groups in which something has changed.
@@ -123,6 +125,7 @@ impl Cluster {
             rolls: Vec::new(),
             groups: QuickMap::default(),
             changed: Vec::new(),
+            templates: Vec::new(),
             named: Vec::new(),
             moved: Vec::new(),
             lost: Vec::new(),
@@ -133,6 +136,12 @@ impl Cluster {
     /// The same with these named groups.
     pub(crate) fn with_groups(mut self, groups: Vec<Group>) -> Self {
         self.named = groups.into_iter().map(Members::new).collect();
+        self
+    }
+
+    /// The same with templates of these names.
+    pub(crate) fn with_templates(mut self, names: Vec<Box<str>>) -> Self {
+        self.templates = names;
         self
     }
 

@@ -42,6 +42,12 @@ pub(crate) enum Event {
         /// A random number, for the jitter of its pause.
         random: u32,
     },
+    /// The template that a worker is to be forked from has failed.
+    TemplateFailed {
+        key: Key,
+        /// A random number, for the jitter of its pause.
+        random: u32,
+    },
     /// A worker process ended.
     ChildExited { key: Key, exit: Exit },
     /// A worker has said that it is ready.

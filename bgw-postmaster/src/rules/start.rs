@@ -58,6 +58,11 @@ impl Cluster {
             out.push(Action::Log(Note::Refused(new.subject(), error)));
             return Some(if taken { NotStarted::NameTaken } else { NotStarted::Refused });
         }
+        let has = |name: &str| self.templates.iter().any(|known| **known == *name);
+        if let Some(unknown) = new.worker.template().filter(|name| !has(name)) {
+            out.push(Action::Log(Note::UnknownTemplate(new.subject(), unknown.into())));
+            return Some(NotStarted::Refused);
+        }
         let unknown = new.worker.group().filter(|name| self.group_named(name).is_none())?;
         out.push(Action::Log(Note::UnknownGroup(new.subject(), unknown.into())));
         Some(NotStarted::Refused)
@@ -111,7 +116,7 @@ impl Cluster {
             && !entry.held
     }
 
-    fn may_start(&self, key: Key) -> bool {
+    pub(crate) fn may_start(&self, key: Key) -> bool {
         self.registry.get(key).is_some_and(|entry| {
             self.would_start(entry)
                 && entry.worker.start_time() <= self.phase
@@ -182,9 +187,21 @@ impl Cluster {
         now: Instant,
         out: &mut Vec<Action>,
     ) {
-        let Some(entry) = self.registry.get_mut(key) else { return };
+        let Some(entry) = self.registry.get(key) else { return };
         out.push(Action::Log(Note::ForkFailed(entry.subject(), errno)));
-        let why = NotStarted::ForkFailed { errno };
+        self.not_started(key, NotStarted::ForkFailed { errno }, random, now, out);
+    }
+
+    /// There was to be a process for it, and there is none.
+    pub(super) fn not_started(
+        &mut self,
+        key: Key,
+        why: NotStarted,
+        random: u32,
+        now: Instant,
+        out: &mut Vec<Action>,
+    ) {
+        let Some(entry) = self.registry.get_mut(key) else { return };
         if entry.never_restarts() {
             return self.drop_unstarted(key, why, out);
         }

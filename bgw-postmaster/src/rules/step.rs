@@ -5,7 +5,7 @@ use super::cluster::Cluster;
 use super::event::Event;
 use super::registry::Newcomer;
 use super::timers::Due;
-use bgw_core::AskedBy;
+use bgw_core::{AskedBy, NotStarted};
 use std::time::Instant;
 
 impl Cluster {
@@ -42,6 +42,9 @@ impl Cluster {
             Event::Orphaned(key) => self.terminate_requested(key, AskedBy::Submitter, now, out),
             Event::ForkFailed { key, errno, random } => {
                 self.fork_failed(key, errno, random, now, out);
+            }
+            Event::TemplateFailed { key, random } => {
+                self.not_started(key, NotStarted::TemplateFailed, random, now, out);
             }
             Event::Ready(key) => self.ready(key, now, out),
             Event::JobsDone(key) => self.jobs_done(key, now, out),

@@ -30,6 +30,7 @@ use crate::sys::fork::{Forker, ThreadCounter};
 use crate::sys::private_box::PrivateBox;
 use crate::sys::roster::Roster;
 use crate::sys::signals;
+use crate::templates::Templates;
 use bgw_core::internals::{WorkerSlots, pidfd, process};
 use bgw_core::{Attachment, BackgroundWorker, ControlSocket, Pid};
 use std::collections::VecDeque;
@@ -103,6 +104,7 @@ impl Server {
         .with_line(settings.door.map(Arc::new));
         // A slot has one process, or what it has left.
         let places = settings.cells.slots().capacity().saturating_add(settings.warm_spares as u32);
+        let places = places.saturating_add(Templates::places(&settings.templates));
         let roster = Roster::new(places.saturating_add(SPARE_PLACES)).map(Arc::new);
         let roster = roster.map_err(RunError::system("mapping the roster"))?;
         let lock = settings.runtime_dir.as_ref().map(|dir| Arc::clone(dir.lock()));
@@ -129,7 +131,9 @@ impl Server {
             Rc::clone(&office),
         );
         let server = Self {
-            cluster: Cluster::new(settings.policy).with_groups(settings.groups),
+            cluster: Cluster::new(settings.policy).with_groups(settings.groups).with_templates(
+                settings.templates.iter().map(|made| (*made.name).into()).collect(),
+            ),
             slot_table: SlotTable::new(
                 settings.cells,
                 pid,
@@ -152,6 +156,7 @@ impl Server {
             notices,
             outputs: Outputs::new(output_dir, lock.clone(), floor),
             closers: Closers::new(pid, office),
+            templates: Templates::new(settings.templates, floor, Arc::clone(&roster)),
             guardian: Guardian::new(roster, pidfd, slots, lock),
             rolls: RollAnswers::new(floor),
             sessions: Sessions::new(settings.max_sessions, floor, listener, welcome),

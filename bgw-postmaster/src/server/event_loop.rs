@@ -32,6 +32,7 @@ impl Server {
             self.replace_guardian();
             self.serve_outputs();
             self.close_gifts();
+            self.serve_templates();
             if let Stage::Over(code) = self.cluster.stage() {
                 return Ok(code);
             }
@@ -58,7 +59,8 @@ impl Server {
         // In a shutdown, and in a reset, none is forked, however long one is due.
         let spare = self.spares.due().filter(|_| self.cluster.starts_workers());
         let due = [self.cluster.next_deadline(), spare, self.guardian.due(), self.outputs.due()];
-        let due = due.into_iter().chain([self.closers.due()]);
+        let templates = self.templates.due(self.cluster.starts_workers());
+        let due = due.into_iter().chain([self.closers.due(), templates]);
         match due.flatten().min() {
             None => EpollTimeout::NONE,
             Some(at) => {
@@ -84,6 +86,7 @@ impl Server {
 
     /// All workers have ended.
     fn leave(&mut self) {
+        self.end_templates();
         self.spares.end_all();
         self.outputs.end();
         self.slot_table.gifts.clear();

@@ -48,6 +48,10 @@ pub(super) fn log(note: &Note, slots: &SlotTable) {
             "refusing {}: group is \"{group}\", but the postmaster has no group of this name",
             who(worker)
         ),
+        Note::UnknownTemplate(worker, template) => tracing::info!(
+            "refusing {}: template is \"{template}\", but the postmaster has none of this name",
+            who(worker)
+        ),
         Note::DependencyLost(worker, target) => tracing::info!(
             "not starting {}: \"{target}\", which it starts after, has ended for good",
             who(worker)

@@ -22,6 +22,7 @@
 //! | `poller` | epoll, signalfd, doorbell, tokens |
 //! | `segments` | answers what members ask about segments |
 //! | `rolls` | begins a roll for a peer, and answers it |
+//! | `templates` | loads templates, starts workers in what they have forked |
 //! | `log` | a note becomes a log line |
 
 mod begin;
@@ -41,6 +42,7 @@ mod rolls;
 mod segments;
 mod starts;
 mod state;
+mod templates;
 mod tickets;
 
 pub(crate) use state::Server;

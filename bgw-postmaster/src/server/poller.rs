@@ -45,6 +45,10 @@ pub(super) enum Token {
     Outputs,
     /// The number of a closer.
     Closer(u64),
+    /// The end of the template process of this number.
+    Template(u64),
+    /// What it says.
+    TemplateSays(u64),
 }
 
 const NUMBER: u64 = (1 << 56) - 1;
@@ -66,6 +70,8 @@ impl Token {
             Self::Ticket(number) => (11 << 56) | (number & NUMBER),
             Self::Orphan => 13 << 56,
             Self::Closer(number) => (14 << 56) | (number & NUMBER),
+            Self::Template(number) => (15 << 56) | (number & NUMBER),
+            Self::TemplateSays(number) => (16 << 56) | (number & NUMBER),
         }
     }
 
@@ -87,6 +93,8 @@ impl Token {
             11 => Some(Self::Ticket(packed & NUMBER)),
             13 => Some(Self::Orphan),
             14 => Some(Self::Closer(packed & NUMBER)),
+            15 => Some(Self::Template(packed & NUMBER)),
+            16 => Some(Self::TemplateSays(packed & NUMBER)),
             _ => None,
         }
     }
@@ -153,6 +161,11 @@ impl Poller {
     /// As [`Poller::watch`], for an `fd` that is watched already.
     pub(super) fn watch_anew(&self, fd: impl AsFd, token: Token) -> io::Result<()> {
         Ok(self.epoll.modify(fd, &mut EpollEvent::new(EpollFlags::EPOLLIN, token.pack()))?)
+    }
+
+    /// Reports a watched `fd` no more.
+    pub(super) fn forget(&self, fd: impl AsFd) -> io::Result<()> {
+        Ok(self.epoll.delete(fd)?)
     }
 
     /// Reports the end of the child of `pidfd` under `token`: once when it has ended, and once more

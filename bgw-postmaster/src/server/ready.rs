@@ -9,6 +9,7 @@
 //! | notify | notices (`server/notify.rs`) | `Ready`, `StillStarts`, `Hangs` |
 //! | spare | spares | none |
 //! | closer | closers | none |
+//! | template | templates (`server/templates.rs`) | `Forked`, `ForkFailed`, `TemplateFailed` |
 //! | listener, session | sessions | `SessionOpened`, `SessionClosed`, what a peer requests |
 //! | ticket | slot table (`slot_table/tickets.rs`) | `Registered` |
 //! | guardian | guardian | none |
@@ -48,8 +49,12 @@ impl Server {
             Token::Ticket(number) => self.ticket_spoke(number),
             Token::Notify(index) => self.notified(index),
             Token::Child(index) => self.child_ended(index),
+            Token::Template(number) => self.template_ended(number),
+            Token::TemplateSays(number) => self.template_says(number),
             Token::Spare(number) => {
-                self.spares.ended(number);
+                if !self.sleeper_ended(number) {
+                    self.spares.ended(number);
+                }
                 self.orphans_behind_ended();
             }
             Token::Closer(number) => {
@@ -118,6 +123,7 @@ impl Server {
         self.notices.run_ended(index);
         fault::point("exit:swept");
         let group_left = self.children.leaves_group(index);
+        self.sleeper_taken(key, ended.start_lost);
         let random = self.random.next();
         self.step(if ended.start_lost {
             Event::StartLost { key }
@@ -153,9 +159,13 @@ impl Server {
             self.step(Event::GroupEnded { leader });
         }
         let (spares, guardian, outputs) = (&self.spares, &self.guardian, &self.outputs);
-        let closers = &self.closers;
+        let (closers, templates) = (&self.closers, &self.templates);
         let is_ours = |pid| {
-            spares.contains(pid) || guardian.is(pid) || outputs.is(pid) || closers.contains(pid)
+            spares.contains(pid)
+                || guardian.is(pid)
+                || outputs.is(pid)
+                || closers.contains(pid)
+                || templates.contains(pid)
         };
         self.children.reap_orphans(is_ours);
     }
@@ -275,6 +285,7 @@ impl Server {
             PeerRequest::RestartNow(worker) => self.about(worker, Event::RestartRequested),
             PeerRequest::Kill(worker) => self.about(worker, Event::KillRequested),
             PeerRequest::Roll(request) => return self.roll(number, request),
+            PeerRequest::Refork(name) => return self.refork(number, &name),
             PeerRequest::LastLines(worker) => return self.ask_for_last_lines(number, worker),
         }
         // The fact before the reply.

@@ -34,7 +34,7 @@ impl Server {
         self.step(Event::RollRequested(Roll { number, at_once, ready_within, workers }));
     }
 
-    fn reply(&mut self, session: u64, reply: &Reply, with: Option<&ControlSocket>) {
+    pub(super) fn reply(&mut self, session: u64, reply: &Reply, with: Option<&ControlSocket>) {
         let descriptors: Vec<_> = with.into_iter().map(AsFd::as_fd).collect();
         if !self.sessions.reply(session, reply, &descriptors) {
             self.close_session(session);

@@ -3,6 +3,7 @@
 use super::log;
 use super::poller::Token;
 use super::state::Server;
+use super::templates::FromTemplate;
 use crate::child::RunSetup;
 use crate::children::{Child, DEATH_DELAY, Spare, process_end};
 use crate::fault;
@@ -34,6 +35,20 @@ impl Server {
             let Some(key) = self.cluster.next_to_start() else { return };
             if let Some(entry) = self.cluster.registry().get(key) {
                 log::starting(&entry.worker, || self.slot_table.handle(key));
+            }
+            match self.start_from_template(key) {
+                Ok(FromTemplate::None) => {}
+                Ok(FromTemplate::NotNow) => continue,
+                Ok(FromTemplate::Started(pid)) => {
+                    let random = self.random.next();
+                    self.step(Event::Forked { key, pid, random });
+                    continue;
+                }
+                Err(error) => {
+                    let (errno, random) = (errno_of(&error), self.random.next());
+                    self.step(Event::ForkFailed { key, errno, random });
+                    continue;
+                }
             }
             let spare = if self.spares.is_empty() { None } else { self.start_in_spare(key) };
             let started = match spare {

@@ -16,6 +16,7 @@ use crate::sessions::Sessions;
 use crate::slot_table::SlotTable;
 use crate::sys::descriptors::Placeholders;
 use crate::sys::environment::HiddenVariables;
+use crate::templates::Templates;
 use bgw_core::EventKind;
 use bgw_core::internals::HeldLiveness;
 use std::collections::VecDeque;
@@ -35,6 +36,7 @@ pub(crate) struct Server {
     pub(super) spawner: Box<Spawner>,
     pub(super) guardian: Guardian,
     pub(super) closers: Closers,
+    pub(super) templates: Templates,
     pub(super) outputs: Outputs,
     pub(super) notices: Notices,
     pub(super) sessions: Sessions,

@@ -59,6 +59,8 @@ pub(crate) enum PeerRequest {
     Queue { waits: bool, gifts: u8 },
     /// Answer what it asks about a segment.
     Segment(SegmentRequest),
+    /// Load the template of this name anew, or refuse it.
+    Refork(String),
     /// Begin a roll, or refuse it.
     Roll(RollRequest),
     /// Forward a reload, then acknowledge.

@@ -130,6 +130,7 @@ impl Session {
             Request::Queue { waits, gifts } => Ok(PeerRequest::Queue { waits, gifts }),
             Request::Kill(worker) => Ok(PeerRequest::Kill(worker)),
             Request::Segment(request) => Ok(PeerRequest::Segment(request)),
+            Request::Refork(ref name) => Ok(PeerRequest::Refork(name.clone())),
             Request::Roll(ref roll) => Ok(PeerRequest::Roll((**roll).clone())),
         }
     }

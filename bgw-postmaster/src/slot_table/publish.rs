@@ -174,8 +174,13 @@ impl SlotTable {
             user_time: process.map_or(Duration::ZERO, |process| process.user_time),
             system_time: process.map_or(Duration::ZERO, |process| process.system_time),
             max_rss_kib: process.map_or(0, |process| process.max_rss_kib),
-            returned: process
-                .map_or(Returned::NOTHING, |process| self.cells.returned(key.index, process.cause)),
+            returned: match process {
+                Some(process) => self.cells.returned(key.index, process.cause),
+                None if ending.cause == ExitCause::NotStarted(NotStarted::TemplateFailed) => {
+                    Returned::new(None, self.template_failure.take())
+                }
+                None => Returned::NOTHING,
+            },
         };
         let report =
             if ran_before(ending.cause) { self.with_last_run(key, ending, report) } else { report };

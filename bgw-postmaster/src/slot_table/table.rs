@@ -9,7 +9,7 @@ use crate::sys::private_table::PrivateTable;
 use bgw_core::internals::{
     EntryKinds, PostmasterCells, SlotClass, SlotClasses, WorkerRecord, WorkerSlots,
 };
-use bgw_core::{BackgroundWorker, Pid, StartTime, WorkerHandle};
+use bgw_core::{BackgroundWorker, LastWords, Pid, StartTime, WorkerHandle};
 use bytemuck::Zeroable;
 use shmem_slots::Key;
 use std::collections::HashSet;
@@ -39,6 +39,8 @@ pub(crate) struct SlotTable {
     pub(crate) tickets: Tickets,
     /// What workers are given.
     pub(crate) gifts: Gifts,
+    /// Why the template has failed whose worker is the next one that is not started.
+    pub(crate) template_failure: Option<LastWords>,
     /// The region says that somebody waits for a slot.
     pub(super) waiting: bool,
     pub(super) corrupt_slots: Occasional,
@@ -93,6 +95,7 @@ impl SlotTable {
             record: WorkerRecord::zeroed(),
             tickets: Tickets::default(),
             gifts,
+            template_failure: None,
             waiting: false,
             corrupt_slots: Occasional::default(),
             refused: Occasional::default(),

@@ -1,7 +1,8 @@
-//! Anonymous memory mappings: one owner, unmapped when it is dropped.
+//! Memory mappings without a name: one owner, unmapped when it is dropped.
 
 use std::ffi::{c_int, c_void};
 use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::ptr::NonNull;
 
 /// Whether a child that is forked with the mapping shares it or gets a copy.
@@ -32,6 +33,20 @@ impl AnonMap {
         let flags = flags | libc::MAP_ANONYMOUS;
         // SAFETY: a new anonymous mapping at an address of the kernel's choice.
         let start = unsafe { libc::mmap(std::ptr::null_mut(), len, access, flags, -1, 0) };
+        if start == libc::MAP_FAILED {
+            return Err(io::Error::last_os_error());
+        }
+        let start = NonNull::new(start).ok_or_else(|| io::Error::other("mmap returned null"))?;
+        Ok(Self { start, len })
+    }
+
+    /// Maps the first `len` bytes of `file`, which has as many and cannot shrink, shared with
+    /// whoever else maps it.
+    pub(super) fn of_sealed(file: &OwnedFd, len: usize) -> io::Result<Self> {
+        let (access, fd) = (libc::PROT_READ | libc::PROT_WRITE, file.as_raw_fd());
+        // SAFETY: a new mapping at an address of the kernel's choice.
+        let start =
+            unsafe { libc::mmap(std::ptr::null_mut(), len, access, libc::MAP_SHARED, fd, 0) };
         if start == libc::MAP_FAILED {
             return Err(io::Error::last_os_error());
         }

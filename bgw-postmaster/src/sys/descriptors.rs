@@ -153,6 +153,23 @@ pub(crate) fn duplicate_clear(descriptor: &OwnedFd) -> io::Result<OwnedFd> {
     Ok(rustix::io::fcntl_dupfd_cloexec(descriptor, HIGHEST_NUMBER + 1)?)
 }
 
+/// A duplicate of the descriptor that has this number here, close-on-exec.
+pub(crate) fn duplicate_number(number: RawFd) -> io::Result<OwnedFd> {
+    // SAFETY: no pointers.
+    let duplicate = unsafe { libc::fcntl(number, libc::F_DUPFD_CLOEXEC, 3) };
+    if duplicate == -1 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the kernel has just created this descriptor; nothing else owns it.
+    Ok(unsafe { OwnedFd::from_raw_fd(duplicate) })
+}
+
+/// In a child that leaves by `_exit`: closes a descriptor whose owner is the parent's, and is not
+/// dropped or used here.
+pub(crate) fn close_number(number: RawFd) -> io::Result<()> {
+    close_range(number, number, 0)
+}
+
 /// The numbers below a floor that were free. Closed when this is dropped, which no child does.
 #[derive(Debug)]
 pub(crate) struct Placeholders {

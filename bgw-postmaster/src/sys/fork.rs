@@ -4,20 +4,22 @@
 //! allocator's, say) stays locked in the child for ever. So every fork takes a [`SingleThreaded`]
 //! proof, which comes from counting the threads.
 //!
-//! There are two forks:
+//! There are four forks:
 //!
 //! | | creates | descriptors | C library's `pthread_atfork` handlers |
 //! |---|---|---|---|
 //! | [`fork`] | the postmaster itself | copied | run |
 //! | [`Forker::fork`] | a worker, a guardian | shared until the child closes those above the floor | do not run, unless requested |
+//! | [`Forker::fork_apart`] | a template | copied | the same |
+//! | [`Forker::fork_sibling`] | a worker, in a template | copied | do not run |
 //!
-//! Why not one: the C library's fork copies the descriptor table. The postmaster has a descriptor
-//! for each child, so the copy, and closing the copies in the child, would cost more with each live
-//! worker: with 2,000 of them, several times the rest of the start. [`Forker`] calls the kernel's
-//! `clone3` with the flags that the C library would pass, plus `CLONE_FILES`. The library keeps the
-//! thread's id in the thread's own memory; the kernel knows the address (`PR_GET_TID_ADDRESS`) and
-//! writes the child's id there. Where that is not available (another C library, a sandbox without
-//! `clone3`), the C library's fork is used.
+//! Why not the first alone: the C library's fork copies the descriptor table. The postmaster has a
+//! descriptor for each child, so the copy, and closing the copies in the child, would cost more
+//! with each live worker: with 2,000 of them, several times the rest of the start. [`Forker`] calls
+//! the kernel's `clone3` with the flags that the C library would pass, plus `CLONE_FILES`. The
+//! library keeps the thread's id in the thread's own memory; the kernel knows the address
+//! (`PR_GET_TID_ADDRESS`) and writes the child's id there. Where that is not available (another C
+//! library, a sandbox without `clone3`), the C library's fork is used.
 
 use super::descriptors::DescriptorFloor;
 use super::roster::{Place, Roster};
@@ -27,6 +29,7 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 use std::os::linux::fs::MetadataExt;
+use std::sync::atomic::AtomicU64;
 
 /// Counts the threads of this process with one `fstat`.
 #[derive(Debug)]
@@ -143,9 +146,43 @@ impl Forker {
     }
 
     /// Forks a child that has descriptors of its own from the first moment: what this process
-    /// closes from now on, it keeps.
-    pub(crate) fn fork_apart(&mut self, proof: &SingleThreaded) -> io::Result<Forked> {
-        self.fork_with(proof, 0, None)
+    /// closes from now on, it keeps. Lists it in its place of the roster, if it has one.
+    pub(crate) fn fork_apart(
+        &mut self,
+        proof: &SingleThreaded,
+        listing: Option<(&Roster, Place)>,
+    ) -> io::Result<Forked> {
+        self.fork_with(proof, 0, listing)
+    }
+
+    /// In a child of the postmaster: forks another child *of the postmaster*. True in the child.
+    /// The kernel writes its pid to the first half of `pid` before it runs, so whoever shares
+    /// `pid` finds every such child, even if this process is killed meanwhile.
+    pub(crate) fn fork_sibling(
+        &self,
+        _proof: &SingleThreaded,
+        pid: &AtomicU64,
+    ) -> io::Result<bool> {
+        if self.tid_address == 0 {
+            // The C library cannot do it.
+            return Err(io::Error::from_raw_os_error(libc::ENOSYS));
+        }
+        // SAFETY: all-zero bytes are a valid `clone_args`: plain integers.
+        let mut args: libc::clone_args = unsafe { std::mem::zeroed() };
+        let thread_id = libc::CLONE_CHILD_SETTID | libc::CLONE_CHILD_CLEARTID;
+        args.flags = (libc::CLONE_PARENT | libc::CLONE_PARENT_SETTID | thread_id) as u64;
+        args.parent_tid = pid.as_ptr().expose_provenance() as u64;
+        args.child_tid = self.tid_address as u64;
+        // SAFETY: as in `clone`. The kernel writes the pid, 4 bytes, to the borrowed cell.
+        let pid = unsafe {
+            libc::syscall(libc::SYS_clone3, &raw const args, size_of::<libc::clone_args>())
+        };
+        match pid {
+            0 => self.restore_robust_list(),
+            -1 => return Err(io::Error::last_os_error()),
+            _ => {}
+        }
+        Ok(pid == 0)
     }
 
     fn fork_with(

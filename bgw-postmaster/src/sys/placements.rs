@@ -25,6 +25,11 @@ impl Placements {
         self.all.insert(at, (from, to));
     }
 
+    /// Those that get another number than they have here: number here, number there.
+    pub(crate) fn moved(&self) -> impl Iterator<Item = (RawFd, RawFd)> {
+        self.all.iter().copied().filter(|&(from, to)| from != to)
+    }
+
     /// `None`: the child gets none.
     pub(super) fn steps(&self, lowest: RawFd) -> Option<Steps> {
         let highest = self.all.iter().map(|&(from, _)| from).max()?;

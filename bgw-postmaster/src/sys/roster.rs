@@ -116,7 +116,7 @@ impl Roster {
 
     /// In the postmaster, when a fork has returned: lists the new process, and corrects its stamp
     /// if the fork took long.
-    pub(super) fn confirm(&self, place: Place, pid: Pid) {
+    pub(crate) fn confirm(&self, place: Place, pid: Pid) {
         self.list(place, pid);
         let Some(cell) = self.cell(place) else { return };
         let took = self.ticks().map(|now| now.wrapping_sub(cell.stamp.load(Relaxed)));

@@ -27,6 +27,10 @@ fn in_group(name: &str) -> Relations {
     Relations { group: Some(name.to_owned()), ..Relations::default() }
 }
 
+fn from(name: &str) -> Relations {
+    Relations { template: Some(name.to_owned()), ..Relations::default() }
+}
+
 /// What a slot decodes to that says `relations`, and else what `build` says.
 fn from_slot(build: Build, relations: &Relations) -> Result<BackgroundWorker, CorruptRecord> {
     let mut record = WorkerRecord::encode(&build(base()).build().unwrap(), Pid::this());
@@ -57,9 +61,17 @@ fn refusals() -> Vec<(&'static str, &'static [&'static str], Relations, Build)> 
         ("start_attempts", &["3", "no group"], in_group("g"), |b| {
             b.ready(Ready::Call).start_attempts(3)
         }),
-        ("after and group, with command or library,", &["1025", "1024"], after(&["abc"]), |b| {
-            b.command("x".repeat(1020), [""; 0])
-        }),
+        ("template", &["empty"], from(""), |b| b),
+        ("template", &["32", "31"], from(&long[..32]), |b| b),
+        ("template", &["control character"], from("a\nb"), |b| b),
+        ("template", &["\"t\"", "a function"], from("t"), |b| b.command("date", [""; 0])),
+        ("template", &["\"t\"", "a function"], from("t"), |b| b.library("lib.so", "f")),
+        (
+            "after, group and template, with command or library,",
+            &["1025", "1024"],
+            after(&["abc"]),
+            |b| b.command("x".repeat(1020), [""; 0]),
+        ),
     ]
 }
 
@@ -70,6 +82,9 @@ fn each_relation_is_refused_alike_by_the_builder_and_from_a_slot() {
         if let Some(group) = &relations.group {
             builder = builder.group(group);
         }
+        if let Some(template) = &relations.template {
+            builder = builder.template(template);
+        }
         for (name, condition) in &relations.after {
             builder = builder.after(name, *condition);
         }
@@ -79,7 +94,7 @@ fn each_relation_is_refused_alike_by_the_builder_and_from_a_slot() {
             assert!(error.to_string().contains(fact), "{fact:?} is missing: {error}");
         }
         let from_slot = from_slot(build, &relations);
-        if field.starts_with("after and") {
+        if field.starts_with("after, group") {
             // So long a text does not fit into a slot in the first place.
             assert!(from_slot.is_err());
         } else {
@@ -103,7 +118,7 @@ fn a_number_of_a_slot_that_means_nothing_is_named_with_its_field() {
     let number = |field, found| CorruptRecord::Number { field, found };
     let text = |field| CorruptRecord::Text { field };
     // The names are "g\0", "\x01a\0".
-    assert_eq!(spoilt(|r, _| r.bits = 15), number("relation bits", 15));
+    assert_eq!(spoilt(|r, _| r.bits = 31), number("relation bits", 31));
     assert_eq!(spoilt(|r, _| r.names_len = 1025), number("names_len", 1025));
     assert_eq!(spoilt(|r, _| r.names_len = 6), number("names_len", 6));
     assert_eq!(spoilt(|r, _| r.names_len = 4), text("after"));
@@ -126,6 +141,8 @@ fn what_is_just_inside_the_limits_is_taken_and_comes_back_from_a_slot() {
         |b| b.command("x".repeat(1018), [""; 0]).after("abcd", After::Started),
         |b| b.library("x".repeat(1021), "f").group("gg"),
         |b| b.command("x", ["", "y", ""]).group("g").after("abcd", After::Started),
+        |b| b.template("t".repeat(31)),
+        |b| b.template("t").group("g").class("c").unique().after("a", After::Done),
     ];
     for (row, build) in good.iter().enumerate() {
         let worker = build(base()).build().unwrap();
