@@ -6,7 +6,7 @@
 /// All points: those of the postmaster in the order of a worker's life, those of its output
 /// collector, then those of the worker process itself (`child:`; `words:` if it fails; `waking:` in
 /// a spare that becomes a worker, `rest:` in a worker that becomes a spare). `template:` is in a
-/// template from `forked` on, `sleeper:` in what it has forked.
+/// template, `sleeper:` in what it has forked.
 #[cfg(feature = "fault")]
 pub const POINTS: &[&str] = &[
     "begin:before_liveness",
@@ -57,10 +57,10 @@ pub const POINTS: &[&str] = &[
     "reset:rebuilt",
     "end:before_clear",
     "end:cleared",
-    "template:before_order",
-    "template:after_order",
-    "template:heard",
-    "template:adopted",
+    "order:before",
+    "order:sent",
+    "order:heard",
+    "order:adopted",
     "collector:begun",
     "collector:ordered",
     "collector:read",
@@ -108,7 +108,7 @@ pub const FALLIBLE: &[&str] = &[
     "start:forked",
     "exit:before_peek",
     "exit:before_reap",
-    "template:before_order",
+    "order:before",
     "template:forked",
     "template:before_fork",
     "sleeper:forked",

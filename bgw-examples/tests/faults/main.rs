@@ -9,6 +9,7 @@ mod results;
 mod reuse;
 mod spares;
 mod start;
+mod templates;
 
 #[path = "../support/mod.rs"]
 mod support;
@@ -23,6 +24,7 @@ fn main() -> std::process::ExitCode {
         reuse::tests(),
         spares::tests(),
         start::tests(),
+        templates::tests(),
     ];
     process_test::main(process_test::watchdog(std::time::Duration::from_secs(240), tests.concat()))
 }

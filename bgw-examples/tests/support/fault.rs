@@ -19,8 +19,18 @@ pub const CAPACITY: u32 = 4;
 pub fn in_workers() -> Vec<&'static str> {
     let all = bgw_postmaster::fault::POINTS.iter().chain(bgw_backend::fault::POINTS).copied();
     all.filter(|point| lies_in_worker(point) && !lies_in_spare(point) && !lies_in_rest(point))
-        .filter(|point| !gives_back(point))
+        .filter(|point| !gives_back(point) && !lies_in_template(point))
         .collect()
+}
+
+/// All points of a template, and of what it has forked before that has a worker.
+pub fn in_templates() -> Vec<&'static str> {
+    let all = bgw_postmaster::fault::POINTS.iter().copied();
+    all.filter(|point| lies_in_template(point)).collect()
+}
+
+fn lies_in_template(point: &str) -> bool {
+    point.starts_with("template:") || point.starts_with("sleeper:")
 }
 
 /// The points of a worker that gives something back, in the order in which it passes them.
@@ -65,7 +75,7 @@ pub fn in_postmaster(prefixes: &[&str]) -> Vec<&'static str> {
 }
 
 pub fn lies_in_worker(point: &str) -> bool {
-    ["child:", "worker:", "waking:", "rest:", "words:", "result:"]
+    ["child:", "worker:", "waking:", "rest:", "words:", "result:", "template:", "sleeper:"]
         .iter()
         .any(|prefix| point.starts_with(prefix))
 }
@@ -75,6 +85,7 @@ pub fn fallible_in_workers() -> Vec<&'static str> {
     let all = bgw_postmaster::fault::FALLIBLE.iter().chain(bgw_backend::fault::FALLIBLE);
     all.copied()
         .filter(|point| lies_in_worker(point) && !lies_in_spare(point) && !lies_in_rest(point))
+        .filter(|point| !lies_in_template(point))
         .collect()
 }
 

@@ -44,7 +44,6 @@ pub fn write_model(text: &str) {
 pub fn with_templates(settings: Template) -> impl FnOnce(PostmasterBuilder) -> PostmasterBuilder {
     move |builder| {
         builder
-            .max_workers(64)
             .template_with("models", settings, load)
             .function("use", entry(use_model))
             .function("hold", entry(hold_model))
@@ -54,7 +53,7 @@ pub fn with_templates(settings: Template) -> impl FnOnce(PostmasterBuilder) -> P
 
 pub fn cluster(model: &str, settings: Template) -> Cluster {
     write_model(model);
-    Cluster::with(with_templates(settings))
+    Cluster::with(|builder| with_templates(settings)(builder.max_workers(64)))
 }
 
 pub fn lazily() -> Template {

@@ -166,7 +166,7 @@ impl Server {
     #[inline(never)]
     pub(super) fn template_says(&mut self, number: u64) {
         let Some((at, heard)) = self.templates.hear(number, Instant::now()) else { return };
-        fault::point("template:heard");
+        fault::point("order:heard");
         self.forget_closed();
         for heard in heard {
             match heard {
@@ -214,7 +214,7 @@ impl Server {
         });
         let (pid, pidfd) = found.inspect_err(|_| self.spawner.release(place))?;
         self.spawner.confirm(place, pid);
-        fault::point("template:adopted");
+        fault::point("order:adopted");
         Ok(Sleeper::new(Spare { number, pid, place, pidfd, mailbox }, line))
     }
 

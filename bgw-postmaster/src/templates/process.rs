@@ -86,14 +86,14 @@ impl Process {
         deadline: Instant,
         floor: DescriptorFloor,
     ) -> io::Result<()> {
-        fault::step("template:before_order")?;
+        fault::step("order:before")?;
         let (mailbox, file) = Mailbox::in_file()?;
         let (ours, theirs) = ControlSocket::pair()?;
         let line = floor.move_above(ours)?;
         let socket = self.socket.as_ref().ok_or(io::ErrorKind::NotConnected)?;
         scm::send(socket, &[1], &[file.as_fd(), theirs.as_fd()])?;
         self.orders.push_back(Order { mailbox, line, place, deadline });
-        fault::point("template:after_order");
+        fault::point("order:sent");
         Ok(())
     }
 
