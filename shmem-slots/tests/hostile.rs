@@ -112,7 +112,10 @@ fn word() -> impl Strategy<Value = u64> {
 
 fn any_words_in_the_region_give_a_value_or_an_error() {
     let arrays = [in_memfd(&options(3)), in_memfd(&options(70))];
-    let mut runner = TestRunner::new(Config { failure_persistence: None, ..Config::default() });
+    // Each case is two walks over everything, some 20 ms here: half as many as usual leave the
+    // watchdog room on a loaded machine, and `cargo xtask fuzz` does the same for longer.
+    let config = Config { cases: 128, failure_persistence: None, ..Config::default() };
+    let mut runner = TestRunner::new(config);
     let strategy = (0..2usize, proptest::collection::vec(word(), 1..512), any::<u64>());
     let done = runner.run(&strategy, |(which, words, generation)| {
         let slots = &arrays[which];
