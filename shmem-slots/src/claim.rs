@@ -261,10 +261,29 @@ impl<T: Pod, R: Pod, M: Memory> Claim<'_, T, R, M> {
         self.publish_as(flags, true)
     }
 
-    fn publish_as(mut self, flags: u8, kept: bool) -> Result<Key, ClaimLost> {
+    /// Publishes the slot as [`Claim::publish_kept`] does, or [`Claim::publish_lasting`], and
+    /// offers it: one process may take it by [`Slots::accept_offer`], until the manager withdraws
+    /// the offer by [`Slots::withdraw_offer`] or writes the word itself.
+    ///
+    /// # Errors
+    /// As [`Claim::publish`].
+    pub fn offer(self, lasting: bool) -> Result<Key, ClaimLost> {
+        if lasting {
+            self.slots.make_lasting(self.index);
+        }
+        let word = self.word.offered();
+        self.swap_in(word)
+    }
+
+    fn publish_as(self, flags: u8, kept: bool) -> Result<Key, ClaimLost> {
+        let word = self.word.published(flags & MAX_FLAGS, kept);
+        self.swap_in(word)
+    }
+
+    fn swap_in(mut self, published: Option<Snapshot>) -> Result<Key, ClaimLost> {
         let key = self.key();
         fault::point("publish:before_swap");
-        let Some(published) = self.word.published(flags & MAX_FLAGS, kept) else {
+        let Some(published) = published else {
             return Err(ClaimLost { key });
         };
         self.published = swap(self.slots.word(self.index), self.word, published.bits()); // W1

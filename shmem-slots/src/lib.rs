@@ -67,6 +67,7 @@ mod flags;
 mod hold;
 mod keep;
 mod manage;
+mod offer;
 mod reset;
 mod slots;
 mod sweep;
@@ -85,6 +86,7 @@ mod side_cells;
 
 pub mod bells;
 pub mod futex;
+pub mod handover;
 pub mod jobs;
 mod latch;
 #[cfg(loom)]
@@ -128,6 +130,7 @@ pub use hold::{DetachedHold, Hold};
 pub use latch::{Latch, Seen, Wake};
 pub use layout::HOLDS;
 pub use memory::{Access, Heap, Memory};
+pub use offer::Offer;
 pub use options::{MAX_CAPACITY, Options};
 #[cfg(not(loom))]
 pub use pinned::PinnedSlot;

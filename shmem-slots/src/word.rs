@@ -41,6 +41,9 @@ pub const MAX_GENERATION: u64 = (1 << (64 - GENERATION_SHIFT)) - 1;
 pub const MAX_PID: u32 = (1 << PID_BITS) - 1;
 /// All flag bits.
 pub const MAX_FLAGS: u8 = 15;
+/// What a published word has in the place of a pid while it is offered: no process of an upper
+/// layer is the first of its pid namespace.
+pub(crate) const OFFER_MARK: u32 = 1;
 
 /// Where a slot is in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -192,6 +195,23 @@ impl Snapshot {
             return None;
         }
         Some(Self::build(self.generation(), flags, State::Published, kept, 0))
+    }
+
+    /// As [`Snapshot::published`], kept, without flags, and *offered*: see
+    /// [`Claim::offer`](crate::Claim::offer).
+    #[must_use]
+    pub const fn offered(self) -> Option<Self> {
+        if !matches!(self.state(), State::Reserved) {
+            return None;
+        }
+        Some(Self::build(self.generation(), 0, State::Published, true, OFFER_MARK))
+    }
+
+    /// True for a published word that is offered, whatever its flags.
+    #[inline]
+    #[must_use]
+    pub const fn is_offered(self) -> bool {
+        matches!(self.state(), State::Published) && self.pid() == OFFER_MARK
     }
 
     /// The same published word with other content. `None` in any other state, or when a value does

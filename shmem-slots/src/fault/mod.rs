@@ -83,6 +83,17 @@ pub const JOB_POINTS: &[&str] = &[
     "sweep:swept",
 ];
 
+/// The points of [`crate::handover`] and of offers, in the same order.
+#[cfg(feature = "fault")]
+pub const HANDOVER_POINTS: &[&str] = &[
+    "give:before_swap",
+    "give:before_wake",
+    "accept:before_swap",
+    "accept:after_swap",
+    "accept:before_wake",
+    "withdraw:before_swap",
+];
+
 #[cfg(all(feature = "fault", not(loom)))]
 mod armed;
 
@@ -92,7 +103,7 @@ pub use armed::{arm, arm_by_environment, step, step_of, this_is};
 /// A point between two steps of the slots, which cannot fail.
 #[cfg(all(feature = "fault", not(loom)))]
 pub(crate) fn point(name: &str) {
-    let mut points = POINTS.iter().chain(QUEUE_POINTS).chain(JOB_POINTS);
+    let mut points = POINTS.iter().chain(QUEUE_POINTS).chain(JOB_POINTS).chain(HANDOVER_POINTS);
     debug_assert!(points.any(|&point| point == name), "{name} is not in a list");
     let _: std::io::Result<()> = step(name);
 }

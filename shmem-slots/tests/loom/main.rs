@@ -11,6 +11,7 @@
 
 mod bells;
 mod claim;
+mod handover;
 mod hints;
 mod hold;
 mod jobs;
