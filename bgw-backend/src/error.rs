@@ -169,6 +169,9 @@ pub enum RegisterError {
     /// The wait for a slot failed. No worker was registered.
     #[error("waiting for a worker slot failed")]
     Wait(#[source] bgw_core::WaitError),
+    /// The future is awaited outside of tokio, or there is no room for a descriptor.
+    #[error("the tokio runtime cannot wait for a worker slot")]
+    Runtime(#[source] io::Error),
     /// A descriptor that the worker is given could not be sent. No worker was registered.
     #[error("give: the descriptor \"{name}\" could not be sent to the postmaster")]
     Give {
@@ -380,7 +383,6 @@ pub struct SignalsError {
     #[source]
     pub source: io::Error,
 }
-
 impl SignalsError {
     pub(crate) fn at(what: &'static str) -> impl FnOnce(io::Error) -> Self {
         move |source| Self { what, source }

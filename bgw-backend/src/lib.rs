@@ -39,6 +39,7 @@
 //! | attaching and registering | [`Backend`] |
 //! | asking and terminating | [`Handle`] |
 //! | waiting | [`Handle::wait_for_startup`], [`Handle::wait_for_end`], [`wait_any`], [`wait_all`] |
+//! | waiting for a slot | [`Backend::register_timeout`], `Backend::register_when_free` (feature `tokio`) |
 //! | waiting in a loop of one's own, or as futures | [`Backend::change_fd`], `Handle::ended` (feature `tokio`) |
 //! | a job's one answer | [`Outcome`], [`Handle::wait_for_outcome`] |
 //! | typed calls | `call`, `Backend::call` (feature `serde`) |
@@ -62,6 +63,8 @@ mod notifications;
 mod outcome;
 mod progress;
 mod queue;
+#[cfg(feature = "tokio")]
+mod queue_future;
 mod relations;
 mod requests;
 mod rolling;

@@ -83,19 +83,8 @@ impl Backend {
                 AskError::TimedOut => RegisterError::TimedOut,
                 other => other.into(),
             })?;
-        let mut sockets = sockets.into_iter();
-        let (Reply::Queue, Some(socket)) = (&reply, sockets.next()) else {
-            return Err(AskError::unexpected(&reply).into());
-        };
-        let mut place = ControlSocket::from(socket);
         fault::point("ticket:asked");
-        // What is put into the envelopes arrives before the description does.
-        put_into(worker.gifts(), sockets)?;
-        let record = WorkerRecord::encode(worker, self.attachment.owner());
-        let surroundings = worker.surroundings().map(Surroundings::encode).unwrap_or_default();
-        let description = [record.bytes(), &surroundings].concat();
-        // An error: the postmaster has said meanwhile why nobody waits any more, or is dead.
-        let sent = scm::send(&place, &description, &[]);
+        let (mut place, sent) = self.take_place(worker, reply, sockets)?;
         fault::point("ticket:sent");
         let ended = if sent.is_ok() { self.wait_at(&place, deadline) } else { Ok(()) };
         if ended.is_err() {
@@ -103,21 +92,63 @@ impl Backend {
             place.end();
         }
         fault::point("ticket:over");
+        match self.answer_at(&mut place, worker)? {
+            Received::Message { message, .. } => Ok(message),
+            Received::WouldBlock | Received::Closed => {
+                ended?;
+                Err(self.no_answer(sent))
+            }
+        }
+    }
+
+    /// Takes the place that the postmaster has made for a worker: sends what it is given, and its
+    /// description. An error of the latter: the postmaster has said meanwhile why nobody waits any
+    /// more, or is dead.
+    pub(crate) fn take_place(
+        &self,
+        worker: &BackgroundWorker,
+        reply: Reply,
+        sockets: Vec<OwnedFd>,
+    ) -> Result<(ControlSocket, io::Result<()>), RegisterError> {
+        let mut sockets = sockets.into_iter();
+        let (Reply::Queue, Some(socket)) = (&reply, sockets.next()) else {
+            return Err(AskError::unexpected(&reply).into());
+        };
+        let place = ControlSocket::from(socket);
+        // What is put into the envelopes arrives before the description does.
+        put_into(worker.gifts(), sockets)?;
+        let record = WorkerRecord::encode(worker, self.attachment.owner());
+        let surroundings = worker.surroundings().map(Surroundings::encode).unwrap_or_default();
+        let description = [record.bytes(), &surroundings].concat();
+        let sent = scm::send(&place, &description, &[]);
+        Ok((place, sent))
+    }
+
+    /// What the postmaster has answered at its place, if it has.
+    pub(crate) fn answer_at(
+        &self,
+        place: &mut ControlSocket,
+        worker: &BackgroundWorker,
+    ) -> Result<Received<Handle>, RegisterError> {
         match place.recv_reply(Some(Instant::now())).map_err(AskError::from)? {
-            Received::Message { message: Reply::Granted(id), .. } => Ok(self.granted(worker, id)),
+            Received::Message { message: Reply::Granted(id), fds } => {
+                Ok(Received::Message { message: self.granted(worker, id), fds })
+            }
             Received::Message { message: Reply::Refused { reason, detail }, .. } => Err(self
                 .no_slot(worker, reason)
                 .unwrap_or(AskError::Refused { reason, detail }.into())),
             Received::Message { message, .. } => Err(AskError::unexpected(&message).into()),
-            Received::Closed | Received::WouldBlock => {
-                ended?;
-                if !self.attachment.postmaster_is_alive() {
-                    let pid = self.attachment.postmaster();
-                    return Err(RegisterError::PostmasterDied { pid });
-                }
-                Err(sent.map_or_else(AskError::Send, |()| AskError::Closed).into())
-            }
+            Received::Closed => Ok(Received::Closed),
+            Received::WouldBlock => Ok(Received::WouldBlock),
         }
+    }
+
+    /// Why the postmaster has ended the place of a worker without an answer.
+    pub(crate) fn no_answer(&self, sent: io::Result<()>) -> RegisterError {
+        if !self.attachment.postmaster_is_alive() {
+            return RegisterError::PostmasterDied { pid: self.attachment.postmaster() };
+        }
+        sent.map_or_else(AskError::Send, |()| AskError::Closed).into()
     }
 
     /// What a refusal says that is for want of a slot.

@@ -6,8 +6,9 @@
 //! program had half done, and sends it no more signals.
 
 use crate::attach_error::{AttachError, cannot_connect};
-use crate::control::client::{AskError, Session, ask_functions, exchange};
+use crate::control::client::{AskError, ask_functions, exchange};
 use crate::control::message::{Reply, Request};
+use crate::control::session::{Posted, Session};
 use crate::control::transport::ControlSocket;
 use crate::control::{CONTROL_SOCKET, PROTOCOL};
 use crate::function::Function;
@@ -45,7 +46,7 @@ pub struct Attachment {
     functions: Arc<[Function]>,
     descriptors: Vec<(String, OwnedFd)>,
     pub(crate) events: Option<Arc<EventRing>>,
-    session: Option<Session>,
+    session: Option<Arc<Session>>,
     line: Option<Line>,
     tied: Tied,
 }
@@ -184,7 +185,7 @@ impl Attachment {
             functions,
             descriptors: Vec::new(),
             events: events.map(Arc::new),
-            session: Some(Session::new(socket)),
+            session: Some(Arc::new(Session::new(socket))),
             line: None,
             tied: Tied::default(),
         })
@@ -340,6 +341,22 @@ impl Attachment {
         match (&self.session, &self.line) {
             (Some(session), _) => session.ask(request, deadline),
             (None, Some(line)) => line.ask(request, deadline),
+            (None, None) => Err(AskError::NoControlSocket),
+        }
+    }
+
+    /// Posts a request, for a future to come back for its reply. Never blocks: a worker that has no
+    /// connection yet says hello on a new one, and does not wait for the welcome.
+    ///
+    /// # Errors
+    /// [`AskError`].
+    pub fn post(&self, request: &Request) -> Result<Posted, AskError> {
+        if !self.is_mine() {
+            return Err(AskError::ForkedChild { owner: self.owner() });
+        }
+        match (&self.session, &self.line) {
+            (Some(session), _) => Ok(session.post(request)),
+            (None, Some(line)) => line.post(request),
             (None, None) => Err(AskError::NoControlSocket),
         }
     }

@@ -125,6 +125,7 @@ pub mod internals {
             PROTOCOL,
             message::{Left, Reply, Request},
             segment::SegmentRequest,
+            session::Posted,
             transport::Received,
         },
         ffi::{

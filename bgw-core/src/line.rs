@@ -7,14 +7,19 @@
 //! nothing no system call.
 
 use crate::control::PROTOCOL;
-use crate::control::client::{AskError, Session, exchange};
+use crate::control::client::{AskError, exchange};
 use crate::control::message::{Reply, Request};
+use crate::control::session::{Posted, Session};
 use crate::control::transport::ControlSocket;
 use crate::shared::LAYOUT_TAG;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
+
+/// What a worker says first.
+const HELLO: Request =
+    Request::Hello { protocol: PROTOCOL, layout_tag: LAYOUT_TAG, read_only: false };
 
 /// The way to the control socket, and the connection once there is one.
 #[derive(Debug)]
@@ -46,6 +51,22 @@ impl Line {
         answer
     }
 
+    /// Posts a request, over a new connection if there is none. Never blocks.
+    pub(crate) fn post(&self, request: &Request) -> Result<Posted, AskError> {
+        if let Some(session) = self.known() {
+            return Ok(session.post(request));
+        }
+        let socket = self.dial(Some(Instant::now()))?;
+        let session = Arc::new(Session::new(socket));
+        // Whoever gets the connection says what it wants behind the hello. The welcome brings
+        // nothing that the worker does not have, so nobody waits for it.
+        session.tell(&HELLO, Some(Instant::now()));
+        let mut place = self.session.lock().unwrap_or_else(PoisonError::into_inner);
+        let session = Arc::clone(place.get_or_insert(session));
+        drop(place);
+        Ok(session.post(request))
+    }
+
     /// Tells the postmaster something that it does not answer. Does nothing without a connection.
     pub(crate) fn tell(&self, request: &Request, deadline: Option<Instant>) {
         let session = self.session.lock().unwrap_or_else(PoisonError::into_inner).clone();
@@ -62,8 +83,7 @@ impl Line {
     }
 
     fn session(&self, deadline: Option<Instant>) -> Result<Arc<Session>, AskError> {
-        let known = || self.session.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        if let Some(session) = known() {
+        if let Some(session) = self.known() {
             return Ok(session);
         }
         // Without the lock: other threads have deadlines, too. Of two that connect, one is used.
@@ -72,19 +92,29 @@ impl Line {
         Ok(Arc::clone(place.get_or_insert(session)))
     }
 
+    /// The connection, if there is one and the postmaster has not closed it.
+    fn known(&self) -> Option<Arc<Session>> {
+        let mut place = self.session.lock().unwrap_or_else(PoisonError::into_inner);
+        if place.as_ref().is_some_and(|session| session.is_closed()) {
+            *place = None;
+        }
+        place.clone()
+    }
+
     fn connect(&self, deadline: Option<Instant>) -> Result<ControlSocket, AskError> {
-        let path = PathBuf::from(format!("/proc/self/fd/{}", self.door.as_raw_fd()));
-        let mut socket =
-            ControlSocket::connect(&path, deadline).map_err(|error| match error.kind() {
-                std::io::ErrorKind::TimedOut => AskError::TimedOut,
-                _ => AskError::Connect(error),
-            })?;
-        let (protocol, layout_tag) = (PROTOCOL, LAYOUT_TAG);
-        let hello = Request::Hello { protocol, layout_tag, read_only: false };
-        match exchange(&mut socket, &hello, deadline)?.0 {
+        let mut socket = self.dial(deadline)?;
+        match exchange(&mut socket, &HELLO, deadline)?.0 {
             // The worker has what comes with it.
             Reply::Welcome { .. } => Ok(socket),
             other => Err(AskError::unexpected(&other)),
         }
+    }
+
+    fn dial(&self, deadline: Option<Instant>) -> Result<ControlSocket, AskError> {
+        let path = PathBuf::from(format!("/proc/self/fd/{}", self.door.as_raw_fd()));
+        ControlSocket::connect(&path, deadline).map_err(|error| match error.kind() {
+            std::io::ErrorKind::TimedOut => AskError::TimedOut,
+            _ => AskError::Connect(error),
+        })
     }
 }

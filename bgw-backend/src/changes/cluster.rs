@@ -16,6 +16,14 @@ use shmem_slots::{Key, Snapshot};
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
+#[cfg(feature = "tokio")]
+use tokio::sync::Semaphore;
+
+/// The most futures of one attachment that take a place in the queue for a slot at a time. Others
+/// wait for their turn: each needs a descriptor meanwhile, and what the postmaster can grant at
+/// once is not to fill the queue.
+#[cfg(feature = "tokio")]
+const MOST_ASKING: usize = 16;
 
 /// The waits of this process in one cluster.
 #[derive(Debug)]
@@ -32,6 +40,9 @@ pub(super) struct Cluster {
     closed: AtomicBool,
     #[cfg(feature = "tokio")]
     pub(super) readers: Arc<Readers>,
+    /// Permits for futures that take a place in the queue for a slot.
+    #[cfg(feature = "tokio")]
+    places: Arc<Semaphore>,
 }
 
 /// What is waited for.
@@ -64,6 +75,12 @@ pub(crate) fn registered(attachment: &Attachment, id: WorkerHandle) {
     }
 }
 
+/// The permits for futures that take a place in the queue for a slot.
+#[cfg(feature = "tokio")]
+pub(crate) fn places(attachment: &Arc<Attachment>) -> Result<Arc<Semaphore>, WaitError> {
+    Cluster::tied_to(attachment).map(|cluster| Arc::clone(&cluster.places))
+}
+
 /// This process has made a handle of the worker `id`.
 pub(crate) fn named(attachment: &Attachment, id: WorkerHandle) {
     if let Some(Tie(cluster)) = attachment.tied().get().filter(|_| attachment.is_mine()) {
@@ -74,6 +91,17 @@ pub(crate) fn named(attachment: &Attachment, id: WorkerHandle) {
 impl Cluster {
     /// The waits of `attachment`, watched by the thread.
     pub(super) fn of(attachment: &Arc<Attachment>) -> Result<Arc<Self>, WaitError> {
+        let cluster = Self::tied_to(attachment)?;
+        if !cluster.watched.load(Ordering::Acquire) {
+            let watched: Arc<dyn Watched> = Arc::<Self>::clone(cluster);
+            thread::watch(&watched)?;
+            cluster.watched.store(true, Ordering::Release);
+        }
+        Ok(Arc::clone(cluster))
+    }
+
+    /// The waits of `attachment`, watched or not.
+    fn tied_to(attachment: &Arc<Attachment>) -> Result<&Arc<Self>, WaitError> {
         if !attachment.is_mine() {
             return Err(WaitError::ForkedChild { owner: attachment.owner() });
         }
@@ -82,12 +110,7 @@ impl Cluster {
             // Nothing else is ever tied to an attachment.
             return Err(WaitError::Thread(io::ErrorKind::Unsupported.into()));
         };
-        if !cluster.watched.load(Ordering::Acquire) {
-            let watched: Arc<dyn Watched> = Arc::<Self>::clone(cluster);
-            thread::watch(&watched)?;
-            cluster.watched.store(true, Ordering::Release);
-        }
-        Ok(Arc::clone(cluster))
+        Ok(cluster)
     }
 
     fn new(attachment: &Arc<Attachment>) -> Self {
@@ -102,6 +125,8 @@ impl Cluster {
             closed: AtomicBool::new(false),
             #[cfg(feature = "tokio")]
             readers: Arc::default(),
+            #[cfg(feature = "tokio")]
+            places: Arc::new(Semaphore::new(MOST_ASKING)),
         }
     }
 

@@ -36,6 +36,8 @@ mod subscriber;
 mod thread;
 mod waiter;
 
+#[cfg(feature = "tokio")]
+pub(crate) use cluster::places;
 pub(crate) use cluster::{named, registered};
 pub use descriptor::ChangeFd;
 #[cfg(feature = "tokio")]

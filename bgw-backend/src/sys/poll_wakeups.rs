@@ -1,4 +1,4 @@
-//! This process's poll wake-ups as a future of the thread's runtime.
+//! Descriptors that a future waits for, and this process's poll wake-ups among them.
 //!
 //! No wake-up is lost between a check and the sleep after it: a handler records its signal before
 //! it wakes, and the future clears the wake-up before it checks again.
@@ -10,6 +10,44 @@ use std::os::fd::OwnedFd;
 use std::task::{Context, Poll, ready};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
+
+/// A descriptor, registered with the runtime that it was made in. One task at a time may wait for
+/// it.
+#[cfg(feature = "tokio")]
+#[derive(Debug)]
+pub(crate) struct Registered(AsyncFd<OwnedFd>);
+
+#[cfg(feature = "tokio")]
+impl Registered {
+    /// Call it within the runtime, whose own this descriptor becomes: a runtime takes each number
+    /// once.
+    ///
+    /// # Errors
+    /// The error of `epoll_ctl`.
+    pub(crate) fn new(descriptor: OwnedFd) -> io::Result<Self> {
+        let interest = Interest::READABLE.add(Interest::WRITABLE);
+        // SAFETY: `as_fd` of an `OwnedFd` returns the same descriptor at every call, which is open
+        // as long as the `AsyncFd` that owns it.
+        let registered = unsafe { AsyncFd::register_with_interest(descriptor, interest) };
+        Ok(Self(registered?))
+    }
+
+    /// Completes when there may be something to read, or, if asked, room to write. What is there
+    /// is looked for before this is called again.
+    pub(crate) fn poll_changed(
+        &self,
+        context: &mut Context<'_>,
+        or_room: bool,
+    ) -> Poll<io::Result<()>> {
+        if or_room {
+            if let Poll::Ready(ready) = self.0.poll_write_ready(context) {
+                return Poll::Ready(ready.map(|mut ready| ready.clear_ready()));
+            }
+        }
+        let ready = ready!(self.0.poll_read_ready(context));
+        Poll::Ready(ready.map(|mut ready| ready.clear_ready()))
+    }
+}
 
 /// The poll wake-up descriptor of this process, registered with the runtime that it was made in.
 #[derive(Debug)]

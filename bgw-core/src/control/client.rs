@@ -1,4 +1,5 @@
-//! A program's side of its control connection: one request after the other, each with a deadline.
+//! A program's first requests on a new control connection, each with a deadline, and why a request
+//! fails.
 
 use super::message::{Refusal, Reply, Request};
 use super::transport::{ControlSocket, Received, RecvError};
@@ -6,7 +7,6 @@ use crate::pid::Pid;
 use std::fmt;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::Instant;
 
 /// Why the postmaster did not do what it was asked for.
@@ -65,73 +65,6 @@ impl AskError {
 }
 
 shmem_slots::debug_as_chain!(AskError);
-
-/// The connection to the postmaster. One thread at a time uses it.
-#[derive(Debug)]
-pub(crate) struct Session {
-    /// `None` while a thread asks.
-    socket: Mutex<Option<ControlSocket>>,
-    returned: Condvar,
-}
-
-impl Session {
-    pub(crate) fn new(socket: ControlSocket) -> Self {
-        Self { socket: Mutex::new(Some(socket)), returned: Condvar::new() }
-    }
-
-    /// Ends the connection, whoever else has its descriptor: a fork of this process, say.
-    pub(crate) fn end(&self) {
-        let place = self.socket.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(socket) = place.as_ref() {
-            socket.end();
-        }
-    }
-
-    /// Asks the postmaster and waits for its answer, which may bring descriptors; first of all for
-    /// other threads that ask.
-    pub(crate) fn ask(
-        &self,
-        request: &Request,
-        deadline: Option<Instant>,
-    ) -> Result<(Reply, Vec<OwnedFd>), AskError> {
-        let answer = self.with_socket(deadline, |socket| exchange(socket, request, deadline));
-        answer.ok_or(AskError::TimedOut)?
-    }
-
-    /// Tells the postmaster something that it does not answer. What cannot be sent until `deadline`
-    /// is not said.
-    pub(crate) fn tell(&self, request: &Request, deadline: Option<Instant>) {
-        let _ = self.with_socket(deadline, |socket| socket.send_request(request, deadline));
-    }
-
-    /// Runs `work` with the socket, once no other thread uses it. `None` if the deadline passed
-    /// first.
-    fn with_socket<T>(
-        &self,
-        deadline: Option<Instant>,
-        work: impl FnOnce(&mut ControlSocket) -> T,
-    ) -> Option<T> {
-        let mut place = self.socket.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut socket = loop {
-            if let Some(socket) = place.take() {
-                break socket;
-            }
-            place = match deadline {
-                None => self.returned.wait(place).unwrap_or_else(PoisonError::into_inner),
-                Some(end) => {
-                    let left = end.checked_duration_since(Instant::now())?;
-                    let waited = self.returned.wait_timeout(place, left);
-                    waited.unwrap_or_else(PoisonError::into_inner).0
-                }
-            };
-        };
-        drop(place);
-        let done = work(&mut socket);
-        *self.socket.lock().unwrap_or_else(PoisonError::into_inner) = Some(socket);
-        self.returned.notify_one();
-        Some(done)
-    }
-}
 
 /// Sends `request` and receives its answer.
 pub(crate) fn exchange(

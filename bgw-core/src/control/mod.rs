@@ -6,7 +6,7 @@
 //! postmaster sweeps what the peer had half done.
 //!
 //! Files: `message` (what can be said), `codec` (as bytes; pure), `transport` (over a socket),
-//! `client` (a program's requests).
+//! `client` (a program's first requests), `session` (its later ones).
 
 pub(crate) mod client;
 pub(crate) mod codec;
@@ -15,6 +15,7 @@ pub(crate) mod message;
 pub(crate) mod reader;
 mod roll;
 pub(crate) mod segment;
+pub(crate) mod session;
 pub(crate) mod transport;
 
 /// The version of the messages.

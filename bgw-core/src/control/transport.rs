@@ -205,9 +205,19 @@ impl ControlSocket {
     pub fn send_request(&mut self, request: &Request, deadline: Option<Instant>) -> io::Result<()> {
         // Never 0, which is no request's.
         self.request = self.request.checked_add(1).unwrap_or(1);
-        let packet = numbered(self.request, request.encode());
+        self.send_numbered(self.request, request, deadline)
+    }
+
+    /// Sends a request with a number of the caller's. Waits as [`ControlSocket::send_request`].
+    pub(crate) fn send_numbered(
+        &self,
+        number: u32,
+        request: &Request,
+        deadline: Option<Instant>,
+    ) -> io::Result<()> {
+        let packet = numbered(number, request.encode());
         loop {
-            match scm::send(&self.fd, &packet, &[]) {
+            match self.send_packet(&packet) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 done => return done,
             }
@@ -215,6 +225,11 @@ impl ControlSocket {
                 return Err(io::ErrorKind::TimedOut.into());
             }
         }
+    }
+
+    /// Sends a packet with its number, if there is room for it. Never blocks.
+    pub(crate) fn send_packet(&self, packet: &[u8]) -> io::Result<()> {
+        scm::send(&self.fd, packet, &[])
     }
 
     /// Sends the reply to the request that was received last, with descriptors. Never blocks.
@@ -280,11 +295,7 @@ impl ControlSocket {
     /// [`RecvError`].
     pub fn recv_reply(&mut self, deadline: Option<Instant>) -> Result<Received<Reply>, RecvError> {
         loop {
-            let readable = wait_until_ready(&self.fd, PollFlags::POLLIN, deadline);
-            if !readable.map_err(RecvError::System)? {
-                return Ok(Received::WouldBlock);
-            }
-            match self.recv()? {
+            match self.recv_numbered(deadline)? {
                 Received::Message { message: (number, bytes), fds } => {
                     if number == self.request || number == 0 {
                         return Ok(Received::Message { message: Reply::decode(&bytes)?, fds });
@@ -294,6 +305,15 @@ impl ControlSocket {
                 Received::Closed => return Ok(Received::Closed),
             }
         }
+    }
+
+    /// As [`ControlSocket::recv_reply`], whichever request it answers.
+    pub(crate) fn recv_numbered(
+        &self,
+        deadline: Option<Instant>,
+    ) -> Result<Received<(u32, Vec<u8>)>, RecvError> {
+        let readable = wait_until_ready(&self.fd, PollFlags::POLLIN, deadline);
+        if readable.map_err(RecvError::System)? { self.recv() } else { Ok(Received::WouldBlock) }
     }
 
     /// A number, and the bytes of a message.
@@ -350,7 +370,7 @@ impl ControlSocket {
     }
 }
 
-fn numbered(number: u32, message: Vec<u8>) -> Vec<u8> {
+pub(super) fn numbered(number: u32, message: Vec<u8>) -> Vec<u8> {
     let mut packet = number.to_le_bytes().to_vec();
     packet.extend(message);
     packet

@@ -45,6 +45,8 @@ mod peers;
 mod policies;
 mod postmaster_death;
 mod privileges;
+mod queue_crowds;
+mod queue_futures;
 mod recycling;
 mod register;
 mod relations;
@@ -129,6 +131,8 @@ fn main() -> std::process::ExitCode {
         policies::tests(),
         postmaster_death::tests(),
         privileges::tests(),
+        queue_crowds::tests(),
+        queue_futures::tests(),
         recycling::tests(),
         register::tests(),
         relations::tests(),
