@@ -43,6 +43,7 @@
 //! | waiting in a loop of one's own, or as futures | [`Backend::change_fd`], `Handle::ended` (feature `tokio`) |
 //! | a job's one answer | [`Outcome`], [`Handle::wait_for_outcome`] |
 //! | typed calls | `call`, `Backend::call` (feature `serde`) |
+//! | many small jobs | `Pool`, `pooled` (feature `serde`) |
 //! | what happens in the cluster | [`Backend::events`] |
 //! | a worker's main | [`entry`], [`Worker`], [`export_worker`] |
 //! | its database | [`Worker::initialize_connection`], [`Tx`] |
@@ -61,6 +62,8 @@ mod handle;
 mod keep;
 mod notifications;
 mod outcome;
+#[cfg(feature = "serde")]
+pub mod pool;
 mod progress;
 mod queue;
 #[cfg(feature = "tokio")]
@@ -114,6 +117,10 @@ pub use events::{Events, EventsFrom};
 pub use handle::Handle;
 pub use interrupt::Interrupt;
 pub use outcome::{NoOutput, Outcome};
+#[cfg(feature = "serde")]
+pub use pool::{
+    Histogram, Pool, PoolError, PoolJob, PoolOptions, PoolStats, SubmitError, pooled, pooled_with,
+};
 pub use progress::StillThere;
 pub use rolling::{Roll, RollError, RollReport};
 pub use segment::{Segment, SegmentError};

@@ -193,7 +193,7 @@ impl fmt::Display for NoOutput {
 impl Error for NoOutput {}
 
 /// The outcome that the report of a last end stands for. Pure.
-fn of(report: ExitReport, cancelled: bool) -> Outcome<()> {
+pub(crate) fn of(report: ExitReport, cancelled: bool) -> Outcome<()> {
     let has_value = report.result().is_some() || report.returned.value().is_some();
     let asked = report.asked_by.is_some() || report.reset;
     let aborted = matches!(report.cause, ExitCause::Signaled { signal, .. }

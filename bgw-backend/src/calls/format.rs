@@ -13,14 +13,14 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 /// The version that this crate writes, and the only one that it reads.
-pub(super) const VERSION: u8 = 1;
+pub(crate) const VERSION: u8 = 1;
 
 /// The bit of the first byte that says that the value lies in a segment.
 const IN_SEGMENT: u8 = 0x80;
 
 /// A value as it is carried.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Carried<'a> {
+pub(crate) enum Carried<'a> {
     /// Here.
     Inline(&'a [u8]),
     /// At the beginning of a segment.
@@ -29,7 +29,7 @@ pub(super) enum Carried<'a> {
 
 impl<'a> Carried<'a> {
     /// Any bytes that are no reference are a value.
-    pub(super) fn of(bytes: &'a [u8]) -> Self {
+    pub(crate) fn of(bytes: &'a [u8]) -> Self {
         let reference = bytes.strip_prefix(&[VERSION | IN_SEGMENT]).and_then(|rest| {
             let (segment, rest) = rest.split_first_chunk()?;
             let (len, rest) = rest.split_first_chunk()?;
@@ -41,20 +41,20 @@ impl<'a> Carried<'a> {
 }
 
 /// The reference to a value that lies in a segment.
-pub(super) fn reference(segment: SegmentHandle, len: u64) -> Vec<u8> {
+pub(crate) fn reference(segment: SegmentHandle, len: u64) -> Vec<u8> {
     let bits = segment.to_bits().to_le_bytes();
     [&[VERSION | IN_SEGMENT][..], &bits, &len.to_le_bytes()].concat()
 }
 
 /// # Errors
 /// The value says that it cannot be encoded, or has no length before it is read.
-pub(super) fn encode<T: Serialize>(value: &T) -> Result<Vec<u8>, postcard::Error> {
+pub(crate) fn encode<T: Serialize>(value: &T) -> Result<Vec<u8>, postcard::Error> {
     postcard::to_extend(value, vec![VERSION])
 }
 
 /// # Errors
 /// Bytes of another version, or that are no such value, or more than one.
-pub(super) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, postcard::Error> {
+pub(crate) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, postcard::Error> {
     let Some((&VERSION, bytes)) = bytes.split_first() else {
         return Err(postcard::Error::DeserializeBadEncoding);
     };

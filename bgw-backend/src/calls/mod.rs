@@ -14,12 +14,12 @@
 //! are not those of the function is refused when it is submitted.
 
 mod error;
-mod format;
+pub(crate) mod format;
 mod function;
 mod schema;
-mod segments;
+pub(crate) mod segments;
 mod submit;
-mod types;
+pub(crate) mod types;
 
 pub use error::CallError;
 pub use function::call;

@@ -8,7 +8,7 @@ use shmem_slots::OutOfSegment;
 
 impl Backend {
     /// Puts an encoded value into a new segment. Returns it with the reference to the value.
-    pub(super) fn put_value(&self, value: &[u8]) -> Result<(Segment, Vec<u8>), SegmentError> {
+    pub(crate) fn put_value(&self, value: &[u8]) -> Result<(Segment, Vec<u8>), SegmentError> {
         let len = value.len() as u64;
         let segment = self.create_segment(len)?;
         // It has as many bytes.
@@ -18,13 +18,13 @@ impl Backend {
     }
 
     /// Gives up what this process holds of a segment that it has not mapped.
-    pub(super) fn give_up_segment(&self, segment: SegmentHandle) {
+    pub(crate) fn give_up_segment(&self, segment: SegmentHandle) {
         drop(self.segment(segment));
     }
 }
 
 /// Copies an encoded value out of its segment.
-pub(super) fn read_value(segment: &Segment, len: u64) -> Result<Vec<u8>, SegmentError> {
+pub(crate) fn read_value(segment: &Segment, len: u64) -> Result<Vec<u8>, SegmentError> {
     let size = segment.len();
     let len = usize::try_from(len).unwrap_or(usize::MAX);
     // A length that lies allocates nothing.

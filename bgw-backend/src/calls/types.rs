@@ -19,7 +19,7 @@ impl<T: Serialize + DeserializeOwned + 'static> CallValue for T {}
 
 /// The name of a type that the format cannot carry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Unsupported(pub(super) &'static str);
+pub(crate) struct Unsupported(pub(crate) &'static str);
 
 type Tag = Result<u64, Unsupported>;
 
@@ -27,7 +27,7 @@ type Tag = Result<u64, Unsupported>;
 static TAGS: RwLock<Option<HashMap<(TypeId, TypeId), Tag>>> = RwLock::new(None);
 
 /// The tag of calls with `I` that give back `O`.
-pub(super) fn tag<I: CallValue, O: CallValue>() -> Tag {
+pub(crate) fn tag<I: CallValue, O: CallValue>() -> Tag {
     let types = (TypeId::of::<I>(), TypeId::of::<O>());
     let known = TAGS.read().unwrap_or_else(PoisonError::into_inner);
     if let Some(&tag) = known.as_ref().and_then(|known| known.get(&types)) {
@@ -59,12 +59,12 @@ fn compute<I: CallValue, O: CallValue>() -> Tag {
 
 /// The type of a function that is called with `I` and gives back `O`. One that cannot be carried
 /// has a tag that no call has.
-pub(super) fn of<I: CallValue, O: CallValue>() -> CallType {
+pub(crate) fn of<I: CallValue, O: CallValue>() -> CallType {
     let signature = signature::<I, O>();
     CallType { tag: tag::<I, O>().unwrap_or(0), signature }
 }
 
-pub(super) fn signature<I: CallValue, O: CallValue>() -> String {
+pub(crate) fn signature<I: CallValue, O: CallValue>() -> String {
     format!("fn({}) -> {}", type_name::<I>(), type_name::<O>())
 }
 

@@ -43,6 +43,8 @@ mod output;
 mod parallel;
 mod peers;
 mod policies;
+mod pool_deaths;
+mod pools;
 mod postmaster_death;
 mod privileges;
 mod queue_crowds;
@@ -129,6 +131,8 @@ fn main() -> std::process::ExitCode {
         parallel::tests(),
         peers::tests(),
         policies::tests(),
+        pool_deaths::tests(),
+        pools::tests(),
         postmaster_death::tests(),
         privileges::tests(),
         queue_crowds::tests(),

@@ -39,7 +39,8 @@ pub const MAX_ROOM: u32 = 1 << 16;
 pub const MAX_TAKERS: u32 = 512;
 /// The most submitters.
 pub const MAX_SUBMITTERS: u32 = 4096;
-const MAX_SHARED: u32 = 4096;
+/// The most shared cells.
+const MAX_SHARED: u32 = 1 << 16;
 
 /// Settings of a new job queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,7 +57,7 @@ pub struct JobsOptions {
     pub takers: u32,
     /// How many submitters there can be at a time: 1 to [`MAX_SUBMITTERS`].
     pub submitters: u32,
-    /// Cells for the layer above, which are not interpreted here: at most 4,096.
+    /// Cells for the layer above, which are not interpreted here: at most 65,536.
     pub shared_cells: u32,
     /// A number that stands for the meaning of the jobs: attach refuses any other.
     pub tag: u64,

@@ -1,0 +1,128 @@
+//! Starting workers: ordinary registrations, which the postmaster keeps alive.
+//!
+//! Whoever submits, or waits for a job that nobody has taken, starts another worker if all are busy
+//! and there may be more. The launch interval holds for all processes together: whoever comes first
+//! swaps the time of the last launch.
+
+use super::cells::{LAUNCHED_AT, WORKERS};
+use super::place::{PlaceState, PlaceWord, set_registered};
+use super::shared::{Shared, now, vacate};
+use crate::calls::{CallError, format};
+use crate::error::RegisterError;
+use bgw_core::{BackgroundWorker, InvalidWorker, Ready, RestartPolicy, SegmentHandle};
+use serde::{Deserialize, Serialize};
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+/// The type of the workers, as views show it.
+const WORKER_TYPE: &str = "pool worker";
+/// A run that was ready for so long was good: its failure is that of its job.
+const GOOD_RUN: Duration = Duration::from_millis(1);
+
+/// What a worker of a pool is registered with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Start {
+    pub(super) segment: u64,
+    pub(super) place: u32,
+    pub(super) launch: u32,
+}
+
+impl Start {
+    pub(super) const fn segment(self) -> SegmentHandle {
+        SegmentHandle::from_bits(self.segment)
+    }
+}
+
+impl Shared {
+    fn workers(&self) -> u32 {
+        u32::try_from(self.cells().load(WORKERS)).unwrap_or(u32::MAX)
+    }
+
+    /// Starts the least workers.
+    pub(super) fn launch_least(&self) -> Result<(), CallError> {
+        while self.workers() < self.settings.min {
+            if !self.launch()? {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Starts another worker if jobs of the class wait, nobody sleeps, there may be more, and the
+    /// last start was long enough ago. Returns when it is worth asking again.
+    pub(super) fn launch_if_needed(&self, class: u32) -> Option<u64> {
+        let workers = self.workers();
+        if workers >= self.settings.max
+            || (workers >= self.settings.min.max(1) && !self.jobs.nobody_sleeps())
+            || self.jobs.queued(class) == 0
+            || self.cells().is_draining()
+        {
+            return None;
+        }
+        let cell = self.cells().get(LAUNCHED_AT)?;
+        let (last, time) = (cell.load(Ordering::Acquire), now());
+        let interval = u64::try_from(self.settings.interval.as_nanos()).unwrap_or(u64::MAX);
+        // A time to come is none that anybody has written.
+        let next = last.min(time).saturating_add(interval);
+        if time < next && last != 0 {
+            return Some(next);
+        }
+        let (success, failure) = (Ordering::AcqRel, Ordering::Relaxed);
+        if cell.compare_exchange(last, time, success, failure).is_ok() {
+            // An error: no slot is free, for instance. The next one tries again.
+            let _ = self.launch();
+        }
+        Some(time.saturating_add(interval))
+    }
+
+    /// Registers a worker for a vacant place; false if there is none.
+    fn launch(&self) -> Result<bool, CallError> {
+        for worker in 0..self.settings.max {
+            let Some(place) = self.cells().place(worker) else { break };
+            if self.look_after(worker) != PlaceState::Vacant {
+                continue;
+            }
+            let vacant = PlaceWord::read(place);
+            let launching = PlaceWord {
+                state: PlaceState::Launching { submitter: self.number },
+                launch: vacant.launch.wrapping_add(1),
+            };
+            if vacant.state != PlaceState::Vacant || !vacant.swap(place, launching) {
+                continue;
+            }
+            if let Some(count) = self.cells().get(WORKERS) {
+                count.fetch_add(1, Ordering::AcqRel);
+            }
+            set_registered(place, None);
+            let registered = self.register(worker, launching.launch);
+            let Ok(handle) = registered else {
+                vacate(self.cells(), worker, launching);
+                return registered.map(|_| false);
+            };
+            set_registered(place, Some(handle.id()));
+            self.launched().insert(worker, handle);
+            // Its worker may have been quicker.
+            launching.swap(place, launching.turned(PlaceState::Launched));
+            return Ok(true);
+        }
+        Ok(false)
+    }
+
+    fn register(&self, place: u32, launch: u32) -> Result<crate::handle::Handle, CallError> {
+        let function = &self.settings.function;
+        let start = Start { segment: self.segment.handle().to_bits(), place, launch };
+        let input = format::encode(&start)
+            .map_err(|source| CallError::Encode { function: function.clone(), source })?;
+        let worker = BackgroundWorker::builder(format!("{function} {place}"))
+            .worker_type(WORKER_TYPE)
+            .function(function)
+            .restart(RestartPolicy::Fixed(Duration::ZERO))
+            .reset_after(GOOD_RUN)
+            .ready(Ready::Call)
+            .start_attempts(self.settings.attempts)
+            .call(self.tag, input)
+            .build()
+            .map_err(|error: InvalidWorker| CallError::from(error))?;
+        self.backend.register(&worker).map_err(|error: RegisterError| error.into())
+    }
+}
