@@ -77,6 +77,7 @@ mod until;
 mod waiting;
 mod workers;
 
+mod metrics;
 mod worker;
 
 mod connection;
@@ -97,11 +98,11 @@ pub use bgw_core::ShutdownMode;
 pub use bgw_core::{
     After, AskError, AttachError, BackgroundWorker, BackgroundWorkerBuilder, CrashReset,
     EntryPoint, Event, EventKind, ExitCause, ExitReport, FromEnvError, GivenUp, Grace, Input,
-    InvalidWorker, LAST_WORDS_LIMIT, LastWords, NotStarted, NotifyFrom, Orphaned, Output,
-    OutputFile, Pid, RESULT_LIMIT, Ready, Recycle, Recycled, Refusal, RelationError, RestartOn,
-    RestartPolicy, Returned, RollOutcome, Schedule, SegmentHandle, SocketInterest, StartTime,
-    StopSignal, TakeError, WaitEvents, WorkerFlags, WorkerHandle, WorkerProcess, WorkerResult,
-    WorkerStatus,
+    InvalidWorker, LAST_WORDS_LIMIT, LastWords, MetricKind, NotStarted, NotifyFrom, Orphaned,
+    Output, OutputFile, Pid, RESULT_LIMIT, Ready, Recycle, Recycled, Refusal, RelationError,
+    RestartOn, RestartPolicy, Returned, RollOutcome, Schedule, SegmentHandle, SocketInterest,
+    StartTime, StopSignal, TakeError, WaitEvents, WorkerFlags, WorkerHandle, WorkerProcess,
+    WorkerResult, WorkerStatus,
 };
 pub use bgw_core::{interrupt_waits, set_latch, take_interrupt};
 #[cfg(feature = "serde")]
@@ -116,6 +117,7 @@ pub use error::{
 pub use events::{Events, EventsFrom};
 pub use handle::Handle;
 pub use interrupt::Interrupt;
+pub use metrics::{Counter, Gauge, MetricError, MetricReading, MetricValue, Metrics};
 pub use outcome::{NoOutput, Outcome};
 #[cfg(feature = "serde")]
 pub use pool::{

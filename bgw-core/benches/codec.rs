@@ -2,10 +2,13 @@
 //! bytes: the least that any way over memory can cost.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-use bgw_core::internals::{LAYOUT_TAG, PostmasterCells, Reply, Request, WorkerRecord};
-use bgw_core::{BackgroundWorker, Pid, Refusal};
+use bgw_core::internals::{
+    LAYOUT_TAG, PostmasterCells, Reply, Request, SlotClasses, WorkerRecord, add_to_counter,
+};
+use bgw_core::{BackgroundWorker, Metric, MetricKind, Pid, Refusal};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use std::hint::black_box;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// The limit: `len` bytes from one place to another.
 fn copy(criterion: &mut Criterion, group: &str, len: usize) {
@@ -91,5 +94,24 @@ fn records(criterion: &mut Criterion) {
     copy(criterion, "record", len);
 }
 
-criterion_group!(benches, messages, records);
+/// One addition to a counter, as a worker makes it, beside a bare relaxed addition.
+fn metrics(criterion: &mut Criterion) {
+    let metrics = vec![Metric::new("done", "", MetricKind::Counter)];
+    let cells = PostmasterCells::create_for(SlotClasses::new(8, 0, Vec::new()), metrics).unwrap();
+    let cell = cells.cluster().metric_plan().value(3, 0, 0).unwrap();
+    let mut group = criterion.benchmark_group("metric");
+    group.bench_function("add to a counter", |bench| {
+        bench.iter(|| {
+            let cells = black_box(cells.slots()).writable_cells().unwrap();
+            add_to_counter(cells.shared_cell(black_box(cell)).unwrap(), 1);
+        });
+    });
+    let bare = AtomicU64::new(0);
+    group.bench_function("bare addition", |bench| {
+        bench.iter(|| black_box(&bare).fetch_add(1, Ordering::Relaxed));
+    });
+    group.finish();
+}
+
+criterion_group!(benches, messages, records, metrics);
 criterion_main!(benches);

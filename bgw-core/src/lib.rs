@@ -45,6 +45,7 @@ mod exit;
 mod function;
 mod handed_down;
 mod handle;
+mod metric;
 mod pid;
 mod returned;
 mod segment;
@@ -90,6 +91,7 @@ pub use crate::{
     gifts::TakeError,
     handle::{ParseHandleError, WorkerHandle},
     invitation::accept::FromEnvError,
+    metric::{Metric, MetricKind},
     pid::{Pid, PidError},
     process::{EntryFn, WorkerProcess, WorkerResult, interrupt_waits, set_latch, take_interrupt},
     returned::{LAST_WORDS_LIMIT, LastWords, RESULT_LIMIT, Returned},
@@ -136,6 +138,7 @@ pub mod internals {
         function::{CallType, Function},
         gifts::Gifts,
         invitation::{ATTACH_VARIABLE, accept::enter_from_env},
+        metric::objection as metrics_objection,
         returned::VALUE_LIMIT,
         roll::{MAX_ROLLED, RollRequest},
         shared::{
@@ -143,6 +146,7 @@ pub mod internals {
             corrupt::CorruptRecord,
             event_record::{EVENTS_TAG, EventName, EventRecord, EventRing},
             layout::{LAYOUT_TAG, WorkerSlots},
+            metric_cells::{MetricPlan, add_to_counter, bank_of},
             postmaster_cells::PostmasterCells,
             record::WorkerRecord,
             report::ReportRecord,

@@ -3,8 +3,10 @@
 //! Everything that can fail for the user's sake (the folder is taken, a name is used twice) fails
 //! in [`PostmasterBuilder::build`], before any fork.
 
+mod classes;
 mod functions;
 mod groups;
+mod metrics;
 mod templates;
 
 use crate::child::Functions;
@@ -21,10 +23,11 @@ use crate::sys::descriptor_limit;
 use crate::sys::descriptors::DescriptorFloor;
 use crate::sys::libc_version::check_libc;
 use crate::template::NamedTemplate;
-use bgw_core::StartTime;
 use bgw_core::internals::{
-    EntryKinds, FUNCTION_LIMIT, PostmasterCells, SlotClasses, eventfd, process, reserve_objection,
+    EntryKinds, FUNCTION_LIMIT, PostmasterCells, SlotClasses, eventfd, metrics_objection, process,
+    reserve_objection,
 };
+use bgw_core::{Metric, StartTime};
 use shmem_slots::StandardStreams;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
@@ -60,6 +63,7 @@ pub struct PostmasterBuilder {
     warm_spares: usize,
     events: u32,
     segment_bytes: u64,
+    metrics: Vec<Metric>,
 }
 
 impl Default for PostmasterBuilder {
@@ -83,6 +87,7 @@ impl Default for PostmasterBuilder {
             warm_spares: 0,
             events: 1024,
             segment_bytes: 1 << 30,
+            metrics: Vec::new(),
         }
     }
 }
@@ -108,25 +113,6 @@ impl PostmasterBuilder {
     /// from the other. Both together are at most [`MAX_WORKERS_LIMIT`].
     pub const fn max_parallel_workers(mut self, max_parallel_workers: u32) -> Self {
         self.max_parallel_workers = max_parallel_workers;
-        self
-    }
-
-    /// Reserves some of [`max_workers`](Self::max_workers) for workers of this
-    /// [class](bgw_core::BackgroundWorkerBuilder::class), for 8 classes at most. Others are
-    /// refused, or wait, when only reserved slots are free.
-    ///
-    /// ```
-    /// # use {bgw_core::BackgroundWorker, bgw_postmaster::Postmaster};
-    /// let builder = Postmaster::builder().function("f", |_| Ok(())).max_workers(2);
-    /// let mut postmaster = builder.reserve("urgent", 1).build()?;
-    /// let any = || BackgroundWorker::builder("w").function("f");
-    /// postmaster.register(any().build()?)?;
-    /// assert!(postmaster.register(any().build()?).is_err());
-    /// postmaster.register(any().class("urgent").build()?)?;
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
-    pub fn reserve(mut self, class: impl Into<String>, slots: u32) -> Self {
-        self.reserved.push((class.into(), slots));
         self
     }
 
@@ -319,6 +305,9 @@ impl PostmasterBuilder {
         if let Some((name, reason)) = reserve_objection(self.max_workers, &self.reserved) {
             return Err(BuildError::Reserve { name, reason });
         }
+        if let Some((name, reason)) = metrics_objection(&self.metrics) {
+            return Err(BuildError::Metric { name, reason });
+        }
         if self.events != 0 && !EVENTS.contains(&self.events) {
             let (least, most) = EVENTS.into_inner();
             return Err(BuildError::Events { found: self.events, least, most });
@@ -363,7 +352,7 @@ impl PostmasterBuilder {
         let (listener, door) = door::open(runtime_dir.as_ref(), named);
         let parallel = self.max_parallel_workers;
         let classes = SlotClasses::new(self.max_workers, parallel, self.reserved);
-        let cells = PostmasterCells::create_with(classes)
+        let cells = PostmasterCells::create_for(classes, self.metrics)
             .map_err(|source| BuildError::Region { slots: all, source })?;
         let doorbell = eventfd::new_doorbell().map_err(system("eventfd"))?;
         Ok(Postmaster::new(Settings {

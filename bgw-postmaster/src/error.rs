@@ -18,6 +18,14 @@ pub enum BuildError {
         /// What is wrong.
         reason: String,
     },
+    /// A metric cannot be declared so.
+    #[error("metric \"{name}\": {reason}")]
+    Metric {
+        /// Its name, escaped.
+        name: String,
+        /// What is wrong.
+        reason: String,
+    },
     /// A named group is not valid.
     #[error("group \"{name}\": {reason}")]
     Group {

@@ -87,6 +87,10 @@ impl Worker {
         }
     }
 
+    pub(crate) const fn process(&self) -> &'static WorkerProcess {
+        self.me
+    }
+
     /// The main argument of its registration.
     #[doc(alias = "bgw_main_arg")]
     #[must_use]

@@ -12,6 +12,7 @@
 //! | hint bitmaps | claimers, the postmaster | the same |
 //! | count of changes | postmaster at each change | waits for many workers |
 //! | interests, one cell for some slots | who waits for many workers, postmaster at a change | the same |
+//! | values of metrics, whole lines a slot | the worker | who reads metrics, the postmaster at its end |
 //! | incarnation, phase | postmaster, rarely | backends at registration |
 //!
 //! So a process that registers writes to no line that others read when they ask for another
@@ -50,12 +51,15 @@ pub(super) const CLASS: u32 = INTEREST + INTERESTS;
 pub(super) const CLASS_CELLS: u32 = 1 + CLASS_NAME_CELLS;
 pub(super) const CLASS_NAME_CELLS: u32 = 4;
 
-/// How many shared cells a region has.
-pub(super) const REGION_CELLS: u32 = CLASS + CLASS_CELLS * MOST_CLASSES as u32;
+/// How many metrics there are, and in the upper half how many banks a slot has for them.
+pub(super) const METRICS: u32 = CLASS + CLASS_CELLS * MOST_CLASSES as u32;
+
+/// How many shared cells a region has, beside those of metrics, which come after them.
+pub(super) const REGION_CELLS: u32 = METRICS + 1;
 
 /// Changes with the layout of what lies in a region. Attaching refuses another one.
 pub const LAYOUT_TAG: u64 = {
-    const VERSION: u64 = 12;
+    const VERSION: u64 = 13;
     let record = size_of::<WorkerRecord>() as u64;
     let report = size_of::<ReportRecord>() as u64;
     let cells = REGION_CELLS as u64;

@@ -22,6 +22,7 @@ pub(crate) mod corrupt;
 pub(crate) mod event_record;
 mod gift_record;
 pub(crate) mod layout;
+pub(crate) mod metric_cells;
 mod output_record;
 pub(crate) mod postmaster_cells;
 pub(crate) mod record;

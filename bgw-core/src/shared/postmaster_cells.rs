@@ -7,10 +7,11 @@
 use super::cluster_cells::{ClusterCells, SLOT_STARTED_AT};
 use super::layout::{
     BELL, CHANGES, CLASS, CLASS_CELLS, CLASS_NAME_CELLS, INCARNATION, INTEREST, INTERESTS,
-    LAYOUT_TAG, LIVENESS, PHASE, REGION_CELLS, REGISTRABLE, SLOT_COUNTS, WAITING, WorkerSlots,
+    LAYOUT_TAG, LIVENESS, METRICS, PHASE, REGISTRABLE, SLOT_COUNTS, WAITING, WorkerSlots,
 };
 use super::returned_record::ANNEX_CELLS;
 use super::slot_classes::{MOST_CLASSES, SlotClasses};
+use crate::metric::Metric;
 use crate::sys::robust::{self, HeldLiveness};
 use crate::worker::{EntryKinds, StartTime};
 use shmem_slots::bells::{Interest, Requests};
@@ -25,6 +26,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 pub struct PostmasterCells {
     slots: Arc<WorkerSlots>,
     classes: SlotClasses,
+    metrics: Vec<Metric>,
     /// What it has written into the first shared cells, whatever others have made of them.
     own: [AtomicU64; OWN],
 }
@@ -48,18 +50,28 @@ impl PostmasterCells {
     /// # Errors
     /// As [`PostmasterCells::create`].
     pub fn create_with(classes: SlotClasses) -> Result<Self, CreateError> {
+        Self::create_for(classes, Vec::new())
+    }
+
+    /// The same with room for these metrics.
+    ///
+    /// # Errors
+    /// As [`PostmasterCells::create`].
+    pub fn create_for(classes: SlotClasses, metrics: Vec<Metric>) -> Result<Self, CreateError> {
         let options = Options {
             capacity: classes.general().saturating_add(classes.parallel()),
             tag: LAYOUT_TAG,
-            shared_cells: REGION_CELLS,
+            // More than there can be, if they are too many.
+            shared_cells: Self::cells_for(&metrics, &classes).unwrap_or(u32::MAX),
             annex_cells: ANNEX_CELLS,
             first_generation: 0,
         };
         let own = std::array::from_fn(|_| AtomicU64::new(0));
         let counts = u64::from(classes.general()) << 32 | u64::from(classes.common());
-        let cells = Self { slots: Arc::new(WorkerSlots::create(&options)?), classes, own };
+        let cells = Self { slots: Arc::new(WorkerSlots::create(&options)?), classes, metrics, own };
         cells.publish(SLOT_COUNTS, counts);
         cells.write_reserved();
+        cells.write_metrics();
         Ok(cells)
     }
 
@@ -80,7 +92,7 @@ impl PostmasterCells {
         self.slots.writable_cells().ok()
     }
 
-    fn store(&self, cell: u32, value: u64) {
+    pub(super) fn store(&self, cell: u32, value: u64) {
         if let Some(cell) = self.writable().and_then(|cells| cells.shared_cell(cell)) {
             cell.store(value, Ordering::Release);
         }
@@ -103,7 +115,8 @@ impl PostmasterCells {
             .iter()
             .zip(found)
             .all(|(own, found)| found == Some(own.load(Ordering::Relaxed)));
-        intact && self.slots.header_is_intact(LAYOUT_TAG)
+        let metrics = self.slots.shared_cell(METRICS).map(CellRef::load);
+        intact && metrics == Some(self.metrics_cell()) && self.slots.header_is_intact(LAYOUT_TAG)
     }
 
     /// Writes all of these again.
@@ -112,6 +125,7 @@ impl PostmasterCells {
             self.store(cell, own.load(Ordering::Relaxed));
         }
         self.write_reserved();
+        self.write_metrics();
         // The creator of a region maps it for writing.
         let _ = self.slots.restore_header(LAYOUT_TAG);
     }
@@ -133,6 +147,12 @@ impl PostmasterCells {
     #[must_use]
     pub const fn classes(&self) -> &SlotClasses {
         &self.classes
+    }
+
+    /// The metrics that were declared, whatever the shared cells say.
+    #[must_use]
+    pub fn metrics(&self) -> &[Metric] {
+        &self.metrics
     }
 
     /// The incarnation that was begun last, whatever the shared cell says.

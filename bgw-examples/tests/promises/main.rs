@@ -33,6 +33,7 @@ mod libraries;
 mod lines;
 mod lives;
 mod log;
+mod metrics;
 mod newline;
 mod notify;
 mod notify_sockets;
@@ -120,6 +121,7 @@ fn main() -> std::process::ExitCode {
         lives::tests(),
         lines::tests(),
         log::tests(),
+        metrics::tests(),
         signals::tests(),
         newline::tests(),
         notify::tests(),

@@ -157,6 +157,9 @@ impl SlotTable {
 
     fn write_report(&mut self, key: Key, ending: &Ending, unregistered: bool) {
         let process = ending.process;
+        if process.is_some() {
+            self.end_metrics(key.index);
+        }
         let report = ExitReport {
             cause: ending.cause,
             pid: process.map(|process| process.pid),

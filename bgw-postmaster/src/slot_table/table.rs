@@ -34,6 +34,8 @@ pub(crate) struct SlotTable {
     /// The copy of the slot that is taken in. Here, so that it takes no room on the stack, of which
     /// each page that is written to between two forks costs a copy.
     pub(super) record: WorkerRecord,
+    /// What the counters of each slot have come to, by the number of the value.
+    counted: PrivateTable<u64>,
     pub(super) jobs: Jobs,
     /// Who waits for a slot.
     pub(crate) tickets: Tickets,
@@ -91,6 +93,7 @@ impl SlotTable {
             postmaster,
             registrable,
             registrants: PrivateTable::default(),
+            counted: PrivateTable::default(),
             jobs: Jobs::default(),
             record: WorkerRecord::zeroed(),
             tickets: Tickets::default(),
@@ -127,6 +130,19 @@ impl SlotTable {
         self.cells.clear_returned(key.index);
         self.cells.clear_run(key.index, worker);
         self.handle(key)
+    }
+
+    /// A process that ran in slot `index` has ended: what its worker has counted is kept.
+    pub(super) fn end_metrics(&mut self, index: u32) {
+        let Self { cells, counted, .. } = self;
+        cells.end_metrics(index, |place, next| {
+            let before = counted.get(place).copied().unwrap_or(0);
+            let now = next(before);
+            if now != before {
+                counted.put(place, now);
+            }
+            now
+        });
     }
 
     /// The handle of a worker in this incarnation.
