@@ -284,6 +284,12 @@ pub struct ExitReport {
     /// The largest resident size of the process since it began, in KiB: also in runs before this
     /// one, if it served other workers.
     pub max_rss_kib: u64,
+    /// How much memory was its own at its end, in KiB, if its
+    /// [template](crate::BackgroundWorkerBuilder::template) has that measured: what it had copied
+    /// of its template's by writing to it, and what it had made since. `None` if nothing was
+    /// measured, or if the process did not come to its end in order: it was killed, or it called
+    /// `exit`.
+    pub copied_kib: Option<u64>,
     /// What the run gave back: its [result](Self::result), or its [last words](Self::last_words).
     pub returned: Returned,
 }

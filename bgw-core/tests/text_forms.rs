@@ -166,6 +166,7 @@ proptest! {
             user_time: Duration::MAX,
             system_time: Duration::ZERO,
             max_rss_kib: nanos,
+            copied_kib: None,
             returned: Returned::NOTHING,
         };
         let text = report.to_string();

@@ -41,6 +41,7 @@ fn clean_end() -> ProcessEnd {
         user_time: Duration::ZERO,
         system_time: Duration::ZERO,
         max_rss_kib: 0,
+        copied_kib: None,
     }
 }
 

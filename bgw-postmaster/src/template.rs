@@ -32,6 +32,7 @@ pub struct Template {
     pub(crate) load_timeout: Duration,
     pub(crate) fork_timeout: Duration,
     pub(crate) spares: usize,
+    pub(crate) measure_copies: bool,
 }
 
 impl Default for Template {
@@ -49,6 +50,7 @@ impl Template {
             load_timeout: Duration::from_secs(300),
             fork_timeout: Duration::from_secs(10),
             spares: 0,
+            measure_copies: false,
         }
     }
 
@@ -74,6 +76,16 @@ impl Template {
     /// How many workers it forks ahead, asleep until there is work for them: 0 to 64.
     pub const fn spares(mut self, count: usize) -> Self {
         self.spares = count;
+        self
+    }
+
+    /// Has each worker look at its end how much of its memory is its own, for its report
+    /// ([`copied_kib`](bgw_core::ExitReport::copied_kib)): `Private_Dirty` of its
+    /// `/proc/self/smaps_rollup`. The kernel walks all its page tables for that: some milliseconds
+    /// for each GiB in small pages. Once a template is dead, what it alone has shared with a worker
+    /// counts as that worker's own.
+    pub const fn measure_copies(mut self) -> Self {
+        self.measure_copies = true;
         self
     }
 }

@@ -23,6 +23,7 @@ fn report(cause: ExitCause, asked_by: Option<AskedBy>, returned: Returned) -> Ex
         user_time: Duration::ZERO,
         system_time: Duration::ZERO,
         max_rss_kib: 1,
+        copied_kib: None,
         returned,
     }
 }

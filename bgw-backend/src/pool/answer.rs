@@ -160,6 +160,7 @@ pub(super) fn job_report(
         user_time: Duration::ZERO,
         system_time: Duration::ZERO,
         max_rss_kib: 0,
+        copied_kib: None,
         returned: Returned::NOTHING,
     }
 }

@@ -154,6 +154,7 @@ pub fn report(code: u8) -> ExitReport {
         user_time: Duration::ZERO,
         system_time: Duration::ZERO,
         max_rss_kib: 1,
+        copied_kib: None,
         returned: Returned::NOTHING,
     }
 }

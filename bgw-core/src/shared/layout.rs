@@ -59,7 +59,7 @@ pub(super) const REGION_CELLS: u32 = METRICS + 1;
 
 /// Changes with the layout of what lies in a region. Attaching refuses another one.
 pub const LAYOUT_TAG: u64 = {
-    const VERSION: u64 = 13;
+    const VERSION: u64 = 14;
     let record = size_of::<WorkerRecord>() as u64;
     let report = size_of::<ReportRecord>() as u64;
     let cells = REGION_CELLS as u64;

@@ -34,6 +34,7 @@ const GIVEN_UP_BY_STARTS: u32 = 64;
 const GIVEN_UP_BY_GROUP: u32 = 512;
 const GIVEN_UP_WITH_GROUP: u32 = 1024;
 const RESET: u32 = 128;
+const HAS_COPIED: u32 = 2048;
 const HAS_SUCCESSOR: u32 = 256;
 
 /// The bytes of one report.
@@ -58,6 +59,7 @@ pub struct ReportRecord {
     user_nanos: u64,
     system_nanos: u64,
     max_rss_kib: u64,
+    copied_kib: u64,
     /// Whose crash led to the reset that ended the registration, if one did; or which member's
     /// failure ended its group, by slot (`limit`) and generation.
     culprit_generation: u64,
@@ -114,12 +116,13 @@ impl ReportRecord {
         let killed = if report.killed { KILLED } else { 0 };
         let unregistered = if report.unregistered { UNREGISTERED } else { 0 };
         let reset = if report.reset { RESET } else { 0 };
+        let copied = if report.copied_kib.is_some() { HAS_COPIED } else { 0 };
         Self {
             kind,
             value,
             pid: report.pid.map_or(0, Pid::get),
             restarts: report.restarts,
-            bits: killed | unregistered | reset | paused | given_up,
+            bits: killed | unregistered | reset | paused | given_up | copied,
             streak: report.streak,
             pause_millis: report.pause.map_or(0, millis),
             limit,
@@ -130,6 +133,7 @@ impl ReportRecord {
             user_nanos: nanos(report.user_time),
             system_nanos: nanos(report.system_time),
             max_rss_kib: report.max_rss_kib,
+            copied_kib: report.copied_kib.unwrap_or(0),
             asked_by: report.asked_by.map_or(0, AskedBy::code),
             recycled: report.recycled.map_or(0, Recycled::code),
             returned,
@@ -215,8 +219,7 @@ impl ReportRecord {
     /// [`CorruptRecord`], for bytes that no encoder would have written.
     pub fn decode(&self, annex: &[u8]) -> Result<ExitReport, CorruptRecord> {
         let cause = decode_cause(self.kind, self.value)?;
-        let within = Duration::from_millis(self.limit_millis.into());
-        let count = self.limit;
+        let (within, count) = (Duration::from_millis(self.limit_millis.into()), self.limit);
         let limits = [
             (GIVEN_UP_BY_RESTARTS, GivenUp::Restarts { count, within }),
             (GIVEN_UP_BY_STARTS, GivenUp::StartAttempts { count }),
@@ -224,7 +227,6 @@ impl ReportRecord {
             (GIVEN_UP_WITH_GROUP, GivenUp::WithGroup { failed: self.failed_member() }),
         ];
         let given_up = limits.into_iter().find(|(bit, _)| self.bits & bit != 0);
-        let given_up = given_up.map(|(_, limit)| limit);
         let pause = Duration::from_millis(self.pause_millis.into());
         let ended_at = UNIX_EPOCH.checked_add(Duration::from_nanos(self.ended_at_nanos));
         Ok(ExitReport {
@@ -240,13 +242,14 @@ impl ReportRecord {
             reset: self.bits & RESET != 0,
             streak: self.streak,
             pause: (self.bits & HAS_PAUSE != 0).then_some(pause),
-            given_up,
+            given_up: given_up.map(|(_, limit)| limit),
             recycled: Recycled::from_code(self.recycled),
             ended_at: ended_at.unwrap_or(SystemTime::UNIX_EPOCH),
             ran_for: Duration::from_nanos(self.ran_for_nanos),
             user_time: Duration::from_nanos(self.user_nanos),
             system_time: Duration::from_nanos(self.system_nanos),
             max_rss_kib: self.max_rss_kib,
+            copied_kib: (self.bits & HAS_COPIED != 0).then_some(self.copied_kib),
             returned: returned_record::decode(Code::from_bits(self.returned)?, annex)?,
         })
     }
@@ -351,6 +354,7 @@ mod tests {
                 user_time: Duration::from_micros(3),
                 system_time: Duration::from_micros(4),
                 max_rss_kib: 1234,
+                copied_kib: (at % 2 == 0).then_some(u64::MAX - at as u64),
                 returned: [
                     Returned::NOTHING,
                     Returned::new(Some(vec![at as u8; at]), None),
@@ -384,6 +388,7 @@ mod tests {
             user_time: Duration::from_nanos(u64::MAX),
             system_time: Duration::ZERO,
             max_rss_kib: u64::MAX,
+            copied_kib: Some(0),
             returned: Returned::NOTHING,
         };
         let longest = Duration::from_nanos(u64::MAX);

@@ -23,6 +23,7 @@ pub(crate) fn tests() -> Vec<Test> {
             prefork_spreads_kept_connections_over_its_workers,
             ring_passes_messages_of_every_size,
             await_jobs_awaits_every_end_and_gives_up_on_one,
+            zygote_answers_from_a_table_that_was_loaded_once_and_then_anew => [J41, J44],
             primes_counts_although_one_of_its_calls_dies,
             worker_spi_folds_reloads_lists_and_stops => [S01, S02],
         ],
@@ -139,6 +140,12 @@ fn ring_passes_messages_of_every_size() {
     let output = run(Command::new(env!("CARGO_BIN_EXE_ring")).args(["--messages", "1000"]));
     let text = String::from_utf8(output.stdout).unwrap();
     assert!(text.lines().last().unwrap().starts_with("ring: ok"), "{text}");
+}
+
+fn zygote_answers_from_a_table_that_was_loaded_once_and_then_anew() {
+    let output = run(Command::new(env!("CARGO_BIN_EXE_zygote")).args(["--requests", "20"]));
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(text.lines().last().unwrap(), "zygote: ok", "{text}");
 }
 
 fn spi(folder: &Path, arguments: &[&str]) -> String {

@@ -5,8 +5,8 @@
 //! somebody else waits for, a failure that nobody hears of, a template that holds up the others.
 
 use crate::support::template::{
-    cluster, failure, lazily, load, of_template, sleepers, templates, the_template, used,
-    write_model,
+    cluster, cluster_with_memory, failure, lazily, load, of_template, sleepers, templates,
+    the_template, used, write_model,
 };
 use crate::support::{
     PATIENCE, alive, children, kill, simple, stopped, title, wait_until_asleep, worker,
@@ -34,6 +34,8 @@ pub(crate) fn tests() -> Vec<Test> {
         a_template_that_dies_takes_nobody_with_it => [J45],
         a_template_that_stops_is_ended_and_who_waits_starts_from_its_successor => [J45],
         templates_and_what_they_have_forked_end_with_their_postmaster => [J45],
+        a_report_says_how_much_memory_was_copied_where_that_is_wanted => [J46],
+        a_template_that_lies_is_ended_and_harms_nobody => [J45],
     ]
 }
 
@@ -332,5 +334,40 @@ fn templates_and_what_they_have_forked_end_with_their_postmaster() {
             cluster.end();
             assert!(!all.iter().any(|&pid| alive(pid)));
         }
+    }
+}
+
+/// Would fail if the memory were copied with the fork, or if the report said so of what is shared.
+fn a_report_says_how_much_memory_was_copied_where_that_is_wanted() {
+    const MIB: u64 = 64;
+    let cluster = cluster_with_memory(MIB as usize);
+    let copied = |template: &str, mib: u64| {
+        let worker = worker("writes").template(template).main_arg(mib).build().unwrap();
+        let report = stopped(&cluster.backend.register(&worker).unwrap());
+        assert_eq!(report.cause, ExitCause::Exited(0), "{report:?}");
+        report.copied_kib
+    };
+    let nothing = copied("large", 0).unwrap();
+    assert!(nothing < MIB / 4 * 1024, "{nothing} KiB of {MIB} MiB are its own");
+    let half = copied("large", MIB / 2).unwrap();
+    assert!((MIB / 2 * 1024..MIB / 4 * 3 * 1024).contains(&half), "{half} KiB");
+    assert_eq!(copied("plain", 0), None, "it is not measured");
+    cluster.end();
+}
+
+/// The load, which is the program's code, finds the socket to the postmaster and misuses it. Would
+/// fail if the postmaster believed it, hung, used its processor for ever, or ended a stranger.
+fn a_template_that_lies_is_ended_and_harms_nobody() {
+    for lie in ["loaded twice", "forked what was not asked for", "nonsense", "closes"] {
+        let cluster = cluster(&format!("lie {lie}"), lazily());
+        let bystander = cluster.backend.register(&simple("sleep")).unwrap();
+        bystander.wait_for_startup_timeout(PATIENCE).unwrap();
+        let why = failure(&cluster);
+        assert!(why.starts_with("template \"models\": "), "{lie}: {why}");
+        write_model("honest");
+        cluster.backend.refork("models").unwrap();
+        assert_eq!(used(&cluster).0, "honest", "{lie}");
+        assert!(matches!(bystander.status(), WorkerStatus::Started(_)), "{lie}");
+        cluster.end();
     }
 }

@@ -34,6 +34,9 @@ pub fn load() -> Result<Model, String> {
         }
         _ => {}
     }
+    if let Some(lie) = text.strip_prefix("lie ") {
+        misuse_socket(lie);
+    }
     Ok(Model { text, by: std::process::id(), uses: AtomicU32::new(0) })
 }
 
@@ -139,4 +142,58 @@ fn takes(worker: &mut Worker) -> Result<(), WorkerError> {
     println!("to its output");
     eprintln!("and its errors");
     Ok(())
+}
+
+/// Writes to so many MiB of what was loaded, counted from its beginning.
+fn writes(worker: &mut Worker) -> Result<(), WorkerError> {
+    let memory: &Large = worker.template_data().ok_or("nothing is loaded")?;
+    for page in memory.0.iter().take(worker.main_arg() as usize * 256) {
+        page.0[0].store(2, Ordering::Relaxed);
+    }
+    Ok(())
+}
+
+/// Memory in pages of 4 KiB, all written to.
+struct Large(Vec<Page>);
+struct Page([AtomicU32; 1024]);
+
+/// A cluster whose template "large" has so many MiB, and whose workers `writes`.
+pub fn cluster_with_memory(mib: usize) -> Cluster {
+    let page = || Page(std::array::from_fn(|_| AtomicU32::new(1)));
+    let load = move || Ok::<_, String>(Large((0..mib * 256).map(|_| page()).collect()));
+    Cluster::with(|builder| {
+        builder
+            .template_with("large", Template::new().measure_copies(), load)
+            .template_with("plain", Template::new(), move || Ok::<_, String>(Large(Vec::new())))
+            .function("writes", entry(writes))
+    })
+}
+
+/// Says something to the postmaster in the template's name, and waits to be ended.
+fn misuse_socket(lie: &str) {
+    let all = std::fs::read_dir("/proc/self/fd").unwrap();
+    let numbers = all.filter_map(|entry| entry.unwrap().file_name().to_str()?.parse().ok());
+    // The one with the highest number is the last that was opened.
+    let is_socket = |number: &i32| {
+        std::fs::read_link(format!("/proc/self/fd/{number}"))
+            .is_ok_and(|path| path.to_string_lossy().starts_with("socket:"))
+    };
+    let socket = numbers.filter(is_socket).max().unwrap();
+    let messages: &[&[u8]] = match lie {
+        "loaded twice" => &[&[1, 0, 0, 0, 0], &[1, 0, 0, 0, 0]],
+        "forked what was not asked for" => &[&[3, 0, 0, 0, 0]],
+        "nonsense" => &[b"nonsense"],
+        _ => {
+            // What it has is closed behind its back, as a careless program may.
+            let _ = nix::unistd::close(socket);
+            &[]
+        }
+    };
+    for message in messages {
+        // SAFETY: the bytes are valid for the call.
+        unsafe { libc::send(socket, message.as_ptr().cast(), message.len(), 0) };
+    }
+    loop {
+        std::thread::park();
+    }
 }

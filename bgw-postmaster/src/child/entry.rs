@@ -14,6 +14,7 @@ use super::work::work;
 use crate::fault;
 use crate::sys::descriptors::close_number;
 use crate::sys::placements::Placements;
+use crate::sys::process_memory;
 use crate::sys::unwind_barrier::UnwindBarrier;
 use bgw_core::internals::{exit_now, leave_template, signals};
 use bgw_core::{Attachment, WorkerResult};
@@ -80,13 +81,13 @@ pub(crate) fn run_spare(mut context: ChildContext<'_>, mailbox: &Mailbox) -> ! {
 }
 
 /// The life of what a template has forked: it sleeps until it is given a worker. Called in the
-/// child, never returns. `socket` is the template's.
+/// child, never returns. `socket` is the template's, which may want its memory measured.
 #[inline(never)]
 pub(crate) fn run_from_template(
     context: &mut ChildContext<'_>,
     mailbox: Mailbox,
     line: OwnedFd,
-    socket: &OwnedFd,
+    (socket, measures): (&OwnedFd, bool),
 ) -> ! {
     let _barrier = UnwindBarrier;
     if let Err(error) = settle_beside(context, socket) {
@@ -101,7 +102,11 @@ pub(crate) fn run_from_template(
         launch.setup = line::receive(line, mailbox.packets())?;
         work(context, &mut launch)
     });
-    exit(exit_code(context.attachment, &launch, lived))
+    let code = exit_code(context.attachment, &launch, lived);
+    if let Some(kib) = measures.then(process_memory::own_kib).flatten() {
+        mailbox.set_copied_kib(kib);
+    }
+    exit(code)
 }
 
 /// A process of its own beside its template.

@@ -39,6 +39,8 @@ const WANTED: usize = 1;
 const USER_TIME: usize = 2;
 const SYSTEM_TIME: usize = 3;
 const MAX_RSS: usize = 4;
+/// How much memory is the worker's own, and one more; 0: that was not measured.
+const COPIED: usize = 5;
 /// The pid of a child that a template has forked, in the first half.
 const PID: usize = 6;
 /// In how many packets its descriptors come.
@@ -104,6 +106,16 @@ impl Mailbox {
     /// line to the child of a template.
     pub(crate) fn announce_packets(&self, packets: usize) {
         self.0.cells()[PACKETS].store(packets as u64, Ordering::Relaxed);
+    }
+
+    /// In that child, at its end: so much memory is its own.
+    pub(super) fn set_copied_kib(&self, kib: u64) {
+        self.0.cells()[COPIED].store(kib.saturating_add(1), Ordering::Relaxed);
+    }
+
+    /// In the postmaster, when that child has ended: what it has said of its memory, if anything.
+    pub(crate) fn copied_kib(&self) -> Option<u64> {
+        self.0.cells()[COPIED].load(Ordering::Relaxed).checked_sub(1)
     }
 
     /// In that child, after [`Mailbox::sleep`].

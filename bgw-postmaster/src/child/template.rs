@@ -48,13 +48,14 @@ pub(crate) fn live(
         return Ok(());
     }
     fault::point("template:loaded");
+    let measures = template.settings.measure_copies;
     loop {
         let order = scm::receive(&socket, 1)?;
         if order.bytes.is_empty() {
             return Ok(());
         }
         fault::point("template:ordered");
-        let said = match carry_out(&mut context, forker, &socket, order.fds) {
+        let said = match carry_out(&mut context, forker, (&socket, measures), order.fds) {
             Ok(said) => said,
             Err(error) => Said::Refused(error.raw_os_error().unwrap_or(libc::EIO).max(1)),
         };
@@ -82,7 +83,7 @@ fn load(template: &NamedTemplate) -> Said {
 fn carry_out(
     context: &mut ChildContext<'_>,
     forker: &Forker,
-    socket: &OwnedFd,
+    (socket, measures): (&OwnedFd, bool),
     fds: Vec<OwnedFd>,
 ) -> io::Result<Said> {
     let Ok([page, line]) = <[OwnedFd; 2]>::try_from(fds) else {
@@ -98,7 +99,7 @@ fn carry_out(
     };
     fault::step("template:before_fork")?;
     if forker.fork_sibling(&proof, mailbox.pid_cell())? {
-        run_from_template(context, mailbox, line, socket)
+        run_from_template(context, mailbox, line, (socket, measures))
     }
     Ok(Said::Forked)
 }

@@ -13,6 +13,7 @@
 
 use super::spares::Spare;
 use super::table::Children;
+use crate::child::Mailbox;
 use crate::fault;
 use crate::rules::ProcessEnd;
 use crate::sys::wait::{self, Ended};
@@ -42,7 +43,8 @@ impl Children {
         let peeked = peeked.inspect_err(|error| log_failure("waitid", child.pid, error));
         let Some(ended) = peeked? else { return Ok(None) };
         let start_lost = child.mailbox.as_ref().is_some_and(|mailbox| !mailbox.was_taken());
-        let end = process_end(child.pid, &ended, child.started);
+        let copied_kib = child.mailbox.as_ref().and_then(Mailbox::copied_kib);
+        let end = ProcessEnd { copied_kib, ..process_end(child.pid, &ended, child.started) };
         let key = child.key;
         self.by_pid.remove(&end.pid);
         Ok(Some(ChildEnd { key, end, start_lost }))
@@ -66,6 +68,7 @@ impl Children {
             user_time: used.user_time,
             system_time: used.system_time,
             max_rss_kib: used.max_rss_kib,
+            copied_kib: None,
         };
         let key = child.key;
         self.by_pid.remove(&end.pid);
@@ -117,6 +120,7 @@ pub(crate) fn process_end(pid: Pid, ended: &Ended, started: Instant) -> ProcessE
         user_time: ended.user_time,
         system_time: ended.system_time,
         max_rss_kib: ended.max_rss_kib,
+        copied_kib: None,
     }
 }
 

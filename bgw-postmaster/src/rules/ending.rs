@@ -13,6 +13,8 @@ pub(crate) struct ProcessEnd {
     pub(crate) user_time: Duration,
     pub(crate) system_time: Duration,
     pub(crate) max_rss_kib: u64,
+    /// If it was measured.
+    pub(crate) copied_kib: Option<u64>,
 }
 
 /// Whose crash resets the cluster.

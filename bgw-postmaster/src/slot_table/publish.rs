@@ -177,6 +177,7 @@ impl SlotTable {
             user_time: process.map_or(Duration::ZERO, |process| process.user_time),
             system_time: process.map_or(Duration::ZERO, |process| process.system_time),
             max_rss_kib: process.map_or(0, |process| process.max_rss_kib),
+            copied_kib: process.and_then(|process| process.copied_kib),
             returned: match process {
                 Some(process) => self.cells.returned(key.index, process.cause),
                 None if ending.cause == ExitCause::NotStarted(NotStarted::TemplateFailed) => {

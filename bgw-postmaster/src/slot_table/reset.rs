@@ -44,6 +44,7 @@ fn never_started() -> ExitReport {
         user_time: Duration::ZERO,
         system_time: Duration::ZERO,
         max_rss_kib: 0,
+        copied_kib: None,
         returned: Returned::NOTHING,
     }
 }

@@ -15,6 +15,9 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 /// A template that was ready for so long ends a streak of failures.
 const GOOD_LIFE: Duration = Duration::from_secs(1);
 
+/// Whoever waits is told after so many failures in a row.
+const MANY: u32 = 3;
+
 /// What a worker that needs the template is to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Want {
@@ -117,9 +120,10 @@ impl Life {
         true
     }
 
-    /// The one that forked has died. Another one is loaded.
-    pub(super) fn died(&mut self, now: Instant) {
-        let Some(since) = self.ready.take() else { return };
+    /// The one that forked has died. Another one is loaded. True: it is one of many in a row that
+    /// died young, and who waits is to be told.
+    pub(super) fn died(&mut self, now: Instant) -> bool {
+        let Some(since) = self.ready.take() else { return false };
         let good = now.saturating_duration_since(since) >= GOOD_LIFE;
         let at = if good {
             self.failures = 0;
@@ -130,6 +134,12 @@ impl Life {
         if self.loading.is_none() {
             self.due = Some(self.due.map_or(at, |due| due.min(at)));
         }
+        self.failures >= MANY
+    }
+
+    /// A worker has begun in a child of it.
+    pub(super) const fn served(&mut self) {
+        self.failures = 0;
     }
 
     /// Another one is to be loaded now. False: one is being loaded already.
@@ -207,6 +217,30 @@ mod tests {
         life.loaded(t + ms(1099));
         life.died(t + ms(2099));
         assert_eq!(life.next(), Some(t + ms(2099)));
+    }
+
+    #[test]
+    fn who_waits_is_told_when_many_in_a_row_have_died_young() {
+        let mut now = Instant::now();
+        let mut life = Life::new(LIMIT, Some(now));
+        let told = [999, 999, 999, 999, 1000, 999].map(|lived| {
+            assert!(life.begin(now));
+            life.loaded(now);
+            let told = life.died(now + ms(lived));
+            now = life.next().unwrap();
+            told
+        });
+        assert_eq!(told, [false, false, true, true, false, false]);
+        let served = [(); 4].map(|()| {
+            assert!(life.begin(now));
+            life.loaded(now);
+            life.served();
+            let told = life.died(now);
+            assert_eq!(life.next(), Some(now + ms(100)), "it is braked all the same");
+            now = life.next().unwrap();
+            told
+        });
+        assert_eq!(served, [false; 4]);
     }
 
     #[test]

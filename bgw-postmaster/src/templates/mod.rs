@@ -16,7 +16,7 @@
 //! | who dies, or hangs | what follows |
 //! |---|---|
 //! | a template while it loads | the load has failed: who waits is told why, the next load is braked |
-//! | a loaded template | another one is loaded; who waits goes on waiting |
+//! | a loaded template | another one is loaded; who waits goes on waiting, unless it was the third in a row that died within a second |
 //! | between the fork and the report | the pid is in the mailbox: that child is ended, nothing is lost |
 //! | a sleeper before it is given a worker | another one is ordered, after a pause |
 //! | a sleeper before it takes its worker | the start is lost, and tried again |

@@ -230,7 +230,10 @@ impl Templates {
     pub(crate) fn taken(&mut self, at: usize, lost: bool, now: Instant) {
         match self.all.get_mut(at) {
             Some(kept) if lost => kept.lose(now),
-            Some(kept) => (kept.lost, kept.order_after) = (0, None),
+            Some(kept) => {
+                (kept.lost, kept.order_after) = (0, None);
+                kept.life.served();
+            }
             None => {}
         }
     }
@@ -327,8 +330,11 @@ impl Templates {
             kept.made.name,
             process.pid
         );
-        kept.life.died(now);
-        Some(Gone { orders: process.orders, failed: None, answer: None })
+        let failed = kept.life.died(now).then(|| {
+            let why = "one process after the other has died soon after it had loaded";
+            (std::mem::take(&mut kept.waiting), words(&kept.made.name, why))
+        });
+        Some(Gone { orders: process.orders, failed, answer: None })
     }
 
     /// Ends all: the postmaster itself ends. Returns what sleeps, to be put away, and the orders

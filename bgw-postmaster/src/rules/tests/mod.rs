@@ -61,6 +61,7 @@ fn process_end(index: u32, cause: ExitCause) -> ProcessEnd {
         user_time: seconds(2),
         system_time: seconds(1),
         max_rss_kib: 64,
+        copied_kib: None,
     }
 }
 

@@ -104,6 +104,7 @@ pub(super) fn reports() -> Vec<Vec<u8>> {
             user_time: Duration::from_micros(10),
             system_time: Duration::ZERO,
             max_rss_kib: 2048,
+            copied_kib: Some(16),
             returned: Returned::new(Some(vec![7; 9]), Some(LastWords::of_panic("no", "a:1:2"))),
         };
         let (record, annex) = ReportRecord::encode(&report, 1);
