@@ -25,6 +25,7 @@ pub(crate) fn tests() -> Vec<Test> {
             await_jobs_awaits_every_end_and_gives_up_on_one,
             zygote_answers_from_a_table_that_was_loaded_once_and_then_anew => [J41, J44],
             primes_counts_although_one_of_its_calls_dies,
+            parallel_sum_is_right_by_any_number_of_workers,
             worker_spi_folds_reloads_lists_and_stops => [S01, S02],
         ],
     )
@@ -134,6 +135,15 @@ fn primes_counts_although_one_of_its_calls_dies() {
     let text = String::from_utf8(output.stdout).unwrap();
     assert!(text.starts_with("0 to 1250: the job was terminated by signal 6"), "{text}");
     assert_eq!(text.lines().last().unwrap(), "primes: ok, 1229 below 10000");
+}
+
+fn parallel_sum_is_right_by_any_number_of_workers() {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_parallel_sum"));
+    let output = run(command.args(["--numbers", "100003", "--workers", "8"]));
+    let text = String::from_utf8(output.stdout).unwrap();
+    let counts = text.lines().filter_map(|line| line.split_whitespace().next());
+    assert_eq!(counts.collect::<Vec<_>>(), ["workers", "1", "2", "4", "8", "parallel_sum:"]);
+    assert_eq!(text.lines().last().unwrap(), "parallel_sum: ok, 5000350006");
 }
 
 fn ring_passes_messages_of_every_size() {
