@@ -131,7 +131,6 @@ impl Backend {
     /// }
     /// # Ok::<(), bgw_backend::AttachError>(())
     /// ```
-    #[doc(alias = "pg_stat_get_activity")]
     #[must_use]
     pub fn metrics(&self) -> Metrics {
         let cells = self.attachment.cells();

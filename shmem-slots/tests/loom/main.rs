@@ -5,7 +5,9 @@
 //! that the C11 model allows beyond acquire/release (it treats SeqCst as AcqRel), and the kernel's
 //! futex, which is a lock and a condition here (`src/loom_futex.rs`).
 //!
-//! Each model says in its comment which weakening of the code makes it fail; each was tried.
+//! Each model says in its comment which weakening of the code makes it fail; each was tried,
+//! but for some of `jobs.rs`: that no bell is raised, that the last look is left out, that the tail
+//! is stored.
 #![cfg(loom)]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
