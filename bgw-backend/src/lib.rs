@@ -121,7 +121,8 @@ pub use metrics::{Counter, Gauge, MetricError, MetricReading, MetricValue, Metri
 pub use outcome::{NoOutput, Outcome};
 #[cfg(feature = "serde")]
 pub use pool::{
-    Histogram, Pool, PoolError, PoolJob, PoolOptions, PoolStats, SubmitError, pooled, pooled_with,
+    Histogram, Map, MapError, Pool, PoolError, PoolJob, PoolOptions, PoolStats, SubmitError,
+    pooled, pooled_with,
 };
 pub use progress::StillThere;
 pub use rolling::{Roll, RollError, RollReport};

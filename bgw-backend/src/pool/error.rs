@@ -1,6 +1,7 @@
 //! What can go wrong with a pool, one enum for each kind of request.
 
 use crate::calls::CallError;
+use crate::error::WaitError;
 use crate::segment::SegmentError;
 use bgw_core::ExitReport;
 use std::io;
@@ -93,4 +94,28 @@ pub enum SubmitError {
     Wait(#[source] shmem_slots::futex::WaitError),
 }
 
-bgw_core::debug_as_chain!(PoolError, SubmitError);
+/// Why a [`Map`](crate::Map) has ended before its inputs did.
+#[derive(thiserror::Error)]
+#[non_exhaustive]
+pub enum MapError {
+    /// An input was not submitted. All before it were, and their outcomes were yielded.
+    #[error("input {place} was not submitted")]
+    Submit {
+        /// The number of the input, from 0.
+        place: usize,
+        /// Why.
+        #[source]
+        source: SubmitError,
+    },
+    /// The wait for an outcome failed, or the outcome is of another type.
+    #[error("there is no outcome of input {place}")]
+    Wait {
+        /// The number of the input, from 0; of one of those waited for.
+        place: usize,
+        /// Why.
+        #[source]
+        source: WaitError,
+    },
+}
+
+bgw_core::debug_as_chain!(MapError, PoolError, SubmitError);

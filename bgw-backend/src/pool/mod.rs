@@ -28,7 +28,7 @@
 //!
 //! | file | what |
 //! |---|---|
-//! | `submit.rs`, `options.rs` | the face |
+//! | `submit.rs`, `options.rs`, `map.rs` | the face |
 //! | `job.rs`, `raw.rs`, `wait.rs`, `answer.rs` | one job: its wait, its outcome |
 //! | `function.rs`, `turns.rs` | the worker's side |
 //! | `launch.rs`, `place.rs` | how many workers there are, and which |
@@ -41,6 +41,7 @@ mod error;
 mod function;
 mod job;
 mod launch;
+mod map;
 mod members;
 mod options;
 mod place;
@@ -51,9 +52,10 @@ mod submit;
 mod turns;
 mod wait;
 
-pub use error::{PoolError, SubmitError};
+pub use error::{MapError, PoolError, SubmitError};
 pub use function::{pooled, pooled_with};
 pub use job::PoolJob;
+pub use map::Map;
 pub use options::PoolOptions;
 pub use stats::{Histogram, PoolStats};
 pub use submit::Pool;

@@ -188,11 +188,7 @@ impl Raw {
         let jobs = &self.shared.jobs;
         match jobs.cancel(self.key) {
             Cancel::Cancelled => {
-                self.shared.freed(self.key);
-                self.shared.cells().count(Count::Cancelled);
-                let cause = ExitCause::NotStarted(NotStarted::Terminated);
-                let report = job_report(cause, None, Duration::ZERO, SystemTime::now());
-                *known = Some(Outcome::Cancelled(report));
+                *known = Some(self.was_cancelled());
                 Ok(())
             }
             Cancel::Taken { taker } => {
@@ -202,6 +198,22 @@ impl Raw {
             }
             Cancel::Over => Ok(()),
         }
+    }
+
+    /// Cancels the job if it still waits in the queue.
+    pub(super) fn withdraw(&self) {
+        let mut known = self.known();
+        if known.is_none() && self.shared.jobs.cancel(self.key) == Cancel::Cancelled {
+            *known = Some(self.was_cancelled());
+        }
+    }
+
+    /// The outcome of a job that was cancelled in the queue just now.
+    fn was_cancelled(&self) -> Outcome {
+        self.shared.freed(self.key);
+        self.shared.cells().count(Count::Cancelled);
+        let cause = ExitCause::NotStarted(NotStarted::Terminated);
+        Outcome::Cancelled(job_report(cause, None, Duration::ZERO, SystemTime::now()))
     }
 
     /// Ends a job that waits for workers which are all given up.

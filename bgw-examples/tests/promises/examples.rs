@@ -7,6 +7,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use process_test::{Test, tests, wait_until};
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::path::Path;
@@ -26,6 +27,7 @@ pub(crate) fn tests() -> Vec<Test> {
             zygote_answers_from_a_table_that_was_loaded_once_and_then_anew => [J41, J44],
             primes_counts_although_one_of_its_calls_dies,
             parallel_sum_is_right_by_any_number_of_workers,
+            map_files_counts_all_that_can_be_read => [J22],
             worker_spi_folds_reloads_lists_and_stops => [S01, S02],
         ],
     )
@@ -144,6 +146,25 @@ fn parallel_sum_is_right_by_any_number_of_workers() {
     let counts = text.lines().filter_map(|line| line.split_whitespace().next());
     assert_eq!(counts.collect::<Vec<_>>(), ["workers", "1", "2", "4", "8", "parallel_sum:"]);
     assert_eq!(text.lines().last().unwrap(), "parallel_sum: ok, 5000350006");
+}
+
+fn map_files_counts_all_that_can_be_read() {
+    let folder = std::env::temp_dir().join("files");
+    fs::create_dir_all(folder.join("below")).unwrap();
+    for number in 0..30 {
+        let place = if number % 2 == 0 { folder.clone() } else { folder.join("below") };
+        fs::write(place.join(number.to_string()), "one two\n three ".repeat(number)).unwrap();
+    }
+    let map_files = |folder: &Path| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_map_files"));
+        command.arg(folder).args(["--workers", "3"]).output().unwrap()
+    };
+    let output = map_files(&folder);
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(text, "map_files: ok, 30 files, 0 failed, 1305 words\n");
+    let refused = map_files(&folder.join("nothing"));
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(String::from_utf8(refused.stderr).unwrap().contains("No such file"));
 }
 
 fn ring_passes_messages_of_every_size() {

@@ -45,6 +45,7 @@ mod parallel;
 mod peers;
 mod policies;
 mod pool_deaths;
+mod pool_map;
 mod pools;
 mod postmaster_death;
 mod privileges;
@@ -134,6 +135,7 @@ fn main() -> std::process::ExitCode {
         peers::tests(),
         policies::tests(),
         pool_deaths::tests(),
+        pool_map::tests(),
         pools::tests(),
         postmaster_death::tests(),
         privileges::tests(),
