@@ -15,6 +15,7 @@ pub(crate) fn tests() -> Vec<Test> {
         a_reset_keeps_the_slots_of_workers_that_restart => [B35],
         a_registration_across_a_reset_gets_a_new_handle => [B36],
         a_registration_that_two_resets_overtake_explains_itself => [D01, D08],
+        a_registration_that_a_reset_overtakes_keeps_its_report_through_any_number => [D01, D08],
     ]
 }
 
@@ -165,5 +166,36 @@ fn a_registration_that_two_resets_overtake_explains_itself() {
     crash(&cluster, next);
     registering.kill(Signal::SIGCONT);
     assert_eq!(registering.wait().code(), Some(0));
+    cluster.end();
+}
+
+/// It is published in the middle of a reset, which ends it before the postmaster takes it in: the
+/// word of its slot alone says who keeps it. Would fail if the next reset freed the slot: its next
+/// tenant would have the place of the report at the one after that.
+fn a_registration_that_a_reset_overtakes_keeps_its_report_through_any_number() {
+    let cluster = cluster("reset:set_aside=stop");
+    let crashing = cluster.backend.register(&shared("sleep", AT_ONCE)).unwrap();
+    let (pid, mut life) = (ready(&crashing), crashing.id().incarnation());
+    // Its slot is not kept, so that the worker stays there.
+    drop(crashing);
+    kill(pid, Signal::SIGABRT);
+    wait_for_state(cluster.launched.pid(), 'T', "in the reset");
+    let overtaken = cluster.backend.register(&simple("sleep")).unwrap();
+    kill(cluster.launched.pid(), Signal::SIGCONT);
+    let runs_in_another = |life: u32| {
+        let runs = |info: &WorkerInfo| info.ready && info.handle.incarnation() != life;
+        cluster.backend.workers().into_iter().find(runs).map(|info| info.handle.incarnation())
+    };
+    wait_until("the slots are made anew", PATIENCE, || runs_in_another(life).is_some());
+    life = runs_in_another(life).unwrap();
+    for _ in 0..3 {
+        life = crash(&cluster, life);
+        // It has the lowest free slot.
+        started(&cluster.backend.register(&simple("sleep")).unwrap());
+    }
+    let WorkerStatus::Stopped(Some(report)) = overtaken.status() else {
+        panic!("{overtaken}: {}", overtaken.status())
+    };
+    assert!(report.reset && overtaken.crash_reset().is_some(), "{report:?}");
     cluster.end();
 }

@@ -200,7 +200,11 @@ impl SlotTable {
                 .registrant(key)
                 .map(|who| who.pid)
                 .or_else(|| self.slots.read(key).ok()?.registered_by()),
-            State::Ended => self.registrant(key).map(|who| who.pid),
+            // A reset may have ended it before it was taken in: then only the word says who keeps
+            // it.
+            State::Ended => {
+                self.registrant(key).map(|who| who.pid).or_else(|| Pid::new(word.pid()))
+            }
             _ => None,
         };
         let registrant = registrant.filter(|&pid| is_attached(pid)).map(Pid::get);
