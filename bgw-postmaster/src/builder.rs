@@ -363,7 +363,7 @@ impl PostmasterBuilder {
         let (listener, door) = door::open(runtime_dir.as_ref(), named);
         let parallel = self.max_parallel_workers;
         let classes = SlotClasses::new(self.max_workers, parallel, self.reserved);
-        let cells = PostmasterCells::create_with(classes)
+        let cells = PostmasterCells::create_with(classes, 0)
             .map_err(|source| BuildError::Region { slots: all, source })?;
         let doorbell = eventfd::new_doorbell().map_err(system("eventfd"))?;
         Ok(Postmaster::new(Settings {

@@ -6,8 +6,8 @@
 //! |---|---|---|
 //! | slot word, one line a slot | claimer once, postmaster at each change | whoever asks |
 //! | payload | claimer, before it publishes | postmaster once, views |
-//! | slot cells, one line a slot | the worker, setters of its latch | the worker, the postmaster at its end |
-//! | own annex, 1.5 KiB a slot | the worker, if it gives something back | the postmaster at its end |
+//! | slot cells, one line a berth | the worker, setters of its latch | the worker, the postmaster at its end |
+//! | own annex, 1.5 KiB a berth | the worker, if it gives something back | the postmaster at its end |
 //! | report, two buffers a slot | postmaster at an end | waiters afterwards |
 //! | hint bitmaps | claimers, the postmaster | the same |
 //! | count of changes | postmaster at each change | waits for many workers |

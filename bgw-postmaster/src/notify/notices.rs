@@ -1,4 +1,4 @@
-//! What runs of commands say how they are with, by slot.
+//! What runs of commands say how they are with, by berth.
 
 use super::message::Said;
 use super::newline::{Heard, NewlinePipe};
@@ -25,7 +25,7 @@ enum Channel {
 /// All of them.
 #[derive(Debug)]
 pub(crate) struct Notices {
-    by_slot: PrivateTable<Channel>,
+    by_berth: PrivateTable<Channel>,
     /// The runtime folder, as an absolute path.
     folder: Option<PathBuf>,
     floor: DescriptorFloor,
@@ -43,13 +43,13 @@ impl Notices {
                 let _ = fs::remove_file(entry.path());
             }
         }
-        Self { by_slot: PrivateTable::default(), folder, floor, next: 0 }
+        Self { by_berth: PrivateTable::default(), folder, floor, next: 0 }
     }
 
     /// Makes what a run that begins is to have, and puts the command's side into `setup`.
     pub(crate) fn begin_run(
         &mut self,
-        key: Key,
+        (key, berth): (Key, u32),
         worker: &BackgroundWorker,
         setup: &mut RunSetup,
     ) -> io::Result<()> {
@@ -63,7 +63,7 @@ impl Notices {
             }
             _ => return Ok(()),
         };
-        self.by_slot.put(key.index as usize, channel);
+        self.by_berth.put(berth as usize, channel);
         Ok(())
     }
 
@@ -78,9 +78,9 @@ impl Notices {
         Ok(path)
     }
 
-    /// The process of the run in slot `index` is there. Returns what is to be watched.
-    pub(crate) fn started(&mut self, index: u32, leader: Pid) -> Option<BorrowedFd<'_>> {
-        match self.by_slot.get_mut(index as usize)? {
+    /// The process of the run in berth `berth` is there. Returns what is to be watched.
+    pub(crate) fn started(&mut self, berth: u32, leader: Pid) -> Option<BorrowedFd<'_>> {
+        match self.by_berth.get_mut(berth as usize)? {
             Channel::Socket(notify) => {
                 notify.leader = Some(leader);
                 Some(notify.socket.as_fd())
@@ -89,14 +89,14 @@ impl Notices {
         }
     }
 
-    /// The run in slot `index` is over.
-    pub(crate) fn run_ended(&mut self, index: u32) {
-        self.by_slot.clear(index as usize);
+    /// The run in berth `berth` is over.
+    pub(crate) fn run_ended(&mut self, berth: u32) {
+        self.by_berth.clear(berth as usize);
     }
 
-    /// Hears what the run in slot `index` says, a bounded part of it. Beats are counted.
-    pub(crate) fn hear(&mut self, index: u32) -> Option<(Key, Vec<Said>)> {
-        match self.by_slot.get_mut(index as usize)? {
+    /// Hears what the run in berth `berth` says, a bounded part of it. Beats are counted.
+    pub(crate) fn hear(&mut self, berth: u32) -> Option<(Key, Vec<Said>)> {
+        match self.by_berth.get_mut(berth as usize)? {
             Channel::Socket(notify) => Some((notify.key, notify.hear())),
             Channel::Newline(newline) => {
                 let key = newline.key;
@@ -105,15 +105,15 @@ impl Notices {
                     Heard::Ready => vec![Said::Ready],
                     Heard::Never => Vec::new(),
                 };
-                self.by_slot.clear(index as usize);
+                self.by_berth.clear(berth as usize);
                 Some((key, said))
             }
         }
     }
 
     /// How many beats of this run were heard; `None` if it says them another way.
-    pub(crate) fn beats(&self, key: Key) -> Option<u64> {
-        match self.by_slot.get(key.index as usize)? {
+    pub(crate) fn beats(&self, key: Key, berth: u32) -> Option<u64> {
+        match self.by_berth.get(berth as usize)? {
             Channel::Socket(notify) => (notify.key == key).then_some(notify.beats),
             Channel::Newline(_) => None,
         }

@@ -28,7 +28,7 @@ impl Server {
             Action::Unregister(key, ending) => self.unregister(key, &ending),
             Action::Notify(target, news) => self.notify(target, news),
             Action::Stop(key, level) => {
-                self.children.stop(key, level);
+                self.children.stop(self.slot_table.berth(key.index), level);
                 let kind = match level {
                     StopLevel::Kill => EventKind::Killed,
                     StopLevel::Abort => EventKind::Silent,
@@ -97,7 +97,7 @@ impl Server {
     #[cold]
     #[inline(never)]
     fn read_memory(&mut self, key: Key) {
-        let bytes = self.children.memory_of(key);
+        let bytes = self.children.memory_of(self.slot_table.berth(key.index));
         self.queue.extend(bytes.map(|bytes| Event::MemoryRead { key, bytes }));
     }
 
@@ -105,12 +105,16 @@ impl Server {
     #[inline(never)]
     fn read_beats(&mut self, keys: &[Key], look: Look) {
         if look == Look::Last {
-            keys.iter().for_each(|key| self.hear(key.index));
+            keys.iter().for_each(|key| self.hear(self.slot_table.berth(key.index)));
         }
+        let berth = |key: Key| self.slot_table.berth(key.index);
         let read = |&key: &Key| Beats {
             key,
-            count: self.notices.beats(key).unwrap_or_else(|| self.slot_table.beats(key)),
-            traced: look == Look::Last && self.children.is_traced(key),
+            count: self
+                .notices
+                .beats(key, berth(key))
+                .unwrap_or_else(|| self.slot_table.beats(key)),
+            traced: look == Look::Last && self.children.is_traced(berth(key)),
         };
         let beats = keys.iter().map(read).collect();
         self.queue.push_back(Event::BeatsRead { look, beats });

@@ -46,7 +46,7 @@ pub(crate) struct Server {
     pub(super) runtime_dir: Option<RuntimeDir>,
     /// What the rules have not seen yet.
     pub(super) queue: VecDeque<Event>,
-    /// Slots whose workers may have ended while their processes live on.
+    /// Berths whose workers may have ended while their processes live on.
     pub(super) over: VecDeque<u32>,
     /// For the jitter of pauses.
     pub(super) random: Random,
@@ -92,9 +92,13 @@ impl Server {
     pub(super) fn take_in_changes(&mut self) {
         let (children, sessions) = (&self.children, &self.sessions);
         let resolve = |pid| children.target(pid).or_else(|| sessions.target(pid));
-        let over = &mut self.over;
-        let listed = |index| over.extend(children.says_over(index).then_some(index));
-        self.slot_table.take_in_changes(self.cluster.registry(), resolve, listed, &mut self.queue);
+        let mut listed = Vec::new();
+        let registry = self.cluster.registry();
+        let note = |index| listed.push(index);
+        self.slot_table.take_in_changes(registry, resolve, note, &mut self.queue);
+        for berth in listed.into_iter().map(|index| self.slot_table.berth(index)) {
+            self.over.extend(self.children.says_over(berth).then_some(berth));
+        }
         self.run_queue();
     }
 }

@@ -67,6 +67,7 @@ impl Server {
                 let Spare { pid, place, pidfd, mailbox, .. } = sleeper.into_spare();
                 self.children.insert(Child {
                     key,
+                    berth: self.slot_table.berth(key.index),
                     pid,
                     place,
                     pidfd,
@@ -80,7 +81,7 @@ impl Server {
                 Ok(pid)
             }
             Err(error) => {
-                self.outputs.run_ended(key.index);
+                self.outputs.run_ended(self.slot_table.berth(key.index));
                 self.spares.put_away(sleeper.into_spare());
                 Err(error)
             }
@@ -92,14 +93,15 @@ impl Server {
         let record = WorkerRecord::encode(&entry.worker, self.slot_table.postmaster());
         let (main, restarts) = (self.spawner.main_of(entry), entry.next_restarts());
         let stop = entry.worker.stop();
-        let handle = self.slot_table.begin_life(key, &entry.worker);
+        let of = self.slot_table.begin_life(key, &entry.worker);
+        let berth = of.1.index;
         let mut setup = RunSetup::default();
         self.slot_table.gifts.begin_run(key, &mut setup);
-        self.outputs.begin_run(key, &entry.worker, &mut setup)?;
+        self.outputs.begin_run((key, berth), &entry.worker, &mut setup)?;
         sleeper.send(&setup)?;
-        self.poller.watch_end_anew(&sleeper.spare.pidfd, Token::Child(key.index))?;
+        self.poller.watch_end_anew(&sleeper.spare.pidfd, Token::Child(berth))?;
         fault::point("spare:before_give");
-        sleeper.spare.mailbox.give(&record, main, handle, restarts);
+        sleeper.spare.mailbox.give(&record, main, of, restarts);
         fault::point("spare:given");
         Ok(stop)
     }

@@ -22,7 +22,7 @@ impl SlotTable {
         events: &mut impl Extend<Event>,
     ) {
         fault::point("report:before_word");
-        self.cells.set_started_at(key.index, SystemTime::now());
+        self.cells.set_started_at(self.berth(key.index), SystemTime::now());
         let before = self.publish(key, pid.get(), flag::STARTED, published);
         let mut terminate = is_requested(before);
         // The child may have reported that it is ready before we published that it runs.
@@ -30,9 +30,6 @@ impl SlotTable {
             let before = self.publish(key, pid.get(), flag::STARTED | flag::READY, || {});
             terminate |= is_requested(before);
             events.extend([Event::Ready(key)]);
-            // The word before was of a worker that runs, so this bit says so.
-            let done = before.is_some_and(|before| before.flags() & flag::JOBS_DONE != 0);
-            events.extend(done.then_some(Event::JobsDone(key)));
         }
         fault::point("report:after_word");
         events.extend(terminate.then_some(Event::TerminateRequested(key)));
@@ -175,7 +172,7 @@ impl SlotTable {
             system_time: process.map_or(Duration::ZERO, |process| process.system_time),
             max_rss_kib: process.map_or(0, |process| process.max_rss_kib),
             returned: match process {
-                Some(process) => self.cells.returned(key.index, process.cause),
+                Some(process) => self.cells.returned(self.berth(key.index), process.cause),
                 None if ending.cause == ExitCause::NotStarted(NotStarted::TemplateFailed) => {
                     Returned::new(None, self.template_failure.take())
                 }

@@ -9,7 +9,7 @@ use crate::sys::private_table::PrivateTable;
 use bgw_core::internals::{
     EntryKinds, PostmasterCells, SlotClass, SlotClasses, WorkerRecord, WorkerSlots,
 };
-use bgw_core::{BackgroundWorker, LastWords, Pid, StartTime, WorkerHandle};
+use bgw_core::{BackgroundWorker, Berth, LastWords, Pid, StartTime, WorkerHandle};
 use bytemuck::Zeroable;
 use shmem_slots::Key;
 use std::collections::HashSet;
@@ -122,11 +122,21 @@ impl SlotTable {
 
     /// Before a process is started for `key`: clears the clean-up mark that an earlier process may
     /// have left by a crash, what it has given back, and what it has said of itself. Returns the
-    /// handle that the worker gets.
-    pub(crate) fn begin_life(&self, key: Key, worker: &BackgroundWorker) -> WorkerHandle {
-        self.cells.clear_returned(key.index);
-        self.cells.clear_run(key.index, worker);
-        self.handle(key)
+    /// handle that the worker gets, and its berth.
+    pub(crate) fn begin_life(
+        &mut self,
+        key: Key,
+        worker: &BackgroundWorker,
+    ) -> (WorkerHandle, Berth) {
+        let index = self.berth(key.index);
+        self.cells.clear_returned(index);
+        self.cells.clear_run(index, worker);
+        (self.handle(key), Berth { index, beside: false })
+    }
+
+    /// The berth of the run of slot `index`: the slot's own.
+    pub(crate) const fn berth(&self, index: u32) -> u32 {
+        index
     }
 
     /// The handle of a worker in this incarnation.
@@ -134,9 +144,9 @@ impl SlotTable {
         WorkerHandle::new(key.index, key.generation, self.cells.incarnation())
     }
 
-    /// True when the process of slot `index` left its clean-up mark behind.
-    pub(crate) fn cleanup_needed(&self, index: u32) -> bool {
-        self.cells.cluster().cleanup_needed(index)
+    /// True when the process of berth `berth` left its clean-up mark behind.
+    pub(crate) fn cleanup_needed(&self, berth: u32) -> bool {
+        self.cells.cluster().cleanup_needed(berth)
     }
 
     /// Who registered the tenant of `key`, if it was taken in.
