@@ -45,7 +45,7 @@ pub(crate) fn options(capacity: u32) -> Options {
         tag: TAG,
         shared_cells: 4,
         annex_cells: 2,
-        spare_sets: 0,
+        spare_sets: 1,
         first_generation: 0,
     }
 }
