@@ -6,7 +6,8 @@
 //! stays open.
 
 use crate::support::{
-    Cluster, PATIENCE, alive, kill, read_note, ready, shared, simple, started, stopped, write_note,
+    Cluster, PATIENCE, alive, is_reset, kill, read_note, ready, shared, simple, started, stopped,
+    wait_for_reset, write_note,
 };
 use bgw_backend::{
     Backend, BackgroundWorker, BackgroundWorkerBuilder, EventKind, EventsFrom, ExitCause,
@@ -258,14 +259,10 @@ fn an_attached_command_inside_shared_state_that_exits_has_crashed() {
     let shared_state = |what| register(&cluster, command(what).flags(WorkerFlags::SHMEM_ACCESS));
     assert_eq!(stopped(&shared_state("shared-drop")).cause, ExitCause::Exited(0));
     let (bystander, _) = cluster.start(&shared("sleep", RestartPolicy::Never));
-    let mut is_reset = || {
-        let mut all = std::iter::from_fn(|| events.try_next().unwrap());
-        all.any(|event| matches!(event.kind, EventKind::Reset))
-    };
-    assert!(!is_reset());
+    assert!(!is_reset(&mut events));
     assert_eq!(stopped(&shared_state("shared-exit")).cause, ExitCause::Exited(0));
     stopped(&bystander);
-    wait_until("the cluster is reset", PATIENCE, is_reset);
+    wait_for_reset(&mut events);
     cluster.end();
 }
 

@@ -7,11 +7,12 @@
 
 use crate::support::database::{Database, Target, database_worker, number, postgres, sql, sqlite};
 use crate::support::{
-    Cluster, Log, PATIENCE, alive, kill, raw, read_note, started, stopped, worker, write_note,
+    Cluster, Log, PATIENCE, alive, kill, raw, read_note, started, stopped, wait_for_reset, worker,
+    write_note,
 };
 use bgw_backend::{
-    BackgroundWorker, ExitCause, Handle, Pid, RegisterError, RestartPolicy, Value, Worker,
-    WorkerError, WorkerFlags, WorkerStatus, entry, wait_any,
+    BackgroundWorker, EventsFrom, ExitCause, Handle, Pid, RegisterError, RestartPolicy, Value,
+    Worker, WorkerError, WorkerFlags, WorkerStatus, entry, wait_any,
 };
 use process_test::{Signal, Test, tests, wait_until};
 
@@ -209,12 +210,15 @@ fn dies(database: &Database) {
         .map(|info| started(&cluster.backend.handle(info.handle)))
         .collect();
     assert_eq!(helpers.len(), 2);
+    let mut events = cluster.backend.events(EventsFrom::Now).unwrap();
     kill(pid, Signal::SIGKILL);
     for helper in helpers {
         wait_until("the helper has ended", PATIENCE, || !process_test::alive(raw(helper)));
     }
     wait_until("nobody is left", PATIENCE, || cluster.backend.workers().is_empty());
     assert!(!alive(pid));
+    // What is registered while the reset runs ends with it.
+    wait_for_reset(&mut events);
     class_is_free(&cluster, 2);
     assert_eq!(number(database, "SELECT count(*) FROM answer"), 0);
     cluster.end();

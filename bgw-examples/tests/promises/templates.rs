@@ -9,10 +9,12 @@ use crate::support::template::{
     the_template, used, write_model,
 };
 use crate::support::{
-    PATIENCE, alive, children, kill, simple, stopped, title, wait_until_asleep, worker,
+    PATIENCE, alive, children, kill, simple, stopped, title, wait_for_reset, wait_until_asleep,
+    worker,
 };
 use bgw_backend::{
-    AskError, ExitCause, NotStarted, Pid, ReforkError, RestartPolicy, WorkerFlags, WorkerStatus,
+    AskError, EventsFrom, ExitCause, NotStarted, Pid, ReforkError, RestartPolicy, WorkerFlags,
+    WorkerStatus,
 };
 use bgw_postmaster::{BuildError, Postmaster, PostmasterBuilder, Template};
 use process_test::{Signal, Test, tests, wait_until};
@@ -166,13 +168,9 @@ fn a_worker_of_a_template_is_the_postmasters_child_as_any_other() {
     let shared = of_template("hold").flags(WorkerFlags::SHMEM_ACCESS);
     let (crashes, pid) = cluster.start(&shared.build().unwrap());
     crashes.wait_for_ready_timeout(PATIENCE).unwrap();
+    let mut events = cluster.backend.events(EventsFrom::Now).unwrap();
     kill(pid, Signal::SIGKILL);
-    wait_until("the cluster is reset", PATIENCE, || {
-        crashes.id().incarnation() != {
-            let probe = cluster.backend.register(&simple("quick"));
-            probe.map_or(crashes.id().incarnation(), |probe| probe.id().incarnation())
-        }
-    });
+    wait_for_reset(&mut events);
     assert_eq!(used(&cluster), ("x".to_owned(), template.get()));
     cluster.end();
 }

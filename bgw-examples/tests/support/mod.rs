@@ -11,8 +11,8 @@ pub mod template;
 pub mod waiter;
 
 use bgw_backend::{
-    Backend, BackgroundWorker, BackgroundWorkerBuilder, ExitReport, Handle, Pid, RestartPolicy,
-    ShutdownMode, WaitEvents, Worker, WorkerError, WorkerFlags, WorkerStatus, entry,
+    Backend, BackgroundWorker, BackgroundWorkerBuilder, EventKind, Events, ExitReport, Handle, Pid,
+    RestartPolicy, ShutdownMode, WaitEvents, Worker, WorkerError, WorkerFlags, WorkerStatus, entry,
 };
 use bgw_postmaster::{Launched, Postmaster, PostmasterBuilder};
 use process_test::{Signal, wait_until};
@@ -100,6 +100,18 @@ pub fn ready(handle: &Handle) -> Pid {
         WorkerStatus::Started(pid) => pid,
         other => panic!("worker {handle} should be ready, and is: {other}"),
     }
+}
+
+/// Whether `events` tell of a crash reset that is over.
+pub fn is_reset(events: &mut Events) -> bool {
+    let mut all = std::iter::from_fn(|| events.try_next().unwrap());
+    all.any(|event| event.kind == EventKind::Reset)
+}
+
+/// Waits until a crash reset is over: what is registered from then on runs.
+#[track_caller]
+pub fn wait_for_reset(events: &mut Events) {
+    wait_until("the cluster is reset", PATIENCE, || is_reset(events));
 }
 
 /// Waits for the end; there must be a report.
