@@ -36,10 +36,10 @@ impl<I: CallValue, O: CallValue> Pool<I, O> {
     /// Runs a job for each input, and yields the outcomes in the order of the inputs.
     ///
     /// Nothing is submitted before the first outcome is asked for. At most
-    /// [`at_once`](Map::at_once) jobs are in hand at a time: that many outputs wait in the pool, and
-    /// the inputs are taken one by one as there is room. While others fill the pool it waits for
-    /// room. When it is dropped, jobs of it that still wait in the queue are cancelled, and those
-    /// that run go on.
+    /// [`at_once`](Map::at_once) jobs are in hand at a time: that many outputs wait in the pool,
+    /// and the inputs are taken one by one as there is room. While others fill the pool it waits
+    /// for room. When it is dropped, jobs of it that still wait in the queue are cancelled, and
+    /// those that run go on.
     ///
     /// ```no_run
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
