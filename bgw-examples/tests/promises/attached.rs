@@ -7,12 +7,12 @@
 
 use crate::support::{
     Cluster, PATIENCE, alive, is_reset, kill, read_note, ready, shared, simple, started, stopped,
-    wait_for_reset, write_note,
+    the_end, wait_for_reset, write_note,
 };
 use bgw_backend::{
     Backend, BackgroundWorker, BackgroundWorkerBuilder, EventKind, EventsFrom, ExitCause,
-    ExitReport, FromEnvError, Handle, Input, Ready, Recycle, RestartPolicy, StopSignal, WaitEvents,
-    Worker, WorkerError, WorkerFlags, WorkerHandle, WorkerStatus, entry,
+    FromEnvError, Handle, Input, Ready, Recycle, RestartPolicy, StopSignal, WaitEvents, Worker,
+    WorkerError, WorkerFlags, WorkerHandle, entry,
 };
 use process_test::{Signal, Test, tests, wait_until};
 use std::io::Write;
@@ -66,14 +66,6 @@ fn command(what: &str) -> BackgroundWorkerBuilder {
 
 fn register(cluster: &Cluster, builder: BackgroundWorkerBuilder) -> Handle {
     cluster.backend.register(&builder.build().unwrap()).unwrap()
-}
-
-#[track_caller]
-fn the_end(handle: &Handle) -> ExitReport {
-    match handle.wait_for_end_timeout(PATIENCE).unwrap() {
-        WorkerStatus::Stopped(Some(report)) => report,
-        other => panic!("worker {handle} should have ended, and is: {other:?}"),
-    }
 }
 
 /// Notes what it knows, works with the cluster, and serves until it is told to stop.

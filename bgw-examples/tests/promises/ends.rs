@@ -7,11 +7,9 @@ use crate::support::waiter::{
 };
 use crate::support::{
     Cluster, PATIENCE, alive, connect, note_path, read_note, ready, restarting, simple, stopped,
-    write_note,
+    the_end, write_note,
 };
-use bgw_backend::{
-    ExitCause, ExitReport, Handle, WaitError, WorkerStatus, wait_all_ends, wait_any_end,
-};
+use bgw_backend::{ExitCause, Handle, WaitError, WorkerStatus, wait_all_ends, wait_any_end};
 use process_test::{Signal, Test, fork_child, tests};
 use std::time::Duration;
 
@@ -31,15 +29,6 @@ pub(crate) fn tests() -> Vec<Test> {
     ]
 }
 
-/// Waits for the end; there must be a report.
-#[track_caller]
-fn ended(handle: &Handle) -> ExitReport {
-    match handle.wait_for_end_timeout(PATIENCE).unwrap() {
-        WorkerStatus::Stopped(Some(report)) => report,
-        other => panic!("worker {handle} should have ended, and is: {other}"),
-    }
-}
-
 /// Would fail if the pause before the restart counted as the end: with `wait_for_shutdown` it does.
 fn a_wait_for_the_end_outlasts_the_restart_pause() {
     let cluster = Cluster::with(|builder| builder.max_workers(2));
@@ -49,7 +38,7 @@ fn a_wait_for_the_end_outlasts_the_restart_pause() {
     let early = handle.wait_for_end_timeout(Duration::from_millis(20));
     assert!(matches!(early, Err(WaitError::TimedOut)), "{early:?}");
     handle.terminate().unwrap();
-    let report = ended(&handle);
+    let report = the_end(&handle);
     assert!(report.unregistered && report.requested(), "{report}");
     assert_eq!(report.cause, ExitCause::Exited(1), "how it ended last is kept");
     cluster.backend.register(&simple("quick")).unwrap();
@@ -131,7 +120,7 @@ fn a_dropped_handle_keeps_no_slot() {
     let again = cluster.backend.handle(id);
     before.terminate().unwrap();
     drop((before.clone(), before));
-    ended(&again);
+    the_end(&again);
     let next = cluster.backend.register(&simple("quick")).unwrap();
     assert_eq!(next.id().slot(), id.slot(), "dropped before the end");
     ended_unread(&cluster, &next);
@@ -162,7 +151,7 @@ fn a_registrant_that_dies_keeps_no_slot() {
     let handle = |text: &str| cluster.backend.handle(text.parse().unwrap());
     let (quick, sleeper) = note.split_once(' ').unwrap();
     let (quick, sleeper) = (handle(quick), handle(sleeper));
-    ended(&quick);
+    the_end(&quick);
     let other = cluster.backend.register(&simple("quick")).unwrap();
     assert_eq!(other.id().slot(), 2, "slot 0 is kept, slot 1 runs");
     stopped(&other);
@@ -174,7 +163,7 @@ fn a_registrant_that_dies_keeps_no_slot() {
         next.id().slot() == 0
     });
     sleeper.terminate().unwrap();
-    ended(&sleeper);
+    the_end(&sleeper);
     let two: Vec<_> = (0..2).map(|_| cluster.backend.register(&simple("sleep")).unwrap()).collect();
     assert_eq!(two.iter().map(|one| one.id().slot()).collect::<Vec<_>>(), [0, 1]);
     cluster.end();
@@ -195,13 +184,13 @@ fn the_oldest_unread_end_gives_way_when_every_slot_is_kept() {
         assert_eq!(stopped(&next).cause, ExitCause::Exited(0));
     }
     assert_eq!(oldest.wait_for_end().unwrap(), WorkerStatus::Stopped(None));
-    assert_eq!(ended(&other).cause, ExitCause::Exited(0));
+    assert_eq!(the_end(&other).cause, ExitCause::Exited(0));
     cluster.end();
 }
 
 /// Waits for an end without a look by the registrant's own handle.
 fn ended_unread(cluster: &Cluster, handle: &Handle) {
-    ended(&cluster.backend.handle(handle.id()));
+    the_end(&cluster.backend.handle(handle.id()));
 }
 
 /// Would fail if a waiter that did not register the worker lost the report when the slot was used
@@ -242,7 +231,7 @@ fn wait_all_gets_the_report_of_a_member_that_ended_long_before() {
     });
     end_and_use_the_slots(&cluster, second);
     first.terminate().unwrap();
-    ended(&first);
+    the_end(&first);
     assert_eq!(waiter.wait().code(), Some(0));
     cluster.end();
 }

@@ -6,8 +6,8 @@
 //! take it; a command that finds one at another number; a close that stops the postmaster.
 
 use crate::support::{
-    Cluster, PATIENCE, children, connect, note_path, read_note, simple, started, stopped, title,
-    wait_for_spares, worker, write_note,
+    Cluster, PATIENCE, children, connect, note_path, read_note, simple, started, stopped, the_end,
+    title, wait_for_spares, worker, write_note,
 };
 use bgw_backend::{
     AskError, BackgroundWorker, BackgroundWorkerBuilder, ExitCause, NotStarted, Ready, Refusal,
@@ -226,7 +226,7 @@ fn a_command_that_restarts_has_them_in_each_run() {
             assert_eq!(&line, b"conn\n");
             ours.write_all(answer.as_bytes()).unwrap();
         }
-        assert_eq!(stopped(&handle).cause, ExitCause::Exited(0));
+        assert_eq!(the_end(&handle).cause, ExitCause::Exited(0));
         assert_eq!(all_of(ours), "");
         cluster.end();
     }

@@ -5,8 +5,8 @@
 //! last one left, a postmaster that waits for ever for a deaf worker, zombies in a container.
 
 use crate::support::{
-    Cluster, PATIENCE, alive, functions, kill, note_path, raw, read_note, ready, simple, stopped,
-    worker, write_note,
+    Cluster, PATIENCE, alive, functions, kill, note_path, raw, read_note, ready, simple, started,
+    stopped, worker, write_note,
 };
 use bgw_backend::{
     Backend, BackgroundWorker, ExitCause, Handle, Pid, RestartPolicy, ShutdownMode, Worker,
@@ -146,7 +146,7 @@ fn a_stopped_group_hears_its_stop_signal() {
     let worker = shell("stopped", "sleep 1000 &", RestartPolicy::Never);
     let handle = cluster.backend.register(&worker).unwrap();
     let grandchild = noted_pid("stopped");
-    let WorkerStatus::Started(shell) = handle.status() else { panic!("{}", handle.status()) };
+    let shell = started(&handle);
     for pid in [grandchild, shell] {
         kill(pid, Signal::SIGSTOP);
     }

@@ -4,7 +4,8 @@
 //! postmaster slept, a postmaster that wakes up for workers that promise nothing.
 
 use crate::support::{
-    Cluster, PATIENCE, kill, raw, read_note, ready, simple, wait_until_asleep, worker, write_note,
+    Cluster, PATIENCE, kill, raw, read_note, ready, simple, the_end, wait_until_asleep, worker,
+    write_note,
 };
 use bgw_backend::{
     BackgroundWorkerBuilder, Event, EventKind, EventsFrom, ExitCause, ExitReport, Handle, Pid,
@@ -70,14 +71,6 @@ fn cluster() -> Cluster {
 
 fn beating(function: &str) -> BackgroundWorkerBuilder {
     worker(function).ready(Ready::Call).heartbeat(EVERY)
-}
-
-#[track_caller]
-fn the_end(handle: &Handle) -> ExitReport {
-    match handle.wait_for_end_timeout(PATIENCE).unwrap() {
-        WorkerStatus::Stopped(Some(report)) => report,
-        other => panic!("worker {handle} should have ended, and is: {other:?}"),
-    }
 }
 
 #[track_caller]

@@ -4,10 +4,10 @@
 //! Would catch: a start that takes for ever, a late worker that counts as done because it exits
 //! with 0, a ready worker that is stopped, a request for more time that nobody reads.
 
-use crate::support::{Cluster, PATIENCE, ready, wait_for_spares, worker};
+use crate::support::{Cluster, ready, the_end, wait_for_spares, worker};
 use bgw_backend::{
-    BackgroundWorkerBuilder, ExitCause, ExitReport, GivenUp, Grace, Handle, Ready, RestartPolicy,
-    Worker, WorkerError, WorkerStatus, entry,
+    BackgroundWorkerBuilder, ExitCause, GivenUp, Grace, Ready, RestartPolicy, Worker, WorkerError,
+    WorkerStatus, entry,
 };
 use process_test::{Test, tests};
 use std::time::Duration;
@@ -60,14 +60,6 @@ fn cluster() -> Cluster {
 
 fn declared(function: &str) -> BackgroundWorkerBuilder {
     worker(function).ready(Ready::Call).start_timeout(SHORT)
-}
-
-#[track_caller]
-fn the_end(handle: &Handle) -> ExitReport {
-    match handle.wait_for_end_timeout(PATIENCE).unwrap() {
-        WorkerStatus::Stopped(Some(report)) => report,
-        other => panic!("worker {handle} should have ended, and is: {other:?}"),
-    }
 }
 
 /// Would fail if the exit code decided.

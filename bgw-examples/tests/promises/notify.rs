@@ -254,7 +254,8 @@ fn a_reused_pid_is_not_signalled_after_a_reset() {
             kept.filter(|info| matches!(info.status, WorkerStatus::Started(_)) && info.ready)
         };
         wait_until("the target is gone and the kept worker runs again", PATIENCE, || {
-            matches!(target.status(), WorkerStatus::Stopped(_)) && kept().is_some()
+            let reaped = nix::sys::signal::kill(raw(pid), None).is_err();
+            reaped && matches!(target.status(), WorkerStatus::Stopped(_)) && kept().is_some()
         });
         let mut stranger = stranger(pid);
         let handle = cluster.backend.handle(kept().unwrap().handle);

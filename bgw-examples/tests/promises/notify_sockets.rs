@@ -4,10 +4,10 @@
 //! Would catch: a stranger's word that counts, a descriptor that stays open, a flood that starves
 //! the others, a postmaster's own variables in the environment of its commands.
 
-use crate::support::{Cluster, PATIENCE, read_note, ready, simple, stopped, write_note};
+use crate::support::{Cluster, PATIENCE, read_note, ready, simple, stopped, the_end, write_note};
 use bgw_backend::{
-    Backend, BackgroundWorker, BackgroundWorkerBuilder, ExitCause, ExitReport, Handle, NotifyFrom,
-    Ready, ShutdownMode, Worker, WorkerError, WorkerInfo, WorkerStatus, entry,
+    Backend, BackgroundWorker, BackgroundWorkerBuilder, ExitCause, Handle, NotifyFrom, Ready,
+    ShutdownMode, Worker, WorkerError, WorkerInfo, entry,
 };
 use bgw_postmaster::Postmaster;
 use nix::sys::socket::{ControlMessage, MsgFlags, UnixAddr, sendmsg};
@@ -148,14 +148,6 @@ fn info(cluster: &Cluster, handle: &Handle) -> WorkerInfo {
 fn is_heard(cluster: &Cluster) {
     for _ in 0..3 {
         cluster.backend.ping().unwrap();
-    }
-}
-
-#[track_caller]
-fn the_end(handle: &Handle) -> ExitReport {
-    match handle.wait_for_end_timeout(PATIENCE).unwrap() {
-        WorkerStatus::Stopped(Some(report)) => report,
-        other => panic!("worker {handle} should have ended, and is: {other:?}"),
     }
 }
 

@@ -6,8 +6,8 @@
 
 use crate::support::waiter::{waiting_program, waiting_thread};
 use crate::support::{
-    Cluster, Log, PATIENCE, connect, kill, read_note, shared, simple, started, stopped, worker,
-    write_note,
+    Cluster, Log, PATIENCE, connect, kill, read_note, shared, simple, started, stopped, the_end,
+    worker, write_note,
 };
 use bgw_backend::{
     AskError, Backend, BackgroundWorker, ConnectOptions, ExitCause, ExitReport, GivenUp, Handle,
@@ -129,13 +129,6 @@ fn count_signals() {
 fn fail_on_request(_: &mut Worker) -> Done {
     read_note("fail");
     Err("as you like".into())
-}
-
-fn the_end(handle: &Handle) -> ExitReport {
-    match handle.wait_for_end_timeout(PATIENCE).unwrap() {
-        WorkerStatus::Stopped(Some(report)) => report,
-        other => panic!("{other:?}"),
-    }
 }
 
 /// Would time out if a waiter were not told, and fail if the limit were hidden, the signal came

@@ -130,6 +130,7 @@ fn a_drop_and_a_grant_at_once_leave_no_worker() {
                 Some(wait.await)
             } else if round == 1 {
                 wait_until("the grant has come", PATIENCE, || of_name(&cluster, "granted") > 0);
+                cluster.backend.ping().unwrap();
                 drop(wait);
                 None
             } else if round % 2 == 0 {

@@ -214,6 +214,8 @@ fn all_that_wait_for_a_target_are_told_when_it_has_gone_for_good() {
     let threads = waiting
         .clone()
         .map(|handle| waiting_thread(move || handle.wait_for_startup_timeout(PATIENCE).unwrap()));
+    // One that the postmaster takes in later finds no target.
+    cluster.backend.ping().unwrap();
     target.terminate().unwrap();
     for (handle, thread) in waiting.iter().zip(threads) {
         let WorkerStatus::Stopped(Some(report)) = thread.join().unwrap() else {

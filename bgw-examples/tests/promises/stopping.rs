@@ -7,12 +7,12 @@
 
 use crate::support::{
     Cluster, PATIENCE, alive, functions, kill, note_path, read_note, ready, started, stopped,
-    wait_for_spares, worker, write_note,
+    the_end, wait_for_spares, worker, write_note,
 };
 use bgw_backend::{
     AskError, AskedBy, Backend, BackgroundWorker, BackgroundWorkerBuilder, ConnectOptions,
-    ExitCause, ExitReport, Grace, Handle, Pid, RestartPolicy, ShutdownMode, StopSignal, Worker,
-    WorkerError, WorkerFlags, WorkerHandle, WorkerStatus, entry,
+    ExitCause, Grace, Handle, Pid, RestartPolicy, ShutdownMode, StopSignal, Worker, WorkerError,
+    WorkerFlags, WorkerHandle, WorkerStatus, entry,
 };
 use bgw_postmaster::Postmaster;
 use process_test::{Signal, Test, fork_child, tests, wait_until};
@@ -54,21 +54,13 @@ fn start_shell(cluster: &Cluster, builder: BackgroundWorkerBuilder) -> (Handle, 
 
 #[track_caller]
 fn ended(handle: &Handle) -> ExitCause {
-    report_of(handle).cause
-}
-
-#[track_caller]
-fn report_of(handle: &Handle) -> ExitReport {
-    match handle.wait_for_end_timeout(PATIENCE).unwrap() {
-        WorkerStatus::Stopped(Some(report)) => report,
-        other => panic!("{other}"),
-    }
+    the_end(handle).cause
 }
 
 /// The report of one that had to be killed says so.
 #[track_caller]
 fn was_killed(handle: &Handle, by: AskedBy) {
-    let report = report_of(handle);
+    let report = the_end(handle);
     assert_eq!((report.cause, report.killed, report.asked_by), (KILLED, true, Some(by)));
 }
 
@@ -284,7 +276,7 @@ fn a_worker_with_a_grace_of_its_own_leaves_the_others_theirs() {
     assert_eq!(ended(&handles[0]), KILLED);
     assert_eq!(patient.status(), WorkerStatus::Started(pid), "its grace is for ever");
     kill(pid, Signal::SIGKILL);
-    let report = report_of(&patient);
+    let report = the_end(&patient);
     assert_eq!(report.cause, KILLED);
     assert!(!report.killed && report.requested(), "the SIGKILL was ours");
     handles[1].terminate().unwrap();

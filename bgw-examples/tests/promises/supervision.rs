@@ -6,11 +6,11 @@
 
 use crate::support::waiter::waiting_thread;
 use crate::support::{
-    Cluster, PATIENCE, kill, monotonic_nanos, read_note, ready, started, write_note,
+    Cluster, PATIENCE, kill, monotonic_nanos, read_note, ready, started, the_end, write_note,
 };
 use bgw_backend::{
-    AskedBy, BackgroundWorker, BackgroundWorkerBuilder, ExitCause, ExitReport, GivenUp, Grace,
-    Handle, NotStarted, Pid, Ready, RestartPolicy, Worker, WorkerError, WorkerStatus, entry,
+    AskedBy, BackgroundWorker, BackgroundWorkerBuilder, ExitCause, GivenUp, Grace, Handle,
+    NotStarted, Pid, Ready, RestartPolicy, Worker, WorkerError, WorkerStatus, entry,
 };
 use bgw_postmaster::{Group, Postmaster, Strategy};
 use process_test::{Signal, Test, tests, wait_until};
@@ -85,17 +85,13 @@ fn running<const N: usize>(
 /// The process of the run with this number of restarts, once it is ready.
 fn run(handle: &Handle, restarts: u32) -> Pid {
     wait_until("the next run is ready", PATIENCE, || {
-        let before = handle.exit_report().map_or(0, |report| report.restarts + 1);
-        handle.is_ready() && before == restarts
+        let report = handle.exit_report();
+        let before = report.as_ref().map_or(0, |report| report.restarts + 1);
+        // The report of a run is there a moment before its worker has stopped.
+        let last = report.and_then(|report| report.pid);
+        handle.is_ready() && before == restarts && handle.pid() != last
     });
     started(handle)
-}
-
-fn end(handle: &Handle) -> ExitReport {
-    match handle.wait_for_end_timeout(PATIENCE).unwrap() {
-        WorkerStatus::Stopped(Some(report)) => report,
-        other => panic!("{handle}: {other}"),
-    }
 }
 
 fn a_killed_member_takes_those_along_that_the_strategy_says() {
@@ -172,12 +168,12 @@ fn one_failure_more_than_granted_ends_the_group_and_the_reports_name_it() {
     kill(all[1].1, Signal::SIGKILL);
     let second = run(&all[1].0, 1);
     run(&all[0].0, 1);
-    let report = end(&all[2].0);
+    let report = the_end(&all[2].0);
     assert!(report.given_up.is_none() && report.asked_by == Some(AskedBy::Group), "{report:?}");
     let first = all[0].0.clone();
     let waiting = waiting_thread(move || first.wait_for_end_timeout(PATIENCE).unwrap());
     kill(second, Signal::SIGKILL);
-    let report = end(&all[1].0);
+    let report = the_end(&all[1].0);
     assert_eq!(report.given_up, Some(GivenUp::Group { count: 1, within: HOUR }));
     let WorkerStatus::Stopped(Some(other)) = waiting.join().unwrap() else { panic!() };
     assert_eq!(other.given_up, Some(GivenUp::WithGroup { failed: all[1].0.id() }));
@@ -195,7 +191,7 @@ fn without_a_grant_the_first_failure_ends_the_group() {
     let cluster = cluster(Group::new("g").intensity(0, Duration::from_secs(5)));
     let all = running(&cluster, [member("a", "note"), member("b", "note")]);
     kill(all[0].1, Signal::SIGKILL);
-    let reports = [end(&all[0].0), end(&all[1].0)];
+    let reports = [the_end(&all[0].0), the_end(&all[1].0)];
     let none = GivenUp::Group { count: 0, within: Duration::from_secs(5) };
     assert_eq!(reports[0].given_up, Some(none));
     assert_eq!(reports[1].given_up, Some(GivenUp::WithGroup { failed: all[0].0.id() }));
@@ -208,7 +204,7 @@ fn a_terminated_member_leaves_the_others_also_while_they_restart() {
     let all = running(&cluster, [member("a", "note"), pausing, member("c", "note")]);
     let extra = running(&cluster, [member("d", "note")]);
     extra[0].0.terminate().unwrap();
-    end(&extra[0].0);
+    the_end(&extra[0].0);
     assert_eq!([&all[0], &all[2]].map(|one| started(&one.0)), [all[0].1, all[2].1]);
     // The others stop, and wait for an hour.
     kill(all[1].1, Signal::SIGKILL);
@@ -218,10 +214,10 @@ fn a_terminated_member_leaves_the_others_also_while_they_restart() {
         });
     }
     all[2].0.terminate().unwrap();
-    assert_eq!(end(&all[2].0).asked_by, Some(AskedBy::Terminate));
+    assert_eq!(the_end(&all[2].0).asked_by, Some(AskedBy::Terminate));
     assert!(matches!(all[0].0.status(), WorkerStatus::Stopped(_)), "b still pauses");
     all[1].0.terminate().unwrap();
-    end(&all[1].0);
+    the_end(&all[1].0);
     run(&all[0].0, 1);
     cluster.end();
 }
@@ -248,6 +244,6 @@ fn a_group_that_cannot_be_is_refused_by_name() {
     drop(postmaster);
     let cluster = Cluster::new();
     let refused = cluster.backend.register(&unknown.build().unwrap()).unwrap();
-    assert_eq!(end(&refused).cause, ExitCause::NotStarted(NotStarted::Refused));
+    assert_eq!(the_end(&refused).cause, ExitCause::NotStarted(NotStarted::Refused));
     cluster.end();
 }

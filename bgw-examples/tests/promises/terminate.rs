@@ -5,13 +5,11 @@
 //! does unsafe work, a requested end that resets the cluster.
 
 use crate::support::waiter::waiting_thread;
-use crate::support::{
-    Cluster, PATIENCE, kill, ready, restarting, shared, simple, started, stopped,
-};
+use crate::support::{Cluster, kill, ready, restarting, shared, simple, started, stopped, the_end};
 use bgw_backend::{
     ExitCause, NotStarted, RestartPolicy, StartTime, Worker, WorkerError, WorkerStatus, entry,
 };
-use process_test::{Signal, Test, tests, wait_until};
+use process_test::{Signal, Test, tests};
 use std::time::Duration;
 
 pub(crate) fn tests() -> Vec<Test> {
@@ -84,10 +82,8 @@ fn terminate_between_two_runs_unregisters_at_once() {
     assert!(!stopped(&handle).unregistered);
     cluster.backend.register(&simple("quick")).unwrap_err();
     handle.terminate().unwrap();
-    wait_until("its slot is free", PATIENCE, || {
-        handle.exit_report().is_some_and(|report| report.unregistered)
-    });
-    let report = stopped(&handle);
+    let report = the_end(&handle);
+    assert!(report.unregistered);
     assert_eq!(report.cause, ExitCause::Exited(1), "the report of its run stays");
     assert!(report.requested());
     stopped(&cluster.backend.register(&simple("quick")).unwrap());

@@ -123,6 +123,16 @@ pub fn stopped(handle: &Handle) -> ExitReport {
     }
 }
 
+/// Waits until the registration is over; there must be a report. A restarting worker stops before
+/// that, too: see [`stopped`].
+#[track_caller]
+pub fn the_end(handle: &Handle) -> ExitReport {
+    match handle.wait_for_end_timeout(PATIENCE).unwrap() {
+        WorkerStatus::Stopped(Some(report)) => report,
+        other => panic!("worker {handle} should have ended for good, and is: {other:?}"),
+    }
+}
+
 pub fn raw(pid: Pid) -> process_test::Pid {
     process_test::Pid::from_raw(pid.as_raw())
 }
