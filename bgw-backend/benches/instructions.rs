@@ -117,7 +117,7 @@ fn handle() {
         Pid::this(),
         // Never asked: nobody waits here.
         Arc::new(File::open("/dev/null").unwrap().into()),
-        [Function { name: "main".to_owned(), call: None }].into(),
+        [Function { name: "main".to_owned(), call: None, reusable: false }].into(),
         Vec::new(),
     );
     let me = slots.claim(OWNER).unwrap().publish(0).unwrap();

@@ -4,7 +4,9 @@ use crate::changes;
 use crate::error::{NotWritable, RegisterError, SignalsError};
 use crate::handle::Handle;
 use crate::keep::Keep;
-use bgw_core::internals::{EntryKinds, Function, ReportRecord, WorkerRecord, process, signals};
+use bgw_core::internals::{
+    EntryKinds, Function, ReportRecord, WorkerRecord, may_be_handed_over, process, signals,
+};
 use bgw_core::{
     AttachError, Attachment, BackgroundWorker, ControlSocket, EntryPoint, Output, Pid, StartTime,
     WorkerHandle,
@@ -111,15 +113,55 @@ impl Backend {
         }
         self.check_relations(worker)?;
         let before = self.attachment.cells().incarnation();
-        let keep = self.claim(worker).and_then(|claim| self.publish(worker, claim));
-        let keep = keep.inspect_err(|error| {
+        let sleepers = self.sleepers_for(worker);
+        let published = self.claim(worker).and_then(|claim| match sleepers {
+            None => self.publish(worker, claim),
+            Some(_) => self.offer(claim),
+        });
+        let keep = published.inspect_err(|error| {
             if matches!(error, RegisterError::ClaimLost(_)) {
                 self.tell_of_free_slots();
             }
         })?;
         // The worker is registered: the postmaster takes it in even if this process dies here.
-        self.attachment.ring().map_err(RegisterError::Doorbell)?;
+        if !sleepers.is_some_and(|reusable| self.hand_over(keep.key(), reusable)) {
+            self.attachment.ring().map_err(RegisterError::Doorbell)?;
+        }
         Ok(self.handle_of(keep, before))
+    }
+
+    /// Whether the worker's process may serve again, if a spare sleeps that this process may give
+    /// it to.
+    fn sleepers_for(&self, worker: &BackgroundWorker) -> Option<bool> {
+        let cells = self.attachment.cells();
+        // Most postmasters let nobody wake a spare: one load says so.
+        if !cells.has_sleepers(true)
+            || !self.attachment.has_alarm()
+            || worker.start_time() > cells.phase()
+            || !may_be_handed_over(worker)
+        {
+            return None;
+        }
+        let EntryPoint::Function(name) = worker.entry() else { return None };
+        let reusable = self.function(name).is_ok_and(|function| function.reusable);
+        cells.has_sleepers(reusable).then_some(reusable)
+    }
+
+    /// Publishes the worker of a claimed slot so that a spare may take it.
+    fn offer(
+        &self,
+        claim: Claim<'_, WorkerRecord, ReportRecord, Region>,
+    ) -> Result<Keep, RegisterError> {
+        // It is no job: those are not given so.
+        let key = claim.offer(false)?;
+        Ok(Keep::new(Arc::clone(&self.attachment), key, false))
+    }
+
+    /// Gives an offered worker to a spare. False: the postmaster is to be rung.
+    fn hand_over(&self, key: Key, reusable: bool) -> bool {
+        // First: the postmaster looks, whatever becomes of this process and of the spare.
+        self.attachment.ring_soon().is_ok()
+            && self.attachment.cells().give_to_sleeper(key, reusable)
     }
 
     /// Claims a slot for a worker.

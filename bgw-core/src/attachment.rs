@@ -39,6 +39,8 @@ const EXIT_TIME: Duration = Duration::from_secs(1);
 pub struct Attachment {
     slots: Arc<WorkerSlots>,
     doorbell: Option<Arc<OwnedFd>>,
+    /// Without it every registration rings.
+    pub(crate) alarm: Option<Arc<OwnedFd>>,
     postmaster: Pid,
     postmaster_pidfd: Arc<OwnedFd>,
     owner: Owner,
@@ -89,6 +91,7 @@ impl Attachment {
         Self {
             slots,
             doorbell: Some(doorbell),
+            alarm: None,
             postmaster,
             postmaster_pidfd,
             owner: Owner::new(me, me),
@@ -167,8 +170,9 @@ impl Attachment {
         let region = fds.next().ok_or_else(|| missing("the region"))?;
         let postmaster_pidfd = fds.next().ok_or_else(|| missing("the postmaster's pidfd"))?;
         let doorbell = if read_only { None } else { fds.next() };
-        if doorbell.is_none() && !read_only {
-            return Err(missing("the doorbell").into());
+        let alarm = if read_only { None } else { fds.next() };
+        if alarm.is_none() && !read_only {
+            return Err(missing("the doorbell and the alarm").into());
         }
         let access = if read_only { Access::ReadOnly } else { Access::ReadWrite };
         let slots = WorkerSlots::attach(region, LAYOUT_TAG, access).map_err(AttachError::Region)?;
@@ -178,6 +182,7 @@ impl Attachment {
         Ok(Self {
             slots: Arc::new(slots),
             doorbell: doorbell.map(Arc::new),
+            alarm: alarm.map(Arc::new),
             postmaster,
             postmaster_pidfd: Arc::new(postmaster_pidfd),
             owner: Owner::new(owner, Pid::this()),

@@ -66,6 +66,7 @@ mod jobs;
 mod latch_set;
 mod line;
 mod process;
+mod ring_soon;
 mod roll;
 mod template;
 mod wait_set;
@@ -145,7 +146,8 @@ pub mod internals {
             cluster_cells::ClusterCells,
             corrupt::CorruptRecord,
             event_record::{EVENTS_TAG, EventName, EventRecord, EventRing},
-            layout::{LAYOUT_TAG, WorkerSlots},
+            handover::may_be_handed_over,
+            layout::{LAYOUT_TAG, MOST_TAKERS, WorkerSlots},
             metric_cells::{MetricPlan, add_to_counter, bank_of},
             postmaster_cells::PostmasterCells,
             record::WorkerRecord,
@@ -154,8 +156,8 @@ pub mod internals {
             slot_classes::{SlotClass, SlotClasses, objection as reserve_objection},
         },
         sys::{
-            envelope, eventfd, exit::exit_now, interrupts::Pending, pidfd, robust::HeldLiveness,
-            scm, signals,
+            alarm, envelope, eventfd, exit::exit_now, interrupts::Pending, pidfd,
+            robust::HeldLiveness, scm, signals,
         },
         template::{keep_loaded, leave_template},
         wait_set::{wait_for_events, wait_in_worker},

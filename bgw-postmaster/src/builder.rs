@@ -7,6 +7,7 @@ mod classes;
 mod functions;
 mod groups;
 mod metrics;
+mod spares;
 mod templates;
 
 use crate::child::Functions;
@@ -24,8 +25,8 @@ use crate::sys::descriptors::DescriptorFloor;
 use crate::sys::libc_version::check_libc;
 use crate::template::NamedTemplate;
 use bgw_core::internals::{
-    EntryKinds, FUNCTION_LIMIT, PostmasterCells, SlotClasses, eventfd, metrics_objection, process,
-    reserve_objection,
+    EntryKinds, FUNCTION_LIMIT, PostmasterCells, SlotClasses, alarm, eventfd, metrics_objection,
+    process, reserve_objection,
 };
 use bgw_core::{Metric, StartTime};
 use shmem_slots::StandardStreams;
@@ -61,6 +62,7 @@ pub struct PostmasterBuilder {
     stop_with_launcher: bool,
     run_atfork_handlers: bool,
     warm_spares: usize,
+    direct_starts: bool,
     events: u32,
     segment_bytes: u64,
     metrics: Vec<Metric>,
@@ -85,6 +87,7 @@ impl Default for PostmasterBuilder {
             stop_with_launcher: true,
             run_atfork_handlers: false,
             warm_spares: 0,
+            direct_starts: false,
             events: 1024,
             segment_bytes: 1 << 30,
             metrics: Vec::new(),
@@ -247,17 +250,6 @@ impl PostmasterBuilder {
         self
     }
 
-    /// How many children are forked ahead, asleep until there is a worker for them (default 0).
-    /// While one is left, a start costs a wake-up in place of a fork; afterwards workers are forked
-    /// as without. For functions and libraries, not for commands.
-    ///
-    /// Each costs about 90 KiB of private memory. Like any worker, it does not see what the program
-    /// changes after the launch.
-    pub const fn warm_spares(mut self, count: usize) -> Self {
-        self.warm_spares = count;
-        self
-    }
-
     /// How many events are kept for those who read them with `Backend::events` (default 1,024; 64
     /// to 65,536; 0 for none). An event takes 128 bytes of shared memory, once there was one.
     pub const fn events(mut self, events: u32) -> Self {
@@ -355,11 +347,13 @@ impl PostmasterBuilder {
         let cells = PostmasterCells::create_for(classes, self.metrics)
             .map_err(|source| BuildError::Region { slots: all, source })?;
         let doorbell = eventfd::new_doorbell().map_err(system("eventfd"))?;
+        let alarm = alarm::new_alarm().map_err(system("timerfd_create"))?;
         Ok(Postmaster::new(Settings {
             cells,
             registrable,
             output_dir,
             doorbell: Arc::new(doorbell),
+            alarm: Arc::new(alarm),
             runtime_dir,
             listener,
             door,
@@ -372,6 +366,7 @@ impl PostmasterBuilder {
             stop_with_launcher: self.stop_with_launcher,
             run_atfork_handlers: self.run_atfork_handlers,
             warm_spares: self.warm_spares,
+            direct_starts: self.direct_starts,
             events: self.events,
             segment_bytes: self.segment_bytes,
             raised_limit: None,

@@ -21,6 +21,7 @@ pub(crate) struct Settings {
     /// For the files of outputs.
     pub(crate) output_dir: Option<OwnedFd>,
     pub(crate) doorbell: Arc<OwnedFd>,
+    pub(crate) alarm: Arc<OwnedFd>,
     pub(crate) runtime_dir: Option<RuntimeDir>,
     /// The control socket: in the runtime folder, or without a name.
     pub(crate) listener: Option<ControlSocket>,
@@ -37,6 +38,8 @@ pub(crate) struct Settings {
     pub(crate) stop_with_launcher: bool,
     pub(crate) run_atfork_handlers: bool,
     pub(crate) warm_spares: usize,
+    /// Who registers a worker may wake a spare for it.
+    pub(crate) direct_starts: bool,
     /// How many bytes there may be in segments.
     pub(crate) segment_bytes: u64,
     /// How many events are kept.

@@ -54,12 +54,22 @@ pub(super) const CLASS_NAME_CELLS: u32 = 4;
 /// How many metrics there are, and in the upper half how many banks a slot has for them.
 pub(super) const METRICS: u32 = CLASS + CLASS_CELLS * MOST_CLASSES as u32;
 
+/// Which spares may be given a worker by who registers it: a bit for each that has had none, and
+/// in the next cell for each that has.
+pub(super) const SLEEPERS: u32 = (METRICS + 1).next_multiple_of(8);
+/// Where they are given it: a cell for each, in a line of its own.
+pub(super) const TAKER: u32 = SLEEPERS + 8;
+pub(super) const TAKER_CELLS: u32 = 8;
+
 /// How many shared cells a region has, beside those of metrics, which come after them.
-pub(super) const REGION_CELLS: u32 = METRICS + 1;
+pub(super) const REGION_CELLS: u32 = TAKER + TAKER_CELLS * MOST_TAKERS;
+
+/// How many spares can be given a worker by who registers it.
+pub const MOST_TAKERS: u32 = 64;
 
 /// Changes with the layout of what lies in a region. Attaching refuses another one.
 pub const LAYOUT_TAG: u64 = {
-    const VERSION: u64 = 14;
+    const VERSION: u64 = 15;
     let record = size_of::<WorkerRecord>() as u64;
     let report = size_of::<ReportRecord>() as u64;
     let cells = REGION_CELLS as u64;

@@ -21,6 +21,7 @@ pub(crate) mod cluster_cells;
 pub(crate) mod corrupt;
 pub(crate) mod event_record;
 mod gift_record;
+pub(crate) mod handover;
 pub(crate) mod layout;
 pub(crate) mod metric_cells;
 mod output_record;

@@ -90,23 +90,29 @@ impl ClusterCells<'_> {
     }
 }
 
-impl PostmasterCells {
-    /// Clears what an earlier process of slot `index` has said of itself, as far as anybody asks
-    /// what the next one, of `worker`, says. For most workers this looks at one word.
-    pub fn clear_run(&self, index: u32, worker: &BackgroundWorker) {
+impl ClusterCells<'_> {
+    pub(super) fn clear_run(&self, index: u32, worker: &BackgroundWorker) {
         let asked = [
             (START_UNTIL, worker.start_timeout().is_some()),
             (BEATS, worker.heartbeat().is_some()),
         ];
         for (place, _) in asked.into_iter().filter(|&(_, is_asked)| is_asked) {
-            if let Some(cell) = self.cluster().writable(index, place) {
+            if let Some(cell) = self.writable(index, place) {
                 cell.store(0, Ordering::Release);
             }
         }
         // A text ends at its first 0.
-        if self.cluster().slots().slot_cell(index, STATUS).is_some_and(|cell| cell.load() != 0) {
-            self.cluster().set_status_text(index, "");
+        if self.slots().slot_cell(index, STATUS).is_some_and(|cell| cell.load() != 0) {
+            self.set_status_text(index, "");
         }
+    }
+}
+
+impl PostmasterCells {
+    /// Clears what an earlier process of slot `index` has said of itself, as far as anybody asks
+    /// what the next one, of `worker`, says. For most workers this looks at one word.
+    pub fn clear_run(&self, index: u32, worker: &BackgroundWorker) {
+        self.cluster().clear_run(index, worker);
     }
 }
 

@@ -3,6 +3,7 @@
 //!
 //! All `unsafe` code of this crate lies here, but that of foreign functions (`ffi`).
 
+pub mod alarm;
 pub(crate) mod clock;
 pub(crate) mod descriptors;
 pub mod envelope;

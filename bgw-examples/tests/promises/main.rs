@@ -22,6 +22,7 @@ mod gifts;
 mod groups;
 mod guardian;
 mod handles;
+mod handover;
 mod heartbeat;
 mod hostile_peers;
 mod large_calls;
@@ -111,6 +112,7 @@ fn main() -> std::process::ExitCode {
         groups::tests(),
         guardian::tests(),
         handles::tests(),
+        handover::tests(),
         heartbeat::tests(),
         hostile_peers::tests(),
         large_calls::tests(),

@@ -51,8 +51,9 @@ pub(crate) fn run_spare(mut context: ChildContext<'_>, mailbox: &Mailbox) -> ! {
     let _barrier = UnwindBarrier;
     // It is no worker yet: the postmaster forks another spare.
     let mut fresh = settle_as_spare(&mut context).unwrap_or_else(|error| end_spare(&*error));
+    let mut used = false;
     loop {
-        let mut launch = mailbox.sleep().unwrap_or_else(|error| end_spare(&error));
+        let mut launch = mailbox.sleep(&context, used).unwrap_or_else(|error| end_spare(&error));
         fault::this_is(launch.worker.name());
         let reuse = launch.main.and_then(|main| context.functions.reuse(main));
         let lived = lived(|| {
@@ -77,6 +78,7 @@ pub(crate) fn run_spare(mut context: ChildContext<'_>, mailbox: &Mailbox) -> ! {
             // If the postmaster has not seen that the worker has ended, this is how.
             exit_now(code)
         }
+        used = true;
     }
 }
 
@@ -94,7 +96,7 @@ pub(crate) fn run_from_template(
         end_spare(&*error);
     }
     fault::point("sleeper:settled");
-    let mut launch = mailbox.sleep().unwrap_or_else(|error| end_spare(&error));
+    let mut launch = mailbox.sleep(context, false).unwrap_or_else(|error| end_spare(&error));
     fault::this_is(launch.worker.name());
     let lived = lived(|| {
         fault::step("waking:before_death_signal")?;

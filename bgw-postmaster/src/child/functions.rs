@@ -92,6 +92,7 @@ impl Functions {
         let listed = |(name, function): &(String, Function)| Listed {
             name: name.clone(),
             call: function.call.clone(),
+            reusable: function.reuse.is_some(),
         };
         self.all.iter().map(listed).collect()
     }

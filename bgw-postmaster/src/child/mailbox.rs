@@ -19,7 +19,8 @@
 //! second (`SeqCst`): the spare finds the signal, or the postmaster finds `TAKEN` and sends it, or
 //! both, and the same signal twice does no more than once.
 
-use super::launch::{Launch, RunSetup};
+use super::launch::{ChildContext, Launch, RunSetup};
+use super::taker::TakerNumber;
 use crate::fault;
 use crate::sys::shared_page::{CELLS, SharedPage};
 use crate::sys::usage::Usage;
@@ -28,6 +29,7 @@ use bgw_core::{Pid, WorkerHandle};
 use bytemuck::Zeroable;
 use rustix::process::Signal;
 use shmem_slots::futex::{self, Half, Watch};
+use shmem_slots::handover::{TakerWord, Taking};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -50,7 +52,10 @@ const GENERATION: usize = 9;
 const INCARNATION: usize = 10;
 const RESTARTS: usize = 11;
 const MAIN: usize = 12;
-const RECORD: usize = 13;
+/// Whether the spare may begin a worker that it is given by who registers it, and which it has
+/// begun: see `shmem_slots::handover`. The postmaster gives it one only while this is closed.
+const TAKING: usize = 13;
+const RECORD: usize = 14;
 const RECORD_CELLS: usize = size_of::<WorkerRecord>() / size_of::<AtomicU64>();
 
 const _: () = assert!(RECORD + RECORD_CELLS <= CELLS);
@@ -68,13 +73,17 @@ const TRIES: u32 = 4;
 
 /// The page on which one spare sleeps.
 #[derive(Debug)]
-pub(crate) struct Mailbox(SharedPage);
+pub(crate) struct Mailbox {
+    page: SharedPage,
+    /// Where it may be given a worker by who registers it.
+    pub(super) taker: Option<TakerNumber>,
+}
 
 impl Mailbox {
     /// Maps a new one, and touches it, so that the first launch does not wait for the page.
-    pub(crate) fn new() -> io::Result<Self> {
-        let mailbox = Self(SharedPage::new()?);
-        mailbox.0.cells()[STATE].store(IDLE, Ordering::Relaxed);
+    pub(crate) fn new(taker: Option<TakerNumber>) -> io::Result<Self> {
+        let mailbox = Self { page: SharedPage::new()?, taker };
+        mailbox.page.cells()[STATE].store(IDLE, Ordering::Relaxed);
         Ok(mailbox)
     }
 
@@ -82,17 +91,17 @@ impl Mailbox {
     pub(crate) fn in_file() -> io::Result<(Self, OwnedFd)> {
         let (page, file) = SharedPage::in_file()?;
         page.hide_from_later_children()?;
-        Ok((Self(page), file))
+        Ok((Self { page, taker: None }, file))
     }
 
     /// In a template: maps that of a child that it is about to fork.
     pub(crate) fn of_file(file: &OwnedFd) -> io::Result<Self> {
-        SharedPage::of_file(file).map(Self)
+        Ok(Self { page: SharedPage::of_file(file)?, taker: None })
     }
 
     /// Where the kernel writes the pid of that child.
     pub(crate) const fn pid_cell(&self) -> &AtomicU64 {
-        &self.0.cells()[PID]
+        &self.page.cells()[PID]
     }
 
     /// In the postmaster: the pid that is written there. The template, and the child, may have
@@ -105,27 +114,27 @@ impl Mailbox {
     /// In the postmaster, before [`Mailbox::give`]: so many packets with descriptors are on the
     /// line to the child of a template.
     pub(crate) fn announce_packets(&self, packets: usize) {
-        self.0.cells()[PACKETS].store(packets as u64, Ordering::Relaxed);
+        self.page.cells()[PACKETS].store(packets as u64, Ordering::Relaxed);
     }
 
     /// In that child, at its end: so much memory is its own.
     pub(super) fn set_copied_kib(&self, kib: u64) {
-        self.0.cells()[COPIED].store(kib.saturating_add(1), Ordering::Relaxed);
+        self.page.cells()[COPIED].store(kib.saturating_add(1), Ordering::Relaxed);
     }
 
     /// In the postmaster, when that child has ended: what it has said of its memory, if anything.
     pub(crate) fn copied_kib(&self) -> Option<u64> {
-        self.0.cells()[COPIED].load(Ordering::Relaxed).checked_sub(1)
+        self.page.cells()[COPIED].load(Ordering::Relaxed).checked_sub(1)
     }
 
     /// In that child, after [`Mailbox::sleep`].
     pub(super) fn packets(&self) -> u64 {
-        self.0.cells()[PACKETS].load(Ordering::Relaxed)
+        self.page.cells()[PACKETS].load(Ordering::Relaxed)
     }
 
     /// In the postmaster, after the fork: children forked from now on do not have it.
     pub(crate) fn hide_from_later_children(&self) -> io::Result<()> {
-        self.0.hide_from_later_children()
+        self.page.hide_from_later_children()
     }
 
     /// In the postmaster: wakes the spare with a worker.
@@ -136,11 +145,8 @@ impl Mailbox {
         handle: WorkerHandle,
         restarts: u32,
     ) {
-        let cells = self.0.cells();
-        let words: &[u64] = bytemuck::cast_slice(bytemuck::bytes_of(record));
-        for (cell, &word) in cells.iter().skip(RECORD).zip(words) {
-            cell.store(word, Ordering::Relaxed);
-        }
+        let cells = self.page.cells();
+        self.put_record(record);
         cells[SLOT].store(u64::from(handle.slot()), Ordering::Relaxed);
         cells[GENERATION].store(handle.generation(), Ordering::Relaxed);
         cells[INCARNATION].store(u64::from(handle.incarnation()), Ordering::Relaxed);
@@ -152,10 +158,45 @@ impl Mailbox {
         futex::wake_all(&cells[STATE]);
     }
 
+    /// The description of its worker.
+    pub(super) fn put_record(&self, record: &WorkerRecord) {
+        let words: &[u64] = bytemuck::cast_slice(bytemuck::bytes_of(record));
+        for (cell, &word) in self.page.cells().iter().skip(RECORD).zip(words) {
+            cell.store(word, Ordering::Relaxed);
+        }
+    }
+
+    /// The description of its worker, as the spare has copied it or was given it. The worker may
+    /// have written something else there since.
+    pub(crate) fn record(&self) -> WorkerRecord {
+        let mut record = WorkerRecord::zeroed();
+        let words: &mut [u64] = bytemuck::cast_slice_mut(bytemuck::bytes_of_mut(&mut record));
+        for (to, cell) in words.iter_mut().zip(self.page.cells().iter().skip(RECORD)) {
+            *to = cell.load(Ordering::Relaxed);
+        }
+        record
+    }
+
+    /// What it has begun by itself.
+    pub(crate) fn taking(&self) -> TakerWord<'_> {
+        TakerWord::new(&self.page.cells()[TAKING])
+    }
+
+    /// Its number among those that who registers may wake.
+    pub(crate) fn taker(&self) -> Option<u32> {
+        self.taker.as_ref().map(TakerNumber::get)
+    }
+
+    /// In the postmaster, while the spare sleeps: it may begin by itself, in this incarnation.
+    pub(crate) fn open(&self, incarnation: u32) {
+        self.page.cells()[INCARNATION].store(u64::from(incarnation), Ordering::Relaxed);
+        self.taking().open();
+    }
+
     /// In the postmaster: true if the spare will raise `signal` itself, since it has not taken its
     /// worker yet. False: it is to be sent.
     pub(crate) fn defers(&self, signal: Signal) -> bool {
-        let cells = self.0.cells();
+        let cells = self.page.cells();
         cells[WANTED].fetch_or(bit(signal.as_raw()), Ordering::SeqCst);
         cells[STATE].load(Ordering::SeqCst) == GIVEN
     }
@@ -163,7 +204,7 @@ impl Mailbox {
     /// In the postmaster: what the worker has used, if its main has returned and the process waits
     /// to be a spare again.
     pub(crate) fn over(&self) -> Option<Usage> {
-        let cells = self.0.cells();
+        let cells = self.page.cells();
         (cells[STATE].load(Ordering::Acquire) == OVER).then(|| Usage {
             user_time: Duration::from_nanos(cells[USER_TIME].load(Ordering::Relaxed)),
             system_time: Duration::from_nanos(cells[SYSTEM_TIME].load(Ordering::Relaxed)),
@@ -174,34 +215,48 @@ impl Mailbox {
     /// In the postmaster, when the end is published and no signal is sent for it any more: the
     /// process is a spare.
     pub(crate) fn rest(&self) {
-        let state = &self.0.cells()[STATE];
+        let state = &self.page.cells()[STATE];
+        self.taking().reset();
         state.store(IDLE, Ordering::Release);
         futex::wake_all(state);
     }
 
     /// In the postmaster: true unless the spare has been given a worker and has not woken for it.
     pub(crate) fn was_taken(&self) -> bool {
-        self.0.cells()[STATE].load(Ordering::Acquire) != GIVEN
+        self.page.cells()[STATE].load(Ordering::Acquire) != GIVEN
+            && !matches!(self.taking().look(), Taking::Begun(_))
     }
 
-    /// In the spare: sleeps until it is given a worker, and takes it.
-    pub(super) fn sleep(&self) -> io::Result<Launch> {
-        let cells = self.0.cells();
+    /// In the spare: sleeps until it is given a worker, by the postmaster or by who registers it,
+    /// and takes it. One that is `used` takes reusable ones alone by itself.
+    pub(super) fn sleep(&self, context: &ChildContext<'_>, used: bool) -> io::Result<Launch> {
+        let cells = self.page.cells();
         let state = &cells[STATE];
+        let taker = self.taker().and_then(|number| context.attachment.cells().taker(number));
+        let mut refused = None;
         while state.load(Ordering::Acquire) != GIVEN {
-            sleep_while(state, IDLE, None)?;
+            let Some(taker) = taker else {
+                sleep_while(state, IDLE, None)?;
+                continue;
+            };
+            let (given, [low, high]) = taker.watch();
+            if let Some(key) = given.filter(|_| refused != given) {
+                if let Some(launch) = self.take_by_itself(context, key, used) {
+                    return Ok(launch);
+                }
+                refused = given;
+                continue;
+            }
+            let state = Watch { cell: state.into(), half: Half::Low, seen: IDLE as u32 };
+            futex::wait_any(&[state, low, high], None).map(drop).map_err(io::Error::other)?;
         }
         fault::point("waking:woken");
         state.store(TAKEN, Ordering::SeqCst);
         fault::point("waking:taken");
         raise(cells[WANTED].load(Ordering::SeqCst));
         let word = |at: usize| cells[at].load(Ordering::Relaxed);
-        let mut record = WorkerRecord::zeroed();
-        let words: &mut [u64] = bytemuck::cast_slice_mut(bytemuck::bytes_of_mut(&mut record));
-        for (to, cell) in words.iter_mut().zip(cells.iter().skip(RECORD)) {
-            *to = cell.load(Ordering::Relaxed);
-        }
-        let worker = record.decode().map_err(|error: CorruptRecord| io::Error::other(error))?;
+        let worker =
+            self.record().decode().map_err(|error: CorruptRecord| io::Error::other(error))?;
         // `give` stored slot, incarnation and restarts from 32 bits each.
         let handle =
             WorkerHandle::new(word(SLOT) as u32, word(GENERATION), word(INCARNATION) as u32);
@@ -219,9 +274,15 @@ impl Mailbox {
         })
     }
 
+    /// The incarnation in which it may begin by itself.
+    pub(super) fn incarnation(&self) -> u32 {
+        // It was stored from 32 bits.
+        self.page.cells()[INCARNATION].load(Ordering::Relaxed) as u32
+    }
+
     /// In the spare: the main of its worker has returned in good order, having used this much.
     pub(super) fn end(&self, used: Usage) {
-        let cells = self.0.cells();
+        let cells = self.page.cells();
         let nanos = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
         cells[USER_TIME].store(nanos(used.user_time), Ordering::Relaxed);
         cells[SYSTEM_TIME].store(nanos(used.system_time), Ordering::Relaxed);
@@ -235,7 +296,7 @@ impl Mailbox {
     /// # Errors
     /// It never did, or the wait failed. The process is to end, which the postmaster cannot miss.
     pub(super) fn wait_for_rest(&self, tell: impl Fn()) -> io::Result<()> {
-        let state = &self.0.cells()[STATE];
+        let state = &self.page.cells()[STATE];
         for _ in 0..TRIES {
             let deadline = Instant::now() + PATIENCE;
             while deadline > Instant::now() {

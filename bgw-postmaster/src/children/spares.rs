@@ -27,12 +27,14 @@
 //! Nothing waits for the end of a spare: one that somebody traces cannot be reaped before its
 //! tracer has let go of it.
 
-use crate::child::Mailbox;
+use crate::child::{Mailbox, TakerNumber, TakerNumbers};
 use crate::sys::roster::{Place, Roster};
 use crate::sys::wait;
 use bgw_core::Pid;
 use bgw_core::internals::pidfd;
 use rustix::process::Signal;
+use shmem_slots::Key;
+use std::cell::Cell;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -53,6 +55,10 @@ pub(crate) struct Spare {
     pub(crate) place: Place,
     pub(crate) pidfd: OwnedFd,
     pub(crate) mailbox: Mailbox,
+    /// Who registers a worker may give it one.
+    pub(crate) open: bool,
+    /// What it was given so, and when that was first seen.
+    pub(crate) seen: Cell<Option<(Key, Instant)>>,
 }
 
 /// The spares that sleep.
@@ -68,11 +74,14 @@ pub(crate) struct Spares {
     next: u64,
     /// When the next one is to be forked; `None`: there are enough.
     due: Option<Instant>,
+    /// Who registers a worker may wake a spare for it: the numbers of those that are woken so.
+    takers: Option<TakerNumbers>,
     roster: Arc<Roster>,
 }
 
 impl Spares {
-    pub(crate) fn new(wanted: usize, roster: Arc<Roster>) -> Self {
+    /// With `direct`, who registers a worker may wake a spare for it.
+    pub(crate) fn new(wanted: usize, direct: bool, roster: Arc<Roster>) -> Self {
         let due = (wanted > 0).then(Instant::now);
         Self {
             wanted,
@@ -81,6 +90,7 @@ impl Spares {
             leaving: Vec::new(),
             next: 0,
             due,
+            takers: (direct && wanted > 0).then(TakerNumbers::new),
             roster,
         }
     }
@@ -114,6 +124,42 @@ impl Spares {
         self.asleep.iter().chain(&self.used).chain(&self.leaving).any(|spare| spare.pid == pid)
     }
 
+    /// True if who registers may wake spares.
+    pub(crate) const fn are_direct(&self) -> bool {
+        self.takers.is_some()
+    }
+
+    /// For the next spare.
+    pub(crate) fn next_taker(&self) -> Option<TakerNumber> {
+        self.takers.as_ref()?.take()
+    }
+
+    /// Those that sleep, and whether each has had a worker.
+    pub(crate) fn sleeping(&mut self) -> impl Iterator<Item = (&mut Spare, bool)> {
+        let fresh = self.asleep.iter_mut().map(|spare| (spare, false));
+        fresh.chain(self.used.iter_mut().map(|spare| (spare, true)))
+    }
+
+    /// Those that may be given a worker by who registers it.
+    pub(crate) fn open(&self) -> impl Iterator<Item = &Spare> {
+        self.asleep.iter().chain(&self.used).filter(|spare| spare.open)
+    }
+
+    /// Spare `number`, if it sleeps.
+    pub(crate) fn get_mut(&mut self, number: u64) -> Option<&mut Spare> {
+        self.sleeping().map(|(spare, _)| spare).find(|spare| spare.number == number)
+    }
+
+    /// Takes spare `number`, which sleeps no longer.
+    pub(crate) fn remove(&mut self, number: u64) -> Option<Spare> {
+        let has_number = |spare: &Spare| spare.number == number;
+        if let Some(place) = self.asleep.iter().position(has_number) {
+            self.refill_after(REFILL_DELAY);
+            return Some(self.asleep.swap_remove(place));
+        }
+        self.used.iter().position(has_number).map(|place| self.used.swap_remove(place))
+    }
+
     /// A number that no other spare has had.
     pub(crate) const fn next_number(&mut self) -> u64 {
         self.next += 1;
@@ -136,14 +182,18 @@ impl Spares {
     }
 
     /// Takes a spare that has not died in its sleep; for a reusable worker rather one that has
-    /// served before.
-    pub(crate) fn take_living(&mut self, reusable: bool) -> Option<Spare> {
+    /// served before. One that has begun a worker by itself is passed over: `close` says so.
+    pub(crate) fn take_living(
+        &mut self,
+        reusable: bool,
+        mut close: impl FnMut(&mut Spare) -> bool,
+    ) -> Option<Spare> {
         loop {
-            let used = if reusable { self.used.pop() } else { None };
+            let used = if reusable { take_last(&mut self.used, &mut close) } else { None };
             let spare = match used {
                 Some(spare) => spare,
                 None => {
-                    let spare = self.asleep.pop()?;
+                    let spare = take_last(&mut self.asleep, &mut close)?;
                     self.refill_after(REFILL_DELAY);
                     spare
                 }
@@ -213,6 +263,12 @@ impl Spares {
         }
         true
     }
+}
+
+/// The last one that `close` lets go of.
+fn take_last(spares: &mut Vec<Spare>, mut close: impl FnMut(&mut Spare) -> bool) -> Option<Spare> {
+    let place = (0..spares.len()).rev().find(|&at| spares.get_mut(at).is_some_and(&mut close))?;
+    Some(spares.remove(place))
 }
 
 fn kill(spare: &Spare) {

@@ -25,7 +25,9 @@
 //! - A spare has all of that behind it, and has mapped the slots. Two wake-ups are left.
 
 use super::invitations::Invitations;
-use crate::child::{ChildContext, Functions, Launch, Mailbox, RunSetup, run_spare, run_worker};
+use crate::child::{
+    ChildContext, Functions, Launch, Mailbox, RunSetup, TakerNumber, run_spare, run_worker,
+};
 use crate::fault;
 use crate::quick_map::QuickMap;
 use crate::rules::Entry;
@@ -181,8 +183,11 @@ impl Spawner {
     }
 
     /// Forks a spare, and lists it. In the child it does not return.
-    pub(crate) fn start_spare(&mut self) -> io::Result<(NewChild, Place, Mailbox)> {
-        let mailbox = Mailbox::new()?;
+    pub(crate) fn start_spare(
+        &mut self,
+        taker: Option<TakerNumber>,
+    ) -> io::Result<(NewChild, Place, Mailbox)> {
+        let mailbox = Mailbox::new(taker)?;
         let proof = self.prove_single_threaded()?;
         let place = self.roster.take()?;
         let forked = self.forker.fork(&proof, Some((&self.roster, place)));

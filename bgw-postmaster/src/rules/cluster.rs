@@ -180,6 +180,15 @@ impl Cluster {
         self.starts_workers() && self.crashed.is_none()
     }
 
+    /// True when any worker that needs nothing else may start at once: in normal service, with the
+    /// last phase reached, and with no start before it.
+    pub(crate) fn starts_at_once(&self) -> bool {
+        self.stage == Stage::Accepting
+            && self.crashed.is_none()
+            && self.phase == StartTime::RecoveryFinished
+            && self.start_queue.is_empty()
+    }
+
     /// True when a roll may begin.
     pub(crate) const fn accepts_rolls(&self) -> bool {
         self.accepts_workers()

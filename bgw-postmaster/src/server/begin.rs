@@ -73,7 +73,7 @@ impl Server {
         let listener = listener.map_err(moving())?;
         let output_dir = settings.output_dir.map(|folder| floor.move_above(folder)).transpose();
         let output_dir = output_dir.map_err(moving())?.map(Arc::new);
-        let poller = Poller::new(settings.doorbell, floor);
+        let poller = Poller::new(settings.doorbell, settings.alarm, floor);
         let poller = poller.map_err(RunError::system("creating the signalfd and the epoll"))?;
         let region_read_only = reopen_read_only(settings.cells.slots(), floor)
             .map_err(RunError::system("opening the region read-only"))?;
@@ -100,6 +100,7 @@ impl Server {
             settings.descriptors,
         )
         .for_workers(process::worker_pid())
+        .with_alarm(Arc::clone(poller.alarm()))
         .with_events(events.ring().cloned())
         .with_line(settings.door.map(Arc::new));
         // A slot has one process, or what it has left.
@@ -114,6 +115,7 @@ impl Server {
             region_read_only,
             postmaster_pidfd: Arc::clone(&pidfd),
             doorbell: Arc::clone(poller.doorbell()),
+            alarm: Arc::clone(poller.alarm()),
             postmaster: pid,
             functions: lines,
             events: events.ring().cloned(),
@@ -142,7 +144,7 @@ impl Server {
             ),
             events,
             children: Children::new(Arc::clone(&roster)),
-            spares: Spares::new(settings.warm_spares, Arc::clone(&roster)),
+            spares: Spares::new(settings.warm_spares, settings.direct_starts, Arc::clone(&roster)),
             spawner: Box::new(Spawner::new(SpawnerSettings {
                 attachment,
                 functions: settings.functions,
@@ -167,6 +169,8 @@ impl Server {
             _hidden_variables: hidden_variables,
             queue: VecDeque::with_capacity(CAPACITY),
             over: VecDeque::new(),
+            left: Vec::new(),
+            takers_due: None,
             random,
             segments,
             actions: Vec::with_capacity(CAPACITY),

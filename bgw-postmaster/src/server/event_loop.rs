@@ -28,6 +28,7 @@ impl Server {
     fn run_loop(&mut self) -> Result<u8, RunError> {
         loop {
             self.start_workers();
+            self.attend_left();
             self.refill_spares();
             self.replace_guardian();
             self.serve_outputs();
@@ -36,6 +37,7 @@ impl Server {
             if let Stage::Over(code) = self.cluster.stage() {
                 return Ok(code);
             }
+            self.open_takers();
             self.events.wake();
             let waited =
                 fault::step("loop:before_wait").and_then(|()| self.poller.wait(self.timeout()));
@@ -45,6 +47,9 @@ impl Server {
                 }
             }
             self.end_lives();
+            if self.takers_due.is_some_and(|at| at <= Instant::now()) {
+                self.look_at_takers();
+            }
             if self.cluster.next_deadline().is_some_and(|at| at <= Instant::now()) {
                 self.step(Event::Tick);
             }
@@ -60,7 +65,7 @@ impl Server {
         let spare = self.spares.due().filter(|_| self.cluster.starts_workers());
         let due = [self.cluster.next_deadline(), spare, self.guardian.due(), self.outputs.due()];
         let templates = self.templates.due(self.cluster.starts_workers());
-        let due = due.into_iter().chain([self.closers.due(), templates]);
+        let due = due.into_iter().chain([self.closers.due(), templates, self.takers_due]);
         match due.flatten().min() {
             None => EpollTimeout::NONE,
             Some(at) => {

@@ -42,6 +42,7 @@ mod rolls;
 mod segments;
 mod starts;
 mod state;
+mod takers;
 mod templates;
 mod tickets;
 

@@ -2,7 +2,7 @@
 
 use crate::sys::descriptors::DescriptorFloor;
 use crate::sys::signals;
-use bgw_core::internals::eventfd;
+use bgw_core::internals::{alarm, eventfd};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
@@ -21,6 +21,8 @@ const BATCH: usize = 64;
 pub(super) enum Token {
     Signals,
     Doorbell,
+    /// Somebody has had the postmaster look a moment later.
+    Alarm,
     /// The doorbell, which cannot be rung any more before its rings are taken.
     FullDoorbell,
     Listener,
@@ -58,6 +60,7 @@ impl Token {
         match self {
             Self::Signals => 1 << 56,
             Self::Doorbell | Self::FullDoorbell => 2 << 56,
+            Self::Alarm => 17 << 56,
             Self::Listener => 3 << 56,
             Self::Session(number) => (4 << 56) | (number & NUMBER),
             Self::Notify(index) => (12 << 56) | index as u64,
@@ -81,6 +84,7 @@ impl Token {
             1 => Some(Self::Signals),
             2 if event.events().contains(EpollFlags::EPOLLOUT) => Some(Self::Doorbell),
             2 => Some(Self::FullDoorbell),
+            17 => Some(Self::Alarm),
             3 => Some(Self::Listener),
             4 => Some(Self::Session(packed & NUMBER)),
             12 => Some(Self::Notify(packed as u32)),
@@ -112,17 +116,22 @@ pub(super) struct Poller {
     epoll: Epoll,
     signals: SignalFd,
     doorbell: Arc<OwnedFd>,
+    alarm: Arc<OwnedFd>,
     /// What the last wait has reported.
     ready: [EpollEvent; BATCH],
 }
 
 impl Poller {
     /// The signals that the postmaster handles must be blocked.
-    pub(super) fn new(doorbell: Arc<OwnedFd>, floor: DescriptorFloor) -> io::Result<Self> {
+    pub(super) fn new(
+        doorbell: Arc<OwnedFd>,
+        alarm: Arc<OwnedFd>,
+        floor: DescriptorFloor,
+    ) -> io::Result<Self> {
         let signals = signals::listen(floor)?;
         let epoll = floor.move_above(Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?.0)?;
         let ready = [EpollEvent::empty(); BATCH];
-        Ok(Self { epoll: Epoll(epoll), signals, doorbell, ready })
+        Ok(Self { epoll: Epoll(epoll), signals, doorbell, alarm, ready })
     }
 
     /// Begins to report signals and rings, before anything else is watched.
@@ -134,6 +143,9 @@ impl Poller {
         // full.
         let flags = EpollFlags::EPOLLIN | EpollFlags::EPOLLOUT | EpollFlags::EPOLLET;
         self.epoll.add(&*self.doorbell, EpollEvent::new(flags, Token::Doorbell.pack()))?;
+        // Nobody reads it: edge-triggered, each time that it rings is reported.
+        let flags = EpollFlags::EPOLLIN | EpollFlags::EPOLLET;
+        self.epoll.add(&*self.alarm, EpollEvent::new(flags, Token::Alarm.pack()))?;
         // Takes the first report of the doorbell, which is no ring: nobody else has it yet. Signals
         // are reported again.
         self.wait(EpollTimeout::ZERO).map(drop)
@@ -218,6 +230,18 @@ impl Poller {
     /// The doorbell that backends ring.
     pub(super) const fn doorbell(&self) -> &Arc<OwnedFd> {
         &self.doorbell
+    }
+
+    /// The alarm that backends set.
+    pub(super) const fn alarm(&self) -> &Arc<OwnedFd> {
+        &self.alarm
+    }
+
+    /// The alarm has rung: it does not ring again before somebody sets it.
+    pub(super) fn alarm_rang(&self) {
+        if let Err(error) = alarm::stop_repeating(&*self.alarm) {
+            tracing::error!("looking at the alarm failed: {error}");
+        }
     }
 
     /// Empties the doorbell. It is reported once more for that.

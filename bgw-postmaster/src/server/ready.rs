@@ -5,6 +5,7 @@
 //! | signals | poller; children (`children/groups.rs`) | `ShutdownRequested`, `ReloadRequested`, `GroupEnded` |
 //! | orphan | children | `GroupEnded` |
 //! | doorbell | slot table (`slot_table/intake.rs`) | `Registered`, `TerminateRequested`, `Ready`, `JobsDone` |
+//! | alarm | slot table, as the doorbell | the same |
 //! | child | children (`children/reap.rs`) | `ChildExited`, `StartLost` |
 //! | notify | notices (`server/notify.rs`) | `Ready`, `StillStarts`, `Hangs` |
 //! | spare | spares | none |
@@ -44,6 +45,10 @@ impl Server {
                 }
                 self.rung();
             }
+            Token::Alarm => {
+                self.poller.alarm_rang();
+                self.rung();
+            }
             Token::Listener => self.connections_arrived(),
             Token::Session(number) => self.peer_wrote(number),
             Token::Ticket(number) => self.ticket_spoke(number),
@@ -52,6 +57,7 @@ impl Server {
             Token::Template(number) => self.template_ended(number),
             Token::TemplateSays(number) => self.template_says(number),
             Token::Spare(number) => {
+                self.taker_ended(number);
                 if !self.sleeper_ended(number) {
                     self.spares.ended(number);
                 }
@@ -212,6 +218,8 @@ impl Server {
     #[cold]
     #[inline(never)]
     fn connections_arrived(&mut self) {
+        // A worker that has begun by itself is one.
+        self.look_at_takers();
         for _ in 0..CONNECTIONS_IN_A_ROW {
             let Some(socket) = self.sessions.accept() else { return };
             if let Some(silent) = self.sessions.silent_one() {

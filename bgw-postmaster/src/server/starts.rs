@@ -14,6 +14,7 @@ use crate::sys::wait;
 use bgw_core::internals::WorkerRecord;
 use bgw_core::{EntryPoint, ExitCause, Output, Pid, StopSignal};
 use shmem_slots::Key;
+use std::cell::Cell;
 use std::io;
 use std::time::Instant;
 
@@ -164,7 +165,9 @@ impl Server {
     /// A living spare, whose end the poller reports as that of slot `key.index` from now on.
     fn take_spare(&mut self, key: Key, reusable: bool) -> Option<Spare> {
         loop {
-            let spare = self.spares.take_living(reusable)?;
+            let slots = &self.slot_table;
+            let left = &mut self.left;
+            let spare = self.spares.take_living(reusable, |spare| slots.close(spare, left))?;
             if self.poller.watch_end_anew(&spare.pidfd, Token::Child(key.index)).is_ok() {
                 return Some(spare);
             }
@@ -229,7 +232,8 @@ impl Server {
 
     #[inline(never)]
     fn fork_spare(&mut self) -> io::Result<Spare> {
-        let (NewChild { pid, pidfd }, place, mailbox) = self.spawner.start_spare()?;
+        let (NewChild { pid, pidfd }, place, mailbox) =
+            self.spawner.start_spare(self.spares.next_taker())?;
         let number = self.spares.next_number();
         let watched = mailbox.hide_from_later_children().and_then(|()| {
             let pidfd = pidfd?;
@@ -237,7 +241,10 @@ impl Server {
             Ok(pidfd)
         });
         match watched {
-            Ok(pidfd) => Ok(Spare { number, pid, place, pidfd, mailbox }),
+            Ok(pidfd) => {
+                let (open, seen) = (false, Cell::new(None));
+                Ok(Spare { number, pid, place, pidfd, mailbox, open, seen })
+            }
             Err(error) => {
                 let _ = wait::kill_and_peek(pid);
                 self.spawner.release(place);

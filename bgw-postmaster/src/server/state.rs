@@ -19,6 +19,7 @@ use crate::sys::environment::HiddenVariables;
 use crate::templates::Templates;
 use bgw_core::EventKind;
 use bgw_core::internals::HeldLiveness;
+use shmem_slots::Key;
 use std::collections::VecDeque;
 use std::time::Instant;
 
@@ -48,6 +49,10 @@ pub(crate) struct Server {
     pub(super) queue: VecDeque<Event>,
     /// Slots whose workers may have ended while their processes live on.
     pub(super) over: VecDeque<u32>,
+    /// Slots that were given to a spare which does not take them.
+    pub(super) left: Vec<Key>,
+    /// When spares that were given a worker are looked at again.
+    pub(super) takers_due: Option<Instant>,
     /// For the jitter of pauses.
     pub(super) random: Random,
     /// What follows from one event. Empty between events; it keeps its memory.
@@ -63,6 +68,7 @@ pub(crate) struct Server {
 impl Server {
     /// One event, and everything that follows from it.
     pub(super) fn step(&mut self, event: Event) {
+        self.close_takers_before(&event);
         self.queue.push_back(event);
         self.run_queue();
     }
@@ -90,11 +96,29 @@ impl Server {
     /// The slots that changed: registrations and terminate requests.
     #[inline(never)]
     pub(super) fn take_in_changes(&mut self) {
+        self.look_at_takers();
         let (children, sessions) = (&self.children, &self.sessions);
         let resolve = |pid| children.target(pid).or_else(|| sessions.target(pid));
         let over = &mut self.over;
         let listed = |index| over.extend(children.says_over(index).then_some(index));
-        self.slot_table.take_in_changes(self.cluster.registry(), resolve, listed, &mut self.queue);
+        let spares = &self.spares;
+        let mut skipped = false;
+        let mut is_given = |slots: &SlotTable, key| {
+            let given = spares.open().any(|spare| slots.is_given(spare, key));
+            skipped |= given;
+            given
+        };
+        self.slot_table.take_in_changes(
+            self.cluster.registry(),
+            resolve,
+            listed,
+            &mut is_given,
+            &mut self.queue,
+        );
         self.run_queue();
+        if skipped {
+            // It may have been accepted since.
+            self.look_at_takers();
+        }
     }
 }

@@ -12,6 +12,7 @@ use crate::templates::{Gone, Heard, Order, Sleeper, Start, Want};
 use bgw_core::internals::{Reply, WorkerRecord, pidfd};
 use bgw_core::{ControlSocket, LastWords, Pid, Refusal, StopSignal};
 use shmem_slots::Key;
+use std::cell::Cell;
 use std::io;
 use std::time::Instant;
 
@@ -215,7 +216,9 @@ impl Server {
         let (pid, pidfd) = found.inspect_err(|_| self.spawner.release(place))?;
         self.spawner.confirm(place, pid);
         fault::point("order:adopted");
-        Ok(Sleeper::new(Spare { number, pid, place, pidfd, mailbox }, line))
+        // It is given workers by the postmaster alone.
+        let (open, seen) = (false, Cell::new(None));
+        Ok(Sleeper::new(Spare { number, pid, place, pidfd, mailbox, open, seen }, line))
     }
 
     fn find_child(&self, pid: Option<Pid>) -> io::Result<(Pid, std::os::fd::OwnedFd)> {

@@ -13,6 +13,7 @@ pub(crate) struct Welcome {
     pub(crate) region_read_only: OwnedFd,
     pub(crate) postmaster_pidfd: Arc<OwnedFd>,
     pub(crate) doorbell: Arc<OwnedFd>,
+    pub(crate) alarm: Arc<OwnedFd>,
     pub(crate) postmaster: Pid,
     /// The postmaster's functions, as lines, sorted.
     pub(crate) functions: Arc<[String]>,
@@ -27,7 +28,7 @@ impl Welcome {
             vec![self.region_read_only.as_fd(), self.postmaster_pidfd.as_fd()]
         } else {
             let region = self.slots.region().as_fd();
-            vec![region, self.postmaster_pidfd.as_fd(), self.doorbell.as_fd()]
+            vec![region, self.postmaster_pidfd.as_fd(), self.doorbell.as_fd(), self.alarm.as_fd()]
         };
         descriptors.extend(self.events.iter().map(|events| events.region().as_fd()));
         descriptors

@@ -10,7 +10,7 @@ use crate::sys::boxed::boxed;
 use crate::sys::credentials;
 use bgw_core::internals::{CorruptRecord, EntryKinds, WorkerRecord, flag, start_order};
 use bgw_core::{BackgroundWorker, EntryPoint, ExitCause, NotStarted, Output, Pid};
-use shmem_slots::{Key, Snapshot, State};
+use shmem_slots::{Key, Offer, Snapshot, State};
 use std::collections::HashSet;
 use std::sync::Arc;
 
@@ -63,7 +63,7 @@ const REFUSED: Ending = Ending {
 impl SlotTable {
     /// Turns the slots that changed into events: registrations, terminate requests, and workers
     /// that are ready or have done their jobs. Calls `listed` with the slots of registered workers
-    /// that have changed.
+    /// that have changed. Leaves alone what `is_given` to a spare, which may be about to take it.
     ///
     /// The events must reach the rules before this is called again: until then a new slot is not in
     /// `registry`.
@@ -72,6 +72,7 @@ impl SlotTable {
         registry: &Registry,
         resolve: impl Fn(Pid) -> Option<NotifyTarget>,
         mut listed: impl FnMut(u32),
+        mut is_given: impl FnMut(&Self, Key) -> bool,
         events: &mut impl Extend<Event>,
     ) {
         self.check_cells(registry);
@@ -86,6 +87,9 @@ impl SlotTable {
             if is_listed {
                 listed(index);
                 say(key, word, events);
+                continue;
+            }
+            if may_be_given(word) && is_given(self, key) {
                 continue;
             }
             match self.slot_changed(key, word, registry, &resolve) {
@@ -152,7 +156,7 @@ impl SlotTable {
     }
 
     /// A slot whose tenant is not registered.
-    fn slot_changed(
+    pub(super) fn slot_changed(
         &mut self,
         key: Key,
         word: Snapshot,
@@ -163,6 +167,16 @@ impl SlotTable {
             return None;
         }
         let index = key.index;
+        let word = if word.is_offered() {
+            match self.slots.withdraw_offer(key) {
+                Offer::Withdrawn(now) => now,
+                // A spare was faster: it is taken on at the next look.
+                Offer::Accepted(_) => return None,
+                Offer::Over => return None,
+            }
+        } else {
+            word
+        };
         let terminate = word.flags() & flag::TERMINATE != 0;
         if let Some(entry) = registry.at(index) {
             // The slot of a registered worker has another generation: something overwrote it.
@@ -171,11 +185,7 @@ impl SlotTable {
         }
         // It changes while it is read: its next change is a mark of its own.
         self.slots.read_into(key, &mut self.record).ok()?;
-        if let Some(pid) = self.record.registered_by() {
-            let registrant = Registrant::new(key, pid, resolve(pid));
-            let ends_with_it = self.record.ends_with_submitter();
-            self.note_registrant(registrant, ends_with_it);
-        }
+        self.note(key, resolve);
         match self.check(index) {
             Ok(worker) => {
                 let notify = worker.notify().and_then(resolve);
@@ -184,6 +194,15 @@ impl SlotTable {
                 Some(Event::Registered { key, worker, notify, terminate, registered_at })
             }
             Err(refused) => self.refuse(key, &refused, registry, resolve),
+        }
+    }
+
+    /// Notes who has registered the worker of the copy.
+    pub(super) fn note(&mut self, key: Key, resolve: &impl Fn(Pid) -> Option<NotifyTarget>) {
+        if let Some(pid) = self.record.registered_by() {
+            let registrant = Registrant::new(key, pid, resolve(pid));
+            let ends_with_it = self.record.ends_with_submitter();
+            self.note_registrant(registrant, ends_with_it);
         }
     }
 
@@ -220,7 +239,7 @@ impl SlotTable {
     }
 
     /// Checks the copy of the new tenant of slot `index`.
-    fn check(&self, index: u32) -> Result<Box<BackgroundWorker>, Refused> {
+    pub(super) fn check(&self, index: u32) -> Result<Box<BackgroundWorker>, Refused> {
         let worker = self.check_worker(&self.record, self.record.registered_by())?;
         let may_have = |class| self.classes.may_have(class, index);
         if !self.classes.of(&worker).is_some_and(may_have) {
@@ -301,6 +320,11 @@ impl SlotTable {
             );
         }
     }
+}
+
+/// True for a word that a spare may be about to take, or has taken.
+const fn may_be_given(word: Snapshot) -> bool {
+    word.pid() != 0 && (word.flags() == 0 || word.flags() & flag::STARTED != 0)
 }
 
 const fn worker_of(event: &Event) -> Option<&BackgroundWorker> {

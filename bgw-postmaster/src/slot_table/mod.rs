@@ -20,6 +20,7 @@ mod reset;
 mod run;
 mod sweep;
 mod table;
+mod takers;
 mod tickets;
 mod waiter;
 

@@ -3,6 +3,7 @@
 //! A slot's word is replaced by a swap. A terminate request that was set in the meantime is in the
 //! word that ours replaced, and is returned as an event; likewise that the worker is ready.
 
+use super::intake::say;
 use super::table::SlotTable;
 use crate::fault;
 use crate::rules::{Ending, Event, NotifyTarget, Registry};
@@ -21,6 +22,12 @@ impl SlotTable {
         published: impl FnOnce(),
         events: &mut impl Extend<Event>,
     ) {
+        if let Some(word) = self.slots.look(key).filter(|word| runs_in(*word, pid)) {
+            // It has published that itself. What it has said since stays in the word.
+            published();
+            self.cells.ring_bells(key.index);
+            return say(key, word, events);
+        }
         fault::point("report:before_word");
         self.cells.set_started_at(key.index, SystemTime::now());
         let before = self.publish(key, pid.get(), flag::STARTED, published);
@@ -226,6 +233,11 @@ const fn ran_before(cause: ExitCause) -> bool {
                 | NotStarted::GroupGivenUp
         )
     )
+}
+
+/// True if the word says already that process `pid` runs.
+fn runs_in(word: Snapshot, pid: Pid) -> bool {
+    word.is_published_with(flag::STARTED) && word.pid() == pid.get()
 }
 
 fn is_requested(before: Option<Snapshot>) -> bool {
