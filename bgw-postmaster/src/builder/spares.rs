@@ -26,8 +26,9 @@ impl PostmasterBuilder {
     /// after whoever waits for its start is woken, by about that long at most.
     ///
     /// Off by default. The words that decide are checked by loom models, and by kills and stops of
-    /// each process between any two of their steps; registrations, spares and postmaster together
-    /// by tests that kill and stop each of them.
+    /// each process between any two of their steps. Registrations, spares and postmaster together
+    /// are covered by tests and chaos runs that kill and stop each of them; the checked model of a
+    /// slot's life does not know it yet.
     pub const fn direct_starts(mut self, direct: bool) -> Self {
         self.direct_starts = direct;
         self

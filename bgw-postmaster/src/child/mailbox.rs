@@ -20,7 +20,7 @@
 //! both, and the same signal twice does no more than once.
 
 use super::launch::{ChildContext, Launch, RunSetup};
-use super::taker::TakerNumber;
+use super::taker_number::TakerNumber;
 use crate::fault;
 use crate::sys::shared_page::{CELLS, SharedPage};
 use crate::sys::usage::Usage;

@@ -10,9 +10,9 @@
 //!
 //! Reading order: `launch` (what a child gets), `entry`, `settle`, `work`, `exec`, `command_gifts`,
 //! `panics`, `mailbox` (where a spare sleeps), `rest` (how a worker's process becomes a spare
-//! again), `taker` (how a spare takes a worker by itself), `functions` (the table of entry points);
-//! for templates `template` (its life), `said` (what it says), `line` (the descriptors of what it
-//! has forked).
+//! again), `taker` (how a spare takes a worker by itself), `taker_number` (which cell it has),
+//! `functions` (the table of entry points); for templates `template` (its life), `said` (what it
+//! says), `line` (the descriptors of what it has forked).
 //!
 //! All signals stay blocked until the worker unblocks them, except SIGQUIT and the postmaster's
 //! death, which are delivered from the moment their handlers are installed. The child never drops
@@ -33,6 +33,7 @@ mod rest;
 mod said;
 mod settle;
 mod taker;
+mod taker_number;
 mod template;
 mod work;
 
@@ -43,5 +44,5 @@ pub(crate) use line::send as send_descriptors;
 pub(crate) use mailbox::Mailbox;
 pub(crate) use panics::{log_panics_of_workers, worker_label};
 pub(crate) use said::{LIMIT as SAID_LIMIT, Said};
-pub(crate) use taker::{TakerNumber, TakerNumbers};
+pub(crate) use taker_number::{TakerNumber, TakerNumbers};
 pub(crate) use template::live as live_as_template;

@@ -107,6 +107,7 @@ impl Round {
             .max_parallel_workers(parallel)
             .max_sessions(2048)
             .warm_spares(spares)
+            .direct_starts(pick(&mut random, &[(1, false), (1, true)]))
             .terminate_grace(GRACE);
         let reusable = random.random_ratio(1, 2);
         let postmaster = worker::functions(builder, journal, reusable).build();

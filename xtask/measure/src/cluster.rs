@@ -41,6 +41,12 @@ impl Cluster {
         Self::with(builder.allow_commands(true))
     }
 
+    /// As [`Cluster::launch`], with spares that who registers a worker may wake.
+    pub(crate) fn launch_direct(slots: u32, spares: usize) -> Result<Self> {
+        let builder = Postmaster::builder().max_workers(slots).warm_spares(spares);
+        Self::with(builder.direct_starts(true))
+    }
+
     /// Starts only workers that may run in the first phase.
     pub(crate) fn launch_held(slots: u32) -> Result<Self> {
         let phase = StartTime::PostmasterStart;

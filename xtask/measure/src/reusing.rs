@@ -9,12 +9,15 @@ use crate::report::{Figure, Goal, Report, Row, Unit};
 use std::time::Duration;
 
 pub(crate) fn measure(arguments: &Arguments, report: &mut Report) -> Result<()> {
-    for placement in Placement::ALL {
-        let name = format!("register → outcome, reused worker, {}", placement.name());
+    let ways =
+        [false, true].into_iter().flat_map(|direct| Placement::ALL.map(|place| (direct, place)));
+    for (direct, placement) in ways {
+        let way = if direct { " woken directly" } else { "" };
+        let name = format!("register → outcome, reused worker{way}, {}", placement.name());
         if !report.wants(&name) {
             continue;
         }
-        let (ours, limit) = samples(arguments, placement)?;
+        let (ours, limit) = samples(arguments, direct, placement)?;
         report.add(Row {
             name,
             unit: Unit::Nanoseconds,
@@ -28,10 +31,14 @@ pub(crate) fn measure(arguments: &Arguments, report: &mut Report) -> Result<()> 
 }
 
 /// Our times and those of the bare hand-over, taken in turn.
-fn samples(arguments: &Arguments, placement: Placement) -> Result<(Vec<f64>, Vec<f64>)> {
+fn samples(
+    arguments: &Arguments,
+    direct: bool,
+    placement: Placement,
+) -> Result<(Vec<f64>, Vec<f64>)> {
     let _ = cell(0);
     let mut bare = Bare::launch()?;
-    let cluster = Cluster::launch(64, 4)?;
+    let cluster = if direct { Cluster::launch_direct(64, 4)? } else { Cluster::launch(64, 4)? };
     let (ours, theirs) = placement.cores();
     pin(0, ours)?;
     cluster.pin(theirs)?;

@@ -1,6 +1,6 @@
 //! One worker at a time: from registration to its first line, from registration to the report of
-//! its start, from terminate to the report of its end. Forked and in a warm spare, in three
-//! placements.
+//! its start, from terminate to the report of its end. Forked, in a warm spare that the postmaster
+//! wakes, and in one that who registers wakes itself, in three placements.
 
 use crate::arguments::Arguments;
 use crate::clock::{Placement, cell, now, pin};
@@ -12,6 +12,8 @@ use std::process::Command;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+const HAND_OVER: &str = "futex hand-over";
+
 /// The times of one start and stop.
 #[derive(Debug, Default)]
 struct Samples {
@@ -22,22 +24,52 @@ struct Samples {
     wake: Vec<f64>,
 }
 
+/// How a worker is started.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Start {
+    Forked,
+    /// By the postmaster, in a process that was forked ahead.
+    Spare,
+    /// By who registers it, in such a process.
+    Direct,
+}
+
+impl Start {
+    const ALL: [Self; 3] = [Self::Forked, Self::Spare, Self::Direct];
+
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Forked => "forked",
+            Self::Spare => "warm spare",
+            Self::Direct => "warm spare woken directly",
+        }
+    }
+
+    fn launch(self) -> Result<Cluster> {
+        match self {
+            Self::Forked => Cluster::launch(64, 0),
+            Self::Spare => Cluster::launch(64, 4),
+            Self::Direct => Cluster::launch_direct(64, 4),
+        }
+    }
+}
+
 /// The rows of one kind of start in one placement.
-pub(crate) fn names(warm: bool, placement: Placement) -> [String; 3] {
-    let way = if warm { "warm spare" } else { "forked" };
+pub(crate) fn names(start: Start, placement: Placement) -> [String; 3] {
+    let way = start.name();
     ["register → first line", "register → wait_for_startup", "terminate → wait_for_shutdown"]
         .map(|what| format!("{what}, {way}, {}", placement.name()))
 }
 
 pub(crate) fn measure(arguments: &Arguments, report: &mut Report) -> Result<()> {
-    for warm in [false, true] {
+    for start in Start::ALL {
         for placement in Placement::ALL {
-            let names = names(warm, placement);
+            let names = names(start, placement);
             if !names.iter().any(|name| report.wants(name)) {
                 continue;
             }
-            let samples = samples(arguments, warm, placement)?;
-            add(report, names, warm, samples);
+            let samples = samples(arguments, start, placement)?;
+            add(report, names, start, samples);
         }
     }
     program(arguments, report)
@@ -75,13 +107,13 @@ fn program(arguments: &Arguments, report: &mut Report) -> Result<()> {
     Ok(())
 }
 
-fn add(report: &mut Report, names: [String; 3], warm: bool, samples: Samples) {
+fn add(report: &mut Report, names: [String; 3], start: Start, samples: Samples) {
     let Samples { first, started, stopped, fork, wake } = samples;
     let (fork, wake) = (Figure::of(fork), Figure::of(wake));
-    let (limit, goal, startup) = if warm {
-        ((wake, "futex hand-over"), Goal::TimesLimit(3.0), Goal::AtMost(15e3))
-    } else {
-        ((fork, "bare fork"), Goal::TimesLimit(1.4), Goal::AtMost(100e3))
+    let (limit, goal, startup) = match start {
+        Start::Forked => ((fork, "bare fork"), Goal::TimesLimit(1.4), Goal::AtMost(100e3)),
+        Start::Spare => ((wake, HAND_OVER), Goal::TimesLimit(3.0), Goal::AtMost(15e3)),
+        Start::Direct => ((wake, HAND_OVER), Goal::TimesLimit(2.0), Goal::TimesLimit(2.5)),
     };
     let rows =
         [(first, goal), (started, startup), (stopped, Goal::AtMost(100e3))].into_iter().zip(names);
@@ -92,10 +124,10 @@ fn add(report: &mut Report, names: [String; 3], warm: bool, samples: Samples) {
     }
 }
 
-fn samples(arguments: &Arguments, warm: bool, placement: Placement) -> Result<Samples> {
+fn samples(arguments: &Arguments, start: Start, placement: Placement) -> Result<Samples> {
     let _ = cell(0);
     let mut bare = Bare::launch()?;
-    let cluster = Cluster::launch(64, if warm { 4 } else { 0 })?;
+    let cluster = start.launch()?;
     let (ours, theirs) = placement.cores();
     pin(0, ours)?;
     cluster.pin(theirs)?;

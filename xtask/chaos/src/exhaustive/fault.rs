@@ -44,6 +44,7 @@ fn parties(point: &str) -> &'static [Party] {
         ("claim" | "publish" | "abandon" | "set_flags" | "release", _) => &[Cluster, Registrant],
         ("settle" | "vacate", _) => &[Cluster, Registrant, Waiter],
         ("hold", _) => &[Waiter],
+        ("give", _) => &[Registrant],
         ("ticket", "asked" | "sent" | "over") => &[Registrant],
         _ => &[Cluster],
     }
@@ -52,7 +53,7 @@ fn parties(point: &str) -> &'static [Party] {
 /// All points, each in each party that may reach it.
 pub(super) fn points() -> Vec<(&'static str, Party)> {
     let upper = bgw_postmaster::fault::POINTS.iter().chain(bgw_backend::fault::POINTS);
-    let all = upper.chain(shmem_slots::fault::POINTS);
+    let all = upper.chain(shmem_slots::fault::POINTS).chain(shmem_slots::fault::HANDOVER_POINTS);
     all.flat_map(|&point| parties(point).iter().map(move |&party| (point, party))).collect()
 }
 

@@ -44,6 +44,8 @@ pub(crate) enum Scenario {
     Output,
     /// Workers whose process serves one after the other.
     Reused,
+    /// Warm spares that the registrant wakes itself.
+    Direct,
 }
 
 /// How many slots there are in each class.
@@ -54,7 +56,7 @@ const SHARES: Job = Job { shares: true, restart: Restart::AtOnce, ..UNTIL_TOLD }
 const COMMAND: Job = Job { command: true, terminate: Terminate::Default, ..QUICK };
 
 impl Scenario {
-    pub(crate) const ALL: [Self; 15] = [
+    pub(crate) const ALL: [Self; 16] = [
         Self::EndsByItself,
         Self::Terminated,
         Self::Restarted,
@@ -70,6 +72,7 @@ impl Scenario {
         Self::Queue,
         Self::Output,
         Self::Reused,
+        Self::Direct,
     ];
 
     pub(crate) const fn name(self) -> &'static str {
@@ -89,12 +92,13 @@ impl Scenario {
             Self::Queue => "waiting for a slot",
             Self::Output => "output",
             Self::Reused => "reused",
+            Self::Direct => "woken directly",
         }
     }
 
     pub(crate) const fn spares(self) -> usize {
         match self {
-            Self::Spares => 2,
+            Self::Spares | Self::Direct => 2,
             Self::Reused => 1,
             _ => 0,
         }
@@ -115,7 +119,7 @@ impl Scenario {
 
     /// `outputs` is a folder for the output of workers.
     pub(crate) fn configure(self, builder: PostmasterBuilder, outputs: &Path) -> PostmasterBuilder {
-        let builder = builder.warm_spares(self.spares());
+        let builder = builder.warm_spares(self.spares()).direct_starts(self == Self::Direct);
         if self == Self::Output { builder.output_dir(outputs) } else { builder }
     }
 
@@ -278,6 +282,29 @@ impl Scenario {
                     }
                     me.wait_for_end(&handle)?;
                 }
+            }
+            Self::Direct => {
+                for job in [QUICK, UNTIL_TOLD, FAILS, QUICK, UNTIL_TOLD] {
+                    // By now a spare sleeps, most often.
+                    std::thread::sleep(Duration::from_millis(5));
+                    let handle = me.register(job, false)?;
+                    match job.restart {
+                        Restart::Never if job.ends_by_itself() => {}
+                        Restart::Never => {
+                            me.wait_for_start(&handle)?;
+                            me.terminate(&handle)?;
+                        }
+                        _ => {
+                            me.wait_for_restart(&handle)?;
+                            me.terminate(&handle)?;
+                        }
+                    }
+                    me.wait_for_end(&handle)?;
+                }
+                // Its spare may not have been there yet.
+                let handle = me.register(UNTIL_TOLD, false)?;
+                me.terminate(&handle)?;
+                me.wait_for_end(&handle)?;
             }
             Self::RegistrantDies => {
                 let ended = me.register(QUICK, true)?;

@@ -156,7 +156,7 @@ impl Server {
 
     fn starting(&mut self, arguments: &Arguments, report: &mut Report) -> Result<()> {
         // PostgreSQL has no spares.
-        let names = starting::names(false, Placement::Free);
+        let names = starting::names(starting::Start::Forked, Placement::Free);
         if !names.iter().any(|name| report.has(name)) {
             return Ok(());
         }

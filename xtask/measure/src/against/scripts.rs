@@ -78,7 +78,7 @@ impl Script {
 
     /// The script's names and the rows that they belong to.
     fn rows(&self) -> Vec<(String, String)> {
-        let [first, started, stopped] = starting::names(false, Placement::Free);
+        let [first, started, stopped] = starting::names(starting::Start::Forked, Placement::Free);
         let mut rows = vec![("started".to_owned(), started), ("stopped".to_owned(), stopped)];
         if self.peer == Peer::Python {
             rows.push(("first".to_owned(), first));
