@@ -195,7 +195,7 @@ pub(crate) struct Bench {
 pub(crate) enum Peer {
     /// PostgreSQL's own background workers; its server and its headers must be installed
     Postgres,
-    /// The forkserver of Python's multiprocessing; python3 must be installed
+    /// Python's forkserver and, for pooled jobs, ProcessPoolExecutor; python3 must be installed
     Python,
     /// supervisord, through XML-RPC; supervisord and python3 must be installed
     Supervisord,

@@ -1,9 +1,10 @@
 //! The postmaster under test and its workers.
 
 use crate::clock::{cell, now, pin};
+use crate::jobs;
 use bgw_backend::{
     Backend, BackgroundWorker, Handle, ShutdownMode, StartTime, Worker, WorkerError, WorkerStatus,
-    entry,
+    entry, pooled,
 };
 use bgw_postmaster::{Launched, Postmaster, PostmasterBuilder, Reuse};
 use std::path::Path;
@@ -47,6 +48,11 @@ impl Cluster {
         Self::with(builder.direct_starts(true))
     }
 
+    /// With room for pools.
+    pub(crate) fn launch_for_pools(slots: u32) -> Result<Self> {
+        Self::with(Postmaster::builder().max_workers(slots).segment_bytes(64 << 20))
+    }
+
     /// Starts only workers that may run in the first phase.
     pub(crate) fn launch_held(slots: u32) -> Result<Self> {
         let phase = StartTime::PostmasterStart;
@@ -59,6 +65,8 @@ impl Cluster {
             .runtime_dir(folder.path())
             .function("sleeper", entry(sleeper))
             .function("quick", |_| Ok(()))
+            .call("empty", pooled(jobs::empty))
+            .call("works", pooled(jobs::works))
             .reusable_function("again", Reuse::new().lives(u32::MAX), |_| Ok(()))
             .build()?
             .launch()?;

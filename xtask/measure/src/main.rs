@@ -11,13 +11,16 @@ mod asking;
 mod clock;
 mod cluster;
 mod footprint;
+mod jobs;
 mod json;
 mod limits;
 mod many;
 mod peer;
 mod plot;
+mod pooling;
 mod report;
 mod reusing;
+mod ring;
 mod scaling;
 mod starting;
 mod sys;
@@ -80,8 +83,14 @@ fn measure(arguments: &Arguments) -> Result<usize> {
     let mut report = Report::new(arguments.filter.clone());
     let peers = Peers::find(arguments)?;
     type Part = fn(&Arguments, &mut Report) -> Result<()>;
-    let parts: [Part; 5] =
-        [asking::measure, starting::measure, reusing::measure, many::measure, footprint::measure];
+    let parts: [Part; 6] = [
+        asking::measure,
+        starting::measure,
+        reusing::measure,
+        pooling::measure,
+        many::measure,
+        footprint::measure,
+    ];
     for part in parts {
         part(arguments, &mut report)?;
     }

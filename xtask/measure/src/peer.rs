@@ -5,7 +5,7 @@
 pub(crate) enum Peer {
     /// PostgreSQL's own background workers; its server and its headers must be installed
     Postgres,
-    /// The forkserver of Python's multiprocessing; python3 must be installed
+    /// Python's forkserver and, for pooled jobs, ProcessPoolExecutor; python3 must be installed
     Python,
     /// supervisord, through XML-RPC; supervisord and python3 must be installed
     Supervisord,
@@ -27,7 +27,7 @@ impl Peer {
     pub(crate) const fn title(self) -> &'static str {
         match self {
             Self::Postgres => "PostgreSQL",
-            Self::Python => "Python forkserver",
+            Self::Python => "Python",
             Self::Supervisord => "supervisord",
         }
     }

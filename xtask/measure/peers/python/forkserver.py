@@ -1,10 +1,13 @@
-"""What multiprocessing's forkserver takes for the steps that ours are measured by.
+"""What multiprocessing's forkserver takes for the steps that ours are measured by, and what
+concurrent.futures' ProcessPoolExecutor takes for jobs.
 
 forkserver.py SAMPLES CHURN_WORKERS CHURN_RUNS IN_FLIGHT...
 
 Prints lines of a name and numbers: nanoseconds of CLOCK_MONOTONIC, or workers a second.
 """
 
+import collections
+import concurrent.futures
 import multiprocessing
 import multiprocessing.connection
 import signal
@@ -60,6 +63,44 @@ def churn(context, count, in_flight):
     return count / ((time.monotonic_ns() - begin) / 1e9)
 
 
+def empty(value):
+    return value
+
+
+def works(value):
+    until = time.monotonic_ns() + 10_000
+    while time.monotonic_ns() < until:
+        pass
+    return value
+
+
+def one_job(pool, value):
+    begin = time.monotonic_ns()
+    pool.submit(empty, value).result()
+    return time.monotonic_ns() - begin
+
+
+def jobs(pool, work, count):
+    """How many jobs a second, 64 of them in flight."""
+    running = collections.deque()
+    begin = time.monotonic_ns()
+    for value in range(count):
+        if len(running) == 64:
+            running.popleft().result()
+        running.append(pool.submit(work, value))
+    for job in running:
+        job.result()
+    return count / ((time.monotonic_ns() - begin) / 1e9)
+
+
+def pooled(samples, count, runs):
+    with concurrent.futures.ProcessPoolExecutor(2) as pool:
+        jobs(pool, empty, 64)
+        say("job", [one_job(pool, value) for value in range(samples)])
+        for name, work in (("jobs-empty", empty), ("jobs-longer", works)):
+            say(name, [jobs(pool, work, count) for _ in range(runs)])
+
+
 def say(name, numbers):
     print(name, *numbers, flush=True)
 
@@ -72,6 +113,7 @@ def main():
         say(name, numbers)
     for number in in_flight:
         say(f"churn-{number}", [churn(context, count, number) for _ in range(runs)])
+    pooled(samples, count, runs)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ use crate::clock::Placement;
 use crate::cluster::Result;
 use crate::peer::Peer;
 use crate::report::{Figure, Report};
-use crate::{many, starting};
+use crate::{many, pooling, starting};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -82,6 +82,14 @@ impl Script {
         let mut rows = vec![("started".to_owned(), started), ("stopped".to_owned(), stopped)];
         if self.peer == Peer::Python {
             rows.push(("first".to_owned(), first));
+            rows.extend(
+                [
+                    ("job", pooling::ONE),
+                    ("jobs-empty", pooling::EMPTY),
+                    ("jobs-longer", pooling::LONGER),
+                ]
+                .map(|(name, row)| (name.to_owned(), row.to_owned())),
+            );
             rows.extend(
                 many::IN_FLIGHT.map(|number| (format!("churn-{number}"), many::churn_name(number))),
             );
