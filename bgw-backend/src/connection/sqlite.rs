@@ -8,7 +8,7 @@ use super::driver::{Driver, Transaction};
 use super::{DatabaseError, Value};
 use crate::interrupt;
 use rusqlite::types::{ToSqlOutput, ValueRef};
-use rusqlite::{ErrorCode, ToSql, TransactionBehavior};
+use rusqlite::{ErrorCode, Statement, ToSql, TransactionBehavior};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -75,7 +75,10 @@ impl Transaction for Running<'_> {
         let changed = self
             .0
             .prepare_cached(statement)
-            .and_then(|mut prepared| prepared.execute(rusqlite::params_from_iter(parameters)))
+            .and_then(|mut prepared| {
+                bind(&mut prepared, parameters)?;
+                prepared.raw_execute()
+            })
             .map_err(|error| failed(statement, error))?;
         Ok(changed as u64)
     }
@@ -93,6 +96,24 @@ impl Transaction for Running<'_> {
     }
 }
 
+/// Binds `$1`, `$2`, … by the number in the name. To SQLite a name's number is the place where it
+/// first appears.
+fn bind(statement: &mut Statement<'_>, parameters: &[Value]) -> rusqlite::Result<()> {
+    let mut most = 0;
+    for place in 1..=statement.parameter_count() {
+        let name = statement.parameter_name(place).and_then(|name| name.strip_prefix('$'));
+        let number = name.and_then(|name| name.parse().ok()).unwrap_or(place);
+        most = most.max(number);
+        if let Some(value) = number.checked_sub(1).and_then(|at| parameters.get(at)) {
+            statement.raw_bind_parameter(place, value)?;
+        }
+    }
+    if parameters.len() == most {
+        return Ok(());
+    }
+    Err(rusqlite::Error::InvalidParameterCount(parameters.len(), most))
+}
+
 fn rows(
     tx: &rusqlite::Transaction<'_>,
     statement: &str,
@@ -100,7 +121,8 @@ fn rows(
 ) -> rusqlite::Result<Vec<Vec<Value>>> {
     let mut prepared = tx.prepare_cached(statement)?;
     let columns = prepared.column_count();
-    let mut rows = prepared.query(rusqlite::params_from_iter(parameters))?;
+    bind(&mut prepared, parameters)?;
+    let mut rows = prepared.raw_query();
     let mut all = Vec::new();
     while let Some(row) = rows.next()? {
         let values = (0..columns).map(|column| row.get_ref(column).map(Value::from));
@@ -143,6 +165,44 @@ impl From<ValueRef<'_>> for Value {
             ValueRef::Real(value) => Self::Real(value),
             ValueRef::Text(text) => Self::Text(String::from_utf8_lossy(text).into_owned()),
             ValueRef::Blob(bytes) => Self::Bytes(bytes.to_vec()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn numbers(rows: &[Vec<Value>]) -> Vec<i64> {
+        rows.iter().flatten().filter_map(Value::as_integer).collect()
+    }
+
+    /// To SQLite `$2` is a name like any other: its number is the place where it first appears.
+    #[test]
+    fn a_parameter_has_the_number_in_its_name_wherever_it_stands() {
+        let mut connection = Sqlite::open(None).unwrap();
+        let mut tx = connection.begin(false).unwrap();
+        tx.execute("CREATE TABLE t (a, b)", &[]).unwrap();
+        let two = [Value::Integer(1), Value::Integer(2)];
+        for insert in ["INSERT INTO t VALUES ($1, $2)", "INSERT INTO t VALUES (?, ?)"] {
+            assert_eq!(tx.execute(insert, &two).unwrap(), 1);
+        }
+        let swapped = "UPDATE t SET b = $2 + 10 WHERE a = $1 AND b = $2";
+        assert_eq!(tx.execute(swapped, &two).unwrap(), 2);
+        let found = tx.query("SELECT b + $2, a + $1 FROM t", &two).unwrap();
+        assert_eq!(numbers(&found), [14, 2, 14, 2]);
+    }
+
+    #[test]
+    fn too_few_or_too_many_parameters_are_an_error() {
+        let mut connection = Sqlite::open(None).unwrap();
+        let mut tx = connection.begin(false).unwrap();
+        let values = [1, 2, 3].map(Value::Integer);
+        for (query, right) in [("SELECT 1", 0), ("SELECT $1", 1), ("SELECT $2, $1, $1", 2)] {
+            for count in 0..=3 {
+                let answer = tx.query(query, &values[..count]);
+                assert_eq!(answer.is_ok(), count == right, "{query} with {count}: {answer:?}");
+            }
         }
     }
 }
