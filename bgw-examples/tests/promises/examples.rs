@@ -28,6 +28,8 @@ pub(crate) fn tests() -> Vec<Test> {
             primes_counts_although_one_of_its_calls_dies,
             parallel_sum_is_right_by_any_number_of_workers,
             map_files_counts_all_that_can_be_read => [J22],
+            job_queue_answers_each_job_once_although_workers_die,
+            job_queue_answers_each_job_once_on_postgres,
             worker_spi_folds_reloads_lists_and_stops => [S01, S02],
         ],
     )
@@ -49,10 +51,14 @@ fn the_demo_ends_ok() {
     assert!(text.lines().last().unwrap().starts_with("demo: ok"), "{text}");
 }
 
-fn the_demo_ends_ok_on_postgres() {
+fn needs_postgres() {
     if let Err(missing) = throwaway_postgres::programs() {
         process_test::skip(missing.to_string());
     }
+}
+
+fn the_demo_ends_ok_on_postgres() {
+    needs_postgres();
     let arguments = ["--seconds", "3", "--database", "postgres"];
     let output = run(Command::new(env!("CARGO_BIN_EXE_demo")).args(arguments));
     let text = String::from_utf8(output.stdout).unwrap();
@@ -165,6 +171,25 @@ fn map_files_counts_all_that_can_be_read() {
     let refused = map_files(&folder.join("nothing"));
     assert_eq!(refused.status.code(), Some(1));
     assert!(String::from_utf8(refused.stderr).unwrap().contains("No such file"));
+}
+
+fn answers_each_job_once(arguments: &[&str]) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_job_queue"));
+    // Of two workers at a time, one comes to its hundredth job, which kills it.
+    let output = run(command.args(["--jobs", "300"]).args(arguments));
+    let text = String::from_utf8(output.stdout).unwrap();
+    let died =
+        text.strip_prefix("job_queue: ok, 300 jobs, ").and_then(|rest| rest.split(' ').next());
+    assert!(died.is_some_and(|died| died.parse::<u32>().unwrap() > 0), "{text}");
+}
+
+fn job_queue_answers_each_job_once_although_workers_die() {
+    answers_each_job_once(&[]);
+}
+
+fn job_queue_answers_each_job_once_on_postgres() {
+    needs_postgres();
+    answers_each_job_once(&["--postgres"]);
 }
 
 fn ring_passes_messages_of_every_size() {
