@@ -30,6 +30,7 @@ pub(crate) fn tests() -> Vec<Test> {
             map_files_counts_all_that_can_be_read => [J22],
             job_queue_answers_each_job_once_although_workers_die,
             job_queue_answers_each_job_once_on_postgres,
+            plugin_host_goes_on_whatever_its_plug_ins_do,
             worker_spi_folds_reloads_lists_and_stops => [S01, S02],
         ],
     )
@@ -190,6 +191,18 @@ fn job_queue_answers_each_job_once_although_workers_die() {
 fn job_queue_answers_each_job_once_on_postgres() {
     needs_postgres();
     answers_each_job_once(&["--postgres"]);
+}
+
+fn plugin_host_goes_on_whatever_its_plug_ins_do() {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_plugin_host"));
+    command.arg(crate::libraries::library("plugins"));
+    let output = run(command.args(["works", "crashes", "hangs", "leaks", "--times", "1"]));
+    let text = String::from_utf8(output.stdout).unwrap();
+    for (name, what) in [("crashes", "signal 6"), ("hangs", "silent"), ("leaks", "makes place")] {
+        let said = |line: &str| line.contains(&format!("{name:?}")) && line.contains(what);
+        assert!(text.lines().any(said), "{name} {what}: {text}");
+    }
+    assert_eq!(text.lines().last().unwrap(), "plugin_host: ok, 4 plug-ins");
 }
 
 fn ring_passes_messages_of_every_size() {

@@ -26,16 +26,20 @@ pub(crate) fn tests() -> Vec<Test> {
     watchdog(Duration::from_secs(300), all)
 }
 
+fn rust_library() -> PathBuf {
+    library("library_worker")
+}
+
 /// `cargo test` builds it beside the tests; this builds it when cargo built these tests only. A
 /// library of other sources than these tests would be refused.
-fn rust_library() -> PathBuf {
+pub(crate) fn library(name: &str) -> PathBuf {
     let tests = std::env::current_exe().unwrap();
     let profile = tests.ancestors().nth(2).unwrap();
-    let path = profile.join("examples/liblibrary_worker.so");
+    let path = profile.join(format!("examples/lib{name}.so"));
     let built_at = |path: &Path| std::fs::metadata(path).and_then(|file| file.modified()).ok();
     if built_at(&path) < built_at(&tests) {
         let mut cargo = Command::new(env!("CARGO"));
-        cargo.args(["build", "--quiet", "-p", "bgw-examples", "--example", "library_worker"]);
+        cargo.args(["build", "--quiet", "-p", "bgw-examples", "--example", name]);
         cargo.args(profile.ends_with("release").then_some("--release"));
         cargo.arg("--target-dir").arg(profile.parent().unwrap());
         assert!(cargo.status().unwrap().success(), "{cargo:?}");
