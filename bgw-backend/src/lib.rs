@@ -92,6 +92,7 @@ mod fault;
 #[doc(hidden)]
 pub mod fault;
 
+pub use answer::AnswerError;
 pub use backend::{Backend, ConnectOptions};
 pub use bgw_core::AskedBy;
 pub use bgw_core::ShutdownMode;

@@ -1,11 +1,11 @@
 //! Rolling replacement of workers.
 
-use crate::answer::{Answer, NoAnswer};
-use crate::backend::{Backend, ConnectOptions};
+use crate::answer::{Answer, AnswerError};
+use crate::backend::Backend;
 use crate::handle::Handle;
 use bgw_core::internals::{MAX_ROLLED, Reply, Request, RollRequest};
-use bgw_core::{AskError, ExitReport, Pid, RollOutcome, WorkerHandle};
-use std::time::{Duration, Instant};
+use bgw_core::{AskError, ExitReport, RollOutcome, WorkerHandle};
+use std::time::Duration;
 
 /// How to roll.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,28 +58,17 @@ pub enum RollError {
         /// The values that it may have.
         limit: &'static str,
     },
-    /// The postmaster has begun nothing, or cannot be asked. A refusal names the worker.
+    /// The postmaster has begun nothing, or its answer did not come. A refusal names the worker;
+    /// its reason is [`Refusal::NotRegistered`](bgw_core::Refusal::NotRegistered) if that is gone.
     #[error(transparent)]
-    Ask(#[from] AskError),
-    /// The postmaster has died.
-    #[error("postmaster {pid} has died during the roll")]
-    PostmasterDied {
-        /// The postmaster.
-        pid: Pid,
-    },
-    /// As [`WaitError::Interrupted`](crate::WaitError::Interrupted). The roll goes on.
-    #[error("a signal interrupted the wait for the end of a roll, which goes on")]
-    Interrupted,
-    /// The system call failed. The roll goes on.
-    #[error("waiting for the end of a roll failed")]
-    Wait(#[from] bgw_core::WaitError),
+    Answer(#[from] AnswerError),
 }
 
 bgw_core::debug_as_chain!(RollError);
 
 impl Backend {
     /// Replaces the present run of each of `workers` by its next one, in this order, a few at a
-    /// time, and returns what became of them. At most 200 workers.
+    /// time, and returns what became of them. 1 to 200 workers.
     ///
     /// A worker in hand gets its stop signal and may finish what it has begun: it has its grace, or
     /// 60 s where that is for ever. Then its next run starts, which is no restart; its report says
@@ -108,16 +97,14 @@ impl Backend {
     /// # Errors
     /// [`RollError`]. Refused by the name of the worker: one that is not registered, is never
     /// restarted, does not declare that it [says ready](bgw_core::BackgroundWorkerBuilder::ready),
-    /// is named twice, or is in another roll.
+    /// is named twice, or is in another roll. No workers at all are out of range, so that a
+    /// misspelt name, of which [`find`](Backend::find) knows nobody, does not pass for a roll.
     pub fn roll(&self, workers: &[Handle], roll: Roll) -> Result<RollReport, RollError> {
         let request = checked(workers, roll)?;
-        let deadline = Instant::now().checked_add(ConnectOptions::default().timeout);
-        let (reply, sockets) =
-            self.attachment.ask_for(&Request::Roll(Box::new(request)), deadline)?;
-        let answer = Answer::of(&reply, sockets)?;
-        let reply = answer.wait(self)?;
+        let answer = Answer::to(&Request::Roll(Box::new(request)), self);
+        let reply = answer.map_err(AnswerError::Ask)?.wait(self)?;
         let Reply::Rolled(outcomes) = reply else {
-            return Err(AskError::unexpected(&reply).into());
+            return Err(AnswerError::Ask(AskError::unexpected(&reply)).into());
         };
         let mut report = RollReport::default();
         for (worker, outcome) in workers.iter().zip(outcomes) {
@@ -134,17 +121,6 @@ impl Backend {
     }
 }
 
-impl From<NoAnswer> for RollError {
-    fn from(why: NoAnswer) -> Self {
-        match why {
-            NoAnswer::Ask(error) => Self::Ask(error),
-            NoAnswer::PostmasterDied { pid } => Self::PostmasterDied { pid },
-            NoAnswer::Interrupted => Self::Interrupted,
-            NoAnswer::Wait(error) => Self::Wait(error),
-        }
-    }
-}
-
 fn checked(workers: &[Handle], roll: Roll) -> Result<RollRequest, RollError> {
     let out_of_range = |field, value, limit| Err(RollError::OutOfRange { field, value, limit });
     if roll.at_once == 0 {
@@ -154,8 +130,8 @@ fn checked(workers: &[Handle], roll: Roll) -> Result<RollRequest, RollError> {
     if roll.ready_within < Duration::from_millis(1) || roll.ready_within > day {
         return out_of_range("ready_within", format!("{:?}", roll.ready_within), "1ms to a day");
     }
-    if workers.len() > MAX_ROLLED {
-        return out_of_range("workers", workers.len().to_string(), "200");
+    if workers.is_empty() || workers.len() > MAX_ROLLED {
+        return out_of_range("workers", workers.len().to_string(), "1 to 200");
     }
     Ok(RollRequest {
         at_once: roll.at_once,

@@ -1,10 +1,9 @@
 //! Loads templates anew.
 
-use crate::answer::{Answer, NoAnswer};
-use crate::backend::{Backend, ConnectOptions};
+use crate::answer::{Answer, AnswerError};
+use crate::backend::Backend;
 use bgw_core::internals::{Reply, Request};
-use bgw_core::{AskError, Pid, Refusal};
-use std::time::Instant;
+use bgw_core::{AskError, Refusal};
 
 /// Why a template was not loaded anew.
 #[derive(thiserror::Error)]
@@ -16,36 +15,13 @@ pub enum ReforkError {
         /// The template by name, and why.
         why: String,
     },
-    /// The postmaster has begun nothing, or cannot be asked. Refused: it has no template of this
-    /// name, or loads it already.
+    /// The postmaster has begun nothing, or its answer did not come. Refused: it has no template of
+    /// this name, or loads it already.
     #[error(transparent)]
-    Ask(#[from] AskError),
-    /// The postmaster has died.
-    #[error("postmaster {pid} has died while it loaded a template")]
-    PostmasterDied {
-        /// The postmaster.
-        pid: Pid,
-    },
-    /// As [`WaitError::Interrupted`](crate::WaitError::Interrupted). The load goes on.
-    #[error("a signal interrupted the wait for a template, which is loaded all the same")]
-    Interrupted,
-    /// The system call failed. The load goes on.
-    #[error("waiting for a template failed")]
-    Wait(#[from] bgw_core::WaitError),
+    Answer(#[from] AnswerError),
 }
 
 bgw_core::debug_as_chain!(ReforkError);
-
-impl From<NoAnswer> for ReforkError {
-    fn from(why: NoAnswer) -> Self {
-        match why {
-            NoAnswer::Ask(error) => Self::Ask(error),
-            NoAnswer::PostmasterDied { pid } => Self::PostmasterDied { pid },
-            NoAnswer::Interrupted => Self::Interrupted,
-            NoAnswer::Wait(error) => Self::Wait(error),
-        }
-    }
-}
 
 impl Backend {
     /// Loads the template `name` anew, and returns when the new one has taken the place of the one
@@ -68,15 +44,13 @@ impl Backend {
     /// # Errors
     /// [`ReforkError`].
     pub fn refork(&self, name: &str) -> Result<(), ReforkError> {
-        let deadline = Instant::now().checked_add(ConnectOptions::default().timeout);
-        let (reply, sockets) =
-            self.attachment.ask_for(&Request::Refork(name.to_owned()), deadline)?;
-        match Answer::of(&reply, sockets)?.wait(self)? {
+        let answer = Answer::to(&Request::Refork(name.to_owned()), self);
+        match answer.map_err(AnswerError::Ask)?.wait(self)? {
             Reply::Done => Ok(()),
             Reply::Refused { reason: Refusal::TemplateFailed, detail } => {
                 Err(ReforkError::Failed { why: detail })
             }
-            other => Err(AskError::unexpected(&other).into()),
+            other => Err(AnswerError::Ask(AskError::unexpected(&other)).into()),
         }
     }
 }

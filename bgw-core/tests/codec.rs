@@ -20,7 +20,7 @@ const MAX_DETAIL: usize = 200;
 const MODES: [ShutdownMode; 3] = [ShutdownMode::Smart, ShutdownMode::Fast, ShutdownMode::Immediate];
 const PHASES: [StartTime; 3] =
     [StartTime::PostmasterStart, StartTime::ConsistentState, StartTime::RecoveryFinished];
-const REFUSALS: [Refusal; 14] = [
+const REFUSALS: [Refusal; 15] = [
     Refusal::Protocol,
     Refusal::Layout,
     Refusal::NotAllowed,
@@ -35,6 +35,7 @@ const REFUSALS: [Refusal; 14] = [
     Refusal::NoSegment,
     Refusal::TooManySegments,
     Refusal::TemplateFailed,
+    Refusal::NotRegistered,
 ];
 
 fn request() -> impl Strategy<Value = Request> {
@@ -241,7 +242,7 @@ fn a_code_that_means_nothing_is_named_with_its_field() {
         assert_eq!(Request::decode(&[2, code]), Err(unknown("mode", code)));
         assert_eq!(Request::decode(&[3, code]), Err(unknown("phase", code)));
     }
-    for code in 14..=u8::MAX {
+    for code in 15..=u8::MAX {
         assert_eq!(Reply::decode(&[3, code, b'x']), Err(unknown("reason", code)));
     }
     let mut hello = Request::Hello { protocol: 1, layout_tag: 2, read_only: true }.encode();

@@ -189,6 +189,7 @@ impl Reply {
                     Refusal::NoSegment => 11,
                     Refusal::TooManySegments => 12,
                     Refusal::TemplateFailed => 13,
+                    Refusal::NotRegistered => 14,
                 };
                 let mut bytes = vec![3, reason];
                 bytes.extend(cut(detail, MAX_DETAIL));
@@ -228,6 +229,7 @@ impl Reply {
                     11 => Refusal::NoSegment,
                     12 => Refusal::TooManySegments,
                     13 => Refusal::TemplateFailed,
+                    14 => Refusal::NotRegistered,
                     other => return unknown("reason", other),
                 };
                 Self::Refused { reason, detail: reader.text()? }

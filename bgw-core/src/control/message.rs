@@ -153,6 +153,8 @@ pub enum Refusal {
     TooManySegments,
     /// A template could not be loaded.
     TemplateFailed,
+    /// A worker is not registered, or no longer.
+    NotRegistered,
 }
 
 impl fmt::Display for Refusal {
@@ -172,6 +174,7 @@ impl fmt::Display for Refusal {
             Self::NoSegment => "no such segment",
             Self::TooManySegments => "too many segments",
             Self::TemplateFailed => "the template failed",
+            Self::NotRegistered => "not registered",
         })
     }
 }

@@ -8,9 +8,9 @@ use crate::support::{
     Cluster, PATIENCE, connect, note_path, read_note, ready, simple, stopped, worker, write_note,
 };
 use bgw_backend::{
-    AskError, AskedBy, Backend, BackgroundWorker, ConnectOptions, ExitCause, Handle, Pid, Ready,
-    Recycled, RestartPolicy, Roll, RollError, RollOutcome, ShutdownMode, Worker, WorkerError,
-    WorkerStatus, entry,
+    AnswerError, AskError, AskedBy, Backend, BackgroundWorker, ConnectOptions, ExitCause, Handle,
+    Pid, Ready, Recycled, Refusal, RestartPolicy, Roll, RollError, RollOutcome, ShutdownMode,
+    Worker, WorkerError, WorkerStatus, entry,
 };
 use process_test::{Signal, Test, fork_child, tests, wait_until};
 use std::time::Duration;
@@ -173,7 +173,15 @@ fn a_shutdown_ends_a_roll() {
     assert_eq!(cluster.launched.wait().unwrap(), ExitCause::Exited(0));
 }
 
-/// Would fail if a refusal hid its reason, or a part of a refused roll were begun.
+fn reason(error: &RollError) -> Option<Refusal> {
+    match error {
+        RollError::Answer(AnswerError::Ask(AskError::Refused { reason, .. })) => Some(*reason),
+        _ => None,
+    }
+}
+
+/// Would fail if a refusal hid its reason, a misspelt name passed for a roll that is done, or a
+/// part of a refused roll were begun.
 fn what_cannot_be_rolled_is_refused_by_name() {
     let (cluster, workers, before) = fleet(1);
     let undeclared = worker("sleep").restart(HOUR).build().unwrap();
@@ -183,15 +191,16 @@ fn what_cannot_be_rolled_is_refused_by_name() {
     gone.terminate().unwrap();
     stopped(&gone);
     let roll = Roll::stop_first(1, PATIENCE);
-    for (other, text) in [
-        (&undeclared, "does not declare that it says ready"),
-        (&never, "is never restarted"),
-        (&gone, "is not registered"),
-        (&workers[0], "is named twice"),
+    for (other, why, text) in [
+        (&undeclared, Refusal::NotAllowed, "does not declare that it says ready"),
+        (&never, Refusal::NotAllowed, "is never restarted"),
+        (&gone, Refusal::NotRegistered, "is not registered"),
+        (&workers[0], Refusal::NotAllowed, "is named twice"),
     ] {
         let refused = cluster.backend.roll(&[workers[0].clone(), other.clone()], roll).unwrap_err();
         let text = format!("worker {other} {text}");
         assert!(refused.to_string().contains(&text), "{refused}");
+        assert_eq!(reason(&refused), Some(why), "{refused}");
     }
     let refused = |workers: &[Handle], roll| match cluster.backend.roll(workers, roll) {
         Err(RollError::OutOfRange { field, value, limit }) => (field, value, limit),
@@ -205,12 +214,13 @@ fn what_cannot_be_rolled_is_refused_by_name() {
         assert_eq!((field, limit), ("ready_within", "1ms to a day"));
     }
     let many = vec![workers[0].clone(); 201];
-    assert_eq!(refused(&many, roll), ("workers", "201".to_owned(), "200"));
+    assert_eq!(refused(&many, roll), ("workers", "201".to_owned(), "1 to 200"));
+    let misspelt = cluster.backend.find("serf");
+    assert_eq!(refused(&misspelt, roll), ("workers", "0".to_owned(), "1 to 200"));
     let options = ConnectOptions { read_only: true, ..ConnectOptions::default() };
     let observer = Backend::connect_with(&cluster.folder, options).unwrap();
     let refused = observer.roll(&[observer.handle(workers[0].id())], roll).unwrap_err();
-    assert!(matches!(refused, RollError::Ask(AskError::Refused { .. })), "{refused}");
+    assert!(reason(&refused).is_some(), "{refused}");
     assert_eq!(workers[0].status(), WorkerStatus::Started(before[0]), "nothing was begun");
-    assert!(cluster.backend.roll(&[], roll).unwrap().is_complete());
     end(cluster, &[workers[0].clone(), undeclared, never]);
 }

@@ -13,8 +13,8 @@ use crate::support::{
     worker,
 };
 use bgw_backend::{
-    AskError, EventsFrom, ExitCause, NotStarted, Pid, ReforkError, RestartPolicy, WorkerFlags,
-    WorkerStatus,
+    AnswerError, AskError, EventsFrom, ExitCause, NotStarted, Pid, ReforkError, RestartPolicy,
+    WorkerFlags, WorkerStatus,
 };
 use bgw_postmaster::{BuildError, Postmaster, PostmasterBuilder, Template};
 use process_test::{Signal, Test, tests, wait_until};
@@ -121,7 +121,8 @@ fn a_template_that_no_postmaster_has_is_refused() {
     assert_eq!(report.cause, ExitCause::NotStarted(NotStarted::Refused));
     assert!(matches!(
         cluster.backend.refork("model"),
-        Err(ReforkError::Ask(AskError::Refused { detail, .. })) if detail.contains("\"model\"")
+        Err(ReforkError::Answer(AnswerError::Ask(AskError::Refused { detail, .. })))
+            if detail.contains("\"model\"")
     ));
     cluster.end();
     let refused = |builder: PostmasterBuilder, part: &str| match builder.build().unwrap_err() {

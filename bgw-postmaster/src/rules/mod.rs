@@ -77,6 +77,7 @@ pub(crate) use ending::{Culprit, Ending, Exit, ProcessEnd};
 pub(crate) use event::Event;
 pub(crate) use pulse::{Beats, Look};
 pub(crate) use registry::{Entry, NotifyTarget, Progress, Registry, StopLevel};
+pub(crate) use roll::RollObjection;
 pub(crate) use rolls::Roll;
 pub use shutdown_order::ShutdownOrder;
 pub(crate) use subject::Subject;

@@ -23,16 +23,39 @@ use bgw_core::{Recycled, RollOutcome};
 use shmem_slots::Key;
 use std::time::Instant;
 
+/// Why a worker cannot be rolled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum RollObjection {
+    NotRegistered,
+    RolledAlready,
+    NeverRestarted,
+    Undeclared,
+    NamedTwice,
+}
+
+impl RollObjection {
+    /// What is said of the worker.
+    pub(crate) const fn text(self) -> &'static str {
+        match self {
+            Self::NotRegistered => "is not registered",
+            Self::RolledAlready => "is being rolled already",
+            Self::NeverRestarted => "is never restarted",
+            Self::Undeclared => "does not declare that it says ready",
+            Self::NamedTwice => "is named twice",
+        }
+    }
+}
+
 impl Cluster {
     /// Why a worker cannot be rolled; `None` if it can.
-    pub(crate) fn objection_to_roll(&self, key: Key) -> Option<&'static str> {
-        let Some(entry) = self.registry.get(key) else { return Some("is not registered") };
+    pub(crate) fn objection_to_roll(&self, key: Key) -> Option<RollObjection> {
+        let Some(entry) = self.registry.get(key) else { return Some(RollObjection::NotRegistered) };
         if self.rolls.iter().any(|rolling| rolling.concerns(key)) {
-            Some("is being rolled already")
+            Some(RollObjection::RolledAlready)
         } else if entry.never_restarts() {
-            Some("is never restarted")
+            Some(RollObjection::NeverRestarted)
         } else if entry.worker.ready().is_none() {
-            Some("does not declare that it says ready")
+            Some(RollObjection::Undeclared)
         } else {
             None
         }

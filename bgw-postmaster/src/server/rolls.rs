@@ -4,7 +4,7 @@
 //! caller that dies changes nothing.
 
 use super::state::Server;
-use crate::rules::{Event, Roll};
+use crate::rules::{Event, Roll, RollObjection};
 use bgw_core::internals::{Reply, RollRequest};
 use bgw_core::{ControlSocket, Refusal, RollOutcome};
 use shmem_slots::Key;
@@ -42,7 +42,6 @@ impl Server {
     }
 
     fn workers_to_roll(&self, request: &RollRequest) -> Result<Vec<Key>, (Refusal, String)> {
-        let refuse = |detail: String| Err((Refusal::NotAllowed, detail));
         if !self.cluster.accepts_rolls() {
             let detail = "the postmaster shuts down, or resets the cluster".to_owned();
             return Err((Refusal::ShuttingDown, detail));
@@ -53,12 +52,16 @@ impl Server {
             // Else it is of an earlier life of the slots.
             let known = self.slot_table.handle(key) == worker;
             let objection = match self.cluster.objection_to_roll(key) {
-                _ if !known => Some("is not registered"),
-                None if workers.contains(&key) => Some("is named twice"),
+                _ if !known => Some(RollObjection::NotRegistered),
+                None if workers.contains(&key) => Some(RollObjection::NamedTwice),
                 objection => objection,
             };
             if let Some(objection) = objection {
-                return refuse(format!("worker {worker} {objection}"));
+                let reason = match objection {
+                    RollObjection::NotRegistered => Refusal::NotRegistered,
+                    _ => Refusal::NotAllowed,
+                };
+                return Err((reason, format!("worker {worker} {}", objection.text())));
             }
             workers.push(key);
         }

@@ -3,6 +3,7 @@
 use super::super::action::Action;
 use super::super::event::Event;
 use super::super::registry::StopLevel;
+use super::super::roll::RollObjection;
 use super::super::rolls::Roll;
 use super::{CRASH, SHARED, TestCluster, key, pid, seconds, worker};
 use bgw_core::{
@@ -162,14 +163,14 @@ fn each_objection_holds() {
     let (mut cluster, _) = rolling(2, 1);
     let object = |cluster: &TestCluster, index| cluster.state.objection_to_roll(key(index));
     for index in 0..2 {
-        assert_eq!(object(&cluster, index), Some("is being rolled already"));
+        assert_eq!(object(&cluster, index), Some(RollObjection::RolledAlready));
     }
     makes_place(&mut cluster, 0);
     cluster.step(Event::Ready(key(0)));
     assert_eq!(object(&cluster, 0), None, "it is done");
     cluster.register(2, worker(SHARED, RestartPolicy::Never));
-    assert_eq!(object(&cluster, 2), Some("is never restarted"));
+    assert_eq!(object(&cluster, 2), Some(RollObjection::NeverRestarted));
     cluster.register(3, worker(SHARED, RestartPolicy::after_secs(1)));
-    assert_eq!(object(&cluster, 3), Some("does not declare that it says ready"));
-    assert_eq!(object(&cluster, 4), Some("is not registered"));
+    assert_eq!(object(&cluster, 3), Some(RollObjection::Undeclared));
+    assert_eq!(object(&cluster, 4), Some(RollObjection::NotRegistered));
 }
