@@ -21,7 +21,6 @@ use bgw_core::internals::pidfd;
 use bgw_core::{ExitCause, Pid};
 use rustix::process::Signal;
 use shmem_slots::Key;
-use std::cell::Cell;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Instant;
@@ -82,8 +81,7 @@ impl Children {
         let has_mailbox = self.by_slot.get(index as usize)?.mailbox.is_some();
         let child = self.by_slot.take(index as usize).filter(|_| has_mailbox)?;
         let (pid, place, pidfd, mailbox) = (child.pid, child.place, child.pidfd, child.mailbox?);
-        let (open, seen) = (false, Cell::new(None));
-        Some(Spare { number, pid, place, pidfd, mailbox, open, seen })
+        Some(Spare::new(number, pid, place, pidfd, mailbox))
     }
 
     /// Ends the process of slot `index`, which cannot serve again.

@@ -27,11 +27,12 @@
 //! Nothing waits for the end of a spare: one that somebody traces cannot be reaped before its
 //! tracer has let go of it.
 
+use super::table::Child;
 use crate::child::{Mailbox, TakerNumber, TakerNumbers};
 use crate::sys::roster::{Place, Roster};
 use crate::sys::wait;
-use bgw_core::Pid;
 use bgw_core::internals::pidfd;
+use bgw_core::{Pid, StopSignal};
 use rustix::process::Signal;
 use shmem_slots::Key;
 use std::cell::Cell;
@@ -59,6 +60,35 @@ pub(crate) struct Spare {
     pub(crate) open: bool,
     /// What it was given so, and when that was first seen.
     pub(crate) seen: Cell<Option<(Key, Instant)>>,
+}
+
+impl Spare {
+    /// One that has begun nothing.
+    pub(crate) const fn new(
+        number: u64,
+        pid: Pid,
+        place: Place,
+        pidfd: OwnedFd,
+        mailbox: Mailbox,
+    ) -> Self {
+        Self { number, pid, place, pidfd, mailbox, open: false, seen: Cell::new(None) }
+    }
+
+    /// The same process with the worker of `key`, a function with this stop signal.
+    pub(crate) fn with_worker(self, key: Key, stop: StopSignal, started: Instant) -> Child {
+        let Self { pid, place, pidfd, mailbox, .. } = self;
+        Child {
+            key,
+            pid,
+            place,
+            pidfd,
+            started,
+            mailbox: Some(mailbox),
+            stop,
+            hears_reload: stop != StopSignal::Hup,
+            _invitation: None,
+        }
+    }
 }
 
 /// The spares that sleep.

@@ -14,7 +14,6 @@ use crate::sys::wait;
 use bgw_core::internals::WorkerRecord;
 use bgw_core::{EntryPoint, ExitCause, Output, Pid, StopSignal};
 use shmem_slots::Key;
-use std::cell::Cell;
 use std::io;
 use std::time::Instant;
 
@@ -141,23 +140,12 @@ impl Server {
         let (main, restarts) = (self.spawner.main_of(entry), entry.next_restarts());
         let stop = entry.worker.stop();
         let handle = self.slot_table.begin_life(key, &entry.worker);
-        let Spare { pid, place, pidfd, mailbox, .. } =
-            self.take_spare(key, self.spawner.is_reusable(main))?;
-        let started = Instant::now();
+        let spare = self.take_spare(key, self.spawner.is_reusable(main))?;
+        let (pid, started) = (spare.pid, Instant::now());
         fault::point("spare:before_give");
-        mailbox.give(&record, main, handle, restarts);
+        spare.mailbox.give(&record, main, handle, restarts);
         fault::point("spare:given");
-        self.children.insert(Child {
-            key,
-            pid,
-            place,
-            pidfd,
-            started,
-            mailbox: Some(mailbox),
-            stop,
-            hears_reload: stop != StopSignal::Hup,
-            _invitation: None,
-        });
+        self.children.insert(spare.with_worker(key, stop, started));
         fault::point("spare:kept");
         Some(pid)
     }
@@ -241,10 +229,7 @@ impl Server {
             Ok(pidfd)
         });
         match watched {
-            Ok(pidfd) => {
-                let (open, seen) = (false, Cell::new(None));
-                Ok(Spare { number, pid, place, pidfd, mailbox, open, seen })
-            }
+            Ok(pidfd) => Ok(Spare::new(number, pid, place, pidfd, mailbox)),
             Err(error) => {
                 let _ = wait::kill_and_peek(pid);
                 self.spawner.release(place);

@@ -17,9 +17,9 @@
 
 use super::poller::Token;
 use super::state::Server;
-use crate::children::{Child, Spare};
+use crate::children::Spare;
 use crate::rules::Event;
-use bgw_core::{ExitCause, StopSignal};
+use bgw_core::ExitCause;
 use shmem_slots::Key;
 use std::time::{Duration, Instant};
 
@@ -161,18 +161,8 @@ impl Server {
             self.slot_table.forget_run(key);
             return self.spares.put_away(spare);
         };
-        let Spare { pid, place, pidfd, mailbox, .. } = spare;
-        self.children.insert(Child {
-            key,
-            pid,
-            place,
-            pidfd,
-            started: Instant::now(),
-            mailbox: Some(mailbox),
-            stop,
-            hears_reload: stop != StopSignal::Hup,
-            _invitation: None,
-        });
+        let pid = spare.pid;
+        self.children.insert(spare.with_worker(key, stop, Instant::now()));
         let random = self.random.next();
         self.step(Event::Forked { key, pid, random });
         if self.children.says_over(key.index) {

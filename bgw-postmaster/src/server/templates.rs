@@ -4,7 +4,7 @@
 use super::poller::Token;
 use super::state::Server;
 use crate::child::{RunSetup, live_as_template};
-use crate::children::{Child, Spare};
+use crate::children::Spare;
 use crate::fault;
 use crate::rules::Event;
 use crate::sys::wait;
@@ -12,7 +12,6 @@ use crate::templates::{Gone, Heard, Order, Sleeper, Start, Want};
 use bgw_core::internals::{Reply, WorkerRecord, pidfd};
 use bgw_core::{ControlSocket, LastWords, Pid, Refusal, StopSignal};
 use shmem_slots::Key;
-use std::cell::Cell;
 use std::io;
 use std::time::Instant;
 
@@ -64,19 +63,9 @@ impl Server {
     fn start_in_sleeper(&mut self, key: Key, sleeper: Sleeper) -> io::Result<Pid> {
         match self.give_to_sleeper(key, &sleeper) {
             Ok(stop) => {
-                let started = Instant::now();
-                let Spare { pid, place, pidfd, mailbox, .. } = sleeper.into_spare();
-                self.children.insert(Child {
-                    key,
-                    pid,
-                    place,
-                    pidfd,
-                    started,
-                    mailbox: Some(mailbox),
-                    stop,
-                    hears_reload: stop != StopSignal::Hup,
-                    _invitation: None,
-                });
+                let spare = sleeper.into_spare();
+                let pid = spare.pid;
+                self.children.insert(spare.with_worker(key, stop, Instant::now()));
                 fault::point("spare:kept");
                 Ok(pid)
             }
@@ -217,8 +206,7 @@ impl Server {
         self.spawner.confirm(place, pid);
         fault::point("order:adopted");
         // It is given workers by the postmaster alone.
-        let (open, seen) = (false, Cell::new(None));
-        Ok(Sleeper::new(Spare { number, pid, place, pidfd, mailbox, open, seen }, line))
+        Ok(Sleeper::new(Spare::new(number, pid, place, pidfd, mailbox), line))
     }
 
     fn find_child(&self, pid: Option<Pid>) -> io::Result<(Pid, std::os::fd::OwnedFd)> {
