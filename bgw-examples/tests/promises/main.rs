@@ -72,6 +72,7 @@ mod signals;
 mod spares;
 mod start_failures;
 mod stopping;
+mod streams;
 mod submitters;
 mod supervision;
 mod surroundings;
@@ -162,6 +163,7 @@ fn main() -> std::process::ExitCode {
         spares::tests(),
         start_failures::tests(),
         stopping::tests(),
+        streams::tests(),
         submitters::tests(),
         supervision::tests(),
         surroundings::tests(),
