@@ -256,7 +256,14 @@ fn the_guide_shows_what_its_programs_print() {
     let listed = control(&["list"]);
     let added = control(&["add", "extra"]);
     let stopped = control(&["stop", added.split(' ').next().unwrap()]);
-    let controlled = [listed, added, stopped, control(&["reload"])].concat();
+    let before = control(&["list"]);
+    let rolled = control(&["roll"]);
+    assert_eq!(rolled, "4 replaced, 0 not begun\n");
+    let pids = |listed: &str| -> BTreeSet<String> {
+        listed.lines().filter_map(|line| Some(line.rsplit_once("pid ")?.1.to_owned())).collect()
+    };
+    assert!(pids(&before).is_disjoint(&pids(&control(&["list"]))), "a server kept its run");
+    let controlled = [listed, added, stopped, rolled, control(&["reload"])].concat();
     server.signal(Signal::SIGTERM);
     let printed = server.end();
 

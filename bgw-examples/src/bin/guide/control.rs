@@ -1,7 +1,8 @@
 //! The last step of `GUIDE.md`: another program that attaches to the running server.
 
-use bgw_backend::{Backend, BackgroundWorker, WorkerHandle};
+use bgw_backend::{Backend, BackgroundWorker, Handle, Roll, WorkerHandle};
 use std::error::Error;
+use std::time::Duration;
 
 fn run(task: &str, argument: &str, runtime_dir: &str) -> Result<(), Box<dyn Error>> {
     let backend = Backend::connect(runtime_dir)?;
@@ -22,7 +23,16 @@ fn run(task: &str, argument: &str, runtime_dir: &str) -> Result<(), Box<dyn Erro
             println!("{handle}  {}", handle.wait_for_end()?);
         }
         "reload" => backend.reload()?,
-        _ => return Err("usage: control list | add NAME | stop HANDLE | reload".into()),
+        "roll" => {
+            let servers = (1..=4).flat_map(|number| backend.find(&format!("server {number}")));
+            let servers: Vec<Handle> = servers.collect();
+            let report = backend.roll(&servers, Roll::stop_first(1, Duration::from_secs(10)))?;
+            for (worker, why, last_end) in &report.failed {
+                println!("{worker}  {why:?}, {last_end:?}");
+            }
+            println!("{} replaced, {} not begun", report.done.len(), report.not_begun.len());
+        }
+        _ => return Err("usage: control list | add NAME | stop HANDLE | reload | roll".into()),
     }
     Ok(())
 }

@@ -2,8 +2,8 @@
 //! and open to other programs.
 
 use bgw_backend::{
-    Backend, BackgroundWorker, RestartPolicy, ShutdownMode, SocketInterest, WaitEvents, Worker,
-    WorkerError, entry,
+    Backend, BackgroundWorker, Ready, RestartPolicy, ShutdownMode, SocketInterest, WaitEvents,
+    Worker, WorkerError, entry,
 };
 use bgw_postmaster::Postmaster;
 use nix::sys::signal::{SigSet, Signal};
@@ -96,6 +96,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         let worker = BackgroundWorker::builder(format!("server {number}"))
             .function("serve")
             .restart(RestartPolicy::after_secs(1))
+            .ready(Ready::Call)
             .build()?;
         let handle = backend.register(&worker)?;
         println!("{}: {}", worker.name(), handle.wait_for_ready()?);
