@@ -23,8 +23,9 @@ pub enum NotStarted {
         /// The error number.
         errno: i32,
     },
-    /// The postmaster refused the registration, and logged why: it allows no worker of this kind,
-    /// or the description was invalid.
+    /// The postmaster refused the registration: it allows no worker of this kind, it has no group
+    /// or template of the name, or the description was invalid. It logs why, and the
+    /// [last words](ExitReport::last_words) of the report say it.
     Refused,
     /// The postmaster was shutting down.
     ShuttingDown,
@@ -311,7 +312,7 @@ impl ExitReport {
 
     /// Why the run ended, in the worker's own words: the error that its main returned, or the
     /// panic that ended it. `None` if it ended well, before its main had ended, or as a command or
-    /// a library that does not say.
+    /// a library that does not say. If it was not started, the postmaster's words, if it says why.
     #[must_use]
     pub fn last_words(&self) -> Option<&LastWords> {
         self.returned.last_words()

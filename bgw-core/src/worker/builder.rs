@@ -248,7 +248,7 @@ impl BackgroundWorkerBuilder {
 
     /// Makes the worker a member of this group, at most 31 bytes, which the postmaster's builder
     /// names: a registration with any other name ends with
-    /// [`NotStarted::Refused`](crate::NotStarted::Refused), and the postmaster logs why. Default:
+    /// [`NotStarted::Refused`](crate::NotStarted::Refused), and its last words say why. Default:
     /// none. Refused for workers of the parallel class, and together with
     /// [`give_up`](Self::give_up) and [`start_attempts`](Self::start_attempts): a group has a limit
     /// for all its members.
@@ -271,7 +271,7 @@ impl BackgroundWorkerBuilder {
     /// the template loads; if that fails it ends with
     /// [`NotStarted::TemplateFailed`](crate::NotStarted::TemplateFailed), which counts as a failed
     /// fork. A registration that names a template which the postmaster does not have ends with
-    /// [`NotStarted::Refused`](crate::NotStarted::Refused), and the postmaster logs why. Default:
+    /// [`NotStarted::Refused`](crate::NotStarted::Refused), and its last words say why. Default:
     /// none, the worker is forked from the postmaster. Refused for commands and libraries.
     ///
     /// ```

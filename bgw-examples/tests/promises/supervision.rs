@@ -244,6 +244,9 @@ fn a_group_that_cannot_be_is_refused_by_name() {
     drop(postmaster);
     let cluster = Cluster::new();
     let refused = cluster.backend.register(&unknown.build().unwrap()).unwrap();
-    assert_eq!(the_end(&refused).cause, ExitCause::NotStarted(NotStarted::Refused));
+    let report = the_end(&refused);
+    assert_eq!(report.cause, ExitCause::NotStarted(NotStarted::Refused));
+    let words = report.last_words().unwrap().to_string();
+    assert_eq!(words, "group is \"g\", but the postmaster has no group of this name");
     cluster.end();
 }

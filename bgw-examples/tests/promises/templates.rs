@@ -119,6 +119,8 @@ fn a_template_that_no_postmaster_has_is_refused() {
     let other = worker("use").template("model").build().unwrap();
     let report = stopped(&cluster.backend.register(&other).unwrap());
     assert_eq!(report.cause, ExitCause::NotStarted(NotStarted::Refused));
+    let words = report.last_words().unwrap().to_string();
+    assert_eq!(words, "template is \"model\", but the postmaster has none of this name");
     assert!(matches!(
         cluster.backend.refork("model"),
         Err(ReforkError::Answer(AnswerError::Ask(AskError::Refused { detail, .. })))

@@ -94,13 +94,20 @@ pub(crate) enum Note {
     /// A worker that is not ready in time is stopped.
     Late(Subject),
     /// A worker is refused: it does not go together with those that are registered.
-    Refused(Subject, RelationError),
-    /// A worker is refused: there is no group of the name that it has.
-    UnknownGroup(Subject, Box<str>),
-    /// A worker is refused: there is no template of the name that it has.
-    UnknownTemplate(Subject, Box<str>),
+    Refused(Subject, Misfit),
     /// A worker is not started: the one of this name, which it starts after, has ended for good.
     DependencyLost(Subject, Box<str>),
     /// A worker ended, and processes of its group live.
     GroupLeft(Subject),
+}
+
+/// Why a worker does not go together with what the cluster has.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Misfit {
+    #[error(transparent)]
+    Relations(RelationError),
+    #[error("group is \"{0}\", but the postmaster has no group of this name")]
+    UnknownGroup(Box<str>),
+    #[error("template is \"{0}\", but the postmaster has none of this name")]
+    UnknownTemplate(Box<str>),
 }

@@ -8,7 +8,7 @@
 //!
 //! No worker starts while the cluster stops, or from a crash until the slots are made anew.
 
-use super::action::{Action, News, Note};
+use super::action::{Action, Misfit, News, Note};
 use super::after::Standing;
 use super::cluster::{Cluster, report_stopped, unregister};
 use super::ending::Ending;
@@ -55,16 +55,18 @@ impl Cluster {
         }
         if let Err(error) = self.registry.check_relations(&new.worker) {
             let taken = matches!(error, RelationError::NameTaken { .. });
-            out.push(Action::Log(Note::Refused(new.subject(), error)));
+            out.push(Action::Log(Note::Refused(new.subject(), Misfit::Relations(error))));
             return Some(if taken { NotStarted::NameTaken } else { NotStarted::Refused });
         }
         let has = |name: &str| self.templates.iter().any(|known| **known == *name);
         if let Some(unknown) = new.worker.template().filter(|name| !has(name)) {
-            out.push(Action::Log(Note::UnknownTemplate(new.subject(), unknown.into())));
+            let why = Misfit::UnknownTemplate(unknown.into());
+            out.push(Action::Log(Note::Refused(new.subject(), why)));
             return Some(NotStarted::Refused);
         }
         let unknown = new.worker.group().filter(|name| self.group_named(name).is_none())?;
-        out.push(Action::Log(Note::UnknownGroup(new.subject(), unknown.into())));
+        let why = Misfit::UnknownGroup(unknown.into());
+        out.push(Action::Log(Note::Refused(new.subject(), why)));
         Some(NotStarted::Refused)
     }
 

@@ -43,15 +43,7 @@ pub(super) fn log(note: &Note, slots: &SlotTable) {
         Note::KillingAll(count) => {
             tracing::warn!("killing {count} workers that did not quit in time");
         }
-        Note::Refused(worker, error) => tracing::info!("refusing {}: {error}", who(worker)),
-        Note::UnknownGroup(worker, group) => tracing::info!(
-            "refusing {}: group is \"{group}\", but the postmaster has no group of this name",
-            who(worker)
-        ),
-        Note::UnknownTemplate(worker, template) => tracing::info!(
-            "refusing {}: template is \"{template}\", but the postmaster has none of this name",
-            who(worker)
-        ),
+        Note::Refused(worker, why) => tracing::info!("refusing {}: {why}", who(worker)),
         Note::DependencyLost(worker, target) => tracing::info!(
             "not starting {}: \"{target}\", which it starts after, has ended for good",
             who(worker)

@@ -10,7 +10,7 @@ use crate::fault;
 use crate::rules::{
     Action, Beats, Culprit, Ending, Event, Look, News, Note, NotifyTarget, StopLevel,
 };
-use bgw_core::{EventKind, Pid};
+use bgw_core::{EventKind, LastWords, Pid};
 use shmem_slots::Key;
 
 impl Server {
@@ -85,6 +85,9 @@ impl Server {
             Note::Registering(worker) => {
                 let handle = self.slot_table.handle(worker.key);
                 self.events.registered(worker.key, handle, &worker.name);
+            }
+            Note::Refused(worker, why) => {
+                self.slot_table.why_not_started = Some((worker.key, LastWords::of_error(why)));
             }
             Note::ShuttingDown(mode) => {
                 self.events.tell_of_cluster(EventKind::Shutdown(*mode));

@@ -54,10 +54,10 @@ impl Server {
     }
 
     fn template_failed(&mut self, key: Key, why: LastWords) {
-        self.slot_table.template_failure = Some(why);
+        self.slot_table.why_not_started = Some((key, why));
         let random = self.random.next();
         self.step(Event::TemplateFailed { key, random });
-        self.slot_table.template_failure = None;
+        self.slot_table.why_not_started = None;
     }
 
     fn start_in_sleeper(&mut self, key: Key, sleeper: Sleeper) -> io::Result<Pid> {

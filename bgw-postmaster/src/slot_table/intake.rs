@@ -9,7 +9,7 @@ use crate::rules::{Ending, Entry, Event, NotifyTarget, Progress, Registry};
 use crate::sys::boxed::boxed;
 use crate::sys::credentials;
 use bgw_core::internals::{CorruptRecord, EntryKinds, WorkerRecord, flag, start_order};
-use bgw_core::{BackgroundWorker, EntryPoint, ExitCause, NotStarted, Output, Pid};
+use bgw_core::{BackgroundWorker, EntryPoint, ExitCause, LastWords, NotStarted, Output, Pid};
 use shmem_slots::{Key, Offer, Snapshot, State};
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -216,6 +216,7 @@ impl SlotTable {
         resolve: &impl Fn(Pid) -> Option<NotifyTarget>,
     ) -> Option<Event> {
         self.log_refused(key.index, refused);
+        self.why_not_started = Some((key, LastWords::of_error(refused)));
         self.unregister(key, &REFUSED, registry, resolve, || {})
     }
 

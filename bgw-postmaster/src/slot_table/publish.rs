@@ -187,10 +187,10 @@ impl SlotTable {
             copied_kib: process.and_then(|process| process.copied_kib),
             returned: match process {
                 Some(process) => self.cells.returned(key.index, process.cause),
-                None if ending.cause == ExitCause::NotStarted(NotStarted::TemplateFailed) => {
-                    Returned::new(None, self.template_failure.take())
-                }
-                None => Returned::NOTHING,
+                None => self
+                    .why_not_started
+                    .take_if(|(of, _)| *of == key)
+                    .map_or(Returned::NOTHING, |(_, why)| Returned::new(None, Some(why))),
             },
         };
         let report =

@@ -41,8 +41,8 @@ pub(crate) struct SlotTable {
     pub(crate) tickets: Tickets,
     /// What workers are given.
     pub(crate) gifts: Gifts,
-    /// Why the template has failed whose worker is the next one that is not started.
-    pub(crate) template_failure: Option<LastWords>,
+    /// Why the worker of this key is not started, for its report.
+    pub(crate) why_not_started: Option<(Key, LastWords)>,
     /// The region says that somebody waits for a slot.
     pub(super) waiting: bool,
     pub(super) corrupt_slots: Occasional,
@@ -98,7 +98,7 @@ impl SlotTable {
             record: WorkerRecord::zeroed(),
             tickets: Tickets::default(),
             gifts,
-            template_failure: None,
+            why_not_started: None,
             waiting: false,
             corrupt_slots: Occasional::default(),
             refused: Occasional::default(),
