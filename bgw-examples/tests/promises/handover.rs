@@ -7,11 +7,12 @@
 
 use crate::support::{
     Cluster, PATIENCE, kill, note_path, raw, ready, restarting, shared, simple, spares, started,
-    stopped, title, wait_for_spares, wait_until_asleep, worker, write_note,
+    stopped, the_end, title, wait_for_reset, wait_for_spares, wait_until_asleep, worker,
+    write_note,
 };
 use bgw_backend::{
     BackgroundWorker, EventKind, EventsFrom, ExitCause, Handle, NotStarted, Orphaned, Pid,
-    ShutdownMode, StartTime, Worker, WorkerError, WorkerStatus, entry,
+    RestartPolicy, ShutdownMode, StartTime, Worker, WorkerError, WorkerStatus, entry,
 };
 use bgw_core::Attachment;
 use bgw_core::internals::{ClusterCells, MOST_TAKERS};
@@ -28,6 +29,7 @@ pub(crate) fn tests() -> Vec<Test> {
         each_of_many_registrations_runs_once => [J35],
         a_worker_that_was_given_to_a_spare_registers_as_any_other => [J34],
         nothing_begins_once_a_shutdown_has_begun => [J36],
+        nothing_begins_once_a_reset_has_begun => [J36],
         a_spare_that_is_stopped_or_killed_costs_a_delay => [J37],
         a_registrant_that_dies_after_it_woke_a_spare_leaves_a_worker => [J37],
         whatever_lies_in_the_cells_of_spares_everybody_is_served => [J38],
@@ -217,6 +219,30 @@ fn nothing_begins_once_a_shutdown_has_begun() {
     assert_eq!(counted(), 0);
 }
 
+/// The same with a crash. Would fail if the worker began in the memory that is reset.
+fn nothing_begins_once_a_reset_has_begun() {
+    let cluster = cluster(1);
+    let (_, crashes) = cluster.start(&shared("sleep", RestartPolicy::Never));
+    settled(&cluster, 1);
+    let mut events = cluster.backend.events(EventsFrom::Now).unwrap();
+    let spare = spares(&cluster)[0];
+    kill(spare, Signal::SIGSTOP);
+    let handle = register_past(&cluster, &simple("count"));
+    kill(crashes, Signal::SIGKILL);
+    wait_until("it has crashed", PATIENCE, || !process_test::alive(raw(crashes)));
+    go_on(&cluster);
+    let report = the_end(&handle);
+    assert_eq!(report.cause, ExitCause::NotStarted(NotStarted::ClusterReset));
+    wait_for_reset(&mut events);
+    // It finds what it was given, and the gate closed; afterwards it serves as before.
+    kill(spare, Signal::SIGCONT);
+    settled(&cluster, 1);
+    assert_eq!(counted(), 0);
+    assert_eq!(stopped(&cluster.backend.register(&simple("count")).unwrap()).restarts, 0);
+    assert_eq!(counted(), 1);
+    cluster.end();
+}
+
 /// Nobody rings, and the registrant does not wait. Would time out if the postmaster did not look by
 /// itself.
 fn a_spare_that_is_stopped_or_killed_costs_a_delay() {
@@ -320,7 +346,7 @@ fn what_cannot_be_given_to_a_spare_starts_in_the_ordinary_way() {
     let ordinary = [
         quick().unique().build().unwrap(),
         quick().job(Orphaned::GoOn).build().unwrap(),
-        shared("count", bgw_backend::RestartPolicy::Never),
+        shared("count", RestartPolicy::Never),
         BackgroundWorker::builder("c").command("true", [""; 0]).build().unwrap(),
     ];
     let cluster = cluster(2);
