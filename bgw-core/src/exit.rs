@@ -116,7 +116,7 @@ impl fmt::Display for ExitCause {
                 write!(f, "could not be started: executing its program failed: {error}")
             }
             Self::NotStarted(NotStarted::Refused) => {
-                f.write_str("was never started: the postmaster refused it; see its log")
+                f.write_str("was never started: the postmaster refused it")
             }
             Self::NotStarted(NotStarted::ShuttingDown) => {
                 f.write_str("was never started: the postmaster was shutting down")

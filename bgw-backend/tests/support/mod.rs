@@ -10,8 +10,8 @@ use bgw_backend::{
 };
 use bgw_core::ControlSocket;
 use bgw_core::internals::{
-    PROTOCOL, PostmasterCells, Received, Reply, ReportRecord, Request, WorkerSlots, eventfd, flag,
-    pidfd,
+    PROTOCOL, PostmasterCells, Received, Reply, ReportRecord, Request, WorkerSlots, alarm, eventfd,
+    flag, pidfd,
 };
 use shmem_slots::Key;
 use std::os::fd::{AsFd, OwnedFd};
@@ -77,7 +77,8 @@ impl Straw {
             read_only,
         };
         let region = self.slots.region().as_fd();
-        let all = [region, process.as_fd(), self.doorbell.as_fd()];
+        let alarm = alarm::new_alarm().unwrap();
+        let all = [region, process.as_fd(), self.doorbell.as_fd(), alarm.as_fd()];
         let fds = if read_only { &all[..2] } else { &all[..] };
         socket.send_reply(&reply, fds).unwrap();
         for names in [vec!["f".to_owned()], Vec::new()] {
