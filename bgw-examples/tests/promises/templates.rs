@@ -81,7 +81,7 @@ fn a_load_that_fails_is_told_to_who_waits_and_is_braked() {
     assert_eq!(failure(&cluster), "template \"models\": there is no model");
     // In its pause nothing is loaded, and nobody waits.
     let refused = failure(&cluster);
-    assert!(refused.starts_with("template \"models\": "), "{refused}");
+    assert!(refused.starts_with("template \"models\": there is no model"), "{refused}");
     write_model("panic");
     let says = |part: &str| {
         wait_until(part, PATIENCE, || failure(&cluster).contains(part));

@@ -27,6 +27,8 @@ pub(super) struct Kept {
     pub(super) current: Option<Process>,
     /// The one that loads.
     pub(super) loading: Option<Process>,
+    /// Why the last load has failed, until one succeeds.
+    pub(super) failure: Option<String>,
     /// Workers that wait for a child of it, in their order.
     pub(super) waiting: VecDeque<Key>,
     pub(super) asleep: Vec<Sleeper>,
@@ -68,6 +70,7 @@ impl Kept {
             made,
             current: None,
             loading: None,
+            failure: None,
             waiting: VecDeque::new(),
             asleep: Vec::new(),
             lost: 0,
@@ -115,6 +118,7 @@ impl Kept {
         });
         self.current = self.loading.take();
         self.life.loaded(now);
+        self.failure = None;
         (self.lost, self.order_after) = (0, None);
         tracing::info!("template \"{}\" is loaded", self.made.name);
         before.flatten()
@@ -122,6 +126,7 @@ impl Kept {
 
     pub(super) fn load_failed(&mut self, why: &str, now: Instant) -> Gone {
         tracing::error!("template \"{}\" could not be loaded: {why}", self.made.name);
+        self.failure = Some(why.to_owned());
         let tell = self.life.load_failed(now);
         let text = words(&self.made.name, why);
         let answer = self.asked.take().map(|asked| (asked, text.to_string()));

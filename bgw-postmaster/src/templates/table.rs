@@ -163,8 +163,11 @@ impl Templates {
 
     /// Why whoever comes now is refused.
     pub(crate) fn refusal(&self, at: usize) -> LastWords {
-        let name = self.all.get(at).map_or("", |kept| kept.made.name.as_str());
-        words(name, "it has failed to load, and is not loaded again yet")
+        let kept = self.all.get(at);
+        let name = kept.map_or("", |kept| kept.made.name.as_str());
+        let why =
+            kept.and_then(|kept| kept.failure.as_deref()).unwrap_or("its processes have died");
+        words(name, &format!("{why}; it is loaded again after a pause"))
     }
 
     /// The first who waits.
