@@ -107,7 +107,7 @@ pub use bgw_core::{
 };
 pub use bgw_core::{interrupt_waits, set_latch, take_interrupt};
 #[cfg(feature = "serde")]
-pub use calls::{Call, CallError, CallValue, call};
+pub use calls::{Bytes, Call, CallError, CallValue, MappedBytes, call};
 pub use changes::ChangeFd;
 #[cfg(feature = "tokio")]
 pub use changes::WorkerWait;

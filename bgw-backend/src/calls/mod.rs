@@ -8,11 +8,13 @@
 //!
 //! What does not fit into the slot lies in a segment, and a reference to it in the slot: an input
 //! in one that the caller holds until it has the outcome, an output in one that the worker makes
-//! and passes to the caller.
+//! and passes to the caller. Bytes that lie in a segment already are not copied: a call may carry
+//! [`Bytes`], which say where.
 //!
 //! Both sides name the types. What they are made of is hashed (`schema.rs`), and a call whose types
 //! are not those of the function is refused when it is submitted.
 
+mod bytes;
 mod error;
 pub(crate) mod format;
 mod function;
@@ -21,6 +23,7 @@ pub(crate) mod segments;
 mod submit;
 pub(crate) mod types;
 
+pub use bytes::{Bytes, MappedBytes};
 pub use error::CallError;
 pub use function::call;
 pub use submit::Call;
