@@ -50,7 +50,7 @@ impl Cluster {
 
     /// With room for pools.
     pub(crate) fn launch_for_pools(slots: u32) -> Result<Self> {
-        Self::with(Postmaster::builder().max_workers(slots).segment_bytes(64 << 20))
+        Self::with(Postmaster::builder().max_workers(slots).segment_bytes(128 << 20))
     }
 
     /// Starts only workers that may run in the first phase.
@@ -67,6 +67,7 @@ impl Cluster {
             .function("quick", |_| Ok(()))
             .call("empty", pooled(jobs::empty))
             .call("works", pooled(jobs::works))
+            .call("in place", pooled(jobs::in_place))
             .reusable_function("again", Reuse::new().lives(u32::MAX), |_| Ok(()))
             .build()?
             .launch()?;

@@ -1,7 +1,7 @@
-//! The functions of pooled jobs: one does nothing, one works for a while.
+//! The functions of pooled jobs: one does nothing, one works for a while, one gets bytes.
 
 use crate::clock::now;
-use bgw_backend::{Worker, WorkerError};
+use bgw_backend::{Bytes, Worker, WorkerError};
 use std::time::Duration;
 
 /// How long the longer jobs take.
@@ -14,6 +14,15 @@ pub(crate) fn empty(_: &mut Worker, input: u64) -> Result<u64, WorkerError> {
 pub(crate) fn works(_: &mut Worker, input: u64) -> Result<u64, WorkerError> {
     work();
     Ok(input)
+}
+
+/// Reads the first word of the bytes, where they lie, and writes the last one.
+pub(crate) fn in_place(worker: &mut Worker, bytes: Bytes) -> Result<Bytes, WorkerError> {
+    let mapped = bytes.map(&worker.backend())?;
+    let mut word = [0; 8];
+    mapped.read(0, &mut word)?;
+    mapped.write(mapped.len().saturating_sub(word.len()), &word)?;
+    Ok(bytes)
 }
 
 /// Keeps the processor busy for 10 µs.

@@ -8,7 +8,7 @@ use crate::jobs::work;
 use crate::report::{Figure, Goal, Report, Row, Unit};
 use crate::ring::Rings;
 use crate::sys;
-use bgw_backend::{Backend, Pool, PoolOptions, SegmentHandle, WorkerStatus};
+use bgw_backend::{Backend, Bytes, Pool, PoolOptions, SegmentHandle, WorkerStatus};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::waitpid;
 use nix::unistd::Pid;
@@ -40,6 +40,7 @@ pub(crate) fn measure(arguments: &Arguments, report: &mut Report) -> Result<()> 
     one(arguments, report)?;
     many(arguments, report, EMPTY, "empty", || (), 20_000, 0.7)?;
     many(arguments, report, LONGER, "works", work, 4_000, 0.9)?;
+    in_place(arguments, report)?;
     killed(arguments, report)?;
     several(arguments, report)
 }
@@ -90,6 +91,47 @@ fn one(arguments: &Arguments, report: &mut Report) -> Result<()> {
         limit: Some((Figure::of(limit), RINGS)),
         peers: Default::default(),
         goal: Goal::TimesLimit(1.3),
+    });
+    Ok(())
+}
+
+/// 64 MiB in and out, which stay where they are.
+fn in_place(arguments: &Arguments, report: &mut Report) -> Result<()> {
+    const BYTES: u64 = 64 << 20;
+    let name = "pooled job with 64 MiB in and out, in place";
+    if !report.wants(name) {
+        return Ok(());
+    }
+    let cluster = Cluster::launch_for_pools(64)?;
+    let pool = cluster.backend.create_pool::<Bytes, Bytes>(&options("in place"))?;
+    let segment = cluster.backend.create_segment(BYTES)?;
+    let bytes = Bytes::in_segment(&segment, 0..segment.len())?;
+    let rings = Rings::launch(WORKERS, || ())?;
+    let (mut ours, mut limit) = (Vec::new(), Vec::new());
+    for number in 0..arguments.samples(1_000) as u64 {
+        let word = number.to_le_bytes();
+        let begin = now();
+        segment.write(0, &word)?;
+        pool.submit(&bytes)?.wait()?.into_output()?;
+        let mut last = [0; 8];
+        segment.read(segment.len() - last.len(), &mut last)?;
+        ours.push((now() - begin) as f64);
+        if last != word {
+            return Err("the worker has not seen the caller's bytes".into());
+        }
+        let begin = now();
+        rings.run(1, 1);
+        limit.push((now() - begin) as f64);
+    }
+    drop((pool, segment));
+    cluster.end()?;
+    report.add(Row {
+        name: name.to_owned(),
+        unit: Unit::Nanoseconds,
+        ours: Figure::of(ours),
+        limit: Some((Figure::of(limit), RINGS)),
+        peers: Default::default(),
+        goal: Goal::TimesLimit(2.0),
     });
     Ok(())
 }
