@@ -8,11 +8,11 @@
 
 use crate::support::{
     Cluster, PATIENCE, alive, connect, functions, kill, raw, read_note, ready, shared, simple,
-    started, stopped, worker, write_note,
+    started, stopped, wait_for_reset, worker, write_note,
 };
 use bgw_backend::{
-    Backend, Pid, RegisterError, RestartPolicy, Worker, WorkerError, WorkerFlags, WorkerStatus,
-    entry,
+    Backend, EventsFrom, Pid, RegisterError, RestartPolicy, Worker, WorkerError, WorkerFlags,
+    WorkerStatus, entry,
 };
 use bgw_postmaster::{Postmaster, StaticError};
 use process_test::{
@@ -247,7 +247,10 @@ fn a_reused_pid_is_not_signalled_after_a_reset() {
         read_note("registered");
         let (crashing, victim) = cluster.start(&shared("sleep", RestartPolicy::Never));
         ready(&crashing);
+        let mut events = cluster.backend.events(EventsFrom::Now).unwrap();
         kill(victim, Signal::SIGABRT);
+        // Before that, the kept worker may still be in its old run.
+        wait_for_reset(&mut events);
         let kept = || {
             let kept =
                 cluster.backend.workers().into_iter().find(|info| info.worker.name() == "kept");
