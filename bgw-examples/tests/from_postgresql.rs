@@ -6,7 +6,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use bgw_backend::{
-    Backend, BackgroundWorker, BackgroundWorkerBuilder, Handle, OutputFile, RestartPolicy,
+    Backend, BackgroundWorker, BackgroundWorkerBuilder, Handle, OutputFile, RestartPolicy, Segment,
     ShutdownMode, StartTime, WaitEvents, Worker, WorkerError, WorkerFlags, WorkerStatus, entry,
     set_latch, wait_all, wait_any,
 };
@@ -101,8 +101,10 @@ fn items() -> Vec<String> {
         item Postmaster::register;
         item Postmaster::run;
         item Backend::advance;
+        item Backend::create_segment;
         item Backend::register;
         item Backend::reload;
+        item Backend::segment;
         item Backend::terminate_by_tag;
         item Backend::worker_type_by_pid;
         item Backend::workers;
@@ -138,12 +140,16 @@ fn items() -> Vec<String> {
         item PostmasterBuilder::max_sessions;
         item PostmasterBuilder::max_workers;
         item PostmasterBuilder::restart_after_crash;
+        item PostmasterBuilder::segment_bytes;
         item PostmasterBuilder::terminate_grace;
         method PostmasterBuilder::descriptor("", std::fs::File::open("").unwrap());
         method PostmasterBuilder::output_dir("");
         method PostmasterBuilder::runtime_dir("");
         item RestartPolicy::Never;
         item RestartPolicy::after_secs;
+        item Segment::create_queue;
+        item Segment::handle;
+        item Segment::queue;
         item ShutdownMode::Fast;
         item ShutdownMode::Immediate;
         item ShutdownMode::Smart;
