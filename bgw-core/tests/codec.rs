@@ -6,7 +6,7 @@
 //! believed, bytes after the end that are passed over.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-use bgw_core::internals::{FUNCTION_LIMIT, Reply, Request};
+use bgw_core::internals::{FUNCTION_LIMIT, Left, Reply, Request};
 use bgw_core::{CodecError, Pid, Refusal, ShutdownMode, StartTime, WorkerHandle};
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -220,6 +220,19 @@ proptest! {
         prop_assert!(detail.starts_with(&some));
         prop_assert!(some.len() <= MAX_DETAIL);
         prop_assert!(some == detail || some.len() > MAX_DETAIL - 4, "{} bytes", some.len());
+    }
+}
+
+/// What no packet can hold is no message: it would not come out again as it went in.
+#[test]
+fn more_workers_that_are_left_than_fit_into_a_packet_are_refused() {
+    for (count, fits) in [(0, true), (Left::IN_A_PACKET, true), (Left::IN_A_PACKET + 1, false)] {
+        let left =
+            Left { worker: WorkerHandle::new(1, 2, 3), pid: 4, told_for: 5, killed_in: u64::MAX };
+        let one = Reply::Left(vec![left]).encode();
+        let bytes = [&one[..1], &one[1..].repeat(count)].concat();
+        let decoded = Reply::decode(&bytes);
+        assert_eq!(decoded.is_ok(), fits, "{count}");
     }
 }
 

@@ -20,7 +20,8 @@ impl Left {
 
     pub(super) fn take_all(reader: &mut Reader<'_>) -> Result<Vec<Self>, CodecError> {
         let mut all = Vec::new();
-        while !reader.is_empty() {
+        // What is behind them does not belong to the message.
+        while !reader.is_empty() && all.len() < Self::IN_A_PACKET {
             all.push(Self::take(reader)?);
         }
         Ok(all)
