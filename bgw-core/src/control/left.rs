@@ -18,6 +18,7 @@ impl Left {
         bytes.extend(self.killed_in.to_le_bytes());
     }
 
+    #[inline(never)]
     pub(super) fn take_all(reader: &mut Reader<'_>) -> Result<Vec<Self>, CodecError> {
         let mut all = Vec::new();
         // What is behind them does not belong to the message.

@@ -84,6 +84,7 @@ impl<'a> Reader<'a> {
         Pid::new(found).ok_or(CodecError::Unknown { field, found: found.into() })
     }
 
+    #[inline(never)]
     pub(super) fn text(&mut self) -> Result<String, CodecError> {
         let text = std::str::from_utf8(self.0).map_err(|_| CodecError::Text)?.to_owned();
         self.0 = &[];
@@ -91,6 +92,7 @@ impl<'a> Reader<'a> {
     }
 
     /// A text of as many bytes as the byte before it says.
+    #[inline(never)]
     pub(super) fn name(&mut self, field: &'static str) -> Result<String, CodecError> {
         let len = usize::from(self.byte(field)?);
         let (text, rest) = self.0.split_at_checked(len).ok_or(CodecError::Short { field })?;

@@ -16,6 +16,7 @@ impl RollRequest {
         bytes
     }
 
+    #[inline(never)]
     pub(super) fn take(reader: &mut Reader<'_>) -> Result<Self, CodecError> {
         let (at_once, ready_within) = (reader.word("at once")?, reader.word("ready within")?);
         let mut workers = Vec::new();
@@ -32,6 +33,7 @@ impl RollOutcome {
         [reply].into_iter().chain(codes.take(MAX_ROLLED)).collect()
     }
 
+    #[inline(never)]
     pub(super) fn take_all(reader: &mut Reader<'_>) -> Result<Vec<Self>, CodecError> {
         let mut all = Vec::new();
         while !reader.is_empty() {

@@ -41,6 +41,7 @@ impl SegmentRequest {
         bytes
     }
 
+    #[inline(never)]
     pub(super) fn take(reader: &mut Reader<'_>) -> Result<Self, CodecError> {
         let kind = reader.byte("segment request")?;
         let number = reader.long("segment")?;
