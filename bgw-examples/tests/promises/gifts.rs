@@ -234,7 +234,7 @@ fn a_command_that_restarts_has_them_in_each_run() {
 
 /// A connection whose close takes ten minutes, and its other end, which reads nothing: there is
 /// more to send than the two buffer.
-fn lingering() -> (TcpStream, TcpStream) {
+pub(crate) fn lingering() -> (TcpStream, TcpStream) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let ours = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
     let (theirs, _) = listener.accept().unwrap();

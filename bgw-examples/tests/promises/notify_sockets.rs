@@ -4,15 +4,19 @@
 //! Would catch: a stranger's word that counts, a descriptor that stays open, a flood that starves
 //! the others, a postmaster's own variables in the environment of its commands.
 
-use crate::support::{Cluster, PATIENCE, read_note, ready, simple, stopped, the_end, write_note};
+use crate::gifts::lingering;
+use crate::support::{
+    Cluster, PATIENCE, kill, read_note, ready, simple, started, stopped, the_end, write_note,
+};
 use bgw_backend::{
     Backend, BackgroundWorker, BackgroundWorkerBuilder, ExitCause, Handle, NotifyFrom, Ready,
     ShutdownMode, Worker, WorkerError, WorkerInfo, entry,
 };
 use bgw_postmaster::Postmaster;
 use nix::sys::socket::{ControlMessage, MsgFlags, UnixAddr, sendmsg};
-use process_test::{Test, fork_child, tests, wait_until};
+use process_test::{Signal, Test, fork_child, tests, wait_until};
 use std::io::{IoSlice, Read};
+use std::net::TcpStream;
 use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
@@ -24,6 +28,7 @@ pub(crate) fn tests() -> Vec<Test> {
         a_command_is_ready_by_its_own_message_and_by_nobody_elses => [P36],
         a_message_of_its_process_group_counts_where_that_is_allowed => [P36],
         descriptors_in_messages_are_closed => [P37],
+        a_descriptor_that_takes_long_to_close_holds_nobody_up => [P37, D14],
         a_message_over_4_kib_is_dropped_and_a_flood_starves_nobody => [P38],
         a_command_has_the_variables_of_its_own_run_and_none_of_the_postmasters => [P39],
         a_function_sees_none_of_the_postmasters_variables => [P39],
@@ -201,6 +206,54 @@ fn descriptors_in_messages_are_closed() {
     let handle = register(&cluster, command(&steps));
     ready(&handle);
     assert_eq!(info(&cluster, &handle).status_text.as_deref(), Some("closed"));
+    cluster.end();
+}
+
+/// Sends a connection whose close takes ten minutes, and gives its other end, which never reads.
+fn send_lingering(path: &Path) -> TcpStream {
+    let (ours, theirs) = lingering();
+    let socket = UnixDatagram::unbound().unwrap();
+    let rights = [ours.as_raw_fd()];
+    let rights = [ControlMessage::ScmRights(&rights)];
+    let parts = [IoSlice::new(b"BARRIER=1")];
+    let (address, flags) = (UnixAddr::new(path).unwrap(), MsgFlags::empty());
+    sendmsg(socket.as_raw_fd(), &parts, &rights, flags, Some(&address)).unwrap();
+    // `ours` is on its way, so this one is not the last.
+    theirs
+}
+
+/// Hangs if the postmaster closes a descriptor that a message brings: for ten minutes each.
+fn a_descriptor_that_takes_long_to_close_holds_nobody_up() {
+    let cluster = Cluster::new();
+    let postmaster = cluster.launched.pid();
+    let steps = ["note:environment", "await:go", "send:STATUS=behind\nREADY=1", FOR_EVER];
+    let first = register(&cluster, command(&steps));
+    let path = socket_of("environment");
+    let mut others = Vec::new();
+    for _ in 0..3 {
+        // Nobody closes it before it is closed here.
+        kill(postmaster, Signal::SIGSTOP);
+        others.extend([(); 2].map(|()| send_lingering(&path)));
+        kill(postmaster, Signal::SIGCONT);
+        cluster.backend.ping().unwrap();
+    }
+    write_note("go", "").unwrap();
+    ready(&first);
+    assert_eq!(info(&cluster, &first).status_text.as_deref(), Some("behind"));
+    // What lies there when the run ends.
+    kill(postmaster, Signal::SIGSTOP);
+    others.extend([(); 3].map(|()| send_lingering(&path)));
+    kill(started(&first), Signal::SIGKILL);
+    kill(postmaster, Signal::SIGCONT);
+    the_end(&first);
+    cluster.backend.ping().unwrap();
+    // What lies there when the postmaster ends.
+    let second = register(&cluster, command(&["note:again", FOR_EVER]));
+    let path = socket_of("again");
+    kill(postmaster, Signal::SIGSTOP);
+    others.extend([(); 3].map(|()| send_lingering(&path)));
+    kill(postmaster, Signal::SIGCONT);
+    second.terminate().unwrap();
     cluster.end();
 }
 

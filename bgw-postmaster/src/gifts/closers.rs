@@ -1,16 +1,18 @@
-//! The children that close what takes time to close: what nobody has taken, large segments.
+//! The children that close what takes time to close: what nobody has taken, large segments, what
+//! commands send with what they say of themselves.
 //!
 //! A closer has the files open until the postmaster has closed its own, and ends. So the
 //! postmaster's are never the last, and closing them takes no time. The closer takes as long as it
-//! must, and nobody waits for it.
+//! must, and nobody waits for it but the run whose datagram it takes out.
 
-use super::envelope::{Condemned, Office};
+use super::envelope::{Condemned, Office, Run, What};
+use crate::sys::credential_socket;
 use crate::sys::descriptors::keep_only;
 use crate::sys::fork::NewChild;
 use crate::sys::title::Title;
 use crate::sys::{signals, wait};
-use bgw_core::Pid;
 use bgw_core::internals::pidfd;
+use bgw_core::{ExitCause, Pid};
 use nix::fcntl::OFlag;
 use rustix::process::Signal;
 use std::fs::File;
@@ -29,8 +31,8 @@ struct Closer {
     number: u64,
     pid: Pid,
     pidfd: OwnedFd,
-    /// Whose envelopes it has, one of a session for each.
-    sessions: Vec<u64>,
+    /// What it closes.
+    all: Vec<What>,
 }
 
 /// All of them.
@@ -75,13 +77,13 @@ impl Closers {
             }
         };
         self.not_before = None;
-        let sessions = condemned.iter().filter_map(|condemned| condemned.session).collect();
+        let all = condemned.iter().map(|condemned| condemned.what).collect();
         // The child has them, and keeps them until its end of the pipe says that these are closed.
         drop(condemned);
         drop(hold);
         self.next += 1;
         let number = self.next;
-        self.running.push(Closer { number, pid, pidfd, sessions });
+        self.running.push(Closer { number, pid, pidfd, all });
         let last = self.running.last().ok_or(io::ErrorKind::NotFound)?;
         Ok((number, &last.pidfd))
     }
@@ -113,6 +115,17 @@ impl Closers {
         self.running.retain(|closer| closer.number != number || !closer.reap(office));
     }
 
+    /// The runs whose first datagram one of them was to take out that has ended. False: it is still
+    /// there.
+    pub(crate) fn take_done(&mut self) -> Vec<(Run, bool)> {
+        let done = self.office.take_done();
+        if done.iter().any(|(_, taken_out)| !taken_out) {
+            // Somebody kills them.
+            self.not_before = Some(Instant::now() + DELAY);
+        }
+        done
+    }
+
     /// Ends all: the postmaster itself ends. One that hangs is left to its end.
     pub(crate) fn end_all(&mut self) {
         let deadline = Instant::now() + END_LIMIT;
@@ -127,10 +140,12 @@ impl Closers {
 impl Closer {
     /// False: it has not ended, or its tracer holds its end back.
     fn reap(&self, office: &Office) -> bool {
-        if matches!(wait::reap(&self.pidfd), Ok(None)) {
-            return false;
-        }
-        self.sessions.iter().for_each(|&session| office.closed(session));
+        let ended = match wait::reap(&self.pidfd) {
+            Ok(None) => return false,
+            ended => ended.ok().flatten(),
+        };
+        let in_order = ended.is_some_and(|ended| ended.cause == ExitCause::Exited(0));
+        self.all.iter().for_each(|&what| office.closer_ended(what, in_order));
         true
     }
 }
@@ -150,6 +165,11 @@ fn hold_until_closed(
         return 1;
     }
     title.show(&["bgw closer"]);
+    for one in condemned.iter().filter(|one| matches!(one.what, What::FirstOf(_))) {
+        if credential_socket::take_out(&one.file).is_err() {
+            return 1;
+        }
+    }
     // Nothing is written to it.
     let _ = gate.read(&mut [0]);
     0

@@ -16,13 +16,31 @@ const MOST: u64 = 4096;
 /// many.
 const SHARE: u64 = 4;
 
-/// What takes time to close: an envelope that is not empty and that nobody opens any more, or the
-/// file of a large segment.
+/// What may take time to close.
 #[derive(Debug)]
 pub(crate) struct Condemned {
-    pub(super) file: OwnedFd,
-    /// Whose envelope it is.
-    pub(super) session: Option<u64>,
+    pub(super) file: Rc<OwnedFd>,
+    pub(super) what: What,
+}
+
+/// What of it is to be closed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum What {
+    /// All: an envelope of this session, which is not empty and which nobody opens any more.
+    Envelope(u64),
+    /// All: the file of a large segment, a socket that is not empty.
+    File,
+    /// What its first datagram brings. The socket is this run's, which goes on with it.
+    FirstOf(Run),
+}
+
+/// A run whose notify socket has a datagram that brings descriptors.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Run {
+    /// The slot.
+    pub(crate) index: u32,
+    /// The number of the run, which no other one has.
+    pub(crate) number: u64,
 }
 
 #[derive(Debug, Default)]
@@ -30,6 +48,9 @@ struct Envelopes {
     all: usize,
     of_session: HashMap<u64, usize>,
     condemned: Vec<Condemned>,
+    /// The runs whose first datagram a closer was to take out and which has ended, and whether it
+    /// has taken it out.
+    done: Vec<(Run, bool)>,
 }
 
 /// What all envelopes share.
@@ -77,20 +98,50 @@ impl Office {
 
     /// Has a file closed that takes time to close.
     pub(crate) fn condemn_file(&self, file: OwnedFd) {
-        self.condemn(Condemned { file, session: None });
+        self.condemn(Condemned { file: Rc::new(file), what: What::File });
+    }
+
+    /// Closes a datagram socket into which others can put descriptors.
+    pub(crate) fn close_socket(&self, socket: OwnedFd) {
+        if !is_empty(socket.as_fd()) {
+            self.condemn_file(socket);
+        }
+    }
+
+    /// Has the first datagram of a run's socket taken out, whose descriptors take time to close.
+    pub(crate) fn condemn_first(&self, run: Run, socket: &Rc<OwnedFd>) {
+        self.condemn(Condemned { file: Rc::clone(socket), what: What::FirstOf(run) });
+    }
+
+    pub(super) fn closer_ended(&self, what: What, in_order: bool) {
+        match what {
+            What::Envelope(session) => self.closed(session),
+            What::FirstOf(run) => self.envelopes.borrow_mut().done.push((run, in_order)),
+            What::File => {}
+        }
+    }
+
+    pub(super) fn take_done(&self) -> Vec<(Run, bool)> {
+        std::mem::take(&mut self.envelopes.borrow_mut().done)
     }
 
     pub(super) fn condemn(&self, envelope: Condemned) {
         self.envelopes.borrow_mut().condemned.push(envelope);
     }
 
-    /// True if envelopes are to be closed that are not empty.
+    /// True if something is to be closed that takes time.
     pub(crate) fn has_condemned(&self) -> bool {
         !self.envelopes.borrow().condemned.is_empty()
     }
 
-    pub(super) fn take_condemned(&self) -> Vec<Condemned> {
-        std::mem::take(&mut self.envelopes.borrow_mut().condemned)
+    /// What the next closer is to close: all that nobody waits for, or what one run waits for.
+    pub(crate) fn take_condemned(&self) -> Vec<Condemned> {
+        let condemned = &mut self.envelopes.borrow_mut().condemned;
+        let first_of_one = |one: &Condemned| matches!(one.what, What::FirstOf(_));
+        match condemned.iter().position(first_of_one) {
+            Some(at) => vec![condemned.remove(at)],
+            None => std::mem::take(condemned),
+        }
     }
 }
 
@@ -133,7 +184,8 @@ impl Drop for Envelope {
             drop(socket);
             self.office.closed(session);
         } else {
-            self.office.condemn(Condemned { file: socket, session: Some(session) });
+            let what = What::Envelope(session);
+            self.office.condemn(Condemned { file: Rc::new(socket), what });
         }
     }
 }
@@ -165,10 +217,44 @@ mod tests {
         drop((empty, full));
         assert_eq!((office.limit(1, 3), office.limit(1, 4)), (None, Some(4)));
         let condemned = office.take_condemned();
-        assert_eq!(condemned.iter().map(|one| one.session).collect::<Vec<_>>(), [Some(1)]);
+        assert_eq!(condemned.iter().map(|one| one.what).collect::<Vec<_>>(), [What::Envelope(1)]);
         assert!(!office.has_condemned());
         office.closed(1);
         assert_eq!(office.limit(1, 4), None);
+    }
+
+    /// Fails if a socket is closed here with what somebody has put into it.
+    #[test]
+    fn a_socket_that_is_not_empty_is_closed_elsewhere() {
+        let office = Office::new(64);
+        let (empty, _end) = pair().unwrap();
+        office.close_socket(empty);
+        assert!(!office.has_condemned());
+        let (full, end) = pair().unwrap();
+        put(&end, end.as_fd()).unwrap();
+        office.close_socket(full);
+        assert_eq!(office.take_condemned().len(), 1);
+    }
+
+    /// Fails if a run could wait for what belongs to another one.
+    #[test]
+    fn a_closer_has_what_one_run_waits_for_or_all_that_nobody_waits_for() {
+        let office = Office::new(64);
+        let file = || std::fs::File::open("/dev/null").unwrap().into();
+        let run = |number| Run { index: 1, number };
+        office.condemn_file(file());
+        office.condemn_first(run(1), &Rc::new(file()));
+        office.condemn_file(file());
+        office.condemn_first(run(2), &Rc::new(file()));
+        let next = || office.take_condemned().iter().map(|one| one.what).collect::<Vec<_>>();
+        assert_eq!(next(), [What::FirstOf(run(1))]);
+        assert_eq!(next(), [What::FirstOf(run(2))]);
+        assert_eq!(next(), [What::File, What::File]);
+        office.closer_ended(What::FirstOf(run(1)), true);
+        office.closer_ended(What::File, true);
+        office.closer_ended(What::FirstOf(run(2)), false);
+        assert_eq!(office.take_done(), [(run(1), true), (run(2), false)]);
+        assert_eq!(office.take_done(), []);
     }
 
     #[test]

@@ -17,12 +17,12 @@
 //! |---|---|
 //! | `envelope` | an envelope of the postmaster's, and what all of them share: how many there may be |
 //! | `table` | the envelopes of each worker, by slot |
-//! | `closers` | the children that close what nobody has taken |
+//! | `closers` | the children that close what nobody has taken, and whatever else takes time to close |
 
 mod closers;
 mod envelope;
 mod table;
 
 pub(crate) use closers::Closers;
-pub(crate) use envelope::{Envelope, Office};
+pub(crate) use envelope::{Envelope, Office, Run};
 pub(crate) use table::Gifts;

@@ -4,6 +4,7 @@ use super::message::Said;
 use super::newline::{Heard, NewlinePipe};
 use super::socket::NotifySocket;
 use crate::child::RunSetup;
+use crate::gifts::{Office, Run};
 use crate::sys::descriptors::DescriptorFloor;
 use crate::sys::private_table::PrivateTable;
 use bgw_core::{BackgroundWorker, Pid, Ready};
@@ -12,6 +13,7 @@ use std::fs;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 const PREFIX: &str = "notify.";
 
@@ -29,12 +31,13 @@ pub(crate) struct Notices {
     /// The runtime folder, as an absolute path.
     folder: Option<PathBuf>,
     floor: DescriptorFloor,
-    /// Makes the path of each run another one.
+    /// The number of the next run: it makes the path of each run another one.
     next: u64,
+    office: Rc<Office>,
 }
 
 impl Notices {
-    pub(crate) fn new(folder: Option<&Path>, floor: DescriptorFloor) -> Self {
+    pub(crate) fn new(folder: Option<&Path>, floor: DescriptorFloor, office: Rc<Office>) -> Self {
         let folder = folder.and_then(|folder| fs::canonicalize(folder).ok());
         // What a postmaster that was killed has left. The folder is locked, so it is nobody's.
         for entry in folder.iter().filter_map(|folder| fs::read_dir(folder).ok()).flatten() {
@@ -43,7 +46,7 @@ impl Notices {
                 let _ = fs::remove_file(entry.path());
             }
         }
-        Self { by_slot: PrivateTable::default(), folder, floor, next: 0 }
+        Self { by_slot: PrivateTable::default(), folder, floor, next: 0, office }
     }
 
     /// Makes what a run that begins is to have, and puts the command's side into `setup`.
@@ -55,8 +58,10 @@ impl Notices {
     ) -> io::Result<()> {
         let channel = match worker.ready() {
             Some(Ready::Notify) => {
-                let path = self.next_path(key)?;
-                Channel::Socket(NotifySocket::open(key, worker, path, self.floor, setup)?)
+                let (run, path) = self.next_run(key)?;
+                let (floor, office) = (self.floor, Rc::clone(&self.office));
+                let opened = NotifySocket::open(key, run, worker, path, floor, office, setup)?;
+                Channel::Socket(opened)
             }
             Some(Ready::Newline(number)) => {
                 Channel::Newline(NewlinePipe::open(key, number, self.floor, setup)?)
@@ -67,15 +72,15 @@ impl Notices {
         Ok(())
     }
 
-    fn next_path(&mut self, key: Key) -> io::Result<PathBuf> {
+    fn next_run(&mut self, key: Key) -> io::Result<(Run, PathBuf)> {
         let Some(folder) = &self.folder else {
             let text = "a command with ready Notify needs a postmaster with a runtime folder";
             tracing::error!("{text}");
             return Err(io::Error::from_raw_os_error(libc::ENOTDIR));
         };
-        let path = folder.join(format!("{PREFIX}{}.{}", key.index, self.next));
+        let run = Run { index: key.index, number: self.next };
         self.next = self.next.wrapping_add(1);
-        Ok(path)
+        Ok((run, folder.join(format!("{PREFIX}{}.{}", run.index, run.number))))
     }
 
     /// The process of the run in slot `index` is there. Returns what is to be watched.
@@ -83,7 +88,7 @@ impl Notices {
         match self.by_slot.get_mut(index as usize)? {
             Channel::Socket(notify) => {
                 notify.leader = Some(leader);
-                Some(notify.socket.as_fd())
+                notify.watched()
             }
             Channel::Newline(newline) => Some(newline.pipe.as_fd()),
         }
@@ -108,6 +113,27 @@ impl Notices {
                 self.by_slot.clear(index as usize);
                 Some((key, said))
             }
+        }
+    }
+
+    /// The socket of the run in slot `index`, if nothing more is heard before a child has taken out
+    /// its first message.
+    pub(crate) fn held_up(&self, index: u32) -> Option<BorrowedFd<'_>> {
+        match self.by_slot.get(index as usize)? {
+            Channel::Socket(notify) if notify.is_held_up() => notify.watched(),
+            _ => None,
+        }
+    }
+
+    /// A child was to take out the first message of `run`, and has ended. Returns what is to be
+    /// watched again, if the run goes on.
+    pub(crate) fn go_on(&mut self, run: Run, taken_out: bool) -> Option<BorrowedFd<'_>> {
+        match self.by_slot.get_mut(run.index as usize)? {
+            Channel::Socket(notify) if notify.run == run => {
+                notify.go_on(taken_out);
+                notify.watched()
+            }
+            _ => None,
         }
     }
 

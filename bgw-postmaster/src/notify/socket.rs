@@ -1,21 +1,26 @@
 //! The socket by which one run of a command says how it is.
 //!
 //! Trust. Who can reach a socket can send anything, as fast as it likes. A pass hears a bounded
-//! number of messages of each socket, longer ones are dropped, and descriptors in them are closed
-//! at once.
+//! number of messages of each socket, and longer ones are dropped. A message may bring descriptors,
+//! and none of them is ever the postmaster's: closing one can take as long as its sender likes.
+//! Such a message is heard while it lies there, and a child takes it out and closes what it brings
+//! (`gifts/closers.rs`). Until that has ended the run is not heard any further, and nobody else
+//! notices. What still lies there when the run ends is closed in the same way.
 
 use super::message::{LONGEST, Said, parse};
 use crate::child::RunSetup;
-use crate::sys::credential_socket::{Message, receive, with_credentials};
+use crate::gifts::{Office, Run};
+use crate::sys::credential_socket::{drop_next, peek, with_credentials};
 use crate::sys::descriptors::DescriptorFloor;
 use bgw_core::{BackgroundWorker, NotifyFrom, Pid};
 use shmem_slots::Key;
 use std::fs;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixDatagram;
 use std::path::PathBuf;
+use std::rc::Rc;
 
 /// How many messages of one socket are heard before other events are handled.
 const MESSAGES_IN_A_ROW: usize = 16;
@@ -24,23 +29,29 @@ const MESSAGES_IN_A_ROW: usize = 16;
 #[derive(Debug)]
 pub(super) struct NotifySocket {
     pub(super) key: Key,
-    pub(super) socket: OwnedFd,
+    pub(super) run: Run,
+    /// `None` once it is dropped.
+    socket: Option<Rc<OwnedFd>>,
+    office: Rc<Office>,
     path: PathBuf,
     from: NotifyFrom,
     /// The command's process, once it is started.
     pub(super) leader: Option<Pid>,
     is_ready: bool,
+    first: First,
     /// How many beats were heard.
     pub(super) beats: u64,
 }
 
 impl NotifySocket {
-    /// The socket of a run that begins, at `path`, which is free.
+    /// The socket of `run`, which begins, at `path`, which is free.
     pub(super) fn open(
         key: Key,
+        run: Run,
         worker: &BackgroundWorker,
         path: PathBuf,
         floor: DescriptorFloor,
+        office: Rc<Office>,
         setup: &mut RunSetup,
     ) -> io::Result<Self> {
         let socket = UnixDatagram::bind(&path)?;
@@ -56,17 +67,43 @@ impl NotifySocket {
             setup.environment.push(("WATCHDOG_USEC", every.as_micros().to_string()));
         }
         let from = worker.notify_from();
-        Ok(Self { key, socket, path, from, leader: None, is_ready: false, beats: 0 })
+        let socket = Some(Rc::new(socket));
+        let (leader, is_ready, first, beats) = (None, false, First::Unheard, 0);
+        Ok(Self { key, run, socket, office, path, from, leader, is_ready, first, beats })
+    }
+
+    /// What is to be watched.
+    pub(super) fn watched(&self) -> Option<BorrowedFd<'_>> {
+        self.socket.as_ref().map(|socket| socket.as_fd())
+    }
+
+    /// True if nothing more is heard before a child has taken out the first message.
+    pub(super) fn is_held_up(&self) -> bool {
+        self.first == First::InOtherHands
+    }
+
+    /// A child was to take out the first message, and has ended.
+    pub(super) fn go_on(&mut self, taken_out: bool) {
+        self.first = if taken_out { First::Unheard } else { First::Heard };
     }
 
     /// Hears what the run says, a bounded number of messages. Beats are counted.
     pub(super) fn hear(&mut self) -> Vec<Said> {
         let mut all = Vec::new();
         for _ in 0..MESSAGES_IN_A_ROW {
+            let Some(socket) = self.socket.as_ref().filter(|_| !self.is_held_up()) else { break };
             // Nothing more to hear, or nothing that could be.
-            let Ok(Message { bytes, sender }) = receive(&self.socket, LONGEST + 1) else { break };
-            if self.is_from_its_own(sender) {
-                all.extend(parse(&bytes));
+            let Ok(message) = peek(socket, LONGEST + 1) else { break };
+            if self.first == First::Unheard && self.is_from_its_own(message.sender) {
+                all.extend(parse(&message.bytes));
+            }
+            if message.descriptors {
+                self.office.condemn_first(self.run, socket);
+                self.first = First::InOtherHands;
+            } else if drop_next(socket).is_err() {
+                break;
+            } else {
+                self.first = First::Unheard;
             }
         }
         all.retain(|said| match said {
@@ -91,9 +128,73 @@ impl NotifySocket {
     }
 }
 
+/// What has become of the first message in the socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum First {
+    /// It was not heard, if there is one.
+    Unheard,
+    /// It was heard, and brings descriptors: a child is to take it out.
+    InOtherHands,
+    /// The same, and the child has died before it did so.
+    Heard,
+}
+
 /// Its path goes with it. A child never drops one.
 impl Drop for NotifySocket {
     fn drop(&mut self) {
         let _ = fs::remove_file(&self.path);
+        // Otherwise a child has it, or will have it, and closes it.
+        if let Some(socket) = self.socket.take().and_then(Rc::into_inner) {
+            self.office.close_socket(socket);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sys::credential_socket::take_out;
+    use bgw_core::internals::scm;
+
+    /// Fails if a message with descriptors is heard twice, is lost with the child that was to take
+    /// it out, or if those behind it are.
+    #[test]
+    fn a_message_with_descriptors_is_heard_once_and_those_behind_it_when_it_is_taken_out() {
+        let path = std::env::temp_dir().join(format!("bgw-notify-{}", std::process::id()));
+        let key = Key { index: 3, generation: 1 };
+        let worker = BackgroundWorker::builder("command").command("/bin/true", [""; 0]);
+        let worker = worker.build().unwrap();
+        let run = Run { index: 3, number: 7 };
+        let floor = DescriptorFloor::above_all_open().unwrap();
+        let (office, mut setup) = (Office::new(64), RunSetup::default());
+        let open = || {
+            let office = Rc::clone(&office);
+            NotifySocket::open(key, run, &worker, path.clone(), floor, office, &mut setup)
+        };
+        let mut ours = { open }().unwrap();
+        ours.leader = Some(Pid::this());
+        let theirs = UnixDatagram::unbound().unwrap();
+        theirs.connect(&path).unwrap();
+        theirs.send(b"STATUS=first").unwrap();
+        let (_, lent) = std::io::pipe().unwrap();
+        scm::send(&theirs, b"STATUS=second\nWATCHDOG=1", &[lent.as_fd()]).unwrap();
+        theirs.send(b"STATUS=third").unwrap();
+        let status = |text: &str| Said::Status(text.to_owned());
+        assert_eq!(ours.hear(), [status("first"), status("second")]);
+        for taken_out in [false, false, true] {
+            assert!(ours.is_held_up());
+            assert_eq!((ours.hear(), ours.beats), (vec![], 1), "nothing behind it yet");
+            let condemned = office.take_condemned();
+            assert_eq!(condemned.len(), 1);
+            if taken_out {
+                take_out(ours.socket.as_ref().unwrap()).unwrap();
+            }
+            ours.go_on(taken_out);
+            let said = ours.hear();
+            assert_eq!(said, if taken_out { vec![status("third")] } else { vec![] });
+        }
+        assert!(!ours.is_held_up() && !office.has_condemned());
+        drop(ours);
+        assert!(!office.has_condemned() && !path.exists());
     }
 }

@@ -121,9 +121,9 @@ impl Server {
             events: events.ring().cloned(),
         };
         let folder = settings.runtime_dir.as_ref().map(|dir| dir.path());
-        let notices = Notices::new(folder, floor);
         let descriptors = highest_limit().map_err(RunError::system("reading RLIMIT_NOFILE"))?;
         let office = Office::new(descriptors);
+        let notices = Notices::new(folder, floor, Rc::clone(&office));
         let mut random = Random::new();
         let segments = Segments::new(
             settings.segment_bytes,

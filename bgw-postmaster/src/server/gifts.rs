@@ -1,4 +1,4 @@
-//! Closes what workers were given and nobody has taken (`gifts/closers.rs`).
+//! Closes what takes time to close (`gifts/closers.rs`).
 
 use super::poller::Token;
 use super::state::Server;
@@ -22,5 +22,7 @@ impl Server {
         if let Err(error) = watched {
             tracing::warn!("closing descriptors that nobody has taken is delayed: {error}");
         }
+        // One that could not be watched has been looked at.
+        self.go_on_hearing();
     }
 }

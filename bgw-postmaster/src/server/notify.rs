@@ -1,5 +1,6 @@
 //! What commands say of themselves.
 
+use super::poller::Token;
 use super::state::Server;
 use crate::notify::Said;
 use crate::rules::Event;
@@ -17,6 +18,20 @@ impl Server {
     pub(super) fn hear(&mut self, index: u32) {
         if let Some((key, all)) = self.notices.hear(index) {
             self.heard(key, all);
+        }
+        if let Some(socket) = self.notices.held_up(index) {
+            // An error: it is not watched already.
+            let _ = self.poller.forget(socket);
+        }
+    }
+
+    /// Children have taken out what commands have sent with descriptors.
+    pub(super) fn go_on_hearing(&mut self) {
+        for (run, taken_out) in self.closers.take_done() {
+            let Some(socket) = self.notices.go_on(run, taken_out) else { continue };
+            if let Err(error) = self.poller.watch_once(socket, Token::Notify(run.index)) {
+                tracing::error!("the command in slot {} is not heard: {error}", run.index);
+            }
         }
     }
 

@@ -65,6 +65,7 @@ impl Server {
             }
             Token::Closer(number) => {
                 self.closers.ended(number);
+                self.go_on_hearing();
                 self.orphans_behind_ended();
             }
             Token::Peer(number) => self.peer_ended(number),

@@ -21,6 +21,7 @@ impl RollAnswers {
     /// Our end of a connection, which children close, and that of whoever asks.
     pub(super) fn pair(&self) -> io::Result<(ControlSocket, ControlSocket)> {
         let (ours, theirs) = ControlSocket::pair()?;
+        ours.refuse_descriptors();
         Ok((ControlSocket::from(self.floor.move_above(ours)?), theirs))
     }
 

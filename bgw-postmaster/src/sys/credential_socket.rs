@@ -1,4 +1,10 @@
 //! Datagrams with the kernel's word on who has sent them.
+//!
+//! Whoever sends one can send descriptors with it, and what a descriptor takes to close is up to
+//! the sender: a connection with SO_LINGER takes as long as its other end likes. A packet whose
+//! descriptors find no room has them closed by the receiver all the same, on its way out of the
+//! call. So [`peek`] looks at a datagram and leaves it there, and one with descriptors is taken out
+//! by a process that does nothing else ([`take_out`]).
 
 use bgw_core::Pid;
 use nix::sys::socket::{setsockopt, sockopt};
@@ -11,10 +17,15 @@ pub(crate) struct Message {
     pub(crate) bytes: Vec<u8>,
     /// The process that has sent it, by the kernel.
     pub(crate) sender: Option<Pid>,
+    /// It brings descriptors.
+    pub(crate) descriptors: bool,
 }
 
 /// Room for one control message of 12 bytes, and for nothing behind it.
 type Control = [u64; 4];
+
+/// Room for that message, and for another one with as many descriptors as one datagram brings.
+const ALL: usize = 4 + (16 + 253 * size_of::<libc::c_int>()).div_ceil(8);
 
 /// Has the kernel say who sends.
 pub(crate) fn with_credentials(socket: OwnedFd) -> io::Result<OwnedFd> {
@@ -22,27 +33,58 @@ pub(crate) fn with_credentials(socket: OwnedFd) -> io::Result<OwnedFd> {
     Ok(socket)
 }
 
-/// The next datagram, or its first `limit` bytes. Descriptors that it brings find no room behind
-/// the credentials, which come first; the kernel closes them.
+/// The next datagram, or its first `limit` bytes. It stays the next one, and none of its
+/// descriptors becomes one of this process, not even for a moment.
 ///
 /// # Errors
 /// There is none, or the error of `recvmsg`.
-pub(crate) fn receive(socket: &OwnedFd, limit: usize) -> io::Result<Message> {
+pub(crate) fn peek(socket: &OwnedFd, limit: usize) -> io::Result<Message> {
     let mut bytes = vec![0u8; limit];
     let mut control: Control = [0; 4];
+    let (len, flags) = receive(socket, &mut bytes, &mut control, libc::MSG_PEEK)?;
+    bytes.truncate(len);
+    // They found no room behind the credentials, which come first.
+    let descriptors = flags & libc::MSG_CTRUNC != 0;
+    Ok(Message { bytes, sender: sender(&control), descriptors })
+}
+
+/// Drops the next datagram, which has brought no descriptors.
+///
+/// # Errors
+/// As [`peek`].
+pub(crate) fn drop_next(socket: &OwnedFd) -> io::Result<()> {
+    receive(socket, &mut [], &mut [0; 4], 0).map(drop)
+}
+
+/// Takes out the next datagram. What it brings stays open until this process ends, whose end waits
+/// for no connection.
+///
+/// # Errors
+/// As [`peek`].
+pub(crate) fn take_out(socket: &OwnedFd) -> io::Result<()> {
+    receive(socket, &mut [], &mut [0; ALL], libc::MSG_CMSG_CLOEXEC).map(drop)
+}
+
+/// How many bytes of the next datagram fit into `bytes`, and the flags that `recvmsg` returns.
+fn receive(
+    socket: &OwnedFd,
+    bytes: &mut [u8],
+    control: &mut [u64],
+    flags: libc::c_int,
+) -> io::Result<(usize, libc::c_int)> {
     let mut part = libc::iovec { iov_base: bytes.as_mut_ptr().cast(), iov_len: bytes.len() };
     // SAFETY: all-zero bytes are a valid `msghdr`: null pointers and no lengths.
     let mut header: libc::msghdr = unsafe { std::mem::zeroed() };
     header.msg_iov = &raw mut part;
     header.msg_iovlen = 1;
     header.msg_control = control.as_mut_ptr().cast();
-    header.msg_controllen = size_of::<Control>() as _;
+    header.msg_controllen = size_of_val(control) as _;
+    let flags = flags | libc::MSG_DONTWAIT;
     // SAFETY: the header names `part`, which names `bytes`, and `control`, with their sizes; all
     // three are valid for writing during the call.
-    let len = unsafe { libc::recvmsg(socket.as_raw_fd(), &raw mut header, libc::MSG_DONTWAIT) };
+    let len = unsafe { libc::recvmsg(socket.as_raw_fd(), &raw mut header, flags) };
     let len = usize::try_from(len).map_err(|_| io::Error::last_os_error())?;
-    bytes.truncate(len);
-    Ok(Message { bytes, sender: sender(&control) })
+    Ok((len, header.msg_flags))
 }
 
 /// The pid in a control message with credentials: behind its length, its level and its type.
@@ -60,6 +102,10 @@ fn sender(control: &Control) -> Option<Pid> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use bgw_core::internals::scm;
+    use nix::fcntl::{FcntlArg, OFlag, fcntl};
+    use std::io::Read;
+    use std::os::fd::AsFd;
     use std::os::unix::net::UnixDatagram;
 
     /// Breaks if the kernel's layout is another one, or a stranger's number could be taken for it.
@@ -70,10 +116,46 @@ mod tests {
         theirs.send(b"hello").unwrap();
         theirs.send(b"").unwrap();
         for expected in [b"hel".as_slice(), b""] {
-            let Message { bytes, sender } = receive(&ours, 3).unwrap();
-            assert_eq!((bytes.as_slice(), sender), (expected, Some(Pid::this())));
+            for _ in 0..2 {
+                let Message { bytes, sender, descriptors } = peek(&ours, 3).unwrap();
+                assert_eq!((bytes.as_slice(), sender), (expected, Some(Pid::this())));
+                assert!(!descriptors);
+            }
+            drop_next(&ours).unwrap();
         }
-        assert_eq!(receive(&ours, 3).unwrap_err().kind(), io::ErrorKind::WouldBlock);
+        let empty = [peek(&ours, 3).map(drop), drop_next(&ours), take_out(&ours)];
+        assert!(empty.iter().all(|one| {
+            one.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
+        }));
         assert_eq!(sender(&[0; 4]), None);
+    }
+
+    /// Fails if a look closes what is there or makes it a descriptor of this process, or if what is
+    /// taken out has too little room: it would be closed here.
+    #[test]
+    fn descriptors_are_seen_and_stay_where_they_are_until_they_are_taken_out() {
+        let (ours, theirs) = UnixDatagram::pair().unwrap();
+        let ours = with_credentials(ours.into()).unwrap();
+        let (mut end, sent) = std::io::pipe().unwrap();
+        let most = [sent.as_fd(); 253];
+        scm::send(&theirs, b"most", &most).unwrap();
+        drop(sent);
+        for _ in 0..2 {
+            let Message { bytes, sender, descriptors } = peek(&ours, 9).unwrap();
+            assert_eq!((bytes.as_slice(), sender), (b"most".as_slice(), Some(Pid::this())));
+            assert!(descriptors);
+        }
+        let before = open_descriptors();
+        take_out(&ours).unwrap();
+        assert!(peek(&ours, 9).is_err());
+        // Other tests of this process open and close a few meanwhile.
+        assert!(open_descriptors() > before + 200);
+        fcntl(&end, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).unwrap();
+        let nothing = end.read(&mut [0]).unwrap_err();
+        assert_eq!(nothing.kind(), io::ErrorKind::WouldBlock, "they are open");
+    }
+
+    fn open_descriptors() -> usize {
+        std::fs::read_dir("/proc/self/fd").unwrap().count()
     }
 }
