@@ -4,7 +4,7 @@
 use crate::backend::{Backend, ConnectOptions};
 use bgw_core::internals::{Received, Reply, Request, process, wait_for_events};
 use bgw_core::{AskError, ControlSocket, Pid, SocketInterest, WaitError, WaitEvents};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::time::Instant;
 
 /// Why the answer to a request that takes its time did not come.
@@ -43,13 +43,13 @@ impl Answer {
         socket.map(ControlSocket::from).map(Self).ok_or_else(|| AskError::unexpected(&reply))
     }
 
-    /// Waits for it, however long it takes.
-    pub(crate) fn wait(mut self, backend: &Backend) -> Result<Reply, AnswerError> {
+    /// Waits for it, however long it takes. Descriptors may come with it.
+    pub(crate) fn wait(mut self, backend: &Backend) -> Result<(Reply, Vec<OwnedFd>), AnswerError> {
         self.wait_until_there(backend)?;
         let deadline = Instant::now().checked_add(ConnectOptions::default().timeout);
         let received = self.0.recv_reply(deadline).map_err(AskError::Receive);
         match received.map_err(AnswerError::Ask)? {
-            Received::Message { message, .. } => Ok(message),
+            Received::Message { message, fds } => Ok((message, fds)),
             Received::WouldBlock => Err(AnswerError::Ask(AskError::TimedOut)),
             Received::Closed => Err(AnswerError::Ask(AskError::Closed)),
         }

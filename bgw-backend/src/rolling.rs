@@ -1,11 +1,13 @@
 //! Rolling replacement of workers.
 
 use crate::answer::{Answer, AnswerError};
-use crate::backend::Backend;
+use crate::backend::{Backend, ConnectOptions};
 use crate::handle::Handle;
-use bgw_core::internals::{MAX_ROLLED, Reply, Request, RollRequest};
-use bgw_core::{AskError, ExitReport, RollOutcome, WorkerHandle};
-use std::time::Duration;
+use bgw_core::internals::{Reply, Request, RollPart, RollRequest};
+use bgw_core::{AskError, ExitReport, RecvError, RollOutcome, WorkerHandle};
+use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
 
 /// How to roll.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,7 +70,8 @@ bgw_core::debug_as_chain!(RollError);
 
 impl Backend {
     /// Replaces the present run of each of `workers` by its next one, in this order, a few at a
-    /// time, and returns what became of them. 1 to 200 workers.
+    /// time, and returns what became of them. Any number of workers, at least
+    /// one.
     ///
     /// A worker in hand gets its stop signal and may finish what it has begun: it has its grace, or
     /// 60 s where that is for ever. Then its next run starts, which is no restart; its report says
@@ -100,12 +103,10 @@ impl Backend {
     /// is named twice, or is in another roll. No workers at all are out of range, so that a
     /// misspelt name, of which [`find`](Backend::find) knows nobody, does not pass for a roll.
     pub fn roll(&self, workers: &[Handle], roll: Roll) -> Result<RollReport, RollError> {
-        let request = checked(workers, roll)?;
-        let answer = Answer::to(&Request::Roll(Box::new(request)), self);
-        let reply = answer.map_err(AnswerError::Ask)?.wait(self)?;
-        let Reply::Rolled(outcomes) = reply else {
-            return Err(AnswerError::Ask(AskError::unexpected(&reply)).into());
-        };
+        let ready_within = checked(workers, roll)?;
+        let answer = self.ask_for_roll(workers, roll.at_once, ready_within);
+        let (reply, files) = answer.map_err(AnswerError::Ask)?.wait(self)?;
+        let outcomes = outcomes(reply, files, workers.len()).map_err(AnswerError::Ask)?;
         let mut report = RollReport::default();
         for (worker, outcome) in workers.iter().zip(outcomes) {
             match outcome {
@@ -119,9 +120,52 @@ impl Backend {
         }
         Ok(report)
     }
+
+    /// Names the workers, in as many requests as it takes. The last one begins the roll.
+    fn ask_for_roll(
+        &self,
+        workers: &[Handle],
+        at_once: u32,
+        ready_within: u32,
+    ) -> Result<Answer, AskError> {
+        let list = NEXT_LIST.fetch_add(1, Ordering::Relaxed);
+        let mut parts = workers
+            .chunks(RollPart::IN_A_PACKET)
+            .map(|part| RollPart { list, workers: part.iter().map(Handle::id).collect() });
+        let last = parts.next_back().unwrap_or_else(|| RollPart { list, workers: Vec::new() });
+        let mut before = 0_usize;
+        for part in parts {
+            before += part.workers.len();
+            let deadline = Instant::now().checked_add(ConnectOptions::default().timeout);
+            let reply = self.attachment.ask(&Request::ToRoll(Box::new(part)), deadline)?;
+            if reply != Reply::Done {
+                return Err(AskError::unexpected(&reply));
+            }
+        }
+        // No cluster has as many workers as do not fit.
+        let before = u32::try_from(before).unwrap_or(u32::MAX);
+        let request = RollRequest { at_once, ready_within, before, last };
+        Answer::to(&Request::Roll(Box::new(request)), self)
+    }
 }
 
-fn checked(workers: &[Handle], roll: Roll) -> Result<RollRequest, RollError> {
+/// Lists of workers have numbers, so that threads which roll at the same time do not mix theirs.
+static NEXT_LIST: AtomicU32 = AtomicU32::new(0);
+
+/// What became of each worker, of which there are `count`.
+fn outcomes(reply: Reply, files: Vec<OwnedFd>, count: usize) -> Result<Vec<RollOutcome>, AskError> {
+    match (reply, files.into_iter().next()) {
+        (Reply::Rolled(outcomes), _) if outcomes.len() == count => Ok(outcomes),
+        (Reply::RolledIn { count: said }, Some(file)) if usize::try_from(said) == Ok(count) => {
+            let read = RollOutcome::from_file(file, count);
+            read.map_err(|error| AskError::Receive(RecvError::System(error)))
+        }
+        (reply, _) => Err(AskError::unexpected(&reply)),
+    }
+}
+
+/// How long each next run may take, in milliseconds.
+fn checked(workers: &[Handle], roll: Roll) -> Result<u32, RollError> {
     let out_of_range = |field, value, limit| Err(RollError::OutOfRange { field, value, limit });
     if roll.at_once == 0 {
         return out_of_range("at_once", "0".to_owned(), "1 up");
@@ -130,13 +174,9 @@ fn checked(workers: &[Handle], roll: Roll) -> Result<RollRequest, RollError> {
     if roll.ready_within < Duration::from_millis(1) || roll.ready_within > day {
         return out_of_range("ready_within", format!("{:?}", roll.ready_within), "1ms to a day");
     }
-    if workers.is_empty() || workers.len() > MAX_ROLLED {
-        return out_of_range("workers", workers.len().to_string(), "1 to 200");
+    if workers.is_empty() {
+        return out_of_range("workers", "0".to_owned(), "1 up");
     }
-    Ok(RollRequest {
-        at_once: roll.at_once,
-        // A day fits.
-        ready_within: u32::try_from(roll.ready_within.as_millis()).unwrap_or(u32::MAX),
-        workers: workers.iter().map(Handle::id).collect(),
-    })
+    // A day fits.
+    Ok(u32::try_from(roll.ready_within.as_millis()).unwrap_or(u32::MAX))
 }

@@ -45,7 +45,7 @@ impl Backend {
     /// [`ReforkError`].
     pub fn refork(&self, name: &str) -> Result<(), ReforkError> {
         let answer = Answer::to(&Request::Refork(name.to_owned()), self);
-        match answer.map_err(AnswerError::Ask)?.wait(self)? {
+        match answer.map_err(AnswerError::Ask)?.wait(self)?.0 {
             Reply::Done => Ok(()),
             Reply::Refused { reason: Refusal::TemplateFailed, detail } => {
                 Err(ReforkError::Failed { why: detail })

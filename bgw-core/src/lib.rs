@@ -141,7 +141,7 @@ pub mod internals {
         invitation::{ATTACH_VARIABLE, accept::enter_from_env},
         metric::objection as metrics_objection,
         returned::VALUE_LIMIT,
-        roll::{MAX_ROLLED, RollRequest},
+        roll::{RollPart, RollRequest},
         shared::{
             cluster_cells::ClusterCells,
             corrupt::CorruptRecord,

@@ -2,9 +2,6 @@
 
 use crate::handle::WorkerHandle;
 
-/// How many workers one roll takes.
-pub const MAX_ROLLED: usize = 200;
-
 /// What became of one worker of a roll.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -49,6 +46,15 @@ impl RollOutcome {
     }
 }
 
+/// Some of the workers of a roll that follows: one packet does not hold any number.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RollPart {
+    /// Which list they go on, of those of this session.
+    pub list: u32,
+    /// Which, in this order.
+    pub workers: Vec<WorkerHandle>,
+}
+
 /// A roll as it is asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RollRequest {
@@ -56,6 +62,13 @@ pub struct RollRequest {
     pub at_once: u32,
     /// How long each next run may take to be ready, in milliseconds.
     pub ready_within: u32,
-    /// Which, in this order.
-    pub workers: Vec<WorkerHandle>,
+    /// How many of its workers are on the list already.
+    pub before: u32,
+    /// The last ones, and their list.
+    pub last: RollPart,
+}
+
+impl RollPart {
+    /// How many workers one packet names.
+    pub const IN_A_PACKET: usize = 250;
 }

@@ -7,7 +7,7 @@ use super::message::{Left, Refusal, Reply, Request};
 use super::reader::{CodecError, Reader};
 use super::segment::SegmentRequest;
 use crate::handle::WorkerHandle;
-use crate::roll::{RollOutcome, RollRequest};
+use crate::roll::{RollOutcome, RollPart, RollRequest};
 use crate::segment::SegmentHandle;
 use crate::shutdown_mode::ShutdownMode;
 use crate::worker::StartTime;
@@ -46,6 +46,7 @@ impl Request {
             Self::Left { from } => from_number(11, *from),
             Self::Roll(roll) => roll.encode(12),
             Self::Segment(request) => request.encode(13),
+            Self::ToRoll(part) => part.encode(vec![15]),
             Self::Refork(name) => {
                 let name = cut(name, MAX_DETAIL);
                 // At most 200 bytes.
@@ -93,6 +94,7 @@ impl Request {
             12 => Self::Roll(Box::new(RollRequest::take(&mut reader)?)),
             13 => Self::Segment(SegmentRequest::take(&mut reader)?),
             14 => Self::Refork(reader.name("template")?),
+            15 => Self::ToRoll(Box::new(RollPart::take(&mut reader)?)),
             other => return unknown("request", other),
         };
         reader.end(message)
@@ -144,6 +146,7 @@ impl Reply {
             }
             Self::Done => vec![2],
             Self::Rolled(outcomes) => RollOutcome::encode_all(9, outcomes),
+            Self::RolledIn { count } => from_number(11, *count),
             Self::Segment { segment, bytes: size } => {
                 let mut bytes = vec![10];
                 bytes.extend(segment.to_bits().to_le_bytes());
@@ -243,6 +246,7 @@ impl Reply {
             7 => Self::Granted(reader.handle()?),
             8 => Self::Left(Left::take_all(&mut reader)?),
             9 => Self::Rolled(RollOutcome::take_all(&mut reader)?),
+            11 => Self::RolledIn { count: reader.word("count")? },
             10 => Self::Segment {
                 segment: SegmentHandle::from_bits(reader.long("segment")?),
                 bytes: reader.long("bytes")?,
@@ -257,9 +261,10 @@ impl Reply {
 mod tests {
     use super::*;
     use crate::pid::Pid;
-    use crate::roll::MAX_ROLLED;
 
     fn requests() -> Vec<Request> {
+        let workers = vec![WorkerHandle::new(1, 2, 3); RollPart::IN_A_PACKET];
+        let part = RollPart { list: 4, workers };
         vec![
             Request::Hello { protocol: 7, layout_tag: u64::MAX, read_only: true },
             Request::Shutdown(ShutdownMode::Smart),
@@ -285,8 +290,10 @@ mod tests {
             Request::Roll(Box::new(RollRequest {
                 at_once: 2,
                 ready_within: 86_400_000,
-                workers: vec![WorkerHandle::new(1, 2, 3); MAX_ROLLED],
+                before: 9,
+                last: part.clone(),
             })),
+            Request::ToRoll(Box::new(part)),
         ]
     }
 
@@ -303,8 +310,9 @@ mod tests {
             Reply::Done,
             Reply::Functions(Vec::new()),
             Reply::LastLines("one\ntwo".to_owned()),
-            Reply::Rolled(vec![RollOutcome::Done; MAX_ROLLED]),
+            Reply::Rolled(vec![RollOutcome::Done; RollOutcome::IN_A_PACKET]),
             Reply::Rolled((0..=5).filter_map(RollOutcome::from_code).collect()),
+            Reply::RolledIn { count: u32::MAX },
             Reply::Functions(vec!["one".to_owned(), "two".to_owned()]),
             Reply::Queue,
             Reply::Left(Vec::new()),
@@ -328,6 +336,7 @@ mod tests {
     fn every_message_comes_back_and_no_shorter_or_longer_one_does() {
         for request in requests() {
             let mut bytes = request.encode();
+            assert!(bytes.len() <= MAX_PACKET, "{request:?}");
             assert_eq!(Request::decode(&bytes), Ok(request));
             assert!(Request::decode(&bytes[..bytes.len() - 1]).is_err());
             bytes.push(0);

@@ -3,7 +3,7 @@
 use super::segment::SegmentRequest;
 use crate::handle::WorkerHandle;
 use crate::pid::Pid;
-use crate::roll::{RollOutcome, RollRequest};
+use crate::roll::{RollOutcome, RollPart, RollRequest};
 use crate::segment::SegmentHandle;
 use crate::shutdown_mode::ShutdownMode;
 use crate::worker::StartTime;
@@ -47,7 +47,10 @@ pub enum Request {
         /// The slot.
         from: u32,
     },
-    /// Wants workers rolled. Answered by `Done` with a socket, on which `Rolled` comes.
+    /// Names workers that are to be rolled by a later request.
+    ToRoll(Box<RollPart>),
+    /// Wants workers rolled. Answered by `Done` with a socket, on which `Rolled` or `RolledIn`
+    /// comes.
     Roll(Box<RollRequest>),
     /// Wants something of a segment.
     Segment(SegmentRequest),
@@ -104,6 +107,11 @@ pub enum Reply {
     LastLines(String),
     /// What became of each worker of a roll, in the order of the request.
     Rolled(Vec<RollOutcome>),
+    /// What became of so many workers of a roll. Comes with a file that has it.
+    RolledIn {
+        /// How many.
+        count: u32,
+    },
     /// A segment. Comes with its descriptor.
     Segment {
         /// Which.

@@ -3,6 +3,7 @@
 use super::timers::OrdKey;
 use bgw_core::RollOutcome;
 use shmem_slots::Key;
+use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
 /// A worker in hand: it makes place, or its next run starts.
@@ -36,6 +37,8 @@ pub(super) struct Rolling {
     pub(super) in_hand: Vec<InHand>,
     /// The next one to begin.
     pub(super) next: usize,
+    /// Those that are in hand, or are to be.
+    left: HashSet<Key>,
     /// One has failed.
     pub(super) failed: bool,
 }
@@ -43,13 +46,13 @@ pub(super) struct Rolling {
 impl Rolling {
     pub(super) fn new(roll: Roll) -> Self {
         let outcomes = vec![RollOutcome::NotBegun; roll.workers.len()];
-        Self { roll, outcomes, in_hand: Vec::new(), next: 0, failed: false }
+        let left = roll.workers.iter().copied().collect();
+        Self { roll, outcomes, in_hand: Vec::new(), next: 0, left, failed: false }
     }
 
     /// True while the worker is in hand, or is to be.
     pub(super) fn concerns(&self, key: Key) -> bool {
-        let to_come = self.roll.workers.get(self.next..).unwrap_or_default();
-        to_come.contains(&key) || self.in_hand.iter().any(|worker| worker.key == key)
+        self.left.contains(&key)
     }
 
     pub(super) fn is_over(&self) -> bool {
@@ -67,6 +70,9 @@ impl Rolling {
     /// What has become of the worker in hand at `place`.
     pub(super) fn settle(&mut self, place: usize, outcome: RollOutcome) {
         self.in_hand.retain(|worker| worker.place != place);
+        if let Some(key) = self.roll.workers.get(place) {
+            self.left.remove(key);
+        }
         if let Some(slot) = self.outcomes.get_mut(place) {
             *slot = outcome;
         }

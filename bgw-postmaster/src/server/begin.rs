@@ -110,6 +110,7 @@ impl Server {
         let roster = roster.map_err(RunError::system("mapping the roster"))?;
         let lock = settings.runtime_dir.as_ref().map(|dir| Arc::clone(dir.lock()));
         let slots = Arc::clone(settings.cells.slots());
+        let capacity = slots.capacity();
         let welcome = Welcome {
             slots: Arc::clone(&slots),
             region_read_only,
@@ -160,7 +161,7 @@ impl Server {
             closers: Closers::new(pid, office),
             templates: Templates::new(settings.templates, floor, Arc::clone(&roster)),
             guardian: Guardian::new(roster, pidfd, slots, lock),
-            rolls: RollAnswers::new(floor),
+            rolls: RollAnswers::new(floor, capacity),
             sessions: Sessions::new(settings.max_sessions, floor, listener, welcome),
             poller,
             runtime_dir: settings.runtime_dir,

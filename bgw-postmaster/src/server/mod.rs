@@ -38,6 +38,7 @@ mod progress;
 mod random;
 mod ready;
 mod roll_answers;
+mod roll_lists;
 mod rolls;
 mod segments;
 mod starts;

@@ -43,7 +43,7 @@ impl Server {
             Action::TellRecycling(key) => {
                 self.events.tell(key, EventKind::Recycling, Details::default());
             }
-            Action::RollEnded(number, outcomes) => self.roll_ended(number, outcomes),
+            Action::RollEnded(number, outcomes) => self.rolls.answer(number, outcomes),
             Action::ForwardReload => self.children.reload_all(),
             Action::ResetSlots(culprit) => self.reset_slots(culprit),
             Action::PublishPhase(phase) => {

@@ -293,6 +293,7 @@ impl Server {
             PeerRequest::Reload => self.step(Event::ReloadRequested),
             PeerRequest::RestartNow(worker) => self.about(worker, Event::RestartRequested),
             PeerRequest::Kill(worker) => self.about(worker, Event::KillRequested),
+            PeerRequest::ToRoll(part) => self.keep_for_roll(number, part),
             PeerRequest::Roll(request) => return self.roll(number, request),
             PeerRequest::Refork(name) => return self.refork(number, &name),
             PeerRequest::LastLines(worker) => return self.ask_for_last_lines(number, worker),
@@ -319,6 +320,7 @@ impl Server {
         let pid = self.sessions.pid(number);
         let closed = self.sessions.close(number);
         self.segments.close_session(number);
+        self.rolls.lists.close_session(number);
         self.slot_table.tickets.close_session(number);
         let is_here =
             |pid| self.children.target(pid).or_else(|| self.sessions.target(pid)).is_some();

@@ -5,18 +5,29 @@
 
 use super::state::Server;
 use crate::rules::{Event, Roll, RollObjection};
-use bgw_core::internals::{Reply, RollRequest};
-use bgw_core::{ControlSocket, Refusal, RollOutcome};
+use bgw_core::internals::{Reply, RollPart, RollRequest};
+use bgw_core::{ControlSocket, Refusal, WorkerHandle};
 use shmem_slots::Key;
+use std::collections::HashSet;
 use std::os::fd::AsFd;
 use std::time::Duration;
 
 impl Server {
+    /// Some of the workers of a roll that is to follow.
+    pub(super) fn keep_for_roll(&mut self, session: u64, part: RollPart) {
+        self.rolls.lists.add(session, part);
+    }
+
     /// Begins a roll, or refuses it.
     pub(super) fn roll(&mut self, session: u64, request: RollRequest) {
         // What the peer has asked for before.
         self.take_in_changes();
-        let begun = self.workers_to_roll(&request).and_then(|workers| {
+        let list = self.rolls.lists.complete(session, request.before, request.last);
+        let list = list.ok_or_else(|| {
+            let detail = "not all workers of the roll came: another one names as many".to_owned();
+            (Refusal::Malformed, detail)
+        });
+        let begun = list.and_then(|list| self.workers_to_roll(&list)).and_then(|workers| {
             let pair = self.rolls.pair();
             let (ours, theirs) = pair.map_err(|error| (Refusal::NotAllowed, error.to_string()))?;
             Ok((workers, ours, theirs))
@@ -41,19 +52,20 @@ impl Server {
         }
     }
 
-    fn workers_to_roll(&self, request: &RollRequest) -> Result<Vec<Key>, (Refusal, String)> {
+    fn workers_to_roll(&self, list: &[WorkerHandle]) -> Result<Vec<Key>, (Refusal, String)> {
         if !self.cluster.accepts_rolls() {
             let detail = "the postmaster shuts down, or resets the cluster".to_owned();
             return Err((Refusal::ShuttingDown, detail));
         }
-        let mut workers: Vec<Key> = Vec::with_capacity(request.workers.len());
-        for &worker in &request.workers {
+        let mut workers: Vec<Key> = Vec::with_capacity(list.len());
+        let mut named = HashSet::with_capacity(list.len());
+        for &worker in list {
             let key = Key { index: worker.slot(), generation: worker.generation() };
             // Else it is of an earlier life of the slots.
             let known = self.slot_table.handle(key) == worker;
             let objection = match self.cluster.objection_to_roll(key) {
                 _ if !known => Some(RollObjection::NotRegistered),
-                None if workers.contains(&key) => Some(RollObjection::NamedTwice),
+                None if !named.insert(key) => Some(RollObjection::NamedTwice),
                 objection => objection,
             };
             if let Some(objection) = objection {
@@ -66,13 +78,5 @@ impl Server {
             workers.push(key);
         }
         Ok(workers)
-    }
-
-    /// Tells whoever asked, if it is still there.
-    pub(super) fn roll_ended(&mut self, number: u64, outcomes: Vec<RollOutcome>) {
-        if let Some(mut socket) = self.rolls.take(number) {
-            // An error: the caller is gone.
-            let _ = socket.send_reply(&Reply::Rolled(outcomes), &[]);
-        }
     }
 }

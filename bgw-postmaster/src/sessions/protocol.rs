@@ -1,6 +1,6 @@
 //! What a peer gets with its welcome, and what it may request.
 
-use bgw_core::internals::{EventRing, RollRequest, SegmentRequest, WorkerSlots};
+use bgw_core::internals::{EventRing, RollPart, RollRequest, SegmentRequest, WorkerSlots};
 use bgw_core::{Pid, ShutdownMode, StartTime, WorkerHandle};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
@@ -62,6 +62,8 @@ pub(crate) enum PeerRequest {
     Segment(SegmentRequest),
     /// Load the template of this name anew, or refuse it.
     Refork(String),
+    /// Keep these workers for a roll, then acknowledge.
+    ToRoll(RollPart),
     /// Begin a roll, or refuse it.
     Roll(RollRequest),
     /// Forward a reload, then acknowledge.

@@ -131,6 +131,7 @@ impl Session {
             Request::Kill(worker) => Ok(PeerRequest::Kill(worker)),
             Request::Segment(request) => Ok(PeerRequest::Segment(request)),
             Request::Refork(ref name) => Ok(PeerRequest::Refork(name.clone())),
+            Request::ToRoll(ref part) => Ok(PeerRequest::ToRoll((**part).clone())),
             Request::Roll(ref roll) => Ok(PeerRequest::Roll((**roll).clone())),
         }
     }

@@ -2,18 +2,20 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a check panics")]
 
 use super::check::assert_harmless;
-use bgw_core::internals::{Left, PROTOCOL, Reply, Request, RollRequest};
+use bgw_core::internals::{Left, PROTOCOL, Reply, Request, RollPart, RollRequest};
 use bgw_core::{Pid, Refusal, RollOutcome, ShutdownMode, StartTime, WorkerHandle};
 
 pub(super) fn requests() -> Vec<Vec<u8>> {
     let handle = WorkerHandle::new(3, 70, 2);
-    let roll = RollRequest { at_once: 2, ready_within: 5000, workers: vec![handle; 3] };
+    let part = RollPart { list: 4, workers: vec![handle; 3] };
+    let roll = RollRequest { at_once: 2, ready_within: 5000, before: 9, last: part.clone() };
     let all = [
         Request::RestartNow(handle),
         Request::Kill(handle),
         Request::LastLines(handle),
         Request::Queue { waits: true, gifts: 3 },
         Request::Left { from: 7 },
+        Request::ToRoll(Box::new(part)),
         Request::Roll(Box::new(roll)),
         Request::Hello { protocol: PROTOCOL, layout_tag: u64::MAX, read_only: true },
         Request::Shutdown(ShutdownMode::Fast),
@@ -49,6 +51,7 @@ pub(super) fn replies() -> Vec<Vec<u8>> {
             liveness: 1,
             read_only: false,
         },
+        Reply::RolledIn { count: 70 },
         Reply::Done,
         Reply::Functions(vec!["main".to_owned(), "other".to_owned()]),
         Reply::Refused { reason: Refusal::Layout, detail: "another layout".to_owned() },
