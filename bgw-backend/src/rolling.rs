@@ -4,7 +4,7 @@ use crate::answer::{Answer, AnswerError};
 use crate::backend::{Backend, ConnectOptions};
 use crate::handle::Handle;
 use bgw_core::internals::{Reply, Request, RollPart, RollRequest};
-use bgw_core::{AskError, ExitReport, RecvError, RollOutcome, WorkerHandle};
+use bgw_core::{AskError, ExitReport, RecvError, Refusal, RollOutcome, WorkerHandle};
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
@@ -59,6 +59,12 @@ pub enum RollError {
         value: String,
         /// The values that it may have.
         limit: &'static str,
+    },
+    /// No registered worker is a member of the group.
+    #[error("no worker is a member of group \"{group}\"")]
+    NoMembers {
+        /// The name of the group.
+        group: String,
     },
     /// The postmaster has begun nothing, or its answer did not come. A refusal names the worker;
     /// its reason is [`Refusal::NotRegistered`](bgw_core::Refusal::NotRegistered) if that is gone.
@@ -121,6 +127,49 @@ impl Backend {
         Ok(report)
     }
 
+    /// [Rolls](Backend::roll) all members of a group
+    /// ([`group`](bgw_core::BackgroundWorkerBuilder::group)), as
+    /// [`find_group`](Backend::find_group) lists them. Whoever joins the group later is not rolled.
+    /// What a roll asks of a member is no failure of it: no other member stops with it, and the
+    /// intensity of the group does not count it.
+    ///
+    /// ```no_run
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let backend = bgw_backend::Backend::connect("/run/user/1000/jobs")?;
+    /// use bgw_backend::Roll;
+    /// use std::time::Duration;
+    ///
+    /// let report = backend.roll_group("web", Roll::stop_first(2, Duration::from_secs(10)))?;
+    /// println!("{} of the group are replaced", report.done.len());
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`roll`](Backend::roll), for any member; a group without members, which may be a misspelt
+    /// name.
+    pub fn roll_group(&self, name: &str, roll: Roll) -> Result<RollReport, RollError> {
+        for _ in 0..LOOKS_AT_A_GROUP {
+            match self.roll_members(name, roll) {
+                // A member has ended since the look: nothing is begun.
+                Err(RollError::Answer(AnswerError::Ask(AskError::Refused {
+                    reason: Refusal::NotRegistered,
+                    ..
+                }))) => {}
+                done => return done,
+            }
+        }
+        self.roll_members(name, roll)
+    }
+
+    fn roll_members(&self, name: &str, roll: Roll) -> Result<RollReport, RollError> {
+        let members = self.find_group(name);
+        if members.is_empty() {
+            return Err(RollError::NoMembers { group: name.to_owned() });
+        }
+        self.roll(&members, roll)
+    }
+
     /// Names the workers, in as many requests as it takes. The last one begins the roll.
     fn ask_for_roll(
         &self,
@@ -148,6 +197,9 @@ impl Backend {
         Answer::to(&Request::Roll(Box::new(request)), self)
     }
 }
+
+/// How often the members of a group are looked up while some of them end.
+const LOOKS_AT_A_GROUP: usize = 5;
 
 /// Lists of workers have numbers, so that threads which roll at the same time do not mix theirs.
 static NEXT_LIST: AtomicU32 = AtomicU32::new(0);

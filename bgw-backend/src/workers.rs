@@ -112,6 +112,14 @@ impl Backend {
         named.into_iter().map(|info| self.handle(info.handle)).collect()
     }
 
+    /// The handles of all registered workers that are members of the
+    /// [group](bgw_core::BackgroundWorkerBuilder::group) `name`, in slot order. Reads every slot.
+    #[must_use]
+    pub fn find_group(&self, name: &str) -> Vec<Handle> {
+        let members = self.workers().into_iter().filter(|info| info.worker.group() == Some(name));
+        members.map(|info| self.handle(info.handle)).collect()
+    }
+
     /// The type of the running worker with process `pid`, or `None`. Reads every slot.
     #[doc(alias = "GetBackgroundWorkerTypeByPid")]
     #[must_use]

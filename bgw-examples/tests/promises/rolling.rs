@@ -8,11 +8,11 @@ use crate::support::{
     Cluster, PATIENCE, connect, note_path, read_note, ready, simple, stopped, worker, write_note,
 };
 use bgw_backend::{
-    AnswerError, AskError, AskedBy, Backend, BackgroundWorker, ConnectOptions, ExitCause, Handle,
-    Pid, Ready, Recycled, Refusal, RestartPolicy, Roll, RollError, RollOutcome, ShutdownMode,
-    StartTime, Worker, WorkerError, WorkerStatus, entry,
+    AnswerError, AskError, AskedBy, Backend, BackgroundWorker, BackgroundWorkerBuilder,
+    ConnectOptions, ExitCause, Handle, Pid, Ready, Recycled, Refusal, RestartPolicy, Roll,
+    RollError, RollOutcome, ShutdownMode, StartTime, Worker, WorkerError, WorkerStatus, entry,
 };
-use bgw_postmaster::PostmasterBuilder;
+use bgw_postmaster::{Group, PostmasterBuilder, Strategy};
 use process_test::{Signal, Test, fork_child, tests, wait_until};
 use std::time::Duration;
 
@@ -23,6 +23,7 @@ pub(crate) fn tests() -> Vec<Test> {
         a_next_run_that_is_late_stops_a_roll_and_runs_on => [P47],
         a_roll_of_more_workers_than_a_packet_names_is_one_roll,
         of_thousands_of_workers_each_has_its_answer,
+        a_group_is_rolled_by_its_name_and_nobody_else_is,
         a_roll_goes_on_when_its_caller_is_killed,
         a_shutdown_ends_a_roll,
         what_cannot_be_rolled_is_refused_by_name,
@@ -184,6 +185,57 @@ fn of_thousands_of_workers_each_has_its_answer() {
             scope.spawn(|| roll(share));
         }
     });
+    cluster.end();
+}
+
+/// Would fail if a roll went by the names of workers, counted as failures of the group, or stopped
+/// other members with the one in hand.
+fn a_group_is_rolled_by_its_name_and_nobody_else_is() {
+    let group = Group::new("web").strategy(Strategy::OneForAll).intensity(0, PATIENCE);
+    let cluster = Cluster::with(|builder| {
+        let builder =
+            builder.group(group).group(Group::new("other")).function("serve", entry(serve));
+        builder.max_workers(20)
+    });
+    let command = BackgroundWorker::builder("web");
+    let command = command.command("sh", ["-c", "echo >&3; exec sleep 1000"]);
+    let command = command.ready(Ready::Newline(3)).restart(HOUR);
+    let function = |number| worker("serve").main_arg(number).ready(Ready::Call).restart(HOUR);
+    let register = |builder: BackgroundWorkerBuilder| {
+        let handle = cluster.backend.register(&builder.build().unwrap()).unwrap();
+        (ready(&handle), handle)
+    };
+    let members: Vec<_> = (0..3).map(|number| register(function(number).group("web"))).collect();
+    let others = [register(function(8).group("other")), register(command.clone())];
+    let last = register(command.group("web"));
+    let members: Vec<_> = members.into_iter().chain([last]).collect();
+    let handles: Vec<_> = members.iter().map(|(_, handle)| handle.id()).collect();
+    let found: Vec<_> = cluster.backend.find_group("web").iter().map(Handle::id).collect();
+    assert_eq!(found, handles);
+    let roll = Roll::stop_first(2, PATIENCE);
+    let report = cluster.backend.roll_group("web", roll).unwrap();
+    assert!(report.is_complete(), "{report:?}");
+    assert_eq!(report.done, handles);
+    for (before, handle) in &members {
+        assert_ne!(ready(handle), *before);
+    }
+    // One run for each: nobody was stopped with another one.
+    for (_, handle) in &members {
+        assert_eq!(handle.exit_report().unwrap().restarts, 0);
+    }
+    for (before, handle) in &others {
+        assert_eq!(handle.status(), WorkerStatus::Started(*before));
+    }
+    for misspelt in ["serve", "we", ""] {
+        let refused = cluster.backend.roll_group(misspelt, roll).unwrap_err();
+        let text = format!("no worker is a member of group \"{misspelt}\"");
+        assert_eq!(refused.to_string(), text);
+    }
+    let undeclared = worker("sleep").group("other").restart(HOUR).build().unwrap();
+    let (undeclared, _) = cluster.start(&undeclared);
+    let refused = cluster.backend.roll_group("other", roll).unwrap_err();
+    let text = format!("worker {undeclared} does not declare that it says ready");
+    assert!(refused.to_string().contains(&text), "{refused}");
     cluster.end();
 }
 
