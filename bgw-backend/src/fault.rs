@@ -19,6 +19,27 @@ pub const POINTS: &[&str] = &[
     "ticket:over",
 ];
 
+/// The points of a pool: those of a process that submits (`order:`, the launch of a worker among
+/// them), and those of a worker that takes jobs (`pool:`), each in the order in which it passes
+/// them. Between them lie those of the cells themselves, `shmem_slots::fault::JOB_POINTS`.
+#[cfg(feature = "fault")]
+pub const POOL_POINTS: &[&str] = &[
+    "order:before_submit",
+    "order:submitted",
+    "order:launching",
+    "order:registered",
+    "order:launched",
+    "order:answered",
+    "order:collected",
+    "pool:before_join",
+    "pool:joined",
+    "pool:taken",
+    "pool:begun",
+    "pool:answered",
+    "pool:ended",
+    "pool:leaving",
+];
+
 /// The members of [`POINTS`] whose step can be made to fail.
 #[cfg(feature = "fault")]
 pub const FALLIBLE: &[&str] = &["worker:before_unblock"];
@@ -48,7 +69,8 @@ mod armed {
     use std::io;
 
     pub(crate) fn point(name: &str) {
-        debug_assert!(super::POINTS.contains(&name), "{name} is not in the list");
+        let mut points = super::POINTS.iter().chain(super::POOL_POINTS);
+        debug_assert!(points.any(|&point| point == name), "{name} is not in a list");
         let _: io::Result<()> = shmem_slots::fault::step(name);
     }
 

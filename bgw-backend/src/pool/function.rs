@@ -12,6 +12,7 @@ use crate::backend::Backend;
 use crate::calls::format::{self, Carried};
 use crate::calls::segments::read_value;
 use crate::calls::{CallValue, types};
+use crate::fault;
 use crate::segment::{Segment, SegmentError};
 use crate::worker::{Worker, WorkerError};
 use bgw_core::internals::CallType;
@@ -199,9 +200,11 @@ impl Serving {
                 }
             }
         }
+        fault::point("pool:before_join");
         if let Some(place) = cells.place(self.place) {
             run.write(place);
         }
+        fault::point("pool:joined");
     }
 
     /// Takes jobs until there is a reason to end.
@@ -271,23 +274,27 @@ impl Serving {
         input: &mut Vec<u8>,
         work: &mut dyn FnMut(&mut Worker, &[u8]) -> Answer,
     ) -> bool {
+        fault::point("pool:taken");
         let begun = now();
         self.note(key, TAKEN_AT, begun);
         self.note(key, RUN_PID, u64::from(self.pid));
         self.note(key, SEGMENT, 0);
         self.cells().set_busy(self.place, true);
         self.jobs.read(key, input);
+        fault::point("pool:begun");
         let answer = work(worker, input).and_then(|output| self.carry(key, output));
         let (code, what, bytes) = match answer {
             Ok(output) => (OUTPUT, Count::Output, output),
             Err(error) => (FAILED, Count::Failed, Failure::of(&*error).encoded()),
         };
+        fault::point("pool:answered");
         let ended = now();
         self.note(key, ENDED_AT, ended);
         let queued = self.jobs.note(key, QUEUED_AT).map_or(0, |at| at.load(Ordering::Relaxed));
         let (waited, ran) = (begun.saturating_sub(queued), ended.saturating_sub(begun));
         self.cells().job_ended(self.place, what, waited, ran);
         let end = self.jobs.end(key, self.place, code, &bytes);
+        fault::point("pool:ended");
         self.cells().set_busy(self.place, false);
         if end.is_ok_and(|end| !end.wanted) {
             tell_of_room(self.cells());
@@ -352,6 +359,7 @@ impl Serving {
 
     /// A wake-up that was meant for this worker goes to another one.
     fn leave(&self) {
+        fault::point("pool:leaving");
         if let Some(place) = self.cells().place(self.place) {
             let word = PlaceWord::read(place);
             if matches!(word.state, PlaceState::Launching { .. } | PlaceState::Launched) {

@@ -9,6 +9,7 @@ use super::place::{PlaceState, PlaceWord, set_registered};
 use super::shared::{Shared, now, vacate};
 use crate::calls::{CallError, format};
 use crate::error::RegisterError;
+use crate::fault;
 use bgw_core::{BackgroundWorker, InvalidWorker, Ready, RestartPolicy, SegmentHandle};
 use serde::{Deserialize, Serialize};
 use std::sync::atomic::Ordering;
@@ -94,15 +95,18 @@ impl Shared {
                 count.fetch_add(1, Ordering::AcqRel);
             }
             set_registered(place, None);
+            fault::point("order:launching");
             let registered = self.register(worker, launching.launch);
             let Ok(handle) = registered else {
                 vacate(self.cells(), worker, launching);
                 return registered.map(|_| false);
             };
+            fault::point("order:registered");
             set_registered(place, Some(handle.id()));
             self.launched().insert(worker, handle);
             // Its worker may have been quicker.
             launching.swap(place, launching.turned(PlaceState::Launched));
+            fault::point("order:launched");
             return Ok(true);
         }
         Ok(false)

@@ -10,6 +10,7 @@ use super::shared::{Shared, now};
 use crate::calls::format::{self, Carried};
 use crate::calls::segments::read_value;
 use crate::error::TerminateError;
+use crate::fault;
 use crate::outcome::{self, Outcome};
 use crate::segment::Segment;
 use bgw_core::{ExitCause, ExitReport, NotStarted, Pid, SegmentHandle};
@@ -119,9 +120,11 @@ impl Raw {
         let report = |code| self.report(ExitCause::Exited(code));
         let (good, bad) = (report(0), report(1));
         let mut bytes = Vec::new();
+        fault::point("order:answered");
         let Some(code) = self.shared.jobs.collect(self.key, &mut bytes) else {
             return Outcome::Lost;
         };
+        fault::point("order:collected");
         self.shared.freed(self.key);
         match code {
             OUTPUT => match self.value(bytes) {

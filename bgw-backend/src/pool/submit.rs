@@ -13,6 +13,7 @@ use super::stats::PoolStats;
 use crate::backend::Backend;
 use crate::calls::{CallError, CallValue, format, types};
 use crate::error::{RegisterError, WaitError};
+use crate::fault;
 use crate::segment::{Segment, SegmentError};
 use bgw_core::SegmentHandle;
 use bgw_core::internals::process;
@@ -205,8 +206,10 @@ impl Shared {
                 }
             }
             let freed = self.cells().load(FREED) as u32;
+            fault::point("order:before_submit");
             match self.jobs.submit(class, self.number, self.near(), input, &[now(), 0, 0, 0, 0]) {
                 Ok(key) => {
+                    fault::point("order:submitted");
                     self.after_submission(class, key)?;
                     return Ok(key);
                 }

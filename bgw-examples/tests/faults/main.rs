@@ -3,6 +3,7 @@
 
 mod claims;
 mod companions;
+mod pools;
 mod postmaster;
 mod reset;
 mod results;
@@ -18,6 +19,7 @@ fn main() -> std::process::ExitCode {
     let tests = [
         claims::tests(),
         companions::tests(),
+        pools::tests(),
         postmaster::tests(),
         reset::tests(),
         results::tests(),
