@@ -1,7 +1,7 @@
 //! The descriptors that a worker is given, as a slot says it: how many, and their names behind
 //! those of its relations. The descriptors travel by the control socket.
 //!
-//! Each is its number, a byte that is 0 for any, then its name and a NUL.
+//! Each is its number and 1, a byte that is 0 for any number, then its name and a NUL.
 
 use super::corrupt::CorruptRecord;
 use crate::worker::gift::Gift;
@@ -22,7 +22,8 @@ impl GiftRecord {
     pub(super) fn encode(gifts: &[Gift]) -> (Self, Vec<u8>) {
         let mut names = Vec::new();
         for gift in gifts {
-            names.push(gift.number.unwrap_or(0));
+            // A validated number is 63 at most.
+            names.push(gift.number.map_or(0, |number| number.saturating_add(1)));
             names.extend(gift.name.bytes());
             names.push(0);
         }
@@ -42,7 +43,7 @@ impl GiftRecord {
             let name = String::from_utf8(name.to_vec());
             let name = name.map_err(|_| CorruptRecord::Text { field: "give" })?;
             rest = behind.get(1..).unwrap_or_default();
-            let number = (number != 0).then_some(number);
+            let number = number.checked_sub(1);
             gifts.push(Gift { name, number, descriptor: None });
         }
         if rest.is_empty() { Ok(gifts) } else { Err(wrong) }

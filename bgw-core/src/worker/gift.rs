@@ -2,7 +2,9 @@
 
 use super::invalid::InvalidWorker;
 use super::limits::COMMAND_DESCRIPTORS;
+use super::output::Output;
 use super::policy::{EntryPoint, Ready};
+use super::surroundings::Input;
 use super::text::{not_empty, shown_text};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -59,10 +61,32 @@ pub(super) const fn ready_on(ready: Option<Ready>) -> Option<u8> {
     }
 }
 
+/// What else of a description may have a number of a command.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Others<'a> {
+    pub(super) ready: Option<Ready>,
+    pub(super) input: &'a Input,
+    pub(super) output: &'a Output,
+}
+
+impl Others<'_> {
+    /// What has this number already.
+    fn have(self, number: u8) -> Option<&'static str> {
+        let has_input = *self.input != Input::Inherit;
+        let has_output = *self.output != Output::Inherit;
+        match number {
+            0 if has_input => Some("another number: stdin has it"),
+            1 | 2 if has_output => Some("another number: output has it"),
+            number if ready_on(self.ready) == Some(number) => Some("another number: ready has it"),
+            _ => None,
+        }
+    }
+}
+
 pub(super) fn check_gifts(
     gifts: &[Gift],
     entry: &EntryPoint,
-    ready: Option<Ready>,
+    others: Others<'_>,
 ) -> Result<(), InvalidWorker> {
     let field = "give";
     let wrong = |value, limit| Err(InvalidWorker::OutOfRange { field, value, limit });
@@ -88,11 +112,10 @@ pub(super) fn check_gifts(
             let needs = "a command; a function takes it by its name";
             return Err(InvalidWorker::Unfit { field, value, needs });
         }
-        if !COMMAND_DESCRIPTORS.contains(&number) {
-            return wrong(value, "3 to 63");
+        if number > *COMMAND_DESCRIPTORS.end() {
+            return wrong(value, "0 to 63");
         }
-        if ready_on(ready) == Some(number) {
-            let needs = "another number: ready has it";
+        if let Some(needs) = others.have(number) {
             return Err(InvalidWorker::Unfit { field, value, needs });
         }
         if before.clone().any(|other| other.number == Some(number)) {

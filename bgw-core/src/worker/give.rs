@@ -40,10 +40,34 @@ impl BackgroundWorkerBuilder {
         self.with_gift(name.into(), None, descriptor.into())
     }
 
-    /// As [`give`](Self::give), for a command that is to have the descriptor at this number: 3 to
+    /// As [`give`](Self::give), for a command that is to have the descriptor at this number: 0 to
     /// 63. It replaces what the program left open there. `LISTEN_FDS` counts those at 3 and the
     /// numbers that follow without a gap; what lies behind a gap is there, and not announced.
     /// Refused for functions.
+    ///
+    /// At 0 it is the standard input of the command, at 1 its standard output, at 2 its standard
+    /// error, whatever else it may be: a pipe, a file, a terminal. Refused for what
+    /// [`stdin`](Self::stdin) or [`output`](Self::output) say, too. Whoever reads from the other
+    /// end of a pipe sees its end once all who have it have ended; for a command that may be
+    /// restarted that is the end of its registration. The lines do not go through the output
+    /// collector: nobody remembers the last ones, and the command waits while nobody reads.
+    ///
+    /// ```
+    /// use bgw_core::BackgroundWorker;
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let (reader, writer) = std::io::pipe()?;
+    /// let sort = BackgroundWorker::builder("sort")
+    ///     .command("sort", ["-n"])
+    ///     .give_at(0, "numbers", std::fs::File::open("/dev/null")?)
+    ///     .give_at(1, "sorted", writer)
+    ///     .build()?;
+    /// assert!(sort.given().eq(["numbers", "sorted"]));
+    /// # drop(reader);
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[doc(alias = "posix_spawn_file_actions_adddup2")]
     pub fn give_at(
         self,
         number: u8,

@@ -2,6 +2,7 @@
 
 use super::builder::BackgroundWorkerBuilder;
 use super::description::BackgroundWorker;
+use super::gift::{Others, check_gifts};
 use super::invalid::InvalidWorker;
 use super::surroundings::{Input, Surroundings, check_fit};
 use std::sync::Arc;
@@ -97,7 +98,8 @@ impl BackgroundWorkerBuilder {
         self
     }
 
-    /// What the command reads from its standard input. Default: what the postmaster would.
+    /// What the command reads from its standard input. Default: what the postmaster would. A
+    /// descriptor of the registrant's own is [given](Self::give_at) at number 0.
     pub fn stdin(mut self, input: Input) -> Self {
         self.surroundings().input = input;
         self
@@ -147,6 +149,8 @@ impl BackgroundWorker {
     #[doc(hidden)]
     pub fn set_surroundings(&mut self, surroundings: Surroundings) -> Result<(), InvalidWorker> {
         check_fit(&surroundings, &self.entry)?;
+        let (ready, input, output) = (self.ready(), &surroundings.input, self.output());
+        check_gifts(self.gifts(), &self.entry, Others { ready, input, output })?;
         self.surroundings = Some(Arc::new(surroundings));
         Ok(())
     }

@@ -4,7 +4,7 @@ use super::call::{CallInput, check_call};
 use super::caller::Caller;
 use super::clocks::{ClockDraft, check_clocks};
 use super::description::BackgroundWorker;
-use super::gift::{Gift, check_gifts};
+use super::gift::{Gift, Others, check_gifts};
 use super::invalid::InvalidWorker;
 use super::job::Orphaned;
 use super::limits::{
@@ -16,7 +16,7 @@ use super::policy::{EntryPoint, StartTime, WorkerFlags};
 use super::recycle::{Recycle, check_recycle};
 use super::relations::Relations;
 use super::stop::{Grace, StopSignal};
-use super::surroundings::{Surroundings, check_fit};
+use super::surroundings::{Input, Surroundings, check_fit};
 use super::text::{not_empty, shown_text, system_text};
 use super::validate_relations::{check_names, check_relations, check_template};
 use super::validate_restart::{RestartDraft, check_restarts};
@@ -113,7 +113,10 @@ pub(crate) fn validate<E: From<InvalidWorker>>(draft: &mut Draft) -> Result<Back
     let entry = draft.entry.take().ok_or(InvalidWorker::NoEntryPoint)?;
     check_entry(&entry)?;
     check_template(&draft.relations, &entry)?;
-    check_gifts(&draft.gifts, &entry, restarts.ready)?;
+    let input =
+        draft.surroundings.as_ref().map_or(&Input::Inherit, |surroundings| &surroundings.input);
+    let others = Others { ready: restarts.ready, input, output: &draft.output };
+    check_gifts(&draft.gifts, &entry, others)?;
     check_names(&draft.relations, &draft.gifts, &entry)?;
     let names = (&draft.relations, draft.gifts.as_slice());
     check_call(draft.call.as_ref(), &draft.extra, names, &entry)?;

@@ -7,8 +7,10 @@ use crate::shared::gift_record::GiftRecord;
 use crate::worker::BackgroundWorker;
 use crate::worker::builder::BackgroundWorkerBuilder;
 use crate::worker::gift::Gift;
+use crate::worker::output::Output;
 use crate::worker::policy::Ready;
 use crate::worker::relations::After;
+use crate::worker::surroundings::{Input, Surroundings};
 use std::os::fd::OwnedFd;
 
 fn function() -> BackgroundWorkerBuilder {
@@ -47,7 +49,7 @@ fn each_gift_is_refused_alike_by_the_builder_and_from_a_slot() {
     let long = "x".repeat(32);
     let many: Vec<Gift> = (0..17).map(|at| gift(&at.to_string(), None)).collect();
     type Row<'a> = (fn() -> BackgroundWorkerBuilder, &'a [&'a str], &'a [Gift]);
-    let rows: [Row<'_>; 10] = [
+    let rows: [Row<'_>; 12] = [
         (function, &["17 descriptors", "16"], &many),
         (function, &["empty"], &[gift("a", None), gift("", None)]),
         (function, &["32", "31"], &[gift(&long, None)]),
@@ -55,7 +57,9 @@ fn each_gift_is_refused_alike_by_the_builder_and_from_a_slot() {
         (function, &["\"a:b\"", "colon"], &[gift("a:b", None)]),
         (function, &["\"a\"", "another name"], &[gift("a", None), gift("a", None)]),
         (function, &["\"a\" at 3", "a command"], &[gift("a", Some(3))]),
-        (command, &["\"a\" at 2", "3 to 63"], &[gift("a", Some(2))]),
+        (command, &["\"a\" at 64", "0 to 63"], &[gift("a", Some(64))]),
+        (|| command().stdin(Input::Null), &["\"a\" at 0", "stdin has it"], &[gift("a", Some(0))]),
+        (|| command().output(Output::Null), &["\"a\" at 2", "output"], &[gift("a", Some(2))]),
         (command, &["\"b\" at 9", "another number"], &[gift("a", Some(9)), gift("b", Some(9))]),
         (|| command().ready(Ready::Newline(9)), &["\"a\" at 9", "ready"], &[gift("a", Some(9))]),
     ];
@@ -81,12 +85,26 @@ fn each_gift_is_refused_alike_by_the_builder_and_from_a_slot() {
     assert!(text.contains("give") && text.contains("1025") && text.contains("1024"), "{text}");
 }
 
+/// The postmaster gets surroundings apart from the slot.
+#[test]
+fn surroundings_from_elsewhere_have_no_number_that_is_given() {
+    let mut worker = given(command(), &[gift("a", Some(0))]).build().unwrap();
+    let surroundings = Surroundings { input: Input::Null, ..Surroundings::default() };
+    let error = worker.set_surroundings(surroundings).unwrap_err();
+    assert!(error.to_string().contains("stdin has it"), "{error}");
+    let mut worker = given(command(), &[gift("a", Some(1))]).build().unwrap();
+    let surroundings = Surroundings { input: Input::Null, ..Surroundings::default() };
+    worker.set_surroundings(surroundings).unwrap();
+}
+
 #[test]
 fn what_is_just_inside_the_limits_comes_back_from_a_slot() {
     let names: Vec<Gift> =
         (0..16).map(|at| gift(&format!("{at:031}"), (at % 2 == 0).then_some(63 - at))).collect();
     let workers = [
         given(function(), &[gift("a", None)]),
+        given(command(), &[0, 1, 2].map(|at| gift(&format!("{at}"), Some(at)))),
+        given(command().output(Output::Null), &[gift("a", Some(0))]),
         given(command(), &names).group("g").after("other", After::Done),
         given(BackgroundWorker::builder("n").library("/l", "f"), &names[..0]),
         given(
@@ -135,6 +153,7 @@ fn a_gift_without_a_number_has_the_lowest_that_is_free() {
     assert!(of(None, &[]).is_empty());
     assert_eq!(of(None, &[None, None, None]), [3, 4, 5]);
     assert_eq!(of(None, &[Some(4), None, None, Some(9), None]), [4, 3, 5, 9, 6]);
+    assert_eq!(of(None, &[Some(1), None, Some(0), None]), [1, 3, 0, 4]);
     assert_eq!(of(Some(Ready::Newline(3)), &[None, Some(5), None]), [4, 5, 6]);
     let most: Vec<Option<u8>> = (3..18).map(Some).chain([None]).collect();
     assert_eq!(of(None, &most).last(), Some(&18));
