@@ -29,7 +29,6 @@ pub(crate) fn tests() -> Vec<Test> {
         what_was_not_taken_outlives_a_crash_reset => [J07],
         a_command_has_them_at_the_numbers_asked_for => [J08],
         a_command_that_restarts_has_them_in_each_run => [J08],
-        a_command_has_its_standard_streams_from_its_registrant => [J08],
         what_nobody_takes_is_closed_and_holds_nobody_up => [J07, D14],
         one_that_gives_and_dies_leaves_nothing => [J07],
         nobody_else_has_what_a_worker_is_given => [J07, R24],
@@ -39,7 +38,7 @@ pub(crate) fn tests() -> Vec<Test> {
     ]
 }
 
-fn with_functions(builder: PostmasterBuilder) -> PostmasterBuilder {
+pub(crate) fn with_functions(builder: PostmasterBuilder) -> PostmasterBuilder {
     builder
         .max_workers(64)
         .function("takes", entry(takes))
@@ -73,7 +72,7 @@ fn takes(worker: &mut Worker) -> Result<(), WorkerError> {
 }
 
 /// Everything that comes until the other end is closed.
-fn all_of(mut stream: UnixStream) -> String {
+pub(crate) fn all_of(mut stream: UnixStream) -> String {
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
     let mut text = String::new();
     stream.read_to_string(&mut text).expect("somebody still has the other end");
@@ -171,7 +170,7 @@ fn what_was_not_taken_outlives_a_crash_reset() {
     cluster.end();
 }
 
-fn script(text: &str) -> BackgroundWorkerBuilder {
+pub(crate) fn script(text: &str) -> BackgroundWorkerBuilder {
     BackgroundWorker::builder("script").command("/bin/sh", ["-c", text])
 }
 
@@ -230,51 +229,6 @@ fn a_command_that_restarts_has_them_in_each_run() {
         assert_eq!(the_end(&handle).cause, ExitCause::Exited(0));
         assert_eq!(all_of(ours), "");
         cluster.end();
-    }
-}
-
-/// Fails if a stream is another one, if two are mixed, or if somebody else keeps one open.
-fn a_command_has_its_standard_streams_from_its_registrant() {
-    for atfork_handlers in [false, true] {
-        let cluster =
-            Cluster::with(|builder| with_functions(builder).run_atfork_handlers(atfork_handlers));
-        let [input, out, err, other] = [(); 4].map(|()| UnixStream::pair().unwrap());
-        let text = "read line; echo \"out $line\"; echo \"err $line\" >&2; \
-                    echo \"$LISTEN_FDNAMES\" >&3; read line || echo end";
-        let command = script(text)
-            .give_at(2, "err", err.1)
-            .give("other", other.1)
-            .give_at(0, "in", input.1)
-            .give_at(1, "out", out.1)
-            .build()
-            .unwrap();
-        let handle = cluster.backend.register(&command).unwrap();
-        drop(command);
-        (&input.0).write_all(b"hello\n").unwrap();
-        input.0.shutdown(std::net::Shutdown::Write).unwrap();
-        let said = [out.0, err.0, other.0].map(all_of);
-        assert_eq!(said, ["out hello\nend\n", "err hello\n", "other\n"]);
-        assert_eq!(stopped(&handle).cause, ExitCause::Exited(0));
-        // One file for two streams: the lines stay in order. The others are as always.
-        let path = note_path("both");
-        let file = std::fs::File::create(&path).unwrap();
-        let command = script("echo one; echo two >&2; echo three; [ -e /dev/stdin ]; exit 5");
-        let command = command.give_at(1, "out", file.try_clone().unwrap()).give_at(2, "err", file);
-        let handle = cluster.backend.register(&command.build().unwrap()).unwrap();
-        assert_eq!(stopped(&handle).cause, ExitCause::Exited(5));
-        assert_eq!(std::fs::read_to_string(&path).unwrap(), "one\ntwo\nthree\n");
-        // With an environment and a folder of its own, and again in each run.
-        let (out, theirs) = UnixStream::pair().unwrap();
-        let command = script("echo $A; pwd; [ -e $A ] || { : > $A; exit 1; }");
-        let path = note_path(&format!("ran-{atfork_handlers}")).display().to_string();
-        let command = command.env("A", &path).current_dir("/").give_at(1, "out", theirs);
-        let command = command.restart(RestartPolicy::Fixed(Duration::ZERO)).build().unwrap();
-        let handle = cluster.backend.register(&command).unwrap();
-        drop(command);
-        assert_eq!(all_of(out), format!("{path}\n/\n{path}\n/\n"));
-        assert_eq!(the_end(&handle).cause, ExitCause::Exited(0));
-        cluster.end();
-        std::fs::remove_dir_all(std::env::temp_dir().join("cluster")).unwrap();
     }
 }
 

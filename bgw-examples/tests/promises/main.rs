@@ -19,6 +19,7 @@ mod events;
 mod examples;
 mod futures;
 mod gifts;
+mod given_streams;
 mod groups;
 mod guardian;
 mod handles;
@@ -110,6 +111,7 @@ fn main() -> std::process::ExitCode {
         examples::tests(),
         futures::tests(),
         gifts::tests(),
+        given_streams::tests(),
         groups::tests(),
         guardian::tests(),
         handles::tests(),
