@@ -44,7 +44,8 @@ pub enum EventKind {
     Unregistered,
     /// The cluster has reached a phase.
     Phase(StartTime),
-    /// A crash has reset the cluster. Handle, pid and cause are those of the worker that crashed.
+    /// A crash has reset the cluster. Handle, pid, name and cause are those of the worker that
+    /// crashed.
     Reset,
     /// A shutdown was requested.
     Shutdown(ShutdownMode),

@@ -42,6 +42,8 @@ pub(crate) struct Events {
     /// `None`: the postmaster keeps none.
     ring: Option<Arc<EventRing>>,
     lives: PrivateTable<Life>,
+    /// The name of the worker whose crash the next reset follows: it may be off the list by then.
+    culprit: EventName,
     /// Readers must be woken.
     appended: bool,
 }
@@ -51,7 +53,7 @@ impl Events {
     pub(crate) fn new(entries: u32) -> Result<Self, CreateError> {
         let options = RingOptions { entries, tag: EVENTS_TAG };
         let ring = (entries > 0).then(|| Ring::create(&options).map(Arc::new)).transpose()?;
-        Ok(Self { ring, lives: PrivateTable::default(), appended: false })
+        Ok(Self { ring, lives: PrivateTable::default(), culprit: EventName::NONE, appended: false })
     }
 
     /// The ring, to pass on.
@@ -101,6 +103,11 @@ impl Events {
         self.append(kind, None, None, EventName::NONE, Details::default());
     }
 
+    /// A worker of this name has crashed; a reset follows.
+    pub(crate) fn crashed(&mut self, name: &str) {
+        self.culprit = EventName::of(name);
+    }
+
     /// The slots are new: every handle of before is over, the worker `culprit` of before crashed.
     pub(crate) fn reset(&mut self, culprit: WorkerHandle, pid: Pid, cause: ExitCause) {
         let ended: Vec<Key> = self.lives.iter().map(|life| life.key).collect();
@@ -110,7 +117,8 @@ impl Events {
             self.tell(key, EventKind::Unregistered, details);
         }
         let details = Details { cause: Some(cause), ..Details::default() };
-        self.append(EventKind::Reset, Some(pid), Some(culprit), EventName::NONE, details);
+        let name = std::mem::replace(&mut self.culprit, EventName::NONE);
+        self.append(EventKind::Reset, Some(pid), Some(culprit), name, details);
     }
 
     /// Wakes the readers, if there is something for them. At most one system call.

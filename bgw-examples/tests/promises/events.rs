@@ -177,6 +177,7 @@ fn the_numbers_go_on_over_a_crash_reset() {
     let reset = read_until(&mut events, |event| event.kind == EventKind::Reset);
     let crash = reset.last().unwrap();
     assert_eq!((crash.handle, crash.pid), (Some(crashing.id()), Some(pid)));
+    assert_eq!(crash.name, "sleep", "{crash}");
     assert!(matches!(crash.cause, Some(ExitCause::Signaled { signal: 6, .. })), "{crash:?}");
     let after = read_until(&mut events, |event| event.kind == EventKind::Started);
     for handle in [&crashing, &isolated] {

@@ -89,6 +89,7 @@ impl Server {
             Note::Refused(worker, why) => {
                 self.slot_table.why_not_started = Some((worker.key, LastWords::of_error(why)));
             }
+            Note::TerminatingOthers(worker, ..) => self.events.crashed(&worker.name),
             Note::ShuttingDown(mode) => {
                 self.events.tell_of_cluster(EventKind::Shutdown(*mode));
             }
