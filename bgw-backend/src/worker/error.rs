@@ -1,12 +1,23 @@
 //! Why a worker's main ends.
 
+use crate::answer::AnswerError;
+#[cfg(feature = "serde")]
+use crate::calls::CallError;
 use crate::connection::DatabaseError;
 use crate::error::{
-    EventsError, LatchError, RegisterError, SignalsError, TerminateError, WaitError,
+    EventsError, LatchError, NotWritable, RegisterError, SignalsError, TerminateError, WaitError,
 };
 use crate::interrupt::Interrupt;
+use crate::metrics::MetricError;
+use crate::outcome::NoOutput;
+#[cfg(feature = "serde")]
+use crate::pool::{MapError, PoolError, SubmitError};
+use crate::rolling::RollError;
 use crate::segment::SegmentError;
-use bgw_core::{AskError, AttachError, FromEnvError, InvalidWorker, Pid, RESULT_LIMIT, TakeError};
+use crate::templates::ReforkError;
+use bgw_core::{
+    AskError, AttachError, FromEnvError, InvalidWorker, Pid, RESULT_LIMIT, RelationError, TakeError,
+};
 use shmem_slots::OutOfSegment;
 use shmem_slots::queue::{ReceiveError, SendError, SideError};
 use std::error::Error;
@@ -14,7 +25,29 @@ use std::io;
 
 /// Why a worker's main ends. Returned from it, the error is logged and becomes exit code 1.
 ///
-/// Every error of this crate converts to it by `?`.
+/// Every error of this crate converts to it by `?`, as do texts and [`io::Error`]. For the errors
+/// of other crates there is [`WorkerError::other`]. A main may also return any other error:
+/// [`entry`](crate::entry) takes it.
+///
+/// ```
+/// use bgw_backend::{Worker, WorkerError};
+/// use std::error::Error;
+///
+/// fn count(worker: &mut Worker) -> Result<(), WorkerError> {
+///     worker.counter("counted")?.add(1); // an error of this crate
+///     let number: u64 = "12".parse().map_err(WorkerError::other)?; // another one
+///     if number > 10 {
+///         return Err("too many".into());
+///     }
+///     Ok(())
+/// }
+///
+/// fn parse(_: &mut Worker) -> Result<(), Box<dyn Error + Send + Sync>> {
+///     let _: u64 = "12".parse()?; // any error
+///     Ok(())
+/// }
+/// # let _ = (bgw_backend::entry(count), bgw_backend::entry(parse));
+/// ```
 #[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum WorkerError {
@@ -73,6 +106,13 @@ pub enum WorkerError {
 
 bgw_core::debug_as_chain!(WorkerError);
 
+impl WorkerError {
+    /// The error of another crate.
+    pub fn other(error: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        Self::Other(error.into())
+    }
+}
+
 impl From<DatabaseError> for WorkerError {
     fn from(error: DatabaseError) -> Self {
         match error {
@@ -106,6 +146,17 @@ macro_rules! from_others {
 }
 
 from_others!(io::Error, SideError, SendError, ReceiveError, OutOfSegment, String, &str);
+from_others!(
+    AnswerError,
+    MetricError,
+    NoOutput,
+    NotWritable,
+    ReforkError,
+    RelationError,
+    RollError
+);
+#[cfg(feature = "serde")]
+from_others!(CallError, MapError, PoolError, SubmitError);
 
 /// Why a worker's result could not be set.
 #[derive(Clone, Copy, thiserror::Error, PartialEq, Eq)]
@@ -170,3 +221,50 @@ pub enum PrivilegeError {
 }
 
 bgw_core::debug_as_chain!(PrivilegeError);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Would not compile if one of them did not.
+    #[test]
+    fn every_error_of_this_crate_becomes_that_of_a_worker() {
+        const fn converts<E: Into<WorkerError>>() {}
+        converts::<AnswerError>();
+        converts::<AskError>();
+        converts::<AttachError>();
+        converts::<DatabaseError>();
+        converts::<EventsError>();
+        converts::<FromEnvError>();
+        converts::<Interrupt>();
+        converts::<InvalidWorker>();
+        converts::<LatchError>();
+        converts::<MetricError>();
+        converts::<NoOutput>();
+        converts::<NotWritable>();
+        converts::<PrivilegeError>();
+        converts::<ReforkError>();
+        converts::<RegisterError>();
+        converts::<RelationError>();
+        converts::<ResultError>();
+        converts::<RollError>();
+        converts::<SegmentError>();
+        converts::<SignalsError>();
+        converts::<TakeError>();
+        converts::<TerminateError>();
+        converts::<WaitError>();
+        #[cfg(feature = "serde")]
+        {
+            converts::<CallError>();
+            converts::<MapError>();
+            converts::<PoolError>();
+            converts::<SubmitError>();
+        }
+    }
+
+    #[test]
+    fn an_error_of_another_crate_keeps_its_text() {
+        let error = WorkerError::other("x".parse::<u64>().unwrap_err());
+        assert_eq!(error.to_string(), "invalid digit found in string");
+    }
+}
