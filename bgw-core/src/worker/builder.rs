@@ -221,10 +221,11 @@ impl BackgroundWorkerBuilder {
         self
     }
 
-    /// Claims the name for this worker alone: a registration of a second unique worker with this
-    /// name ends with [`NotStarted::NameTaken`](crate::NotStarted::NameTaken). The name is free
-    /// again at the worker's end: once its registration is over and no process of it is left.
-    /// Default: any number of workers may have one name.
+    /// Claims the name for this worker alone: a second unique worker with this name is
+    /// [refused](crate::RelationError::NameTaken). If two processes register one at the same time,
+    /// the later registration ends with [`NotStarted::NameTaken`](crate::NotStarted::NameTaken).
+    /// The name is free again at the worker's end: once its registration is over and no process of
+    /// it is left. Default: any number of workers may have one name.
     ///
     /// Workers whose name is not unique do not count: they may have the name, too.
     pub const fn unique(mut self) -> Self {
