@@ -126,8 +126,9 @@ impl PostmasterBuilder {
         self
     }
 
-    /// The folder of the control socket, so that other programs can attach by path. It is created
-    /// (mode 0700) if it is missing. Without one, only the launching program and workers attach.
+    /// The folder of the control socket, so that other programs can attach by path; its path has at
+    /// most 94 bytes. It is created (mode 0700) if it is missing. Without one, only the launching
+    /// program and workers attach.
     #[doc(alias = "unix_socket_directories")]
     pub fn runtime_dir(mut self, path: impl Into<PathBuf>) -> Self {
         self.runtime_dir = Some(path.into());
@@ -328,10 +329,10 @@ impl PostmasterBuilder {
         // As many as have not served may sleep beside them that have.
         let spares =
             self.warm_spares.saturating_mul(1 + usize::from(self.functions.any_reusable()));
-        let needed = open.needed_for(spares);
-        if needed > most {
+        let (highest, more) = (open.highest_open(), DescriptorFloor::needed_for(spares));
+        if more.saturating_add(highest.unsigned_abs().into()) >= most {
             let warm_spares = self.warm_spares;
-            return Err(BuildError::Descriptors { warm_spares, needed, limit: most });
+            return Err(BuildError::Descriptors { warm_spares, highest, more, limit: most });
         }
         let output_dir = self.output_dir.as_deref().map(|path| {
             folder::open(path).map_err(|unfit| BuildError::of_output_dir(path.to_owned(), unfit))

@@ -88,14 +88,16 @@ pub enum BuildError {
     },
     /// The process may not have so many descriptors open.
     #[error(
-        "a postmaster with {warm_spares} warm_spares needs at least {needed} descriptors beside what is open here, and RLIMIT_NOFILE allows {limit}; raise the hard limit, or ask for fewer spares"
+        "a postmaster with {warm_spares} warm_spares needs {more} descriptors above {highest}, the highest that is open here, and RLIMIT_NOFILE allows {limit} in all; raise the hard limit, open fewer descriptors before, or ask for fewer spares"
     )]
     Descriptors {
         /// How many spares were asked for.
         warm_spares: usize,
-        /// How many descriptors that needs.
-        needed: u64,
-        /// The hard limit.
+        /// The highest number that is open in this process. A postmaster opens its own above.
+        highest: i32,
+        /// The fewest descriptors that it needs there.
+        more: u64,
+        /// The hard limit: all numbers are below.
         limit: u64,
     },
     /// Two descriptors have one name.

@@ -21,6 +21,11 @@ const LOCK: &str = "postmaster.lock";
 const PID: &str = "postmaster.pid";
 /// The socket, before it takes connections. No longer than its name.
 const UNNAMED: &str = "control.new";
+/// The longest path of a folder, in bytes: that of its control socket fits into an address.
+const LONGEST: usize = 107 - (1 + CONTROL_SOCKET.len());
+const TOO_LONG: &str = "has a path of more than 94 bytes, too long for the address of a socket in \
+                        it; choose a shorter one";
+const _: () = assert!(LONGEST == 94, "the text above says so");
 /// How often a held lock is tried, and what lies between: a fifth of a second in all.
 const LOCK_ATTEMPTS: u32 = 20;
 const LOCK_PAUSE: Duration = Duration::from_millis(10);
@@ -56,8 +61,12 @@ impl RuntimeDir {
     /// listens on its socket (0600). A folder that another user can write to is refused: whatever
     /// we create there could be replaced.
     pub(crate) fn take(path: &Path) -> Result<(Self, ControlSocket), BuildError> {
+        let refused = |why| BuildError::RuntimeDirRefused { path: path.to_owned(), why };
+        if path.as_os_str().len() > LONGEST {
+            return Err(refused(TOO_LONG));
+        }
         folder::create(path).map_err(|unfit| match unfit {
-            Unfit::Refused(why) => BuildError::RuntimeDirRefused { path: path.to_owned(), why },
+            Unfit::Refused(why) => refused(why),
             Unfit::Failed(step, source) => failed(step, path)(source),
         })?;
         let lock_path = path.join(LOCK);

@@ -14,7 +14,7 @@ use bgw_backend::{
 use bgw_postmaster::Postmaster;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use process_test::{Test, fork_child, tests};
-use std::os::fd::{IntoRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, IntoRawFd, OwnedFd};
 
 pub(crate) fn tests() -> Vec<Test> {
     tests![
@@ -126,6 +126,13 @@ fn spares_that_would_take_every_descriptor_are_refused() {
         let text = built.unwrap_err().to_string();
         assert!(text.contains("1000000") && text.contains("256"), "{text}");
         assert!(text.contains("warm_spares"), "{text}");
+        // A high number that is open here is named: it is why so few are left.
+        let high = rustix::io::fcntl_dupfd_cloexec(std::io::stderr(), 253).unwrap();
+        let built = functions(Postmaster::builder()).build();
+        let text = built.unwrap_err().to_string();
+        let highest = high.as_raw_fd()..256;
+        let named = |number: i32| text.contains(&format!("above {number}, "));
+        assert!(highest.clone().any(named), "{highest:?}: {text}");
     });
     assert_eq!(program.wait().code(), Some(0));
 }

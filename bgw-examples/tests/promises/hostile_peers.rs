@@ -32,6 +32,7 @@ pub(crate) fn tests() -> Vec<Test> {
         a_peer_cannot_send_descriptors => [D14],
         a_reload_leaves_commands_alone => [D09],
         a_folder_that_others_can_write_to_is_refused,
+        a_folder_whose_path_is_too_long_is_refused_and_not_created,
         a_planted_pid_file_is_replaced_and_not_followed,
     ]
 }
@@ -228,6 +229,18 @@ fn a_folder_that_others_can_write_to_is_refused() {
     std::fs::write(&file, "").unwrap();
     let text = built(&file).unwrap_err().to_string();
     assert!(text.contains("is not a folder"), "{text}");
+}
+
+/// Fails if the error of a path that no socket can have says something else.
+fn a_folder_whose_path_is_too_long_is_refused_and_not_created() {
+    let parent = std::env::temp_dir();
+    let of_length = |length: usize| parent.join("f".repeat(length - parent.as_os_str().len() - 1));
+    let build = |folder: &Path| functions(Postmaster::builder().runtime_dir(folder)).build();
+    let longest = build(&of_length(94)).unwrap();
+    drop(longest);
+    let text = build(&of_length(95)).unwrap_err().to_string();
+    assert!(text.contains("more than 94 bytes") && text.contains("shorter"), "{text}");
+    assert!(!of_length(95).exists());
 }
 
 /// Fails if the pid is written through a link.

@@ -42,11 +42,16 @@ impl DescriptorFloor {
         Ok(Self { lowest: highest + 1, placeholders: &[], limit: None })
     }
 
-    /// The fewest descriptors that a postmaster with this many spares needs: everything below the
-    /// floor, its own, one for each spare, one for a worker.
-    pub(crate) fn needed_for(self, spares: usize) -> u64 {
+    /// The highest number that was open.
+    pub(crate) const fn highest_open(self) -> RawFd {
+        self.lowest - 1
+    }
+
+    /// The fewest descriptors that a postmaster with this many spares needs above the floor: its
+    /// own, one for each spare, one for a worker.
+    pub(crate) const fn needed_for(spares: usize) -> u64 {
         const OWN: u64 = 16;
-        (self.lowest.unsigned_abs() as u64).saturating_add(OWN).saturating_add(spares as u64)
+        OWN.saturating_add(spares as u64)
     }
 
     /// The same, for a postmaster that has raised its limit.
