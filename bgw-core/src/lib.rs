@@ -156,7 +156,7 @@ pub mod internals {
             slot_classes::{SlotClass, SlotClasses, objection as reserve_objection},
         },
         sys::{
-            alarm, envelope, eventfd, exit::exit_now, interrupts::Pending, pidfd,
+            alarm, early_code, envelope, eventfd, exit::exit_now, interrupts::Pending, pidfd,
             robust::HeldLiveness, scm, signals,
         },
         template::{keep_loaded, leave_template},

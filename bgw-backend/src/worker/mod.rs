@@ -28,6 +28,7 @@
 //! effect. Either way the signal handler only sets a flag and wakes the worker.
 
 mod database;
+mod entry;
 mod error;
 mod from_env;
 mod given;
@@ -36,6 +37,7 @@ mod privileges;
 mod tasks;
 mod template;
 
+pub use entry::entry;
 pub use error::{PrivilegeError, ResultError, WorkerError};
 #[cfg(feature = "tokio")]
 pub use tasks::{LatchSets, Terminated};
@@ -46,24 +48,11 @@ use crate::error::SignalsError;
 use crate::fault;
 use crate::interrupt::{self, Interrupt};
 use bgw_core::internals::{Pending, flag, process, signals, wait_in_worker};
-use bgw_core::{
-    RESULT_LIMIT, SocketInterest, WaitEvents, WorkerHandle, WorkerProcess, WorkerResult,
-};
+use bgw_core::{RESULT_LIMIT, SocketInterest, WaitEvents, WorkerHandle, WorkerProcess};
 use shmem_slots::Key;
 use shmem_slots::futex::Watch;
-use std::error::Error;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-
-/// Makes the main that the postmaster's builder takes out of a function that takes a [`Worker`].
-#[doc(alias = "proc_exit")]
-pub fn entry<F, E>(main: F) -> impl Fn(&'static WorkerProcess) -> WorkerResult + 'static
-where
-    F: Fn(&mut Worker) -> Result<(), E> + 'static,
-    E: Into<Box<dyn Error + Send + Sync>>,
-{
-    move |me| main(&mut Worker::new(me)).map_err(Into::into)
-}
 
 /// The worker that this process is.
 #[derive(Debug)]

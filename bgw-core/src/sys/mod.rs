@@ -6,6 +6,7 @@
 pub mod alarm;
 pub(crate) mod clock;
 pub(crate) mod descriptors;
+pub mod early_code;
 pub mod envelope;
 pub mod eventfd;
 pub(crate) mod exit;

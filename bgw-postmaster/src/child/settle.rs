@@ -4,9 +4,10 @@ use super::launch::ChildContext;
 use crate::fault;
 use crate::sys::placements::Placements;
 use crate::sys::signals;
-use bgw_core::internals::{WorkerRecord, process};
+use bgw_core::internals::{WorkerRecord, early_code, flag, process};
 use bgw_core::{BackgroundWorker, WorkerResult};
 use rustix::process::Signal;
+use shmem_slots::Key;
 use std::time::Instant;
 
 /// Descriptors, session, and the signal for the postmaster's death.
@@ -35,9 +36,11 @@ pub(super) fn end_with_postmaster(context: &ChildContext<'_>, death: Signal) -> 
 /// How many bytes of the region a spare maps ahead: all of a small one, the first slots of a large
 /// one.
 const REHEARSED_REGION: usize = 256 << 10;
+/// No cluster has as many slots.
+const NO_SLOT: Key = Key { index: u32::MAX, generation: 0 };
 
-/// Makes the kernel copy, ahead of time, the pages that a worker's start writes to: runs as much of
-/// a start as has no effect.
+/// Makes the kernel copy, ahead of time, the pages that a worker's start writes to, and map the
+/// code that it runs: runs as much of a start as has no effect.
 #[inline(never)]
 pub(super) fn rehearse(context: &ChildContext<'_>) -> WorkerResult {
     let mut stack = [0u8; 16 << 10];
@@ -50,7 +53,11 @@ pub(super) fn rehearse(context: &ChildContext<'_>) -> WorkerResult {
     // Most workers read the clock soon; the fork does not map the kernel's clock page.
     std::hint::black_box(Instant::now());
     // An older kernel maps the region page by page, later.
-    let _ = context.attachment.slots().region().populate(REHEARSED_REGION);
+    let slots = context.attachment.slots();
+    let _ = slots.region().populate(REHEARSED_REGION);
+    // Errors: there is no such slot.
+    let _ = (slots.read(NO_SLOT), slots.set_flags(NO_SLOT, flag::STARTED));
+    early_code::map_early_code();
     process::rehearse()?;
     Ok(())
 }

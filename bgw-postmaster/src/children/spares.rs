@@ -17,8 +17,9 @@
 //! | given a worker, before it took it | state is not `TAKEN` at its end | the start is lost: it is tried again |
 //! | afterwards | | the worker died |
 //!
-//! Spares are refilled when nothing is to be started, a moment after the start that took one: the
-//! fork is off the latency path. When all are taken, workers are forked as without spares.
+//! Spares are refilled a moment after the start that took one, when nothing is to be started and,
+//! while more than half of them sleep, nothing else happens: the fork is off the latency path. When
+//! all are taken, workers are forked as without spares.
 //!
 //! The process of a reusable worker comes back when its worker has ended, and sleeps beside those
 //! that have not served: up to as many as those are to be. It gets reusable workers only, and they
@@ -142,6 +143,15 @@ impl Spares {
     /// refill would never come.
     fn refill_after(&mut self, delay: Duration) {
         self.due = self.due.or_else(|| Some(Instant::now() + delay));
+    }
+
+    /// Something has happened, and more may follow at once, such as the end of a worker that was
+    /// told to end: a fork that is due waits for a moment in which nothing happens, unless half of
+    /// the spares are taken.
+    pub(crate) fn put_off(&mut self) {
+        if self.is_due() && self.asleep.len() * 2 > self.wanted {
+            self.due = Some(Instant::now() + REFILL_DELAY);
+        }
     }
 
     /// The fork that was due has failed: plans another one.

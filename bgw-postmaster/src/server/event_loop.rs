@@ -41,10 +41,14 @@ impl Server {
             self.events.wake();
             let waited =
                 fault::step("loop:before_wait").and_then(|()| self.poller.wait(self.timeout()));
-            for at in 0..waited.map_err(RunError::system("epoll_wait"))? {
+            let count = waited.map_err(RunError::system("epoll_wait"))?;
+            for at in 0..count {
                 if let Some(token) = self.poller.ready(at) {
                     self.ready(token);
                 }
+            }
+            if count > 0 {
+                self.spares.put_off();
             }
             self.end_lives();
             if self.takers_due.is_some_and(|at| at <= Instant::now()) {

@@ -150,9 +150,15 @@ fn samples(arguments: &Arguments, start: Start, placement: Placement) -> Result<
     Ok(samples)
 }
 
-/// Long enough for a spare to be replaced and for every waiter to sleep.
+/// Long enough for every waiter to sleep.
 fn pause() {
     std::thread::sleep(Duration::from_millis(2));
+}
+
+/// Long enough for the spare that was taken to be replaced: the postmaster sees that within 5 ms,
+/// and forks another one a moment later.
+fn replaced() {
+    std::thread::sleep(Duration::from_millis(10));
 }
 
 fn one(cluster: &Cluster, worker: &BackgroundWorker, samples: &mut Samples) -> Result<()> {
@@ -163,7 +169,7 @@ fn one(cluster: &Cluster, worker: &BackgroundWorker, samples: &mut Samples) -> R
     samples.started.push((now() - begin) as f64);
     handle.wait_for_ready()?;
     samples.first.push((cell(STAMP).load(Ordering::Acquire) - begin) as f64);
-    pause();
+    replaced();
     let begin = Instant::now();
     stop(&handle)?;
     samples.stopped.push(nanos(begin.elapsed()));

@@ -1,0 +1,40 @@
+//! From a function that takes a [`Worker`] to what the postmaster's builder takes.
+
+use super::Worker;
+use crate::error::SignalsError;
+use crate::worker::WorkerError;
+use bgw_core::internals::{early_code, signals};
+use bgw_core::{WaitEvents, WorkerProcess, WorkerResult};
+use std::error::Error;
+use std::io;
+use std::time::Duration;
+
+/// Makes the main that the postmaster's builder takes out of a function that takes a [`Worker`].
+#[doc(alias = "proc_exit")]
+pub fn entry<F, E>(main: F) -> impl Fn(&'static WorkerProcess) -> WorkerResult + 'static
+where
+    F: Fn(&mut Worker) -> Result<(), E> + 'static,
+    E: Into<Box<dyn Error + Send + Sync>>,
+{
+    name_first_calls(run::<F, E> as *const ());
+    move |me| run(&main, me)
+}
+
+fn run<F, E>(main: &F, me: &'static WorkerProcess) -> WorkerResult
+where
+    F: Fn(&mut Worker) -> Result<(), E>,
+    E: Into<Box<dyn Error + Send + Sync>>,
+{
+    main(&mut Worker::new(me)).map_err(Into::into)
+}
+
+/// What most mains call first, and the main itself, which lies at `main`: a warm spare has the
+/// kernel map all of it before it is given a worker.
+fn name_first_calls(main: *const ()) {
+    let unblock: fn(&Worker) -> Result<(), SignalsError> = Worker::unblock_signals;
+    let unblock_all: fn() -> io::Result<()> = signals::unblock_all;
+    let ready: fn(&Worker) = Worker::ready;
+    let sleep: fn(&Worker, Option<Duration>) -> Result<WaitEvents, WorkerError> = Worker::sleep;
+    let calls = [unblock as *const (), unblock_all as *const (), ready as *const ()];
+    calls.into_iter().chain([sleep as *const (), main]).for_each(early_code::called_early);
+}
