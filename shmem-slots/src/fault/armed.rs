@@ -49,18 +49,40 @@ struct Armed {
     left: &'static AtomicU32,
 }
 
+impl Armed {
+    fn has_acted(&self) -> bool {
+        // Below 0 it wraps.
+        let left = self.left.load(Ordering::Acquire);
+        left == 0 || left > self.fault.at
+    }
+}
+
 /// The faults of this process. Never freed: a step may be in the middle of the list.
 static ARMED: RwLock<&[Armed]> = RwLock::new(&[]);
 /// Never freed, either.
 static NAME: RwLock<Option<&str>> = RwLock::new(None);
 
+/// What became of faults that were armed.
+#[derive(Clone, Copy)]
+pub struct Traces(&'static [Armed]);
+
+impl Traces {
+    /// True if one of them has acted, in whatever process.
+    #[must_use]
+    pub fn any(self) -> bool {
+        self.0.iter().any(|armed| armed.has_acted())
+    }
+}
+
 /// From here on this process meets `faults`, and no others; so do those that are forked from it.
-pub fn arm(faults: &str) {
+pub fn arm(faults: &str) -> Traces {
     let faults = faults.split(';').filter_map(Fault::parse);
     let armed: Vec<Armed> = faults
         .filter_map(|fault| Some(Armed { left: shared_count::new(fault.at).ok()?, fault }))
         .collect();
-    *ARMED.write().unwrap_or_else(PoisonError::into_inner) = armed.leak();
+    let armed: &[Armed] = armed.leak();
+    *ARMED.write().unwrap_or_else(PoisonError::into_inner) = armed;
+    Traces(armed)
 }
 
 /// The same with the faults in `BGW_FAULT`. Without any there this process keeps those that it has.
@@ -136,9 +158,11 @@ mod tests {
     #[test]
     fn a_fault_acts_once_at_its_time_where_it_is_meant() {
         let fails = |name, point| step_of(name, point).is_err();
-        arm("a=error@2;b(me)=error;nonsense;a=error@3");
-        let at_a: Vec<bool> = (0..4).map(|_| fails(None, "a")).collect();
-        assert_eq!(at_a, [false, true, true, false]);
+        let traces = arm("a=error@2;b(me)=error;nonsense;a=error@3");
+        assert!(!fails(None, "a") && !traces.any());
+        let at_a: Vec<bool> = (0..3).map(|_| fails(None, "a")).collect();
+        assert_eq!(at_a, [true, true, false]);
+        assert!(traces.any());
         assert!(!fails(None, "b") && !fails(Some("you"), "b"));
         assert!(fails(Some("me"), "b") && !fails(Some("me"), "b"));
         arm("c=error");

@@ -98,7 +98,7 @@ pub const HANDOVER_POINTS: &[&str] = &[
 mod armed;
 
 #[cfg(all(feature = "fault", not(loom)))]
-pub use armed::{arm, arm_by_environment, step, step_of, this_is};
+pub use armed::{Traces, arm, arm_by_environment, step, step_of, this_is};
 
 /// A point between two steps of the slots, which cannot fail.
 #[cfg(all(feature = "fault", not(loom)))]

@@ -1,22 +1,24 @@
 //! What must hold when all is quiet, and after the end of a cluster.
 
 use crate::actor::{HUNG, with_sources};
-use crate::job::UNTIL_TOLD;
+use crate::job::{QUICK, UNTIL_TOLD};
 use crate::journal::{Journal, Kind};
 use crate::seen::Seen;
 use crate::{job::Job, processes, report};
-use bgw_backend::{Backend, ExitCause, RegisterError};
+use bgw_backend::{Backend, ExitCause, RegisterError, WorkerStatus};
 use bgw_postmaster::Launched;
 use nix::sys::wait::{WaitPidFlag, waitpid};
 use std::time::{Duration, Instant};
 
 /// How many guardians a postmaster has, as a child.
 pub(crate) const GUARDIAN: usize = 1;
+/// How many templates the postmaster of a round has.
+const TEMPLATES: usize = 1;
 
 /// What the postmaster had before anything happened.
 pub(crate) struct Baseline {
     postmaster: u32,
-    /// Spares and the guardian.
+    /// Spares, the guardian and the template.
     spares: usize,
     /// How many may sleep beside them.
     used: usize,
@@ -26,17 +28,19 @@ pub(crate) struct Baseline {
 impl Baseline {
     /// Of a postmaster that has just begun: waits until its spares are there.
     /// Later up to `used` processes may sleep beside them whose workers have ended.
-    pub(crate) fn take(postmaster: u32, spares: usize, used: usize) -> Result<Self, String> {
-        let spares = spares + GUARDIAN;
-        until("the spares and the guardian are forked", || {
+    pub(crate) fn take(backend: &Backend, spares: usize, used: usize) -> Result<Self, String> {
+        let (postmaster, spares) = (backend.postmaster().get(), spares + GUARDIAN + TEMPLATES);
+        until("the spares, the guardian and the template are forked", || {
             let found = processes::children(postmaster).len();
             if found == spares { Ok(()) } else { Err(format!("{found} of {spares}")) }
         })?;
+        // What it had open for a fork is closed in the same pass.
+        backend.ping().map_err(|error| with_sources(&error))?;
         Ok(Self { postmaster, spares, used, descriptors: processes::descriptors(postmaster) })
     }
 
-    /// No process but the spares and the guardian, no zombie, no descriptor more than in the
-    /// beginning.
+    /// No process but the spares, the guardian and the template, no zombie, no descriptor more than
+    /// in the beginning.
     pub(crate) fn holds(&self) -> Result<(), String> {
         until("the postmaster has its spares and no other child", || {
             let children = processes::children(self.postmaster);
@@ -156,6 +160,22 @@ pub(crate) fn every_slot_is_free(
         }
     }
     Ok(())
+}
+
+/// Registers workers of the template, until one has run to its end: it may have died a moment ago.
+pub(crate) fn template_serves(backend: &Backend, journal: Journal, who: u32) -> Result<(), String> {
+    let job = Job { template: true, ..QUICK };
+    let worker = job.describe(None).map_err(|error| error.to_string())?;
+    until("a worker of the template runs", || {
+        let begin = journal.ticket();
+        let handle = backend.register(&worker).map_err(|error| with_sources(&error))?;
+        journal.note(begin, who, Kind::Registered, handle.id(), [job.encode(), 0, 0]);
+        let status = handle.wait_for_end_timeout(HUNG).map_err(|error| error.to_string())?;
+        match &status {
+            WorkerStatus::Stopped(Some(report)) if report.cause == ExitCause::Exited(0) => Ok(()),
+            _ => Err(format!("{handle} is {status:?}")),
+        }
+    })
 }
 
 /// The postmaster has ended as it should.

@@ -5,6 +5,9 @@ use bgw_backend::{BackgroundWorker, InvalidWorker, Pid, RestartPolicy, WorkerFla
 use rand::Rng;
 use std::time::Duration;
 
+/// The name of the template.
+pub(crate) const TEMPLATE: &str = "number";
+
 /// How a worker leaves its function.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Way {
@@ -61,6 +64,8 @@ pub(crate) struct Job {
     pub(crate) parallel: bool,
     /// It registers another worker and waits for it.
     pub(crate) nests: bool,
+    /// It begins with what the template has loaded.
+    pub(crate) template: bool,
 }
 
 /// What most workers do: nothing, and well.
@@ -73,6 +78,7 @@ pub(crate) const QUICK: Job = Job {
     command: false,
     parallel: false,
     nests: false,
+    template: false,
 };
 
 /// Runs until its end is requested.
@@ -129,6 +135,7 @@ impl Job {
             command,
             parallel,
             nests: !command && !parallel && random.random_ratio(1, 12),
+            template: !command && random.random_ratio(1, 8),
         }
     }
 
@@ -156,6 +163,7 @@ impl Job {
             | bit(41, self.command)
             | bit(42, self.parallel)
             | bit(43, self.nests)
+            | bit(44, self.template)
     }
 
     /// Out of a number; any number is a job.
@@ -187,6 +195,7 @@ impl Job {
             command: bit(41),
             parallel: bit(42),
             nests: bit(43),
+            template: bit(44),
         }
     }
 
@@ -211,6 +220,7 @@ impl Job {
             (true, Some(_), Way::Return) => worker.command("true", [""; 0]),
             (true, Some(_), _) => worker.command("false", [""; 0]),
         };
+        let worker = if self.template { worker.template(TEMPLATE) } else { worker };
         let worker = if let Some(pid) = notify { worker.notify(pid) } else { worker };
         worker.build()
     }

@@ -9,7 +9,7 @@
 
 use crate::processes::Identity;
 use crate::sys;
-use bgw_backend::WorkerHandle;
+use bgw_backend::{SegmentHandle, WorkerHandle};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
@@ -65,6 +65,10 @@ pub(crate) enum Deed {
     /// Somebody was stopped at a fault point.
     #[cfg_attr(not(feature = "fault"), allow(dead_code, reason = "of the exhaustive run"))]
     FoundStopped,
+    /// It killed the template.
+    KilledTemplate,
+    /// A pool's worker runs job `b`.
+    RanJob,
 }
 
 /// One thing that happened.
@@ -98,6 +102,7 @@ const STOP: usize = 16;
 const REFUSED: usize = 24;
 const BROKEN: usize = 32;
 const HOSTILE: usize = 40;
+const POOL: usize = 48;
 
 /// The list, and what else the processes of a round share.
 #[derive(Clone, Copy, Debug)]
@@ -241,6 +246,17 @@ impl Journal {
     /// The worker in `slot` has ended; its process may live on.
     pub(crate) fn move_out(&self, slot: u32) {
         let _: Identity = self.move_in(slot, Identity { pid: 0, began: 0 });
+    }
+
+    /// Names the pool of the round to all.
+    pub(crate) fn set_pool(&self, pool: SegmentHandle) {
+        self.cells[POOL].store(pool.to_bits(), Ordering::Relaxed);
+    }
+
+    /// The pool of the round.
+    pub(crate) fn pool(&self) -> Option<SegmentHandle> {
+        let bits = self.cells[POOL].load(Ordering::Relaxed);
+        (bits != 0).then(|| SegmentHandle::from_bits(bits))
     }
 
     /// Counts a registration that found no free slot.

@@ -15,6 +15,7 @@ mod invariants;
 mod job;
 mod journal;
 mod oracle;
+mod pool;
 mod processes;
 mod report;
 mod round;

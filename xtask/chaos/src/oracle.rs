@@ -16,7 +16,7 @@
 //! | a generation is used once | two registrations with one name, or a later one with a lower number |
 
 use crate::job::{Job, Restart, Terminate, Way};
-use crate::journal::{Event, Kind};
+use crate::journal::{Deed, Event, Kind};
 use crate::seen::{Cause, Report, Seen, Why, by};
 use bgw_backend::WorkerHandle;
 use std::collections::{BTreeMap, HashMap};
@@ -65,6 +65,7 @@ fn judge_all(events: &[Event], every_end_is_told: bool, faults: bool) -> Verdict
         let Some(job) = history.job() else { continue };
         verdict.registered += 1;
         history.faults = faults;
+        history.template_fails = faults || resets.template_killed;
         history.disturbed = resets.hit(*handle) || resets.ended;
         history.after_reset = resets.began(*handle);
         let first = history.saws().find(|(event, _)| event.c & by::FIRST != 0);
@@ -95,6 +96,8 @@ struct Resets {
     first: Option<u32>,
     last: Option<u32>,
     ended: bool,
+    /// Somebody killed the template.
+    template_killed: bool,
 }
 
 impl Resets {
@@ -103,8 +106,11 @@ impl Resets {
         let incarnation = |event: &Event| event.handle.incarnation();
         let first = registered().min_by_key(|event| event.end).map(incarnation);
         let last = registered().max_by_key(|event| event.end).map(incarnation);
-        let ended = |event: &Event| event.kind == Kind::Did && event.a == 3;
-        Self { first, last, ended: events.iter().any(ended) }
+        let any = |deed: Deed| {
+            events.iter().any(|event| event.kind == Kind::Did && event.a == deed as u64)
+        };
+        let (ended, template_killed) = (any(Deed::Ended), any(Deed::KilledTemplate));
+        Self { first, last, ended, template_killed }
     }
 
     /// True if a reset began the handle's incarnation.
@@ -146,6 +152,8 @@ struct History {
     after_reset: bool,
     /// Its process may have been killed at a fault point.
     faults: bool,
+    /// Its template may have been killed.
+    template_fails: bool,
 }
 
 impl History {
@@ -254,6 +262,9 @@ impl History {
         let possible = by_itself(job) == Some(report.cause)
             || by_signal
             || (self.faults && report.cause == Cause::Signaled(9))
+            || (self.template_fails
+                && job.template
+                && report.cause == Cause::NotStarted(Why::Template))
             || (terminated && by_terminate(job, report.cause))
             || (self.disturbed && by_end_of_cluster(job, report.cause))
             || by_reset;

@@ -81,6 +81,11 @@ pub(crate) fn end_all_children() -> usize {
     }
 }
 
+/// What process `pid` calls itself.
+pub(crate) fn title(pid: u32) -> String {
+    fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default()
+}
+
 /// How many descriptors process `pid` has open.
 pub(crate) fn descriptors(pid: u32) -> usize {
     fs::read_dir(format!("/proc/{pid}/fd")).map_or(0, Iterator::count)

@@ -9,9 +9,9 @@ use crate::invariants::{self, Baseline};
 use crate::job::{Job, pick};
 use crate::journal::{Deed, Journal, Kind, NOBODY};
 use crate::seen::Seen;
-use crate::{hostile, oracle, report, sys, worker};
-use bgw_backend::{Backend, ShutdownMode, WorkerStatus};
-use bgw_postmaster::{Launched, Postmaster};
+use crate::{hostile, oracle, pool, processes, report, sys, worker};
+use bgw_backend::{Backend, Pool, PoolOptions, ShutdownMode, WorkerStatus};
+use bgw_postmaster::{Launched, Postmaster, Template};
 use nix::sys::signal::{Signal, kill};
 use process_test::{Child, Ended, Stranger};
 use rand::rngs::StdRng;
@@ -47,6 +47,8 @@ struct Round {
     random: StdRng,
     launched: Launched,
     backend: Backend,
+    /// Kept open until the end, so that its segment stays.
+    pool: Option<Pool<u64, u64>>,
     folder: tempfile::TempDir,
     slots: u32,
     parallel: u32,
@@ -64,7 +66,7 @@ struct Round {
 pub(crate) fn run(settings: Settings) -> Result<bool, String> {
     sys::become_subreaper().map_err(|error| format!("becoming a subreaper failed: {error}"))?;
     let mut round = Round::begin(settings)?;
-    let baseline = Baseline::take(round.launched.pid().get(), round.spares, round.used)?;
+    let baseline = Baseline::take(&round.backend, round.spares, round.used)?;
     round.busy()?;
     if settings.hostile {
         round.survives(&baseline)?;
@@ -77,6 +79,9 @@ pub(crate) fn run(settings: Settings) -> Result<bool, String> {
     round.quiet()?;
     round.invariants(&baseline)?;
     let events = round.journal.events();
+    if let Some(job) = pool::ran_twice(&events) {
+        return Err(format!("job {job} of the pool ran twice"));
+    }
     let verdict = oracle::judge(&events, round.slots == ROOMY);
     let refused = round.journal.refused();
     let (slots, spares, killed) = (round.slots, round.spares, round.killed);
@@ -109,6 +114,7 @@ impl Round {
             .warm_spares(spares)
             .direct_starts(pick(&mut random, &[(1, false), (1, true)]))
             .terminate_grace(GRACE);
+        let builder = worker::template(pool::functions(builder, journal), Template::new());
         let reusable = random.random_ratio(1, 2);
         let postmaster = worker::functions(builder, journal, reusable).build();
         let postmaster = postmaster.map_err(|error| with_sources(&error))?;
@@ -116,6 +122,7 @@ impl Round {
         let mut launched = postmaster.launch().map_err(|error| with_sources(&error))?;
         let control = launched.take_control().ok_or("there is no control socket")?;
         let backend = Backend::over(control).map_err(|error| with_sources(&error))?;
+        let pool = if settings.hostile { None } else { Some(create_pool(&backend, journal)?) };
         let (crews, attackers) = (Vec::new(), Vec::new());
         Ok(Self {
             settings,
@@ -123,6 +130,7 @@ impl Round {
             random,
             launched,
             backend,
+            pool,
             folder,
             slots,
             parallel,
@@ -168,6 +176,7 @@ impl Round {
                 4..10 => self.stop_postmaster(),
                 10..14 => self.ping()?,
                 14..50 if self.settings.hostile => self.attack(),
+                14..16 => self.kill_template(),
                 _ => {}
             }
         }
@@ -195,6 +204,16 @@ impl Round {
         let pause = self.random.random_range(0..15);
         std::thread::sleep(Duration::from_millis(pause));
         let _ = kill(pid, Signal::SIGCONT);
+    }
+
+    /// Its workers wait for its successor, or are told.
+    fn kill_template(&self) {
+        let mut all = processes::children(self.launched.pid().get()).into_iter();
+        let template = all.find(|child| processes::title(child.pid).starts_with("bgw template"));
+        let Some(template) = template else { return };
+        // Before it happens: what follows from it may be seen at once.
+        self.did(Deed::KilledTemplate);
+        let _ = kill(nix::unistd::Pid::from_raw(template.pid as i32), Signal::SIGKILL);
     }
 
     fn attack(&mut self) {
@@ -257,6 +276,7 @@ impl Round {
 
     fn invariants(&mut self, baseline: &Baseline) -> Result<(), String> {
         self.ping()?;
+        invariants::template_serves(&self.backend, self.journal, SUPERVISOR)?;
         invariants::every_slot_is_free(
             &self.backend,
             self.journal,
@@ -312,11 +332,20 @@ impl Round {
                 }
             }
         }
-        drop((handles, self.backend));
+        drop((handles, self.pool, self.backend));
         invariants::ends(&self.launched, name, mode.is_none())?;
         invariants::nothing_is_left(name)?;
         Ok(name)
     }
+}
+
+/// A pool of two workers at most, which start when jobs wait.
+fn create_pool(backend: &Backend, journal: Journal) -> Result<Pool<u64, u64>, String> {
+    let options = PoolOptions::new(pool::FUNCTION).workers(0..=2).queue(64);
+    let options = options.launch_interval(Duration::from_millis(2));
+    let pool = backend.create_pool(&options).map_err(|error| with_sources(&error))?;
+    journal.set_pool(pool.handle());
+    Ok(pool)
 }
 
 /// Terminates whatever is registered, until nothing is.

@@ -37,12 +37,14 @@ pub(crate) enum Why {
     ShuttingDown,
     Reset,
     ForkFailed,
+    /// Its template could not be loaded.
+    Template,
     /// What this program does not know.
     Other,
 }
 
-const WHYS: [Why; 5] =
-    [Why::Terminated, Why::ShuttingDown, Why::Reset, Why::ForkFailed, Why::Other];
+const WHYS: [Why; 6] =
+    [Why::Terminated, Why::ShuttingDown, Why::Reset, Why::ForkFailed, Why::Template, Why::Other];
 
 /// Who looked, and how: cell `c` of a `Saw`.
 pub(crate) mod by {
@@ -135,6 +137,9 @@ impl Report {
                 ExitCause::NotStarted(NotStarted::ClusterReset) => Cause::NotStarted(Why::Reset),
                 ExitCause::NotStarted(NotStarted::ForkFailed { .. }) => {
                     Cause::NotStarted(Why::ForkFailed)
+                }
+                ExitCause::NotStarted(NotStarted::TemplateFailed) => {
+                    Cause::NotStarted(Why::Template)
                 }
                 #[allow(unreachable_patterns, reason = "the list grows")]
                 _ => Cause::NotStarted(Why::Other),

@@ -2,12 +2,20 @@
 //! leaves.
 
 use crate::actor::with_sources;
-use crate::job::{Job, QUICK, Terminate, Way};
+use crate::job::{Job, QUICK, TEMPLATE, Terminate, Way};
 use crate::journal::{Journal, Kind};
 use crate::{processes, seen::Seen};
 use bgw_backend::{Worker, WorkerError};
-use bgw_postmaster::{PostmasterBuilder, Reuse};
+use bgw_postmaster::{PostmasterBuilder, Reuse, Template};
 use std::time::{Duration, Instant};
+
+/// What the template loads.
+const LOADED: u64 = 0x7465_6d70_6c61_7465;
+
+/// A postmaster with the template, kept so.
+pub(crate) fn template(builder: PostmasterBuilder, settings: Template) -> PostmasterBuilder {
+    builder.template_with(TEMPLATE, settings, || Ok::<_, WorkerError>(LOADED))
+}
 
 /// Names the functions to a postmaster. If they are reusable, a process serves one worker after
 /// another, where there are spares.
@@ -50,6 +58,11 @@ fn act(journal: Journal, worker: &mut Worker) -> Result<(), WorkerError> {
         journal.broke(WORKER, handle);
     }
     journal.note(begin, WORKER, Kind::Began, handle, [u64::from(pid), 0, 0]);
+    let loaded = worker.template_data::<u64>().copied();
+    if loaded != job.template.then_some(LOADED) && !journal.is_hostile() {
+        eprintln!("BROKEN: {handle} begins with {loaded:?} of the template");
+        journal.broke(WORKER, handle);
+    }
     if job.terminate != Terminate::Default {
         worker.handle_terminate();
     }

@@ -94,7 +94,7 @@ impl Actor {
     pub(super) fn view(&mut self) {
         let Some(backend) = self.backend() else { return };
         for info in backend.workers() {
-            if info.worker.name() != "chaos" {
+            if info.worker.name() != "chaos" && info.worker.worker_type() != "pool worker" {
                 self.broken_at(info.handle, "the list of workers has one that nobody registered");
             }
         }

@@ -85,6 +85,7 @@ impl Actor {
         while !self.own.is_empty() {
             self.drop_own(0);
         }
+        self.pool = None;
         self.backend = None;
     }
 

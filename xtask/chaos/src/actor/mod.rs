@@ -3,10 +3,11 @@
 
 mod ask;
 mod harm;
+mod pool;
 
 use crate::job::{Job, QUICK, pick};
 use crate::journal::{Journal, Kind, NOBODY};
-use bgw_backend::{AskError, AttachError, Backend, Handle, Refusal, RegisterError};
+use bgw_backend::{AskError, AttachError, Backend, Handle, Pool, Refusal, RegisterError};
 use rand::Rng;
 use rand::rngs::StdRng;
 use std::path::PathBuf;
@@ -29,6 +30,8 @@ pub(crate) struct Actor {
     backend: Option<Backend>,
     own: Vec<Own>,
     forked: Vec<process_test::Child>,
+    /// The pool of the round, once it was opened.
+    pool: Option<Pool<u64, u64>>,
 }
 
 struct Own {
@@ -57,10 +60,11 @@ enum Deed {
     Observe,
     Reconnect,
     Fork,
+    UsePool,
     Rest,
 }
 
-const DEEDS: [(u32, Deed); 18] = [
+const DEEDS: [(u32, Deed); 19] = [
     (26, Deed::Register),
     (4, Deed::Queue),
     (10, Deed::AskOwn),
@@ -78,6 +82,7 @@ const DEEDS: [(u32, Deed); 18] = [
     (1, Deed::Observe),
     (1, Deed::Reconnect),
     (2, Deed::Fork),
+    (6, Deed::UsePool),
     (12, Deed::Rest),
 ];
 
@@ -90,7 +95,7 @@ impl Actor {
         alone: bool,
     ) -> Self {
         let (own, forked) = (Vec::new(), Vec::new());
-        Self { journal, folder, random, who, alone, backend: None, own, forked }
+        Self { journal, folder, random, who, alone, backend: None, own, forked, pool: None }
     }
 
     /// Acts until the journal says to stop, then brings its own workers to their end.
@@ -123,6 +128,7 @@ impl Actor {
             (Deed::Observe, _) => self.observe(),
             (Deed::Reconnect, _) => self.reconnect(),
             (Deed::Fork, _) => self.fork(),
+            (Deed::UsePool, _) => self.use_pool(),
             (Deed::WaitForAny, Some(_)) => self.wait_for_any(),
             (Deed::AskOwn, Some(place)) => {
                 let begin = self.journal.ticket();

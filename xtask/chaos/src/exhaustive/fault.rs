@@ -44,7 +44,11 @@ fn parties(point: &str) -> &'static [Party] {
         ("claim" | "publish" | "abandon" | "set_flags" | "release", _) => &[Cluster, Registrant],
         ("settle" | "vacate", _) => &[Cluster, Registrant, Waiter],
         ("hold", _) => &[Waiter],
-        ("give", _) => &[Registrant],
+        ("give" | "submit" | "collect", _) => &[Registrant],
+        // Of a pool; the others are of a template.
+        ("order", "before_submit" | "submitted" | "launching" | "registered") => &[Registrant],
+        ("order", "launched" | "answered" | "collected") => &[Registrant],
+        ("close", _) | ("sweep", "swept") => &[Cluster, Registrant],
         ("ticket", "asked" | "sent" | "over") => &[Registrant],
         _ => &[Cluster],
     }
@@ -54,6 +58,7 @@ fn parties(point: &str) -> &'static [Party] {
 pub(super) fn points() -> Vec<(&'static str, Party)> {
     let upper = bgw_postmaster::fault::POINTS.iter().chain(bgw_backend::fault::POINTS);
     let all = upper.chain(shmem_slots::fault::POINTS).chain(shmem_slots::fault::HANDOVER_POINTS);
+    let all = all.chain(shmem_slots::fault::JOB_POINTS).chain(bgw_backend::fault::POOL_POINTS);
     all.flat_map(|&point| parties(point).iter().map(move |&party| (point, party))).collect()
 }
 

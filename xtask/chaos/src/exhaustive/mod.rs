@@ -4,6 +4,7 @@
 //! | file | what |
 //! |---|---|
 //! | `fault` | the points, and in whom each is armed |
+//! | `pool` | a pool, whose jobs have one outcome each |
 //! | `registrant` | a program that registers and asks; what it sees goes into the journal |
 //! | `scenario` | what it does, and what the cluster is like |
 //! | `stage` | one run: the postmaster, a registrant, a waiter, whoever is stopped, the verdict |
@@ -12,6 +13,7 @@
 //! reaches is printed.
 
 mod fault;
+mod pool;
 mod registrant;
 mod scenario;
 mod stage;
@@ -85,7 +87,7 @@ pub(crate) fn run(only: Option<&str>) -> Result<bool, String> {
         }
         runs += here;
         let seconds = began.elapsed().as_secs();
-        println!("{:<24} {here:>4} runs, {met:>3} points reached, {seconds} s", scenario.name());
+        println!("{:<28} {here:>4} runs, {met:>3} points reached, {seconds} s", scenario.name());
     }
     let never: Vec<&String> = all.difference(&reached).collect();
     for name in &never {

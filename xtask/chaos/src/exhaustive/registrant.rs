@@ -1,12 +1,16 @@
 //! The program that registers: each step of a scenario, with its excuse when the postmaster has
 //! died.
 
-use crate::job::{Job, QUICK, Way};
+use crate::job::{Job, QUICK, TEMPLATE, Way};
 use crate::journal::{Journal, Kind};
 use crate::seen::{Seen, by};
-use bgw_backend::{Backend, BackgroundWorker, Handle, RegisterError, WaitError, WorkerStatus};
+use bgw_backend::{
+    AnswerError, AskError, Backend, BackgroundWorker, Handle, ReforkError, RegisterError,
+    WaitError, WorkerStatus,
+};
 use nix::sys::signal::Signal;
 use nix::unistd::Pid;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 /// A wait that takes longer hangs.
@@ -22,6 +26,10 @@ pub(crate) struct Gone;
 pub(crate) struct Registrant {
     pub(crate) backend: Backend,
     pub(crate) journal: Journal,
+    /// Somebody is killed or stopped in this run.
+    pub(crate) faulty: bool,
+    /// The runtime folder.
+    pub(crate) folder: PathBuf,
 }
 
 impl Registrant {
@@ -227,6 +235,15 @@ impl Registrant {
             std::thread::sleep(Duration::from_millis(1));
         }
         Err(self.broken(what))
+    }
+
+    /// Has the template loaded anew, as far as it can be.
+    pub(super) fn refork(&self) -> Result<(), Gone> {
+        match self.backend.refork(TEMPLATE) {
+            // It was killed, or it is being loaded already.
+            Ok(()) | Err(ReforkError::Answer(AnswerError::Ask(AskError::Refused { .. }))) => Ok(()),
+            Err(error) => self.excuse(&format!("loading the template anew failed: {error}")),
+        }
     }
 
     pub(super) fn broken(&self, what: &str) -> Gone {

@@ -4,8 +4,10 @@
 use super::registrant::{CRASHES, Gone, LONG, Registrant};
 use crate::invariants::GUARDIAN;
 use crate::job::{Job, QUICK, Restart, Terminate, UNTIL_TOLD, Way};
+use crate::journal::Journal;
+use crate::{pool, worker};
 use bgw_backend::{BackgroundWorker, Handle, InvalidWorker, OutputFile, ShutdownMode};
-use bgw_postmaster::PostmasterBuilder;
+use bgw_postmaster::{PostmasterBuilder, Template};
 use nix::sys::signal::Signal;
 use std::ops::RangeInclusive;
 use std::path::Path;
@@ -46,6 +48,12 @@ pub(crate) enum Scenario {
     Reused,
     /// Warm spares that the registrant wakes itself.
     Direct,
+    /// Workers of a template that loads when it is needed.
+    Template,
+    /// Workers of a template that forks ahead and is loaded anew.
+    TemplateSpares,
+    /// Jobs of a pool.
+    Pool,
 }
 
 /// How many slots there are in each class.
@@ -56,7 +64,7 @@ const SHARES: Job = Job { shares: true, restart: Restart::AtOnce, ..UNTIL_TOLD }
 const COMMAND: Job = Job { command: true, terminate: Terminate::Default, ..QUICK };
 
 impl Scenario {
-    pub(crate) const ALL: [Self; 16] = [
+    pub(crate) const ALL: [Self; 19] = [
         Self::EndsByItself,
         Self::Terminated,
         Self::Restarted,
@@ -73,6 +81,9 @@ impl Scenario {
         Self::Output,
         Self::Reused,
         Self::Direct,
+        Self::Template,
+        Self::TemplateSpares,
+        Self::Pool,
     ];
 
     pub(crate) const fn name(self) -> &'static str {
@@ -93,6 +104,9 @@ impl Scenario {
             Self::Output => "output",
             Self::Reused => "reused",
             Self::Direct => "woken directly",
+            Self::Template => "of a template",
+            Self::TemplateSpares => "of a template, forked ahead",
+            Self::Pool => "jobs of a pool",
         }
     }
 
@@ -104,11 +118,24 @@ impl Scenario {
         }
     }
 
-    /// How many children the postmaster has that are no workers: spares, its guardian, and an
-    /// output collector.
+    /// The template of the cluster.
+    pub(crate) const fn template(self) -> Option<Template> {
+        match self {
+            Self::Template => Some(Template::new().on_first_use()),
+            Self::TemplateSpares => Some(Template::new().spares(1)),
+            _ => None,
+        }
+    }
+
+    /// How many children the postmaster has that are no workers: spares, its guardian, an output
+    /// collector, a template and what that has forked ahead.
     pub(crate) const fn companions(self) -> RangeInclusive<usize> {
-        let collectors = if matches!(self, Self::Output) { 1 } else { 0 };
-        let least = self.spares() + GUARDIAN + collectors;
+        let others = match self {
+            Self::Output | Self::Template => 1,
+            Self::TemplateSpares => 2,
+            _ => 0,
+        };
+        let least = self.spares() + GUARDIAN + others;
         least..=least + self.resting()
     }
 
@@ -118,9 +145,19 @@ impl Scenario {
     }
 
     /// `outputs` is a folder for the output of workers.
-    pub(crate) fn configure(self, builder: PostmasterBuilder, outputs: &Path) -> PostmasterBuilder {
+    pub(crate) fn configure(
+        self,
+        builder: PostmasterBuilder,
+        journal: Journal,
+        outputs: &Path,
+    ) -> PostmasterBuilder {
         let builder = builder.warm_spares(self.spares()).direct_starts(self == Self::Direct);
-        if self == Self::Output { builder.output_dir(outputs) } else { builder }
+        let builder = if self == Self::Output { builder.output_dir(outputs) } else { builder };
+        let builder = if self == Self::Pool { pool::functions(builder, journal) } else { builder };
+        match self.template() {
+            Some(settings) => worker::template(builder, settings),
+            None => builder,
+        }
     }
 
     /// The fault that the registrant meets in any case.
@@ -306,6 +343,31 @@ impl Scenario {
                 me.terminate(&handle)?;
                 me.wait_for_end(&handle)?;
             }
+            Self::Template | Self::TemplateSpares => {
+                for job in [QUICK, UNTIL_TOLD, FAILS, QUICK] {
+                    let handle = me.register(Job { template: true, ..job }, true)?;
+                    match job.restart {
+                        Restart::Never if job.ends_by_itself() => {}
+                        Restart::Never => {
+                            me.wait_for_start(&handle)?;
+                            me.terminate(&handle)?;
+                        }
+                        _ => {
+                            me.wait_for_restart(&handle)?;
+                            me.terminate(&handle)?;
+                        }
+                    }
+                    me.wait_for_end(&handle)?;
+                    if job == UNTIL_TOLD {
+                        me.refork()?;
+                    }
+                }
+                // One that may not have been started yet.
+                let handle = me.register(Job { template: true, ..UNTIL_TOLD }, false)?;
+                me.terminate(&handle)?;
+                me.wait_for_end(&handle)?;
+            }
+            Self::Pool => me.use_pool()?,
             Self::RegistrantDies => {
                 let ended = me.register(QUICK, true)?;
                 let _running = me.register(UNTIL_TOLD, true)?;

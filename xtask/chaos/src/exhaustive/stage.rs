@@ -12,12 +12,13 @@ use crate::actor::with_sources;
 use crate::job::QUICK;
 use crate::journal::{Deed, Event, Journal, Kind, NOBODY};
 use crate::seen::{Cause, Seen};
-use crate::{driver, invariants, oracle, processes, report, round, sys, worker};
+use crate::{driver, invariants, oracle, pool, processes, report, round, sys, worker};
 use bgw_backend::{Backend, ShutdownMode};
 use bgw_postmaster::{Launched, Postmaster};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use process_test::{Child, Ended, fork_child};
+use shmem_slots::fault::{Traces, arm};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -84,7 +85,7 @@ impl Stage {
         let folder = tempfile::tempdir().map_err(|error| error.to_string())?;
         let run = folder.path().join("run");
         let journal = Journal::new(EVENTS).map_err(|error| error.to_string())?;
-        let launched = self.launch(journal, &run)?;
+        let (launched, traces) = self.launch(journal, &run)?;
         let postmaster = launched.pid().get();
         let mut players = [
             fork_child(|| self.register(journal, &run, postmaster)),
@@ -106,21 +107,21 @@ impl Stage {
             }
         }
         let judged = self.judge(&launched, journal, &run, helper)?;
-        reached |= judged.killed;
+        reached |= judged.killed || traces.any();
         reached |= journal.events().iter().any(shows_the_fault);
         Ok(Found { reached, descriptors: judged.descriptors })
     }
 
     /// The calling process meets the fault of `party`, and `also`.
-    fn arm(self, party: Party, also: Option<&str>) {
+    fn arm(self, party: Party, also: Option<&str>) -> Traces {
         let fault = self.fault.filter(|fault| fault.party == party).map(|fault| {
             let action = if fault.action == Action::Kill { "kill" } else { "stop" };
             format!("{}={action}", fault.point)
         });
-        shmem_slots::fault::arm(&[fault.as_deref(), also].map(Option::unwrap_or_default).join(";"));
+        arm(&[fault.as_deref(), also].map(Option::unwrap_or_default).join(";"))
     }
 
-    fn launch(self, journal: Journal, run: &Path) -> Result<Launched, String> {
+    fn launch(self, journal: Journal, run: &Path) -> Result<(Launched, Traces), String> {
         let builder = Postmaster::builder()
             .runtime_dir(run)
             .max_workers(SLOTS)
@@ -129,16 +130,17 @@ impl Stage {
         let outputs = run.with_file_name("outputs");
         let builder = self.scenario.configure(
             worker::functions(builder, journal, self.scenario == Scenario::Reused),
+            journal,
             &outputs,
         );
         let mut postmaster = builder.build().map_err(|error| with_sources(&error))?;
         if let Some(worker) = self.scenario.static_worker() {
             postmaster.register(worker).map_err(|error| with_sources(&error))?;
         }
-        self.arm(Party::Cluster, None);
+        let traces = self.arm(Party::Cluster, None);
         let launched = postmaster.launch().map_err(|error| with_sources(&error))?;
-        shmem_slots::fault::arm("");
-        Ok(launched)
+        arm("");
+        Ok((launched, traces))
     }
 
     fn register(self, journal: Journal, run: &Path, postmaster: u32) {
@@ -149,7 +151,9 @@ impl Stage {
             journal.broke(1, NOBODY);
         }
         // Gone: the postmaster has died, and what must be broken is printed.
-        let _ = self.scenario.act(&Registrant { backend, journal });
+        let faulty = self.fault.is_some();
+        let folder = run.to_owned();
+        let _ = self.scenario.act(&Registrant { backend, journal, faulty, folder });
     }
 
     /// The players come to an end, whoever is stopped or killed.
@@ -221,6 +225,9 @@ impl Stage {
             return Err("see the line before".to_owned());
         }
         let events = journal.events();
+        if let Some(job) = pool::ran_twice(&events) {
+            return Err(format!("job {job} of the pool ran twice"));
+        }
         let verdict = oracle::judge_with_faults(&events, false);
         report::print(&events, &verdict);
         if verdict.violations.is_empty() {
@@ -238,6 +245,9 @@ impl Stage {
         invariants::every_slot_is_free(&backend, journal, 2, SLOTS, false, true)?;
         invariants::every_slot_is_free(&backend, journal, 2, SLOTS, true, true)?;
         round::all_have_ended(&backend, journal)?;
+        if self.scenario.template().is_some() {
+            invariants::template_serves(&backend, journal, 2)?;
+        }
         let now = || processes::descriptors(postmaster);
         let companions = self.scenario.companions();
         invariants::until("the postmaster has its spares and no other child", || {
