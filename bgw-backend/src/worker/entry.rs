@@ -16,25 +16,17 @@ where
     F: Fn(&mut Worker) -> Result<(), E> + 'static,
     E: Into<Box<dyn Error + Send + Sync>>,
 {
-    name_first_calls(run::<F, E> as *const ());
-    move |me| run(&main, me)
+    name_first_calls();
+    move |me| main(&mut Worker::new(me)).map_err(Into::into)
 }
 
-fn run<F, E>(main: &F, me: &'static WorkerProcess) -> WorkerResult
-where
-    F: Fn(&mut Worker) -> Result<(), E>,
-    E: Into<Box<dyn Error + Send + Sync>>,
-{
-    main(&mut Worker::new(me)).map_err(Into::into)
-}
-
-/// What most mains call first, and the main itself, which lies at `main`: a warm spare has the
-/// kernel map all of it before it is given a worker.
-fn name_first_calls(main: *const ()) {
+/// What most mains call first: a warm spare has the kernel map it before it is given a worker. The
+/// main itself has no address that could be named here.
+fn name_first_calls() {
     let unblock: fn(&Worker) -> Result<(), SignalsError> = Worker::unblock_signals;
     let unblock_all: fn() -> io::Result<()> = signals::unblock_all;
     let ready: fn(&Worker) = Worker::ready;
     let sleep: fn(&Worker, Option<Duration>) -> Result<WaitEvents, WorkerError> = Worker::sleep;
-    let calls = [unblock as *const (), unblock_all as *const (), ready as *const ()];
-    calls.into_iter().chain([sleep as *const (), main]).for_each(early_code::called_early);
+    let calls = [unblock as *const (), unblock_all as _, ready as _, sleep as _];
+    calls.into_iter().for_each(early_code::called_early);
 }
