@@ -23,7 +23,9 @@ impl Backend {
         self.ask(&Request::Advance(phase))
     }
 
-    /// Requests a reload: the postmaster sends SIGHUP to the workers.
+    /// Requests a reload: the postmaster sends SIGHUP to all workers that are functions or attached
+    /// commands. Those that do not [handle](crate::Worker::handle_reload) it ignore it. Any other
+    /// command would end, and gets none, nor does a worker whose stop signal is SIGHUP.
     ///
     /// # Errors
     /// [`AskError`].

@@ -156,8 +156,8 @@ pub mod internals {
             slot_classes::{SlotClass, SlotClasses, objection as reserve_objection},
         },
         sys::{
-            alarm, early_code, envelope, eventfd, exit::exit_now, interrupts::Pending, pidfd,
-            robust::HeldLiveness, scm, signals,
+            alarm, early_code, envelope, eventfd, exit::exit_now, inherited_socket::is_emptied,
+            interrupts::Pending, pidfd, robust::HeldLiveness, scm, signals,
         },
         template::{keep_loaded, leave_template},
         wait_set::{wait_for_events, wait_in_worker},

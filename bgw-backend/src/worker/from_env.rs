@@ -11,7 +11,8 @@ impl Worker {
     ///
     /// Call it first in `main`, once. It installs the handlers of a worker: the stop signal is a
     /// request now, as for any worker, SIGHUP, SIGUSR1, SIGUSR2, SIGINT and SIGPIPE are ignored. No
-    /// signal is blocked, as in any program. A reload does not reach commands. What it was
+    /// signal is blocked, as in any program. From then on a [reload](crate::Backend::reload)
+    /// reaches it, which it may [handle](Worker::handle_reload). What it was
     /// [given](bgw_core::BackgroundWorkerBuilder::give) lies under the numbers that `LISTEN_FDS`
     /// announces; [`take`](Self::take) finds nothing.
     ///

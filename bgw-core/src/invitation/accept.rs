@@ -9,6 +9,7 @@ use crate::pid::Pid;
 use crate::process::{self, WorkerProcess};
 use crate::shared::{CorruptRecord, EVENTS_TAG, EventRing, LAYOUT_TAG, WorkerSlots};
 use crate::sys::{inherited_socket, scm, signals};
+use crate::worker::BackgroundWorker;
 use shmem_slots::Access;
 use std::fs::File;
 use std::io;
@@ -127,18 +128,21 @@ fn accept() -> Result<&'static WorkerProcess, FromEnvError> {
     if parent != postmaster.as_raw() {
         return Err(FromEnvError::NotTheLeader { postmaster, parent });
     }
+    let worker = header.record.decode().map_err(|error: CorruptRecord| unreadable(error))?;
+    signals::ignore_reload(worker.stop().signal()).map_err(FromEnvError::Enter)?;
     let socket = inherited_socket::take_over(number, &MAGIC);
     let socket = socket.map_err(|error| no_invitation(Some(error)))?;
     let packet = scm::receive(&socket, 1).map_err(unreadable)?;
-    become_worker(&socket, header, packet.fds)
+    become_worker(&socket, header, worker, packet.fds)
 }
 
 fn become_worker(
     socket: &OwnedFd,
     header: Header,
+    worker: BackgroundWorker,
     descriptors: Vec<OwnedFd>,
 ) -> Result<&'static WorkerProcess, FromEnvError> {
-    let Header { handle, restarts, postmaster, has_events, has_door, record } = header;
+    let Header { handle, restarts, postmaster, has_events, has_door, .. } = header;
     let mut descriptors = descriptors.into_iter();
     let mut next = |what| descriptors.next().ok_or_else(|| unreadable(format!("it lacks {what}")));
     let (region, postmaster_pidfd) = (next("the region")?, next("the postmaster's pidfd")?);
@@ -154,7 +158,6 @@ fn become_worker(
         }
         own.extend(packet.fds);
     }
-    let worker = record.decode().map_err(|error: CorruptRecord| unreadable(error))?;
     let slots = WorkerSlots::attach(region, LAYOUT_TAG, Access::ReadWrite);
     let slots = slots.map_err(FromEnvError::Region)?;
     let events = events.map(|file| EventRing::attach(file, EVENTS_TAG)).transpose();

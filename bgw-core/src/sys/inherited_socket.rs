@@ -2,7 +2,7 @@
 
 use rustix::net::{RecvFlags, recv};
 use std::io;
-use std::os::fd::{BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 /// What the next packet of socket `number` begins with, at most `bytes.len()` bytes of it. It stays
 /// there. Never blocks.
@@ -17,6 +17,12 @@ pub(crate) fn peek(number: RawFd, bytes: &mut [u8]) -> io::Result<usize> {
     // leaves what is there as it is.
     let socket = unsafe { BorrowedFd::borrow_raw(number) };
     Ok(recv(socket, bytes, RecvFlags::PEEK | RecvFlags::DONTWAIT)?.0)
+}
+
+/// True if nothing is left in the queue of a socket whose other end is closed. Never blocks.
+pub fn is_emptied(socket: impl AsFd) -> bool {
+    let peeked = recv(socket, &mut [0], RecvFlags::PEEK | RecvFlags::DONTWAIT);
+    peeked.is_ok_and(|(bytes, _)| bytes == 0)
 }
 
 /// Takes over socket `number`, whose next packet begins with `magic`: nobody but a postmaster sends

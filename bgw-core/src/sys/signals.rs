@@ -254,6 +254,11 @@ pub(crate) fn install_own(database: bool, stop: Signal) -> io::Result<()> {
     }
 }
 
+/// A command that is about to take its invitation: from then on the postmaster sends it SIGHUP.
+pub(crate) fn ignore_reload(stop: Signal) -> io::Result<()> {
+    if stop == Signal::SIGHUP { Ok(()) } else { set(Signal::SIGHUP, Action::Ignore) }
+}
+
 /// Installs the handler for the stop signal of a command, which may be one that no function has.
 pub(crate) fn install_stop_of_command(stop: Signal) -> io::Result<()> {
     set(stop, Action::Handler(on_terminate))

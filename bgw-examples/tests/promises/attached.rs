@@ -45,6 +45,8 @@ pub(crate) fn client(what: &str) -> ExitCode {
         "errors" => errors(),
         "children" => children(),
         "patient" => patient(),
+        "reloads" => crate::attached_reload::client(false),
+        "ignores" => crate::attached_reload::client(true),
         other => panic!("{other}"),
     };
     match done {
@@ -56,15 +58,15 @@ pub(crate) fn client(what: &str) -> ExitCode {
     }
 }
 
-type Done = Result<(), WorkerError>;
+pub(crate) type Done = Result<(), WorkerError>;
 
-fn command(what: &str) -> BackgroundWorkerBuilder {
+pub(crate) fn command(what: &str) -> BackgroundWorkerBuilder {
     let program = std::env::current_exe().unwrap().to_str().unwrap().to_owned();
     let name = format!("client {what}");
     BackgroundWorker::builder(name).command(program, ["attached-client", what]).attach()
 }
 
-fn register(cluster: &Cluster, builder: BackgroundWorkerBuilder) -> Handle {
+pub(crate) fn register(cluster: &Cluster, builder: BackgroundWorkerBuilder) -> Handle {
     cluster.backend.register(&builder.build().unwrap()).unwrap()
 }
 

@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod attached;
+mod attached_reload;
 mod calls;
 mod cancel;
 mod change_fd;
@@ -97,6 +98,7 @@ fn main() -> std::process::ExitCode {
     }
     let tests = [
         attached::tests(),
+        attached_reload::tests(),
         calls::tests(),
         cancel::tests(),
         change_fd::tests(),

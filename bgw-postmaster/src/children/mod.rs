@@ -20,4 +20,4 @@ mod table;
 pub(crate) use reap::process_end;
 pub(crate) use spares::{DEATH_DELAY, Spare, Spares};
 pub(crate) use spawner::{Spawner, SpawnerSettings};
-pub(crate) use table::{Child, Children};
+pub(crate) use table::{Child, Children, HearsReload};

@@ -28,7 +28,7 @@
 //! Nothing waits for the end of a spare: one that somebody traces cannot be reaped before its
 //! tracer has let go of it.
 
-use super::table::Child;
+use super::table::{Child, HearsReload};
 use crate::child::{Mailbox, TakerNumber, TakerNumbers};
 use crate::sys::roster::{Place, Roster};
 use crate::sys::wait;
@@ -86,8 +86,8 @@ impl Spare {
             started,
             mailbox: Some(mailbox),
             stop,
-            hears_reload: stop != StopSignal::Hup,
-            _invitation: None,
+            hears_reload: HearsReload::of(false, false, stop),
+            invitation: None,
         }
     }
 }

@@ -10,7 +10,7 @@ use crate::rules::{NotifyTarget, StopLevel};
 use crate::sys::private_table::PrivateTable;
 use crate::sys::roster::{Place, Roster};
 use crate::sys::{process_memory, process_stat, signals, wait};
-use bgw_core::internals::pidfd;
+use bgw_core::internals::{is_emptied, pidfd};
 use bgw_core::{Pid, StopSignal};
 use rustix::process::Signal;
 use shmem_slots::Key;
@@ -34,12 +34,47 @@ pub(crate) struct Child {
     pub(crate) mailbox: Option<Mailbox>,
     /// Its stop signal.
     pub(crate) stop: StopSignal,
-    /// SIGHUP is a reload to it: it is a function, and has another stop signal. A program has no
-    /// way to ask for it, and would end.
-    pub(crate) hears_reload: bool,
+    /// Whether SIGHUP is a reload to it.
+    pub(crate) hears_reload: HearsReload,
     /// Of a command that is to attach. Closed with this: its process has descriptors of its own by
     /// then.
-    pub(crate) _invitation: Option<OwnedFd>,
+    pub(crate) invitation: Option<OwnedFd>,
+}
+
+/// Whether SIGHUP is a reload to a worker.
+///
+/// | | another stop signal | SIGHUP is its stop signal |
+/// |---|---|---|
+/// | function | yes | no |
+/// | command that is to attach | once it has taken its invitation | no |
+/// | other command | no: it would end | no |
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum HearsReload {
+    No,
+    Yes,
+    OnceAttached,
+}
+
+impl HearsReload {
+    pub(crate) const fn of(is_command: bool, attaches: bool, stop: StopSignal) -> Self {
+        match (stop, is_command) {
+            (StopSignal::Hup, _) => Self::No,
+            (_, false) => Self::Yes,
+            (_, true) if attaches => Self::OnceAttached,
+            (_, true) => Self::No,
+        }
+    }
+}
+
+impl Child {
+    /// A program ignores SIGHUP before it takes its invitation (`bgw-core/src/invitation`).
+    fn hears_reload(&self) -> bool {
+        match self.hears_reload {
+            HearsReload::No => false,
+            HearsReload::Yes => true,
+            HearsReload::OnceAttached => self.invitation.as_ref().is_some_and(is_emptied),
+        }
+    }
 }
 
 /// All running worker processes.
@@ -123,10 +158,10 @@ impl Children {
         self.get(key).is_some_and(|child| process_stat::is_traced(child.pid))
     }
 
-    /// Sends SIGHUP to every function but those that it would stop. A worker that did not ask for
-    /// reloads ignores it.
+    /// Sends SIGHUP to every function and every attached command, but those that it would stop. A
+    /// worker that did not ask for reloads ignores it.
     pub(crate) fn reload_all(&self) {
-        for child in self.by_slot.iter().filter(|child| child.hears_reload) {
+        for child in self.by_slot.iter().filter(|child| child.hears_reload()) {
             tell(child, Signal::HUP);
         }
     }
@@ -174,5 +209,25 @@ fn signal(child: &Child, signal: Signal) {
     // ESRCH: it has ended, and the poller reports it.
     if let Err(error) = pidfd::send(&child.pidfd, signal) {
         tracing::debug!("signalling worker process {} failed: {error}", child.pid);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reload_reaches_functions_and_attached_commands_that_it_does_not_stop() {
+        let rows = [
+            (false, false, StopSignal::Term, HearsReload::Yes),
+            (false, false, StopSignal::Hup, HearsReload::No),
+            (true, false, StopSignal::Term, HearsReload::No),
+            (true, false, StopSignal::Hup, HearsReload::No),
+            (true, true, StopSignal::Quit, HearsReload::OnceAttached),
+            (true, true, StopSignal::Hup, HearsReload::No),
+        ];
+        for (is_command, attaches, stop, hears) in rows {
+            assert_eq!(HearsReload::of(is_command, attaches, stop), hears, "{stop:?}");
+        }
     }
 }

@@ -5,14 +5,14 @@ use super::poller::Token;
 use super::state::Server;
 use super::templates::FromTemplate;
 use crate::child::RunSetup;
-use crate::children::{Child, DEATH_DELAY, Spare, process_end};
+use crate::children::{Child, DEATH_DELAY, HearsReload, Spare, process_end};
 use crate::fault;
 use crate::rules::{Entry, Event, Exit};
 use crate::sys::fork::NewChild;
 use crate::sys::roster::Place;
 use crate::sys::wait;
 use bgw_core::internals::WorkerRecord;
-use bgw_core::{EntryPoint, ExitCause, Output, Pid, StopSignal};
+use bgw_core::{EntryPoint, ExitCause, Output, Pid};
 use shmem_slots::Key;
 use std::io;
 use std::time::Instant;
@@ -78,7 +78,7 @@ impl Server {
         };
         let stop = entry.worker.stop();
         let is_command = matches!(entry.worker.entry(), EntryPoint::Command { .. });
-        let hears_reload = !is_command && stop != StopSignal::Hup;
+        let hears_reload = HearsReload::of(is_command, entry.worker.is_attached(), stop);
         let handle = self.slot_table.begin_life(key, &entry.worker);
         let started = Instant::now();
         let mut setup = RunSetup::default();
@@ -116,7 +116,7 @@ impl Server {
                     mailbox: None,
                     stop,
                     hears_reload,
-                    _invitation: invitation,
+                    invitation,
                 });
                 fault::point("start:watched");
                 Ok(Started::Watched(pid))
