@@ -173,8 +173,12 @@ impl Shared {
 
 /// Makes a place vacant that still has this word.
 pub(super) fn vacate(cells: PoolCells<'_>, worker: u32, word: PlaceWord) -> bool {
-    let vacated =
-        cells.place(worker).is_some_and(|place| word.swap(place, word.turned(PlaceState::Vacant)));
+    let Some(place) = cells.place(worker).filter(|place| PlaceWord::read(place) == word) else {
+        return false;
+    };
+    // It has no worker any more. Before the swap, after which it may have another one.
+    cells.set_busy(worker, false);
+    let vacated = word.swap(place, word.turned(PlaceState::Vacant));
     if vacated {
         if let Some(count) = cells.get(super::cells::WORKERS) {
             // Whoever has scribbled there gets no panic.

@@ -9,7 +9,8 @@ use std::time::Duration;
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct PoolStats {
-    /// Jobs that wait for a worker, about.
+    /// Jobs that wait for a worker, about: those that were cancelled may count until their turn
+    /// would come.
     pub queued: u64,
     /// Jobs that run.
     pub running: u64,
@@ -37,6 +38,10 @@ impl PoolStats {
     pub(super) fn of(shared: &Shared) -> Self {
         let cells = shared.cells();
         let count = |what| cells.total(what);
+        // A worker that has ended for good counts until somebody has seen to its place.
+        for worker in 0..shared.settings.max {
+            shared.look_after(worker);
+        }
         Self {
             queued: (0..shared.jobs.options().classes)
                 .map(|class| u64::from(shared.jobs.queued(class)))

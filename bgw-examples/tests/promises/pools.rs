@@ -27,6 +27,7 @@ pub(crate) fn tests() -> Vec<Test> {
         a_dropped_pool_ends_what_it_submitted_and_no_other_process_s_jobs => [J23],
         a_pool_grows_while_jobs_wait_and_shrinks_when_idle => [J17],
         a_pool_counts_its_jobs_and_their_times => [J24],
+        a_worker_that_has_left_runs_nothing_in_the_statistics => [J24],
     ]
 }
 
@@ -142,6 +143,20 @@ fn a_pooled_job_gives_back_its_value_its_error_or_its_panic() {
     let ended = outcome(&submit(&pool, "exit"));
     assert!(matches!(ended, Outcome::Died(_)), "a value without a good end is none: {ended}");
     assert_eq!(output(&submit(&pool, "ok on")), "on");
+    cluster.end();
+}
+
+/// Would fail if a worker that has left in the middle of a job counted until another one takes its
+/// place.
+fn a_worker_that_has_left_runs_nothing_in_the_statistics() {
+    let cluster = cluster();
+    let pool = pool(&cluster.backend, 1);
+    // Nobody looks at the job, so nobody finds that its worker has gone.
+    let _leaves = submit(&pool, "exit");
+    wait_until("nobody runs and nobody is left", PATIENCE, || {
+        let stats = pool.stats();
+        (stats.running, stats.workers, stats.queued) == (0, 0, 0)
+    });
     cluster.end();
 }
 
