@@ -6,7 +6,8 @@ use std::str::FromStr;
 /// How strictly to shut down. A stricter mode overrides a milder one, never the reverse.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum ShutdownMode {
-    /// Attached programs may finish, then the workers are told to end.
+    /// Attached programs may finish, then the workers are told to end. The program that launched
+    /// the postmaster is one of them as long as it has a connection: a `Backend` or a handle.
     #[doc(alias = "SmartShutdown")]
     Smart,
     /// The workers are told to end at once.

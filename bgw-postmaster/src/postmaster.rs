@@ -242,6 +242,9 @@ impl Launched {
 
     /// Requests a shutdown by signal. A stricter mode overrides a milder one.
     ///
+    /// A smart shutdown waits for this program, too, until it has dropped its `Backend` and its
+    /// handles: [`wait`](Self::wait) before that would wait for ever.
+    ///
     /// # Errors
     /// `ESRCH` if the postmaster has ended and was waited for.
     pub fn shutdown(&self, mode: ShutdownMode) -> io::Result<()> {

@@ -35,6 +35,11 @@ impl Worker {
     /// effective and saved ids. It has no supplementary groups afterwards, and no program that it
     /// runs gains privileges (`PR_SET_NO_NEW_PRIVS`). It still ends with its postmaster.
     ///
+    /// It stays attached: it registers, waits and terminates as before. What goes over the control
+    /// socket (killing, segments, giving descriptors, values of calls that do not fit into a
+    /// report) works only if the worker has asked for something there before, since the postmaster
+    /// lets in nobody of another user: call `worker.backend().ping()` first.
+    ///
     /// A worker that could register a command or a library would have its privileges back, so a
     /// postmaster that allows those keeps its workers from dropping theirs.
     ///

@@ -4,7 +4,7 @@
 //! Would catch: an id or a group that is left, a parent-death signal that the change of the user
 //! disarms. Needs root; skipped without.
 
-use crate::support::{Cluster, Log, PATIENCE, alive, kill, ready, simple, stopped};
+use crate::support::{Cluster, Log, PATIENCE, alive, kill, ready, simple, started, stopped};
 use bgw_backend::{
     Backend, BackgroundWorker, ExitCause, NotStarted, Pid, PrivilegeError, RegisterError,
     ShutdownMode, Worker, WorkerError, WorkerStatus, entry,
@@ -20,6 +20,7 @@ pub(crate) fn tests() -> Vec<Test> {
     tests![
         a_worker_that_dropped_its_privileges_has_none_left => [D16],
         a_worker_that_dropped_its_privileges_dies_with_its_postmaster => [D05, D16],
+        a_worker_that_dropped_its_privileges_asks_on_if_it_has_asked_before => [D16],
         an_unknown_user_or_group_is_named => [D16],
         functions_alone_may_be_registered_unless_the_builder_allows_more => [D16],
         privileges_are_not_dropped_where_a_command_would_give_them_back => [D16],
@@ -84,6 +85,31 @@ fn a_worker_that_dropped_its_privileges_dies_with_its_postmaster() {
 }
 
 /// Would fail if a misspelt name left the worker with all its privileges, or without a reason.
+/// Asks before it drops its privileges, or not, and says how it fares afterwards.
+fn asks(worker: &mut Worker) -> Result<(), WorkerError> {
+    let backend = worker.backend();
+    if worker.main_arg() == 1 {
+        backend.ping()?;
+    }
+    worker.drop_privileges(NOBODY, NOBODY)?;
+    let answer = backend.ping();
+    let other = backend.register(&simple("sleep"))?;
+    started(&other);
+    other.terminate()?;
+    Ok(answer?)
+}
+
+fn a_worker_that_dropped_its_privileges_asks_on_if_it_has_asked_before() {
+    root_only();
+    let cluster = functions_only(|builder| builder.function("asks", entry(asks)));
+    for (asked_before, code) in [(1, 0), (0, 1)] {
+        let worker = BackgroundWorker::builder("asks").function("asks").main_arg(asked_before);
+        let handle = cluster.backend.register(&worker.build().unwrap()).unwrap();
+        assert_eq!(stopped(&handle).cause, ExitCause::Exited(code), "{asked_before}");
+    }
+    cluster.end();
+}
+
 fn an_unknown_user_or_group_is_named() {
     let cluster = functions_only(|builder| {
         builder.function(
