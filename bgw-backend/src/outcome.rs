@@ -118,7 +118,12 @@ impl<T> Outcome<T> {
     }
 
     pub(crate) fn split(self) -> Result<(T, ExitReport), Box<Outcome<Infallible>>> {
-        self.without_output().map_or_else(|output| Ok(*output), |other| Err(Box::new(other)))
+        match self {
+            Self::Output { value, report } => Ok((value, report)),
+            other => {
+                other.without_output().map_or_else(|output| Ok(*output), |other| Err(other.into()))
+            }
+        }
     }
 
     /// The same as an outcome of any type, or the output that it has.

@@ -18,6 +18,9 @@ pub(crate) const VERSION: u8 = 1;
 /// The bit of the first byte that says that the value lies in a segment.
 const IN_SEGMENT: u8 = 0x80;
 
+/// So many bytes are allocated for a value that is not known yet: most take no more.
+const SMALL: usize = 64;
+
 /// A value as it is carried.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Carried<'a> {
@@ -49,7 +52,17 @@ pub(crate) fn reference(segment: SegmentHandle, len: u64) -> Vec<u8> {
 /// # Errors
 /// The value says that it cannot be encoded, or has no length before it is read.
 pub(crate) fn encode<T: Serialize>(value: &T) -> Result<Vec<u8>, postcard::Error> {
-    postcard::to_extend(value, vec![VERSION])
+    encode_into(value, Vec::with_capacity(SMALL))
+}
+
+/// As [`encode`], into the memory of `bytes`.
+pub(crate) fn encode_into<T: Serialize>(
+    value: &T,
+    mut bytes: Vec<u8>,
+) -> Result<Vec<u8>, postcard::Error> {
+    bytes.clear();
+    bytes.push(VERSION);
+    postcard::to_extend(value, bytes)
 }
 
 /// # Errors

@@ -3,10 +3,11 @@
 use super::answer::{DIED, Death, ENDED_AT, FAILED, Failure, OUTPUT, QUEUED_AT, RUN_PID};
 use super::answer::{SEGMENT, TAKEN_AT};
 use super::cells::{Count, DRAINING, PoolCells, Settings, WORKERS};
+use super::clock::now;
 use super::launch::Start;
 use super::members::Members;
 use super::place::{PlaceState, PlaceWord, Run};
-use super::shared::{now, run_is_over, tell_of_room, vacate};
+use super::shared::{run_is_over, tell_of_room, vacate};
 use super::turns::Turns;
 use crate::backend::Backend;
 use crate::calls::format::{self, Carried};
@@ -89,10 +90,10 @@ where
         let mut state = load(&mut worker).map_err(Into::into)?;
         worker.unblock_signals()?;
         worker.ready();
-        serving.serve(&mut worker, &mut |worker, input| {
+        serving.serve(&mut worker, &mut |worker, input, into| {
             let input: I = serving_input(me, input)?;
             let output = function(&mut state, worker, input).map_err(Into::into)?;
-            Ok(format::encode(&output)?)
+            Ok(format::encode_into(&output, into)?)
         })
     };
     CallEntry { main: Box::new(main), call }
@@ -131,6 +132,9 @@ struct Serving {
 }
 
 type Answer = Result<Vec<u8>, Box<dyn Error + Send + Sync>>;
+
+/// Does a job: its input, and memory for its output.
+type Work<'a> = dyn FnMut(&mut Worker, &[u8], Vec<u8>) -> Answer + 'a;
 
 impl Serving {
     /// `None` if nobody needs this worker any more.
@@ -208,39 +212,40 @@ impl Serving {
     }
 
     /// Takes jobs until there is a reason to end.
-    fn serve(
-        &mut self,
-        worker: &mut Worker,
-        work: &mut dyn FnMut(&mut Worker, &[u8]) -> Answer,
-    ) -> WorkerResult {
-        let mut input = Vec::new();
+    fn serve(&mut self, worker: &mut Worker, work: &mut Work<'_>) -> WorkerResult {
+        let mut buffers = [Vec::new(), Vec::new()];
+        // The end of one job is when the next is taken: the clock takes as long as the queue does.
+        let mut time = now();
         while !worker.should_stop() {
-            let Some(key) = self.take() else {
-                match self.sleep(worker)? {
+            let Some(key) = self.take(time) else {
+                let next = self.sleep(worker)?;
+                time = now();
+                match next {
                     Next::Look => continue,
                     Next::Leave => break,
                 }
             };
-            if self.run(worker, key, &mut input, work) {
+            let (ended, is_last) = self.run(worker, key, time, &mut buffers, work);
+            if is_last {
                 break;
             }
+            time = ended;
         }
         self.leave();
         Ok(())
     }
 
-    fn take(&mut self) -> Option<JobKey> {
+    fn take(&mut self, time: u64) -> Option<JobKey> {
         let jobs = &self.jobs;
         let first = self.turns.next(|class| jobs.queued(class) > 0)?;
         let gave_up = Cell::new(false);
         let is_gone = |submitter| {
-            let gone = self.is_gone(submitter);
+            let gone = self.is_gone(submitter, time);
             gave_up.set(gave_up.get() || gone);
             gone
         };
-        let rest = self.turns.classes();
-        let classes =
-            std::iter::once(first).chain(rest.into_iter().filter(|&class| class != first));
+        let rest = self.turns.classes().filter(|&class| class != first);
+        let classes = std::iter::once(first).chain(rest);
         // Corrupt cells hold no job.
         let take = |class| jobs.take(class, self.place, is_gone).ok().flatten();
         let taken = { classes }.find_map(take);
@@ -251,8 +256,7 @@ impl Serving {
     }
 
     /// True if the submitter of a job is gone, which is given up then.
-    fn is_gone(&self, submitter: u32) -> bool {
-        let time = now();
+    fn is_gone(&self, submitter: u32, time: u64) -> bool {
         let mut alive = self.alive.borrow_mut();
         let seen = alive.get_mut(submitter as usize);
         if seen.as_ref().is_some_and(|seen| time.saturating_sub(**seen) < ALIVE_FOR) {
@@ -266,23 +270,24 @@ impl Serving {
         gone
     }
 
-    /// Runs one job. True if this worker takes no other.
+    /// Runs one job. Returns when it ended, and true if this worker takes no other.
     fn run(
         &self,
         worker: &mut Worker,
         key: JobKey,
-        input: &mut Vec<u8>,
-        work: &mut dyn FnMut(&mut Worker, &[u8]) -> Answer,
-    ) -> bool {
+        begun: u64,
+        [input, output]: &mut [Vec<u8>; 2],
+        work: &mut Work<'_>,
+    ) -> (u64, bool) {
         fault::point("pool:taken");
-        let begun = now();
         self.note(key, TAKEN_AT, begun);
         self.note(key, RUN_PID, u64::from(self.pid));
         self.note(key, SEGMENT, 0);
         self.cells().set_busy(self.place, true);
         self.jobs.read(key, input);
         fault::point("pool:begun");
-        let answer = work(worker, input).and_then(|output| self.carry(key, output));
+        let into = std::mem::take(output);
+        let answer = work(worker, input, into).and_then(|output| self.carry(key, output));
         let (code, what, bytes) = match answer {
             Ok(output) => (OUTPUT, Count::Output, output),
             Err(error) => (FAILED, Count::Failed, Failure::of(&*error).encoded()),
@@ -299,7 +304,11 @@ impl Serving {
         if end.is_ok_and(|end| !end.wanted) {
             tell_of_room(self.cells());
         }
-        end.is_ok_and(|end| end.cancelled)
+        // What has grown large is given back.
+        if bytes.capacity() <= self.jobs.room() {
+            *output = bytes;
+        }
+        (ended, end.is_ok_and(|end| end.cancelled))
     }
 
     fn note(&self, key: JobKey, number: usize, value: u64) {
@@ -334,7 +343,7 @@ impl Serving {
         let [interrupts, postmaster] = watches;
         let idle = Instant::now().checked_add(self.settings.idle);
         let also = [draining, interrupts, postmaster];
-        let classes = self.turns.classes();
+        let classes: Vec<u32> = self.turns.classes().collect();
         let woken = self.jobs.wait_for_job(&classes, self.place, &also, idle).map_err(boxed)?;
         let waits = classes.iter().any(|&class| self.jobs.queued(class) > 0);
         if waits {

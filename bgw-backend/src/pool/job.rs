@@ -51,7 +51,7 @@ impl<O: CallValue> PoolJob<O> {
     /// # Errors
     /// [`WaitError::Interrupted`]; [`WaitError::BadOutput`].
     pub fn wait(&self) -> Result<Outcome<O>, WaitError> {
-        typed(wait_for_one(&[&self.raw], None)?.1)
+        self.wait_until(None)
     }
 
     /// As [`PoolJob::wait`], at most for `timeout`. The job goes on after that, and can be asked
@@ -60,7 +60,12 @@ impl<O: CallValue> PoolJob<O> {
     /// # Errors
     /// As [`PoolJob::wait`]; [`WaitError::TimedOut`].
     pub fn wait_timeout(&self, timeout: Duration) -> Result<Outcome<O>, WaitError> {
-        typed(wait_for_one(&[&self.raw], Instant::now().checked_add(timeout))?.1)
+        self.wait_until(Instant::now().checked_add(timeout))
+    }
+
+    fn wait_until(&self, deadline: Option<Instant>) -> Result<Outcome<O>, WaitError> {
+        wait_for_one(&[&self.raw], deadline)?;
+        typed(self.raw.outcome().unwrap_or(Outcome::Lost))
     }
 
     /// As [`PoolJob::wait`], but when `timeout` is over, cancels the job and waits until it has
@@ -83,7 +88,7 @@ impl<O: CallValue> PoolJob<O> {
     /// [`WaitError::BadOutput`].
     pub fn outcome(&self) -> Result<Option<Outcome<O>>, WaitError> {
         match self.raw.look() {
-            Look::Over(outcome) => typed(outcome).map(Some),
+            Look::Over => self.raw.outcome().map(typed).transpose(),
             Look::Waits | Look::Runs(_) => Ok(None),
         }
     }

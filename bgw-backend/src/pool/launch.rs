@@ -5,8 +5,9 @@
 //! swaps the time of the last launch.
 
 use super::cells::{LAUNCHED_AT, WORKERS};
+use super::clock::now;
 use super::place::{PlaceState, PlaceWord, set_registered};
-use super::shared::{Shared, now, vacate};
+use super::shared::{Shared, vacate};
 use crate::calls::{CallError, format};
 use crate::error::RegisterError;
 use crate::fault;

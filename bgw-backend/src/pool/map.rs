@@ -153,9 +153,12 @@ where
             let place = self.jobs.get(place).map_or(0, |(place, _)| *place);
             move |source: WaitError| MapError::Wait { place, source }
         };
-        let (found, outcome) = wait_for_one(jobs, None).map_err(failed(0))?;
-        let outcome = typed(outcome).map_err(failed(found))?;
-        Ok(self.jobs.remove(found).map(|(place, _)| (place, outcome)))
+        let found = wait_for_one(jobs, None).map_err(failed(0))?;
+        let Some((place, job)) = self.jobs.remove(found) else { return Ok(None) };
+        let outcome = typed(job.raw.into_outcome().unwrap_or(Outcome::Lost));
+        outcome
+            .map(|outcome| Some((place, outcome)))
+            .map_err(|source| MapError::Wait { place, source })
     }
 }
 

@@ -37,6 +37,7 @@
 
 mod answer;
 mod cells;
+mod clock;
 mod error;
 mod function;
 mod job;

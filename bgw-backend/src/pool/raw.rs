@@ -6,7 +6,7 @@ use super::answer::job_report;
 use super::answer::{DIED, Death, ENDED_AT, FAILED, Failure, OUTPUT, RUN_PID, SEGMENT, TAKEN_AT};
 use super::cells::Count;
 use super::place::Run;
-use super::shared::{Shared, now};
+use super::shared::Shared;
 use crate::calls::format::{self, Carried};
 use crate::calls::segments::read_value;
 use crate::error::TerminateError;
@@ -32,7 +32,8 @@ pub(super) struct Raw {
 
 /// What a look finds.
 pub(super) enum Look {
-    Over(Outcome),
+    /// The outcome is known.
+    Over,
     Waits,
     /// The run of its worker, if that is known.
     Runs(Option<Run>),
@@ -48,13 +49,26 @@ impl Raw {
         self.outcome.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// The outcome that a look has found.
+    pub(super) fn outcome(&self) -> Option<Outcome> {
+        self.known().clone()
+    }
+
+    /// As [`Raw::outcome`], for the last who asks.
+    pub(super) fn into_outcome(mut self) -> Option<Outcome> {
+        let known = self.outcome.get_mut().unwrap_or_else(PoisonError::into_inner);
+        // Something stays, which says to the drop that there is nothing to give up.
+        known.as_mut().map(|outcome| std::mem::replace(outcome, Outcome::Lost))
+    }
+
     pub(super) fn look(&self) -> Look {
         let mut known = self.known();
-        if let Some(outcome) = &*known {
-            return Look::Over(outcome.clone());
+        if known.is_some() {
+            return Look::Over;
         }
         let over = |known: &mut Option<Outcome>, outcome: Outcome| {
-            Look::Over(known.insert(outcome).clone())
+            *known = Some(outcome);
+            Look::Over
         };
         let jobs = &self.shared.jobs;
         let Some(word) = jobs.look(self.key) else { return over(&mut known, Outcome::Lost) };
@@ -108,8 +122,7 @@ impl Raw {
     /// The report of a job that its worker has ended.
     fn report(&self, cause: ExitCause) -> ExitReport {
         let (taken, ended) = (self.note(TAKEN_AT), self.note(ENDED_AT));
-        let since = Duration::from_nanos(now().saturating_sub(ended));
-        let ended_at = SystemTime::now().checked_sub(since).unwrap_or(SystemTime::UNIX_EPOCH);
+        let ended_at = self.shared.wall_clock.at(ended);
         let pid = u32::try_from(self.note(RUN_PID)).ok().and_then(Pid::new);
         let ran_for = Duration::from_nanos(ended.saturating_sub(taken));
         job_report(cause, pid, ran_for, ended_at)
@@ -117,8 +130,9 @@ impl Raw {
 
     /// Frees the cell of a job that has ended, and says how it has.
     fn collect(&self) -> Outcome {
-        let report = |code| self.report(ExitCause::Exited(code));
-        let (good, bad) = (report(0), report(1));
+        // Before the cell is another job's.
+        let good = self.report(ExitCause::Exited(0));
+        let bad = |good| ExitReport { cause: ExitCause::Exited(1), ..good };
         let mut bytes = Vec::new();
         fault::point("order:answered");
         let Some(code) = self.shared.jobs.collect(self.key, &mut bytes) else {
@@ -133,10 +147,10 @@ impl Raw {
             },
             FAILED if self.is_cancelled() => {
                 self.shared.cells().count(Count::Cancelled);
-                Outcome::Cancelled(bad)
+                Outcome::Cancelled(bad(good))
             }
             FAILED => match format::decode::<Failure>(&bytes) {
-                Ok(Failure { text, causes }) => Outcome::Failed { text, causes, report: bad },
+                Ok(Failure { text, causes }) => Outcome::Failed { text, causes, report: bad(good) },
                 Err(_) => Outcome::Lost,
             },
             DIED => {
@@ -220,15 +234,16 @@ impl Raw {
     }
 
     /// Ends a job that waits for workers which are all given up.
-    pub(super) fn give_up(&self) -> Option<Outcome> {
-        let report = self.shared.given_up()?;
+    /// True if it is over.
+    pub(super) fn give_up(&self) -> bool {
+        let Some(report) = self.shared.given_up() else { return false };
         let mut known = self.known();
         if known.is_none() && self.shared.jobs.cancel(self.key) == Cancel::Cancelled {
             self.shared.freed(self.key);
             self.shared.cells().count(Count::NotStarted);
             *known = Some(self.never_started(NotStarted::GroupGivenUp, report));
         }
-        known.clone()
+        known.is_some()
     }
 }
 

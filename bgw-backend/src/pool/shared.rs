@@ -1,6 +1,7 @@
 //! A pool as one process has it: its region, its number, and what it knows of the workers.
 
 use super::cells::{Count, FREED, PoolCells, Settings, WAIT_FOR_ROOM};
+use super::clock::{WallClock, now};
 use super::members::Members;
 use super::place::{PlaceState, PlaceWord, Run, registered};
 use crate::backend::Backend;
@@ -16,13 +17,6 @@ use std::sync::atomic::Ordering;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Nanoseconds of the monotonic clock, which all processes of a machine have in common.
-pub(super) fn now() -> u64 {
-    let clock = nix::time::ClockId::CLOCK_MONOTONIC;
-    let now = nix::time::clock_gettime(clock).map(Duration::from);
-    now.map_or(0, |now| u64::try_from(now.as_nanos()).unwrap_or(u64::MAX))
-}
-
 /// What the clones of a pool, and its jobs, share.
 pub(super) struct Shared {
     pub(super) backend: Backend,
@@ -35,6 +29,7 @@ pub(super) struct Shared {
     pub(super) settings: Settings,
     /// Types of the workers' own call, by which they are launched.
     pub(super) tag: u64,
+    pub(super) wall_clock: WallClock,
     /// Cells that were free lately: the last one is the warmest.
     near: Mutex<Vec<u32>>,
     /// Registrations of this process, by place: as long as they are here, their reports stay.
@@ -50,8 +45,9 @@ impl Shared {
     ) -> Self {
         let settings = PoolCells(&jobs).settings();
         PoolCells(&jobs).set_pid(number, backend.pid());
+        let wall_clock = WallClock::default();
         let (near, launched) = (Mutex::default(), Mutex::default());
-        Self { backend, jobs, segment, members, number, settings, tag, near, launched }
+        Self { backend, jobs, segment, members, number, settings, tag, wall_clock, near, launched }
     }
 
     pub(super) const fn cells(&self) -> PoolCells<'_> {

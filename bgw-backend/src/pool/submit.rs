@@ -2,13 +2,14 @@
 
 use super::answer::LEAST_ROOM;
 use super::cells::{self, FREED, GIVEN_UP, WAIT_FOR_ROOM};
+use super::clock::now;
 use super::error::{PoolError, SubmitError};
 use super::function::call_type;
 use super::job::PoolJob;
 use super::members::Members;
 use super::options::{PoolOptions, SUBMITTERS};
 use super::place::registered;
-use super::shared::{Shared, now};
+use super::shared::Shared;
 use super::stats::PoolStats;
 use crate::backend::Backend;
 use crate::calls::{CallError, CallValue, format, types};

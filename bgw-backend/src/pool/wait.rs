@@ -7,7 +7,6 @@
 use super::raw::{Look, Raw};
 use super::shared::instant_of;
 use crate::error::WaitError;
-use crate::outcome::Outcome;
 use bgw_core::internals::process;
 use shmem_slots::futex::{self, Watch, Woken};
 use std::time::{Duration, Instant};
@@ -15,15 +14,16 @@ use std::time::{Duration, Instant};
 /// So long a submitter waits before it wakes all workers: the one that it woke may be stopped.
 const WOKEN_FOR: Duration = Duration::from_millis(10);
 
-/// Waits until one of the jobs is over; returns its place and its outcome.
-pub(super) fn wait_for_one(
-    all: &[&Raw],
-    deadline: Option<Instant>,
-) -> Result<(usize, Outcome), WaitError> {
+/// Waits until one of the jobs is over, and has its outcome; returns its place.
+pub(super) fn wait_for_one(all: &[&Raw], deadline: Option<Instant>) -> Result<usize, WaitError> {
     /// Two watches for each job, and the others.
     const WATCHED: usize = 60;
     let shared = &all.first().ok_or(WaitError::NoHandles)?.shared;
     let attachment = &shared.backend.attachment;
+    // Most often one is over already, while many are in flight.
+    if let Some(place) = over(all) {
+        return Ok(place);
+    }
     let mut first_sleep = true;
     loop {
         // Everything that can end the wait is read before the looks below.
@@ -37,7 +37,7 @@ pub(super) fn wait_for_one(
         let mut over_meanwhile = false;
         for (place, raw) in all.iter().enumerate() {
             match raw.look() {
-                Look::Over(outcome) => return Ok((place, outcome)),
+                Look::Over => return Ok(place),
                 Look::Waits => waiting = waiting.or(Some(*raw)),
                 Look::Runs(found) => run = found,
             }
@@ -52,9 +52,9 @@ pub(super) fn wait_for_one(
             continue;
         }
         if let Some(raw) = waiting {
-            if let Some(outcome) = raw.give_up() {
+            if raw.give_up() {
                 let place = all.iter().position(|other| std::ptr::eq(*other, raw));
-                return Ok((place.unwrap_or(0), outcome));
+                return Ok(place.unwrap_or(0));
             }
         }
         // Whoever waits starts what others need, too.
@@ -88,13 +88,13 @@ pub(super) fn wait_for_one(
             }
             if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
                 // It may have ended together with the deadline.
-                for (place, raw) in all.iter().enumerate() {
-                    if let Look::Over(outcome) = raw.look() {
-                        return Ok((place, outcome));
-                    }
-                }
-                return Err(WaitError::TimedOut);
+                return over(all).ok_or(WaitError::TimedOut);
             }
         }
     }
+}
+
+/// The first that is over.
+fn over(all: &[&Raw]) -> Option<usize> {
+    all.iter().position(|raw| matches!(raw.look(), Look::Over))
 }
