@@ -50,22 +50,23 @@ async fn run(backend: &Backend, jobs: u32) -> Result<(), Error> {
     let mut tasks = JoinSet::new();
     for number in 0..jobs {
         let job = BackgroundWorker::builder("job").function("job").main_arg(number.into());
-        tasks.spawn(finish(backend.register(&job.build()?)?));
+        tasks.spawn(finish(number, backend.register(&job.build()?)?));
     }
     let (all, ended) = tokio::join!(tasks.join_all(), count_ends(&mut events, jobs));
-    let late = all.into_iter().collect::<Result<Vec<bool>, Error>>()?;
-    let late = late.into_iter().filter(|&late| late).count();
-    println!("await_jobs: ok, {} jobs, {late} too slow", ended?);
+    let late = all.into_iter().collect::<Result<Vec<Option<u32>>, Error>>()?;
+    let mut late: Vec<u32> = late.into_iter().flatten().collect();
+    late.sort_unstable();
+    println!("await_jobs: ok, {} jobs, too slow: {late:?}", ended?);
     Ok(())
 }
 
-/// Awaits the end of a job. True if it had to be terminated.
-async fn finish(job: Handle) -> Result<bool, Error> {
+/// Awaits the end of a job. Returns its number if it had to be terminated.
+async fn finish(number: u32, job: Handle) -> Result<Option<u32>, Error> {
     let (status, late) = match timeout(Duration::from_secs(2), job.ended()).await {
-        Ok(status) => (status?, false),
+        Ok(status) => (status?, None),
         Err(_) => {
             job.terminate()?;
-            (job.ended().await?, true)
+            (job.ended().await?, Some(number))
         }
     };
     match status {

@@ -23,7 +23,7 @@ pub(crate) fn tests() -> Vec<Test> {
             prefork_serves_on_when_a_worker_is_killed,
             prefork_spreads_kept_connections_over_its_workers,
             ring_passes_messages_of_every_size,
-            await_jobs_awaits_every_end_and_gives_up_on_one,
+            await_jobs_awaits_every_end_and_gives_up_on_the_one_that_hangs,
             zygote_answers_from_a_table_that_was_loaded_once_and_then_anew => [J41, J44],
             primes_counts_although_one_of_its_calls_dies,
             parallel_sum_is_right_by_any_number_of_workers,
@@ -133,10 +133,13 @@ fn prefork_spreads_kept_connections_over_its_workers() {
     assert!(server.wait().unwrap().success());
 }
 
-fn await_jobs_awaits_every_end_and_gives_up_on_one() {
+fn await_jobs_awaits_every_end_and_gives_up_on_the_one_that_hangs() {
     let output = run(Command::new(env!("CARGO_BIN_EXE_await_jobs")).args(["--jobs", "40"]));
     let text = String::from_utf8(output.stdout).unwrap();
-    assert_eq!(text.lines().last().unwrap(), "await_jobs: ok, 40 jobs, 1 too slow");
+    let late = text.lines().last().unwrap().strip_prefix("await_jobs: ok, 40 jobs, too slow: [");
+    // On a busy machine others are too slow, too; the one that hangs is so on any.
+    let late: Vec<&str> = late.expect(&text).trim_end_matches(']').split(", ").collect();
+    assert_eq!(late[0], "0", "{text}");
 }
 
 fn primes_counts_although_one_of_its_calls_dies() {
