@@ -1,17 +1,15 @@
-//! What a job costs through the queue, beside a bare ring each way for each worker: shared memory,
-//! a head, a tail, and a futex for who sleeps; no names, no order over several submitters, nothing
-//! left when a process dies. Two workers, empty jobs of 8 bytes, one at a time and 64 in flight.
+//! What a job costs through the queue: two workers, empty jobs of 8 bytes, one at a time and 64 in
+//! flight. `cargo xtask bench --report` has pools beside their limit, a bare ring each way for each
+//! worker.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::waitpid;
 use nix::unistd::{ForkResult, Pid, fork};
-use shmem_slots::Segment;
-use shmem_slots::futex::{self, Half, Watch};
+use shmem_slots::futex;
 use shmem_slots::jobs::{JobKey, Jobs, JobsOptions};
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicU64, Ordering, fence};
 use std::time::{Duration, Instant};
 
 const WORKERS: usize = 2;
@@ -47,71 +45,7 @@ impl Drop for Workers {
     }
 }
 
-/// One direction of a bare ring: who sleeps sets a flag, who adds looks at it.
-struct Ring<'a>(&'a [AtomicU64]);
-
-const SLOTS: usize = 256;
-const RING: usize = SLOTS + 32;
-
-impl Ring<'_> {
-    /// Cells: head, tail, and the futex, on lines of their own.
-    fn send(&self, value: u64) {
-        let tail = self.0[8].load(Ordering::Relaxed);
-        self.0[32 + tail as usize % SLOTS].store(value, Ordering::Relaxed);
-        self.0[8].store(tail + 1, Ordering::Release);
-        fence(Ordering::SeqCst);
-        if self.0[16].load(Ordering::Relaxed) != 0 {
-            self.0[16].store(0, Ordering::Relaxed);
-            futex::wake_one(&self.0[16]);
-        }
-    }
-
-    fn try_receive(&self) -> Option<u64> {
-        let head = self.0[0].load(Ordering::Relaxed);
-        if head == self.0[8].load(Ordering::Acquire) {
-            return None;
-        }
-        let value = self.0[32 + head as usize % SLOTS].load(Ordering::Relaxed);
-        self.0[0].store(head + 1, Ordering::Release);
-        Some(value)
-    }
-
-    fn receive(&self) -> u64 {
-        loop {
-            if let Some(value) = self.try_receive() {
-                return value;
-            }
-            self.0[16].store(1, Ordering::Relaxed);
-            fence(Ordering::SeqCst);
-            let empty = self.0[0].load(Ordering::Relaxed) == self.0[8].load(Ordering::Acquire);
-            if empty {
-                let watch = Watch { cell: (&self.0[16]).into(), half: Half::Low, seen: 1 };
-                futex::wait_any(&[watch], None).unwrap();
-            }
-            self.0[16].store(0, Ordering::Relaxed);
-        }
-    }
-}
-
-/// `count` jobs through the bare rings, `flight` of them open at a time.
-fn bare(segment: &Segment, count: u64, flight: usize) {
-    let ring = |number: usize| Ring(&segment.cells()[number * RING..(number + 1) * RING]);
-    let mut open = VecDeque::new();
-    for number in 0..count {
-        if open.len() == flight {
-            let worker: usize = open.pop_front().unwrap();
-            ring(worker * 2 + 1).receive();
-        }
-        let worker = number as usize % WORKERS;
-        ring(worker * 2).send(number);
-        open.push_back(worker);
-    }
-    for worker in open {
-        ring(worker * 2 + 1).receive();
-    }
-}
-
-/// The same through the queue.
+/// `count` jobs, `flight` of them open at a time.
 fn queued(jobs: &Jobs, count: u64, flight: usize) {
     let (mut open, mut output) = (VecDeque::new(), Vec::with_capacity(64));
     let mut finish = |key: JobKey| {
@@ -160,15 +94,6 @@ fn benches(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("a job");
     group.warm_up_time(Duration::from_millis(500)).measurement_time(Duration::from_secs(3));
     for (name, flight) in [("one at a time", 1), ("64 in flight", IN_FLIGHT)] {
-        {
-            let bytes = (RING * WORKERS * 2 * 8) as u64;
-            let segment = Segment::attach(Segment::create_file(bytes).unwrap()).unwrap();
-            let ring = |number: usize| Ring(&segment.cells()[number * RING..(number + 1) * RING]);
-            let _workers =
-                Workers::fork(|worker| ring(worker * 2 + 1).send(ring(worker * 2).receive()));
-            let run = timed(|count| bare(&segment, count, flight));
-            group.bench_function(format!("{name}: bare rings"), |bench| bench.iter_custom(&run));
-        }
         let jobs = job_queue();
         let _workers = Workers::fork(|worker| {
             let me = worker as u32;
@@ -182,7 +107,7 @@ fn benches(criterion: &mut Criterion) {
             }
         });
         let run = timed(|count| queued(&jobs, count, flight));
-        group.bench_function(format!("{name}: job queue"), |bench| bench.iter_custom(&run));
+        group.bench_function(name, |bench| bench.iter_custom(&run));
     }
     group.finish();
 }
