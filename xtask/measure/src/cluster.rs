@@ -18,6 +18,9 @@ pub(crate) type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 /// The cell in which a worker stores the time of its first line.
 pub(crate) const STAMP: usize = 0;
 
+/// The template, where there is one.
+const TEMPLATE: &str = "loaded";
+
 /// A launched postmaster and its backend.
 pub(crate) struct Cluster {
     pub(crate) launched: Launched,
@@ -53,6 +56,13 @@ impl Cluster {
         Self::with(Postmaster::builder().max_workers(slots).segment_bytes(128 << 20))
     }
 
+    /// With a template that loads something.
+    pub(crate) fn launch_with_template(
+        load: impl Fn() -> nix::Result<()> + 'static,
+    ) -> Result<Self> {
+        Self::with(Postmaster::builder().max_workers(8).template(TEMPLATE, load))
+    }
+
     /// Starts only workers that may run in the first phase.
     pub(crate) fn launch_held(slots: u32) -> Result<Self> {
         let phase = StartTime::PostmasterStart;
@@ -68,6 +78,7 @@ impl Cluster {
             .call("empty", pooled(jobs::empty))
             .call("works", pooled(jobs::works))
             .call("in place", pooled(jobs::in_place))
+            .call("copied", pooled(jobs::copied))
             .reusable_function("again", Reuse::new().lives(u32::MAX), |_| Ok(()))
             .build()?
             .launch()?;
@@ -118,6 +129,12 @@ impl Cluster {
 /// A worker that stores the time of its first line and sleeps.
 pub(crate) fn sleeping() -> Result<BackgroundWorker> {
     let worker = BackgroundWorker::builder("sleeper").function("sleeper");
+    Ok(worker.start_time(StartTime::PostmasterStart).build()?)
+}
+
+/// The same, forked from the template.
+pub(crate) fn of_template() -> Result<BackgroundWorker> {
+    let worker = BackgroundWorker::builder("sleeper").function("sleeper").template(TEMPLATE);
     Ok(worker.start_time(StartTime::PostmasterStart).build()?)
 }
 

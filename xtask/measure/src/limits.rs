@@ -50,10 +50,16 @@ pub(crate) struct Took {
 
 impl Bare {
     pub(crate) fn launch() -> Result<Self> {
+        Self::launch_after(|| ())
+    }
+
+    /// As [`Bare::launch`]; the process begins with `prepare`.
+    pub(crate) fn launch_after(prepare: impl FnOnce()) -> Result<Self> {
         for number in [ORDER, ANSWER, FIRST, FORKED] {
             cell(number).store(0, Ordering::Release);
         }
         let pid = sys::child(|| {
+            prepare();
             let mut done = 0;
             loop {
                 wait_while(cell(ORDER), done);

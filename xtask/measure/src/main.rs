@@ -10,10 +10,12 @@ mod arguments;
 mod asking;
 mod clock;
 mod cluster;
+mod copying;
 mod footprint;
 mod jobs;
 mod json;
 mod limits;
+mod loaded;
 mod many;
 mod peer;
 mod plot;
@@ -83,11 +85,13 @@ fn measure(arguments: &Arguments) -> Result<usize> {
     let mut report = Report::new(arguments.filter.clone());
     let peers = Peers::find(arguments)?;
     type Part = fn(&Arguments, &mut Report) -> Result<()>;
-    let parts: [Part; 6] = [
+    let parts: [Part; 8] = [
         asking::measure,
         starting::measure,
         reusing::measure,
         pooling::measure,
+        copying::measure,
+        loaded::measure,
         many::measure,
         footprint::measure,
     ];
