@@ -4,7 +4,9 @@
 //! Would catch: a second reset, a forgotten request, a slot given to the wrong worker.
 
 use crate::support::fault::{AT_ONCE, CAPACITY, cluster, wait_for_state};
-use crate::support::{Cluster, Log, PATIENCE, connect, kill, ready, shared, simple, started};
+use crate::support::{
+    Cluster, Log, PATIENCE, connect, kill, ready, shared, simple, started, wait_until_asleep,
+};
 use bgw_backend::{Handle, Pid, RegisterError, WorkerInfo, WorkerStatus};
 use process_test::{Child, Signal, Test, fork_child, tests, wait_until};
 
@@ -16,6 +18,7 @@ pub(crate) fn tests() -> Vec<Test> {
         a_registration_across_a_reset_gets_a_new_handle => [B36],
         a_registration_that_two_resets_overtake_explains_itself => [D01, D08],
         a_registration_that_a_reset_overtakes_keeps_its_report_through_any_number => [D01, D08],
+        nothing_is_lost_while_the_postmaster_is_stopped_between_two_lives => [D01, D08],
     ]
 }
 
@@ -198,4 +201,63 @@ fn a_registration_that_a_reset_overtakes_keeps_its_report_through_any_number() {
     };
     assert!(report.reset && overtaken.crash_reset().is_some(), "{report:?}");
     cluster.end();
+}
+
+/// The postmaster is stopped when the next life of the slots has begun and every slot is still one
+/// of the life before. Meanwhile one program takes all free slots and another one waits. Would time
+/// out if a registration of this moment or a wait that sleeps through it were forgotten, and fail
+/// if a slot were.
+fn nothing_is_lost_while_the_postmaster_is_stopped_between_two_lives() {
+    let cluster = cluster("reset:new_life=stop");
+    let postmaster = cluster.launched.pid();
+    let crashing = cluster.backend.register(&shared("sleep", AT_ONCE)).unwrap();
+    let pid = ready(&crashing);
+    let mut waiter = fork_child(|| {
+        let theirs = connect(&cluster.folder).handle(crashing.id());
+        let status = theirs.wait_for_end_timeout(PATIENCE).unwrap();
+        assert!(matches!(status, WorkerStatus::Stopped(Some(_))), "{status}");
+    });
+    wait_until_asleep(Pid::new(waiter.pid().as_raw().unsigned_abs()).unwrap());
+    kill(pid, Signal::SIGABRT);
+    wait_for_state(postmaster, 'T', "between two lives");
+    let mut handles = Vec::new();
+    let full = loop {
+        match cluster.backend.register(&simple("sleep")) {
+            Ok(handle) => handles.push(handle),
+            Err(error) => break error,
+        }
+    };
+    assert!(matches!(full, RegisterError::NoFreeSlot { .. }), "{full}");
+    assert!(!handles.is_empty());
+    kill(postmaster, Signal::SIGCONT);
+    let ended = handles.iter().filter(|handle| told(handle)).count();
+    assert_eq!(waiter.wait().code(), Some(0));
+    // Those that run are all that is registered, beside the one that restarts.
+    let left = handles.len() - ended + 1;
+    wait_until("nobody else is there", PATIENCE, || cluster.backend.workers().len() == left);
+    drop(handles);
+    for info in cluster.backend.workers() {
+        let handle = cluster.backend.handle(info.handle);
+        handle.terminate().unwrap();
+        handle.wait_for_end_timeout(PATIENCE).unwrap();
+    }
+    let all: Vec<_> =
+        (0..CAPACITY).map(|_| cluster.backend.register(&simple("sleep")).unwrap()).collect();
+    for handle in &all {
+        started(handle);
+    }
+    cluster.end();
+}
+
+/// It runs, or it has ended since the slots were made anew, and says so: true then.
+#[track_caller]
+fn told(handle: &Handle) -> bool {
+    match handle.wait_for_startup_timeout(PATIENCE).unwrap() {
+        WorkerStatus::Started(_) => false,
+        WorkerStatus::Stopped(Some(report)) => {
+            assert!(report.reset && handle.crash_reset().is_some(), "{report}");
+            true
+        }
+        other => panic!("{handle}: {other}"),
+    }
 }
