@@ -118,7 +118,9 @@ impl Backend {
     ///
     /// Cells lie in shared memory, so a member that writes where it should not can change what a
     /// counter says: by more, up to 2^53 for each slot; or by less, until the end of the run, which
-    /// takes from that run alone. What ended runs have counted the postmaster remembers by itself.
+    /// takes from that run alone. What ended runs have counted the postmaster remembers by itself,
+    /// and writes again at the end of a run in that slot, in a crash reset, and when it finds the
+    /// region overwritten.
     ///
     /// ```no_run
     /// # let backend = bgw_backend::Backend::connect("/run/my-service")?;

@@ -19,7 +19,9 @@
 //! Trust. Any member may write any value. At the end of a run the postmaster takes the value into
 //! its own memory if that is more than before ([`kept`]), publishes it as the floor, and puts the
 //! value right. So what was counted by ended runs is not lost when a value is overwritten, and no
-//! value counts for more than [`COUNTER_LIMIT`].
+//! value counts for more than [`COUNTER_LIMIT`]. Where both are overwritten, the sum says less
+//! until the postmaster writes them again ([`restored`]): at the end of a run in that slot, in a
+//! crash reset, and when it finds that somebody has scribbled.
 
 use super::cluster_cells::ClusterCells;
 use super::layout::{METRICS, REGION_CELLS, WorkerSlots};
@@ -141,6 +143,15 @@ pub const fn bank_of(class: SlotClass) -> u32 {
 const fn kept(before: u64, value: u64) -> u64 {
     let value = counted(value, 0);
     if before > value { before } else { value }
+}
+
+/// What is written into a value and its floor after somebody may have scribbled, by what ended runs
+/// have counted; `None`: it is right. A value may say more, which a living run has counted; a floor
+/// may not.
+const fn restored(kept: u64, value: u64, floor: u64) -> (Option<u64>, Option<u64>) {
+    let value = if value < kept { Some(kept) } else { None };
+    let floor = if floor != kept { Some(kept) } else { None };
+    (value, floor)
 }
 
 /// What a value counts for, beside its floor.
@@ -285,6 +296,37 @@ impl PostmasterCells {
                             self.store(floor, kept);
                         }
                     }
+                }
+            }
+        }
+    }
+}
+
+impl PostmasterCells {
+    /// Writes again what ended runs have counted, wherever something else is said. `kept` gives
+    /// that for a value, by its number.
+    pub fn restore_counters(&self, kept: impl Fn(usize) -> u64) {
+        let plan = MetricPlan::new(self.metrics().len(), self.classes());
+        let counters = || {
+            let all = (0..).zip(self.metrics());
+            all.filter(|(_, metric)| metric.kind == MetricKind::Counter).map(|(number, _)| number)
+        };
+        let of_slot = |slot| (0..plan.banks).map(move |bank| (slot, bank));
+        for (slot, bank) in (0..plan.capacity).flat_map(of_slot) {
+            for metric in counters() {
+                let cells = plan.value(slot, bank, metric).zip(plan.floor(slot, bank, metric));
+                let place = plan.place(slot, bank, metric);
+                let Some(((value, floor), place)) = cells.zip(place) else { continue };
+                let load = |cell| self.slots().shared_cell(cell).map_or(0, CellRef::load);
+                let seen = load(value);
+                let (right, right_floor) = restored(kept(place as usize), seen, load(floor));
+                if let Some((right, cell)) = right.zip(writable(self.slots(), value)) {
+                    // A worker may count on.
+                    let order = Ordering::Relaxed;
+                    let _ = cell.compare_exchange(seen, right, order, order);
+                }
+                if let Some(right) = right_floor {
+                    self.store(floor, right);
                 }
             }
         }

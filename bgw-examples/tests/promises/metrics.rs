@@ -29,6 +29,7 @@ pub(crate) fn tests() -> Vec<Test> {
         a_gauge_counts_while_its_worker_runs => [J47],
         each_class_has_a_sum_of_its_own_in_slots_that_classes_share => [J47],
         an_overwritten_cell_takes_nothing_from_ended_runs => [J47],
+        what_ended_runs_have_counted_is_written_again => [J47],
         what_is_not_declared_so_is_an_error_that_says_what_is => [J47],
         prometheus_reads_the_text_and_an_observer_makes_it => [J47],
         the_recorder_of_the_metrics_crate_gets_every_sum => [J47],
@@ -278,6 +279,42 @@ fn an_overwritten_cell_takes_nothing_from_ended_runs() {
     write(3);
     run();
     assert_eq!(jobs_done(&cluster.backend), 1 << 53);
+    cluster.end();
+}
+
+/// Would fail if a sum stayed down, after everything was overwritten that says what ended runs have
+/// counted, until the next run ends in the same slot.
+fn what_ended_runs_have_counted_is_written_again() {
+    use std::sync::atomic::Ordering::Relaxed;
+    let cluster = Cluster::with(|builder| declared(builder.max_workers(4)));
+    let attachment = Attachment::connect(&cluster.folder, false, None).unwrap();
+    let plan = attachment.cells().metric_plan();
+    let cell = |number: u32| attachment.slots().writable_cells().unwrap().shared_cell(number);
+    // The values, and the floors behind them.
+    let first = plan.value(0, 0, 0).unwrap();
+    let last = (first..).take_while(|&number| cell(number).is_some()).last().unwrap();
+    let scribble = || (first..=last).for_each(|number| cell(number).unwrap().store(0, Relaxed));
+    for _ in 0..3 {
+        stopped(&cluster.backend.register(&simple("counts")).unwrap());
+    }
+    assert_eq!(jobs_done(&cluster.backend), 300);
+    scribble();
+    assert_eq!(jobs_done(&cluster.backend), 0);
+    // What everybody reads first: the postmaster looks at that when it is rung.
+    attachment.slots().writable_cells().unwrap().shared_cell(0).unwrap().store(7, Relaxed);
+    cluster.backend.ping().unwrap();
+    assert_eq!(jobs_done(&cluster.backend), 300, "it has found out");
+    let (handle, pid) = cluster.start(&shared("goes_on", RestartPolicy::Never));
+    ready(&handle);
+    scribble();
+    kill(pid, Signal::SIGKILL);
+    wait_until("it is told that the cluster was reset", PATIENCE, || {
+        handle.crash_reset().is_some()
+    });
+    // The slots are made anew, and the rest with them, before this is answered.
+    cluster.backend.ping().unwrap();
+    let now = jobs_done(&cluster.backend);
+    assert!(now >= 300, "{now} after a reset");
     cluster.end();
 }
 

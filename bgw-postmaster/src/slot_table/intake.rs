@@ -304,6 +304,7 @@ impl SlotTable {
     fn restore_all(&mut self, registry: &Registry) {
         let found = self.cells.cluster().slots_of(false).end;
         self.cells.restore();
+        self.restore_counters();
         let is_right = |entry: &Entry, word: Snapshot| {
             word.state() == State::Published && word.generation() == entry.key.generation
         };

@@ -125,6 +125,7 @@ impl SlotTable {
         fault::point("reset:freed");
         cells.set_phase(phase);
         cells.restore();
+        self.restore_counters();
         let mut kept: HashMap<u32, _> =
             kept.into_iter().map(|claim| (claim.key().index, claim)).collect();
         let (mut new_keys, mut used) = (HashMap::new(), HashSet::new());

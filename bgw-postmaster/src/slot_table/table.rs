@@ -145,6 +145,11 @@ impl SlotTable {
         });
     }
 
+    /// Somebody may have scribbled: what ended runs have counted is written again.
+    pub(super) fn restore_counters(&self) {
+        self.cells.restore_counters(|place| self.counted.get(place).copied().unwrap_or(0));
+    }
+
     /// The handle of a worker in this incarnation.
     pub(crate) fn handle(&self, key: Key) -> WorkerHandle {
         WorkerHandle::new(key.index, key.generation, self.cells.incarnation())

@@ -97,6 +97,39 @@ fn an_overwritten_value_takes_nothing_from_what_ended_runs_have_counted() {
 }
 
 #[test]
+fn what_ended_runs_have_counted_is_written_again_and_nothing_is_taken_from_living_ones() {
+    for (kept, value, floor, expected) in [
+        (0, 0, 0, (None, None)),
+        (5, 5, 5, (None, None)),
+        (5, 9, 5, (None, None)),
+        (5, 4, 5, (Some(5), None)),
+        (5, 0, 0, (Some(5), Some(5))),
+        (5, 5, 6, (None, Some(5))),
+        (5, u64::MAX, u64::MAX, (None, Some(5))),
+        (0, 3, 7, (None, Some(0))),
+    ] {
+        assert_eq!(restored(kept, value, floor), expected, "{kept} {value} {floor}");
+    }
+    let (cells, mut kept) = (cells(&[("a", 1)]), HashMap::new());
+    let plan = cells.cluster().metric_plan();
+    let all = [(0, 0, 7), (1, 1, 8), (5, 0, 9)];
+    for (slot, bank, value) in all {
+        put(&cells, plan.value(slot, bank, 0), value);
+        end(&cells, &mut kept, slot);
+    }
+    let said = || all.map(|(slot, bank, _)| cells.cluster().counter(plan, slot, bank, 0));
+    for (slot, bank, _) in all {
+        put(&cells, plan.value(slot, bank, 0), 0);
+        put(&cells, plan.floor(slot, bank, 0), 0);
+    }
+    put(&cells, plan.value(2, 0, 0), 3);
+    assert_eq!(said(), [0; 3]);
+    cells.restore_counters(|place| kept.get(&place).copied().unwrap_or(0));
+    assert_eq!(said(), all.map(|(_, _, value)| value));
+    assert_eq!(cells.cluster().counter(plan, 2, 0, 0), 3, "of a living run");
+}
+
+#[test]
 fn a_counter_stays_at_its_limit() {
     let cell = AtomicU64::new(0);
     for (before, by, after) in [
