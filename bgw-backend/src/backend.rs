@@ -348,5 +348,5 @@ impl Backend {
 
 /// What does not lie in a slot goes to the postmaster by the control socket.
 pub(crate) fn goes_by_socket(worker: &BackgroundWorker) -> bool {
-    !worker.gifts().is_empty() || worker.surroundings().is_some()
+    worker.beside_its_slot().is_some()
 }

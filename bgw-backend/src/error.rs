@@ -182,14 +182,14 @@ pub enum RegisterError {
         #[source]
         source: io::Error,
     },
-    /// A worker that is given descriptors, or has an environment, working folder or standard input
-    /// of its own, was to be registered together with others.
-    #[error(
-        "worker \"{name}\" is given descriptors, or has an environment, working folder or standard input of its own, and is not registered together with others; register it by itself"
-    )]
+    /// What the postmaster gets apart from the slot was to be registered together with others. It
+    /// registers each such worker by itself, so all or none of a batch would be no promise.
+    #[error("worker \"{name}\" has {field}, and is registered by itself, not with others")]
     GivenTogether {
         /// The worker.
         name: String,
+        /// Why: `give`, `env`, `env_remove`, `env_clear`, `current_dir` or `stdin`.
+        field: &'static str,
     },
     /// The postmaster could not be asked for a slot, or refused.
     #[error(transparent)]

@@ -1,6 +1,6 @@
 //! Registration of workers that have to do with others: unique names, and the order of a batch.
 
-use crate::backend::{Backend, goes_by_socket};
+use crate::backend::Backend;
 use crate::error::RegisterError;
 use crate::handle::Handle;
 use crate::keep::Keep;
@@ -37,8 +37,8 @@ impl Backend {
             registered.iter().map(|worker| (worker.name(), worker)).collect();
         for worker in workers {
             self.may_register(worker)?;
-            if goes_by_socket(worker) {
-                return Err(RegisterError::GivenTogether { name: worker.name().to_owned() });
+            if let Some(field) = worker.beside_its_slot() {
+                return Err(RegisterError::GivenTogether { name: worker.name().to_owned(), field });
             }
             if worker.is_unique() && all.insert(worker.name(), worker).is_some() {
                 return Err(RelationError::NameTaken { name: worker.name().to_owned() }.into());

@@ -57,7 +57,7 @@ impl Surroundings {
     }
 
     /// The first field that is said, with its value.
-    fn said(&self) -> Option<(&'static str, String)> {
+    pub(super) fn said(&self) -> Option<(&'static str, String)> {
         let variable = self.variables.iter().next();
         let set = variable.map(|(name, value)| match value {
             Some(_) => ("env", name.clone()),

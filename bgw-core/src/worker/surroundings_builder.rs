@@ -155,6 +155,17 @@ impl BackgroundWorker {
         Ok(())
     }
 
+    /// The first field that does not lie in a slot, if there is one.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn beside_its_slot(&self) -> Option<&'static str> {
+        if !self.gifts().is_empty() {
+            return Some("give");
+        }
+        let surroundings = self.surroundings()?;
+        Some(surroundings.said().map_or("env", |(field, _)| field))
+    }
+
     /// Those of a command that has any.
     #[doc(hidden)]
     #[must_use]

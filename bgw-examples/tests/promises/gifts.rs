@@ -425,7 +425,9 @@ fn who_cannot_give_is_told_why() {
     let null = std::fs::File::open("/dev/null").unwrap();
     let gifted = worker("quick").give("x", null).build().unwrap();
     let refused = cluster.backend.register_all(&[gifted]).unwrap_err();
-    assert!(matches!(&refused, RegisterError::GivenTogether { name } if name == "quick"));
+    assert!(
+        matches!(&refused, RegisterError::GivenTogether { name, field: "give" } if name == "quick")
+    );
     cluster.end();
     let null = std::fs::File::open("/dev/null").unwrap();
     let gifted = worker("quick").give("x", null).build().unwrap();

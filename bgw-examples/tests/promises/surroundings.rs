@@ -39,6 +39,10 @@ fn temp(name: &str) -> PathBuf {
     std::fs::canonicalize(std::env::temp_dir()).unwrap().join(name)
 }
 
+fn simple_command() -> BackgroundWorkerBuilder {
+    BackgroundWorker::builder("c").command("/bin/true", [""; 0])
+}
+
 /// A shell that writes into `seen`, whole at its end, what this script prints.
 fn script(seen: &Path, script: &str) -> BackgroundWorkerBuilder {
     let seen = seen.display();
@@ -90,8 +94,22 @@ fn a_command_finds_what_its_description_says_however_it_is_registered() {
             assert_eq!(seen(&out, &one), *expected);
             let together = [simple("quick"), command.clone()];
             let refused = backend.register_all(&together).unwrap_err();
-            assert!(matches!(refused, RegisterError::GivenTogether { .. }), "{refused}");
-            assert!(refused.to_string().contains("environment"), "{refused}");
+            let is_named = matches!(
+                &refused,
+                RegisterError::GivenTogether { name, field: "env" | "env_clear" } if name == "c"
+            );
+            assert!(is_named, "{refused}");
+            for (field, command) in [
+                ("env_remove", simple_command().env_remove("A")),
+                ("current_dir", simple_command().current_dir("/")),
+                ("stdin", simple_command().stdin(Input::Null)),
+                ("give", simple_command().give("x", std::fs::File::open("/").unwrap())),
+            ] {
+                let refused = backend.register_all(&[simple("quick"), command.build().unwrap()]);
+                let refused = refused.unwrap_err().to_string();
+                assert!(refused.contains(&format!("worker \"c\" has {field},")), "{refused}");
+            }
+            assert_eq!(backend.workers().len(), 0, "none of them is registered");
             let waits = backend.register_timeout(&command, PATIENCE).unwrap();
             assert_eq!(seen(&out, &waits), *expected);
         }
