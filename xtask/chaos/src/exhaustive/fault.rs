@@ -48,7 +48,7 @@ fn parties(point: &str) -> &'static [Party] {
         // Of a pool; the others are of a template.
         ("order", "before_submit" | "submitted" | "launching" | "registered") => &[Registrant],
         ("order", "launched" | "answered" | "collected") => &[Registrant],
-        ("close", _) | ("sweep", "swept") => &[Cluster, Registrant],
+        ("sweep", "swept") => &[Registrant],
         ("ticket", "asked" | "sent" | "over") => &[Registrant],
         _ => &[Cluster],
     }

@@ -4,6 +4,7 @@ use super::registrant::{Gone, LONG, Registrant};
 use crate::{pool, sys};
 use bgw_backend::{Backend, Pool, PoolJob, PoolOptions, SegmentHandle, SubmitError};
 use process_test::{Ended, fork_child};
+use shmem_slots::fault::arm;
 use std::time::Duration;
 
 const JOBS: u64 = 12;
@@ -67,6 +68,8 @@ impl Registrant {
     fn one_submits_and_dies(&self, pool: SegmentHandle) -> Result<(), Gone> {
         let folder = self.folder.clone();
         let mut child = fork_child(|| {
+            // The fault is the registrant's: nobody would let this process go on.
+            arm("");
             let Ok(backend) = Backend::connect(&folder) else { return };
             let Ok(pool) = backend.open_pool::<u64, u64>(pool) else { return };
             let jobs: Vec<_> = (200..210).map(|number| pool.submit(&number)).collect();
