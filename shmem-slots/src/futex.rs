@@ -135,9 +135,9 @@ pub fn wake_all<'a>(cell: impl Into<CellRef<'a>>) {
 }
 
 /// As [`wake_all`], but wakes one waiter, the one that has slept longest. It may be stopped, or
-/// killed before it does anything.
-pub fn wake_one<'a>(cell: impl Into<CellRef<'a>>) {
-    kernel::wake_one(cell.into().0);
+/// killed before it does anything. False if nobody sleeps on the cell.
+pub fn wake_one<'a>(cell: impl Into<CellRef<'a>>) -> bool {
+    kernel::wake_one(cell.into().0)
 }
 
 /// Checks that this process can wait at all.

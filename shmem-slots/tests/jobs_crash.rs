@@ -10,13 +10,17 @@ mod support;
 
 use process_test::{Child, Signal, fork_child, tests};
 use shmem_slots::fault;
+use shmem_slots::futex;
 use shmem_slots::jobs::{JobKey, Jobs, JobsOptions, SubmitError};
 use std::time::Duration;
 use support::{TAG, wait_for_state};
 
 fn main() -> std::process::ExitCode {
     let slow = |name, run| process_test::Test::new(name, run).watchdog(Duration::from_secs(120));
-    let mut all = tests![a_taker_that_was_woken_and_stopped_leaves_the_job_to_another];
+    let mut all = tests![
+        a_taker_that_was_woken_and_stopped_leaves_the_job_to_another,
+        a_taker_that_died_in_its_sleep_takes_no_wake_up_from_another,
+    ];
     all.push(slow("who_is_killed_anywhere_holds_up_nobody_and_leaves_nothing", killed));
     all.push(slow("who_is_stopped_anywhere_holds_up_nobody_and_goes_on", stopped));
     process_test::main(all)
@@ -160,7 +164,7 @@ fn killed() {
 
 /// A taker that sleeps, for those points that are passed only then.
 fn sleeper_for(jobs: &Jobs, point: &str) -> Option<Child> {
-    (point == "submit:before_wake").then(|| {
+    ["submit:before_wake", "submit:woken"].contains(&point).then(|| {
         let child = fork_child(|| drop(jobs.wait_for_job(&[0], OTHER, &[], None)));
         process_test::wait_until_asleep(child.pid());
         child
@@ -224,7 +228,7 @@ fn a_taker_that_was_woken_and_stopped_leaves_the_job_to_another() {
         process_test::wait_until_asleep(child.pid());
         child
     };
-    // The one that has slept longest is woken.
+    // The first one is woken.
     let stopped = taker(VICTIM, "take:before_swap=stop");
     let mut other = taker(OTHER, "");
     let key = submit(&jobs, OTHER);
@@ -233,4 +237,39 @@ fn a_taker_that_was_woken_and_stopped_leaves_the_job_to_another() {
     jobs.wake_all_takers(0);
     assert_eq!(other.wait().code(), Some(0));
     assert_eq!(jobs.collect(key, &mut Vec::new()), Some(OTHER));
+}
+
+/// Would fail if a wake-up that reached nobody counted as one.
+fn a_taker_that_died_in_its_sleep_takes_no_wake_up_from_another() {
+    let jobs = queue();
+    let taker = |number: u32| {
+        let jobs = &jobs;
+        let child = fork_child(move || {
+            for _ in 0..2 {
+                let key = loop {
+                    match jobs.take(0, number, |_| false).unwrap() {
+                        Some(key) => break key,
+                        None => drop(jobs.wait_for_job(&[0], number, &[], None).unwrap()),
+                    }
+                };
+                jobs.end(key, number, number, &[]).unwrap();
+            }
+        });
+        process_test::wait_until_asleep(child.pid());
+        child
+    };
+    let mut dead = taker(VICTIM);
+    dead.kill(Signal::SIGKILL);
+    assert_eq!(dead.wait().signal(), Some(Signal::SIGKILL));
+    let mut other = taker(OTHER);
+    assert_eq!(jobs.sleeping(), 2);
+    for _ in 0..2 {
+        let key = submit(&jobs, OTHER);
+        loop {
+            let Some(watches) = jobs.watches(key) else { break };
+            futex::wait_any(&watches, None).unwrap();
+        }
+        assert_eq!(jobs.collect(key, &mut Vec::new()), Some(OTHER));
+    }
+    assert_eq!(other.wait().code(), Some(0));
 }

@@ -70,6 +70,7 @@ pub const JOB_POINTS: &[&str] = &[
     "submit:before_push",
     "submit:pushed",
     "submit:before_wake",
+    "submit:woken",
     "sleep:announced",
     "take:before_swap",
     "take:taken",

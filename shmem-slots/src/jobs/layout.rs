@@ -4,7 +4,8 @@
 //! |---|---|---|
 //! | header | 16 | the creator |
 //! | sleepers | 8: a bit for each taker that sleeps | takers |
-//! | of each class: head, tail, bell | 8 each | submitters, takers |
+//! | of each class: head, tail | 8 each | submitters, takers |
+//! | of each taker: how it sleeps | 8 each | the taker, and who wakes it |
 //! | takers | 8 each | the layer above |
 //! | submitters | 8 each | the layer above |
 //! | shared cells | as requested | the layer above |
@@ -20,10 +21,10 @@ use crate::header;
 use crate::primitive::AtomicU64;
 
 const MAGIC: u64 = u64::from_be_bytes(*b"shm-jobs");
-const VERSION: u64 = 1;
+const VERSION: u64 = 2;
 const HEADER: usize = 16;
 const LINE: usize = 8;
-const CLASS: usize = 3 * LINE;
+const CLASS: usize = 2 * LINE;
 /// Cells of a taker or a submitter, for the layer above.
 pub(super) const PARTY_CELLS: usize = LINE;
 /// Notes of a job, for the layer above.
@@ -92,7 +93,6 @@ pub(super) struct Layout {
 pub(super) enum OfClass {
     Head,
     Tail,
-    Bell,
 }
 
 impl Layout {
@@ -112,7 +112,7 @@ impl Layout {
         let room = (room as usize).div_ceil(8).next_multiple_of(LINE);
         let places = (jobs as usize * 4).next_power_of_two();
         let all = (classes * jobs) as usize;
-        let parties = HEADER + LINE + classes as usize * CLASS;
+        let parties = HEADER + LINE + classes as usize * CLASS + takers as usize * LINE;
         let shared = parties + (takers + submitters) as usize * PARTY_CELLS;
         let orders = shared + (shared_cells as usize).next_multiple_of(LINE);
         let jobs = orders + (classes as usize * places).next_multiple_of(LINE);
@@ -131,9 +131,13 @@ impl Layout {
         let what = match what {
             OfClass::Head => 0,
             OfClass::Tail => LINE,
-            OfClass::Bell => 2 * LINE,
         };
         HEADER + LINE + class as usize * CLASS + what
+    }
+
+    /// The cell in which a taker says how it sleeps.
+    pub(super) const fn sleep_of(self, taker: u32) -> usize {
+        HEADER + LINE + self.options.classes as usize * CLASS + taker as usize * LINE
     }
 
     /// The first cell of a taker.
@@ -261,7 +265,9 @@ mod tests {
             let bounds = [
                 layout.sleepers(),
                 layout.of_class(0, OfClass::Head),
-                layout.of_class(last, OfClass::Bell),
+                layout.of_class(last, OfClass::Tail),
+                layout.sleep_of(0),
+                layout.sleep_of(options.takers - 1),
                 layout.taker(0),
                 layout.submitter(0),
                 layout.submitter(options.submitters - 1),
@@ -273,6 +279,7 @@ mod tests {
             ];
             assert!(bounds.is_sorted(), "{bounds:?}");
             assert!(bounds.iter().all(|start| start % LINE == 0), "{bounds:?}");
+            assert_eq!(layout.sleep_of(options.takers), layout.taker(0));
             assert_eq!(layout.taker(options.takers), layout.submitter(0));
             assert_eq!(layout.submitter(options.submitters - 1) + LINE, layout.shared);
             assert!(layout.place(last, u64::MAX) < layout.jobs);

@@ -33,7 +33,7 @@
 //! | a job is taken once | its word goes from queued to taken by one swap, which names the taker (T2) |
 //! | nobody is held up by a process that died or was stopped | a job enters its order by one swap (T1), and leaves it by one (T3); what follows anybody does for it |
 //! | a dead process's jobs are found | each word names the party that has the job |
-//! | no wake-up is lost, none is made when nobody sleeps | announce, fence, look again; queue, fence, look for sleepers (T4, T5) |
+//! | no wake-up is lost, and nobody is woken who does not sleep or has been woken already | announce, fence, look again; queue, fence, look for sleepers (T4, T5) |
 //! | a stale key finds nobody | each job of a cell has a generation |
 //! | any bytes in the region give a value or an error | checked, clamped, and every loop has an end |
 //!
@@ -61,8 +61,11 @@
 //! Ordering. All of these swaps are acquire and release. So who sees a job queued sees its input,
 //! and who sees it ended its output. (T4) The fence of a taker that is about to sleep comes between
 //! its announcement and its last look, (T5) the fence of a submitter between its push and its look
-//! for sleepers: at least one of the two sees the other. A bell is raised before the wake, so that
-//! a taker between its last look and its sleep does not fall asleep.
+//! for sleepers: at least one of the two sees the other. Each taker has a word that says how it
+//! sleeps. A submitter rings it, wakes the taker, and says in it that the taker is woken, by two
+//! swaps that fail once the taker has looked: so a taker between its last look and its sleep does
+//! not fall asleep, whoever comes next makes no system call, and a submitter that is late does not
+//! call a taker woken that sleeps again. A ring without a wake counts as none.
 //!
 //! Crash. A process killed between any two steps:
 //!
@@ -73,7 +76,7 @@
 //! | after it has taken a job | the job is the dead taker's: [`Jobs::close`] by its successor, [`Jobs::abandon`] by its submitter |
 //! | after that, before the head | the next process steps the head on |
 //! | after the end, before the wake | its submitter sleeps until it learns of the death |
-//! | asleep | its bit stays set, which costs a system call for each submission, until [`Jobs::is_awake`] |
+//! | asleep | it is woken in vain, together with another one; once, or until [`Jobs::is_awake`] |
 //!
 //! Who is dead is known to the layer above. It has cells beside each taker and submitter, in which
 //! it says who they are.
@@ -90,6 +93,7 @@ mod order;
 mod region;
 mod shared;
 mod sleep;
+mod sleepers;
 mod submit;
 mod sweep;
 mod take;

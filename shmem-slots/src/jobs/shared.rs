@@ -163,6 +163,11 @@ impl<M: Memory> Jobs<M> {
         self.cell(self.layout.place(class, position))
     }
 
+    /// The word of a taker's sleep. `taker` is one.
+    pub(super) fn sleep_of(&self, taker: u32) -> &AtomicU64 {
+        self.cell(self.layout.sleep_of(taker))
+    }
+
     /// The cells in which takers say that they sleep: as many as the takers have bits.
     pub(super) fn sleepers(&self) -> &[AtomicU64] {
         self.cells(self.layout.sleepers(), self.layout.options.takers.div_ceil(64) as usize)

@@ -105,21 +105,21 @@ fn absolute(deadline: Instant) -> Timespec {
 /// Wakes all waiters on the low half of `cell`, in every process. One system call; safe in a signal
 /// handler.
 pub(crate) fn wake_all(cell: &AtomicU64) {
-    wake(cell, i32::MAX.unsigned_abs());
+    let _ = wake(cell, i32::MAX.unsigned_abs());
 }
 
-/// The same, one waiter.
-pub(crate) fn wake_one(cell: &AtomicU64) {
-    wake(cell, 1);
+/// The same, one waiter. False if there is none.
+pub(crate) fn wake_one(cell: &AtomicU64) -> bool {
+    wake(cell, 1) > 0
 }
 
-fn wake(cell: &AtomicU64, count: u32) {
+fn wake(cell: &AtomicU64, count: u32) -> usize {
     let address = address(cell, false).cast_const().cast::<AtomicU32>();
     // SAFETY: half of a cell that is borrowed, so it is mapped and aligned (I1), and is accessed
     // atomically only (I2). The kernel takes the address as a name and does not write there.
     let word = unsafe { &*address };
     // Fails only for an address that is not mapped.
-    let _ = futex::wake(word, Flags::empty(), count);
+    futex::wake(word, Flags::empty(), count).unwrap_or(0)
 }
 
 /// Calls `futex_waitv` with no words, which a kernel that has the call refuses as invalid.

@@ -135,8 +135,8 @@ fn a_place_of_an_earlier_round_is_never_taken_for_one_of_this() {
 }
 
 /// Fails without the fence of the submitter before its look for sleepers (T5), without that of the
-/// taker after its announcement (T4), when the taker does not look again after it, when the bell is
-/// raised after the wake, or not at all.
+/// taker after its announcement (T4), when the taker does not look again after it, when it is rung
+/// after the wake, or not at all.
 #[test]
 fn a_sleeping_taker_is_told_of_a_job() {
     loom::model(|| {
@@ -152,6 +152,29 @@ fn a_sleeping_taker_is_told_of_a_job() {
         });
         submit(&queue, 0, 7);
         assert_eq!(thread.join().unwrap(), 7);
+    });
+}
+
+/// The second job comes while the taker sleeps, is about to, or was woken for the first. Fails when
+/// a taker that has looked since it was woken still counts as woken.
+#[test]
+fn a_taker_that_was_woken_finds_every_job_that_came_since() {
+    loom::model(|| {
+        let queue = queue(2);
+        let taker = Arc::clone(&queue);
+        let thread = thread::spawn(move || {
+            let mut left = 2;
+            while left > 0 {
+                if take(&taker, 1).is_some() {
+                    left -= 1;
+                } else {
+                    taker.wait_for_job(&[0], 1, &[], None).unwrap();
+                }
+            }
+        });
+        submit(&queue, 0, 7);
+        submit(&queue, 1, 8);
+        thread.join().unwrap();
     });
 }
 
