@@ -10,7 +10,7 @@ mod support;
 
 use process_test::{Child, Signal, fork_child, tests};
 use shmem_slots::fault;
-use shmem_slots::futex;
+use shmem_slots::futex::{self, Half, Watch};
 use shmem_slots::jobs::{JobKey, Jobs, JobsOptions, SubmitError};
 use std::time::Duration;
 use support::{TAG, wait_for_state};
@@ -68,8 +68,10 @@ fn work(jobs: &Jobs, point: &str, prepared: Option<JobKey>) {
             }
         }
         ("sleep", _) => {
-            let at_once = Some(std::time::Instant::now() + Duration::from_millis(1));
-            jobs.wait_for_job(&[0], VICTIM, &[], at_once).unwrap();
+            // A word that has changed already: it sleeps on no clock.
+            let cell = (&jobs.taker_cells(VICTIM).unwrap()[0]).into();
+            let changed = Watch { cell, half: Half::Low, seen: 1 };
+            jobs.wait_for_job(&[0], VICTIM, &[changed], None).unwrap();
         }
         ("take" | "end", _) => {
             // One may have been taken by the other meanwhile.
@@ -265,8 +267,7 @@ fn a_taker_that_died_in_its_sleep_takes_no_wake_up_from_another() {
     assert_eq!(jobs.sleeping(), 2);
     for _ in 0..2 {
         let key = submit(&jobs, OTHER);
-        loop {
-            let Some(watches) = jobs.watches(key) else { break };
+        while let Some(watches) = jobs.watches(key) {
             futex::wait_any(&watches, None).unwrap();
         }
         assert_eq!(jobs.collect(key, &mut Vec::new()), Some(OTHER));
