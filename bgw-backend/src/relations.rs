@@ -6,6 +6,7 @@ use crate::handle::Handle;
 use crate::keep::Keep;
 use bgw_core::internals::{check_targets, start_order};
 use bgw_core::{BackgroundWorker, RelationError};
+use shmem_slots::{Key, State};
 use std::collections::HashMap;
 
 impl Backend {
@@ -82,8 +83,14 @@ impl Backend {
         Ok(check_targets(worker, true, find)?)
     }
 
+    /// Decodes no other worker: there may be thousands.
     fn unique_workers(&self) -> Vec<BackgroundWorker> {
-        let all = self.workers().into_iter().map(|info| info.worker);
-        all.filter(BackgroundWorker::is_unique).collect()
+        let slots = self.attachment.slots();
+        let published = slots.occupied().filter(|(_, word)| word.state() == State::Published);
+        let unique = published.filter_map(|(index, word)| {
+            let record = slots.read(Key { index, generation: word.generation() }).ok()?;
+            record.is_unique().then(|| record.decode().ok()).flatten()
+        });
+        unique.collect()
     }
 }

@@ -178,6 +178,12 @@ impl WorkerRecord {
         self.registered_at
     }
 
+    /// True if it says that the worker's name is unique: for those who skip all others.
+    #[must_use]
+    pub const fn is_unique(&self) -> bool {
+        self.relations.is_unique()
+    }
+
     /// The notify target, as it was registered.
     #[must_use]
     pub const fn notify(&self) -> Option<Pid> {

@@ -53,6 +53,10 @@ impl RelationsRecord {
         (record, names)
     }
 
+    pub(super) const fn is_unique(self) -> bool {
+        self.bits & UNIQUE != 0
+    }
+
     /// Not validated yet. `rest` is the text behind that of the entry point.
     pub(super) fn draft(&self, rest: &[u8]) -> Result<Relations, CorruptRecord> {
         let number = |field, found: i64| CorruptRecord::Number { field, found };
@@ -88,7 +92,7 @@ impl RelationsRecord {
         match names.next() {
             Some(_) => Err(wrong_len),
             None => {
-                let unique = self.bits & UNIQUE != 0;
+                let unique = self.is_unique();
                 Ok(Relations { unique, after, group, class, template })
             }
         }
