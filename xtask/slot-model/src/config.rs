@@ -35,6 +35,28 @@ pub(crate) enum Broken {
     ReportLast,
     /// A reader takes the report of a slot without comparing generations.
     AnyReport,
+    /// A spare accepts a published slot without comparing what it was offered with.
+    AcceptStores,
+    /// A spare accepts any offer in the slot that it was given, whoever the tenant is.
+    AcceptAnyTenant,
+    /// The postmaster takes in what a spare has not taken, and leaves the offer open.
+    OfferStands,
+    /// The gate closes without a look at what spares have begun.
+    BegunIgnored,
+    /// The gate closes the cells of spares, and not the words by which they begin.
+    WordLeftOpen,
+    /// What a spare was given when its cell is closed is nobody's.
+    GivenForgotten,
+    /// What a dead spare was given is nobody's.
+    DeadSpareForgotten,
+    /// The postmaster leaves a spare that does not wake alone for ever.
+    Patient,
+    /// What a spare was seen to have and has no more when it is late is nobody's.
+    LateForgotten,
+    /// A shutdown, or a reset, does not close the gate.
+    GateLeftOpen,
+    /// What one spare has not taken is taken in although another one runs it.
+    OthersRunIgnored,
 }
 
 /// How big the model is, and what may happen in it.
@@ -52,6 +74,18 @@ pub(crate) struct Config {
     pub(crate) tries: u8,
     /// Processes that wait for the first registration besides.
     pub(crate) waiters: u8,
+    /// Spares that whoever registers may wake. With any, every registration is offered.
+    pub(crate) spares: u8,
+    /// A spare's process serves again when its worker has ended well.
+    pub(crate) reuses: bool,
+    /// Spares that are killed, at any step.
+    pub(crate) spare_deaths: u8,
+    /// Spares that are stopped, at any step, and never go on.
+    pub(crate) stops: u8,
+    /// Keys that somebody scribbles into the cells of spares.
+    pub(crate) scribbles: u8,
+    /// Shutdowns.
+    pub(crate) shutdowns: u8,
     /// Registrants that are killed, at any step.
     pub(crate) deaths: u8,
     /// Workers that crash: each resets the slots.

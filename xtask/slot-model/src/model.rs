@@ -1,13 +1,13 @@
 //! The model as stateright sees it: initial state, actions, next state, properties.
 
 use crate::config::Config;
-use crate::progress::{Action, progress};
+use crate::progress::{Action, mishaps, progress};
 use crate::properties;
 use crate::state::{
-    Fate, Job, Postmaster, PostmasterAt, Process, Registrant, RegistrantAt, Slot, State, Waiter,
-    WaiterAt,
+    Fate, Job, Postmaster, PostmasterAt, Process, Registrant, RegistrantAt, Slot, State, Takers,
+    Then, Waiter, WaiterAt,
 };
-use crate::{postmaster, registrant, waiter};
+use crate::{postmaster, registrant, spare, waiter};
 use shmem_slots::{Snapshot, State as SlotState};
 use stateright::{Model, Property};
 
@@ -58,6 +58,15 @@ impl Model for Config {
             gone: 0,
             resetting: false,
             ends: 0,
+            takers: Takers {
+                todo: 0,
+                closes: false,
+                left: Vec::new(),
+                then: Then::Idle,
+                skipped: false,
+                late: false,
+                stopping: false,
+            },
         };
         vec![State {
             slots: vec![slot; self.slots],
@@ -65,7 +74,19 @@ impl Model for Config {
             waiters: vec![waiter; self.waiters.into()],
             postmaster,
             fates: vec![vec![fate; self.jobs.into()]; self.registrants.into()],
+            spares: vec![spare::asleep(); self.spares.into()],
             bell: false,
+            alarm: false,
+            spare_deaths: self.spare_deaths,
+            stops: self.stops,
+            scribbles: self.scribbles,
+            shutdowns: self.shutdowns,
+            shutdown: false,
+            ghost_closed: false,
+            ghost_began_late: false,
+            ghost_stranger: false,
+            ghost_taken_on: false,
+            ghost_withdrawn: false,
             deaths: self.deaths,
             crashes: self.crashes,
             postmaster_deaths: self.postmaster_deaths,
@@ -93,6 +114,7 @@ impl Model for Config {
                 .filter(|(_, me)| me.alive && !matches!(me.at, WaiterAt::Start | WaiterAt::Done));
             actions.extend(alive.map(|(place, _)| Action::KillWaiter(place)));
         }
+        mishaps(self, state, actions);
         if state.postmaster_deaths > 0 && state.postmaster.alive {
             actions.push(Action::KillPostmaster);
         }
@@ -106,10 +128,29 @@ impl Model for Config {
             Action::Postmaster(step) => postmaster::take(self, &mut state, step),
             Action::WorkerEnds(job) => {
                 state.fate_mut(job).process = Process::Ended { crashed: false };
+                spare::ends(self, &mut state, job);
             }
             Action::WorkerCrashes(job) => {
                 state.crashes -= 1;
                 state.fate_mut(job).process = Process::Ended { crashed: true };
+                spare::dies_with(&mut state, job);
+            }
+            Action::Spare(place) => spare::go(self, &mut state, place),
+            Action::KillSpare(place) => {
+                state.spare_deaths -= 1;
+                spare::kill(&mut state, place);
+            }
+            Action::StopSpare(place) => {
+                state.stops -= 1;
+                state.spares[place].stopped = true;
+            }
+            Action::Scribble(place, key) => {
+                state.scribbles -= 1;
+                spare::scribble(&mut state, place, key);
+            }
+            Action::Shutdown => {
+                state.shutdowns -= 1;
+                state.shutdown = true;
             }
             Action::Kill(place) => {
                 state.deaths -= 1;

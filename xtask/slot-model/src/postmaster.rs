@@ -4,33 +4,18 @@
 //! order, and takes each step of it in turn while the others go on.
 
 use crate::config::{Broken, Config};
-use crate::holds::{is_held, settle};
+use crate::holds::settle;
+use crate::publish::{Step, publish, wake};
 use crate::registrant::owner;
-use crate::state::{Entry, PostmasterAt as At, Process, RegistrantAt, State, WaiterAt};
-use crate::words::{STARTED, TERMINATE};
+use crate::state::{Entry, PostmasterAt as At, Process, State, Then};
+use crate::sweep::{reset, sweep};
+use crate::takers::drained;
+use crate::words::{FORKED, STARTED, TERMINATE};
+use crate::{spare, takers};
 use shmem_slots::{Key, Snapshot, State as SlotState};
 
-/// An event that the postmaster may take up, or the next step of the one under way.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) enum Step {
-    /// The doorbell rang.
-    Bell,
-    /// The worker in this slot is to be started.
-    Start(usize),
-    /// The worker in this slot is to end and has not been started.
-    NeverStart(usize),
-    /// The process of the worker in this slot has ended.
-    SeeEnd(usize),
-    /// This registrant, or behind them waiter, has gone.
-    SeeGone(u8),
-    /// All workers have ended after a crash.
-    Reset,
-    /// The next step of the event under way.
-    Go,
-}
-
 /// All steps that the postmaster may take now.
-pub(crate) fn steps(state: &State, out: &mut Vec<Step>) {
+pub(crate) fn steps(config: &Config, state: &State, out: &mut Vec<Step>) {
     let me = &state.postmaster;
     if !me.alive {
         return;
@@ -50,8 +35,13 @@ pub(crate) fn steps(state: &State, out: &mut Vec<Step>) {
             out.push(Step::NeverStart(slot));
         } else if !entry.started && !me.resetting {
             out.push(Step::Start(slot));
+            // Of several, the sizes are about what these take by themselves.
+            let one = (0..state.spares.len()).filter(|_| state.spares.len() == 1);
+            let spares = one.filter(|&place| may_start_in(state, place));
+            out.extend(spares.map(|place| Step::StartIn(slot, place)));
         }
     }
+    takers::steps(config, state, out);
     let registrants = state.registrants.iter().map(|me| me.alive);
     let alive = registrants.chain(state.waiters.iter().map(|me| me.alive));
     for (place, alive) in alive.enumerate() {
@@ -65,12 +55,18 @@ pub(crate) fn steps(state: &State, out: &mut Vec<Step>) {
     }
 }
 
+/// A spare that has begun nothing: one that has would be passed over.
+fn may_start_in(state: &State, place: usize) -> bool {
+    let mut me = state.spares[place].clone();
+    me.listed && spare::word(&mut me, |word| word.look().key()).is_none()
+}
+
 /// Takes one step.
 pub(crate) fn take(config: &Config, state: &mut State, step: Step) {
     let next = match step {
         Step::Bell => {
             state.bell = false;
-            drained(marks(state))
+            takers::look(state, Then::Drain)
         }
         Step::Start(slot) => {
             let Some(entry) = &mut state.postmaster.list[slot] else { return };
@@ -81,6 +77,7 @@ pub(crate) fn take(config: &Config, state: &mut State, step: Step) {
             fate.ghost_starts += 1;
             At::Started { slot }
         }
+        Step::SeeEnd(slot) if crashed(state, slot) => takers::close(state, Then::Crashed { slot }),
         Step::NeverStart(slot) | Step::SeeEnd(slot) => At::EndReport { slot },
         Step::SeeGone(registrant) => {
             state.postmaster.gone |= 1 << registrant;
@@ -88,6 +85,7 @@ pub(crate) fn take(config: &Config, state: &mut State, step: Step) {
         }
         Step::Reset => At::ResetBegin,
         Step::Go => go(config, state),
+        _ => takers::take(config, state, step),
     };
     state.postmaster.at = next;
 }
@@ -102,11 +100,28 @@ fn go(config: &Config, state: &mut State) -> At {
                 state.slots[slot].changed = false;
                 word = seen;
             }
-            take_in(config, state, slot, word);
-            drained(marks)
+            let key = Key { index: slot as u32, generation: word.generation() };
+            let is_new = word.state() == SlotState::Published && !is_listed(config, state, key);
+            // It may be offered, or have been accepted.
+            if is_new && word.pid() != 0 && takers::is_given(state, key) {
+                state.postmaster.takers.skipped = true;
+            } else if is_new && config.spares > 0 {
+                return At::TakeIn { marks, slot, word };
+            } else {
+                take_in(config, state, slot, word);
+            }
+            drained(state, marks)
         }
+        At::TakeIn { marks, slot, word } => {
+            let key = Key { index: slot as u32, generation: word.generation() };
+            takers::take_in(config, state, key, word);
+            drained(state, marks)
+        }
+        At::Takers(at) => takers::go(config, state, at),
         At::Started { slot } => {
-            publish(state, slot, |key, kept| Snapshot::managed(key.generation, 1, STARTED, kept));
+            publish(state, slot, |key, kept| {
+                Snapshot::managed(key.generation, FORKED, STARTED, kept)
+            });
             wake(state, slot);
             At::Idle
         }
@@ -159,13 +174,15 @@ fn go(config: &Config, state: &mut State) -> At {
                 return At::Sweep { registrant, slot: next };
             }
             // What it had published without ringing is taken in, too.
-            drained(marks(state))
+            takers::look(state, Then::Drain)
         }
         At::ResetBegin => {
             for slot in &mut state.slots {
                 slot.changed = false;
                 slot.ended = false;
             }
+            let runs = state.fates.iter().flatten().any(|fate| fate.process == Process::Running);
+            state.ghost_began_late |= runs;
             // What was registered meanwhile is forgotten, too: its slot is freed.
             state.postmaster.list.fill(None);
             At::ResetLook { slot: 0 }
@@ -178,19 +195,21 @@ fn go(config: &Config, state: &mut State) -> At {
                 return At::ResetLook { slot: slot + 1 };
             }
             state.postmaster.resetting = false;
+            state.ghost_closed = state.postmaster.takers.stopping;
             At::Idle
         }
     }
 }
 
-/// The marks as they are now: a cell of hints is read once.
-fn marks(state: &State) -> u8 {
-    let slots = state.slots.iter().enumerate();
-    slots.filter(|(_, slot)| slot.changed).fold(0, |marks, (place, _)| marks | 1 << place)
+fn is_listed(config: &Config, state: &State, key: Key) -> bool {
+    let listed = state.postmaster.list[key.index as usize].is_some_and(|entry| entry.key == key);
+    listed && config.broken != Broken::ListNotAsked
 }
 
-fn drained(marks: u8) -> At {
-    if marks == 0 { At::Idle } else { At::Drain { marks } }
+fn crashed(state: &State, slot: usize) -> bool {
+    let job = state.postmaster.list[slot].map(|entry| entry.job);
+    job.is_some_and(|job| state.fate(job).process == Process::Ended { crashed: true })
+        && !state.postmaster.resetting
 }
 
 /// Takes the next mark, if its slot is published.
@@ -199,7 +218,7 @@ fn drain(config: &Config, state: &mut State, marks: u8) -> At {
     let marks = marks & !(1 << slot);
     let shared = &mut state.slots[slot];
     if shared.word.state() != SlotState::Published {
-        return drained(marks);
+        return drained(state, marks);
     }
     shared.changed = config.broken == Broken::MarkClearedLast;
     At::Drained { marks, slot, seen: shared.word }
@@ -228,18 +247,6 @@ fn take_in(config: &Config, state: &mut State, slot: usize, word: Snapshot) {
     }
 }
 
-/// One swap of the word of a listed slot, which keeps the bit that says whether somebody keeps it.
-/// A flag that came in the meantime stands in the word before.
-fn publish(state: &mut State, slot: usize, new: impl FnOnce(Key, bool) -> Option<Snapshot>) {
-    let before = state.slots[slot].word;
-    if let Some(entry) = &mut state.postmaster.list[slot] {
-        if let Some(new) = new(entry.key, before.is_kept()) {
-            state.slots[slot].word = new;
-        }
-        entry.terminate |= before.flags() & TERMINATE != 0;
-    }
-}
-
 fn end_word(config: &Config, state: &mut State, slot: usize, keeper: u32) {
     let Some(entry) = state.postmaster.list[slot] else { return };
     state.fate_mut(entry.job).ghost_ended = true;
@@ -255,6 +262,8 @@ fn reap(state: &mut State, slot: usize) {
     let fate = state.fate_mut(entry.job);
     let crashed = fate.process == Process::Ended { crashed: true };
     fate.process = Process::Reaped;
+    let stays = !crashed && !state.postmaster.resetting;
+    spare::comes_back(state, entry.job, stays);
     if crashed && !state.postmaster.resetting {
         state.postmaster.resetting = true;
         // SIGQUIT, then SIGKILL: all of them end. Those that have not started never do.
@@ -263,110 +272,13 @@ fn reap(state: &mut State, slot: usize) {
             let fate = state.fate_mut(other.job);
             if fate.process == Process::Running {
                 fate.process = Process::Ended { crashed: false };
+                spare::dies_with(state, other.job);
             }
         }
         for entry in &mut state.postmaster.list {
             if entry.is_some_and(|entry| !entry.started) {
                 *entry = None;
             }
-        }
-    }
-}
-
-/// Of one slot: a claim of a dead registrant, or an end that it has not read.
-fn sweep(config: &Config, state: &mut State, registrant: u8, slot: usize) {
-    let waiter = usize::from(registrant).checked_sub(state.registrants.len());
-    if let Some(waiter) = waiter.filter(|_| config.broken != Broken::HoldKeptForDead) {
-        state.waiters[waiter].holds = false;
-    }
-    if state.slots[slot].ended {
-        settle(state, slot);
-    }
-    if waiter.is_some() {
-        return;
-    }
-    let mine = owner(registrant.into());
-    let word = state.slots[slot].word;
-    let key = Key { index: slot as u32, generation: word.generation() };
-    let waited = Snapshot::ended(key.generation, 0).filter(|_| is_held(state, key));
-    let shared = &mut state.slots[slot];
-    if word.pid() != mine {
-        return;
-    }
-    if let Some(vacant) = word.given_back().filter(|_| shared.changed) {
-        shared.word = vacant;
-        state.ghost_swept = true;
-    }
-    let ended = word.state() == SlotState::Ended && shared.ended;
-    if ended && config.broken != Broken::EndKeptForDead {
-        shared.word = waited.or(word.released()).unwrap_or(word);
-    }
-}
-
-/// A compare and swap; when somebody changed the word since it was looked at, with the newer one.
-/// An end that a living registrant has not read stays; a registration that the reset ends becomes
-/// such an end.
-fn reset(config: &Config, state: &mut State, slot: usize, seen: Snapshot) -> At {
-    let before = state.slots[slot].word;
-    if before != seen && config.broken != Broken::ResetStores {
-        return At::ResetSwap { slot, seen: before };
-    }
-    let (payload, key) =
-        (state.slots[slot].payload, Key { index: slot as u32, generation: seen.generation() });
-    let unread = payload.filter(|job| {
-        let here = state.postmaster.gone & 1 << job.registrant == 0;
-        let kept = matches!(seen.state(), SlotState::Published | SlotState::Ended);
-        here && kept && seen.is_kept()
-    });
-    let keeper = unread.filter(|_| config.broken != Broken::ResetFreesEnds);
-    let keeper = keeper.map(|job| owner(job.registrant.into()));
-    let stays = matches!(seen.state(), SlotState::Published | SlotState::Ended);
-    let keeper = keeper.or_else(|| (stays && is_held(state, key)).then_some(0));
-    let ended = keeper.and_then(|keeper| Snapshot::ended(key.generation, keeper));
-    if seen.state() == SlotState::Published
-        && let Some(job) = payload
-    {
-        let reports = &mut state.slots[slot].reports;
-        *reports = [Some((key.generation, job)), reports[0]];
-    }
-    let frees = config.broken == Broken::ResetFreesClaims;
-    let shared = &mut state.slots[slot];
-    if let Some(ended) = ended {
-        if seen.state() == SlotState::Published {
-            state.postmaster.ends += 1;
-            shared.ended_at = state.postmaster.ends;
-        }
-        shared.ended = true;
-        shared.word = ended;
-        return At::ResetWake { slot };
-    }
-    state.ghost_needless |= unread.is_some();
-    let new = if frees { Snapshot::vacant(seen.generation() + 1) } else { seen.reset() };
-    shared.word = new;
-    shared.changed |= new.state() == SlotState::Revoked;
-    // From now on claims count from here: no key may have this generation.
-    state.ghost_reused |= new.generation() <= shared.ghost_newest;
-    shared.ghost_newest = new.generation();
-    for fate in state.fates.iter_mut().flatten() {
-        let here = fate.ghost_key.filter(|key| key.index as usize == slot);
-        fate.ghost_reset |= here.is_some_and(|key| key.generation == before.generation());
-    }
-    At::ResetWake { slot }
-}
-
-/// `FUTEX_WAKE` on the word of `slot`: all that sleep on it look again.
-fn wake(state: &mut State, slot: usize) {
-    for registrant in &mut state.registrants {
-        let here = registrant.key.is_some_and(|key| key.index as usize == slot);
-        if registrant.at == RegistrantAt::Asleep && here {
-            registrant.at = RegistrantAt::Look;
-        }
-    }
-    for place in 0..state.waiters.len() {
-        let waiter = &state.waiters[place];
-        let key = state.fate(waiter.job).ghost_key;
-        if waiter.at == WaiterAt::Asleep && key.is_some_and(|key| key.index as usize == slot) {
-            state.waiters[place].at = WaiterAt::Look;
         }
     }
 }

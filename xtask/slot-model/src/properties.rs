@@ -26,6 +26,10 @@ pub(crate) const TORN: &str = "no claim writes into the slot of a later tenant";
 /// See [`all`].
 pub(crate) const HELD: &str = "no slot is held for the dead, nor after its release";
 
+/// See [`all`].
+pub(crate) const BEHIND_THE_GATE: &str = "nothing begins behind the closed gate";
+/// See [`all`].
+pub(crate) const STRANGER: &str = "no spare takes the slot of a stranger";
 /// All properties. The last ones say that the model gets to what it is about.
 pub(crate) fn all() -> Vec<Property<Config>> {
     vec![
@@ -46,6 +50,14 @@ pub(crate) fn all() -> Vec<Property<Config>> {
         Property::always(TORN, |_, state: &State| !state.ghost_torn),
         Property::always(HELD, |config, state: &State| {
             !at_rest(config, state) || !state.postmaster.alive || nothing_is_held(state)
+        }),
+        Property::always(BEHIND_THE_GATE, |_, state: &State| !state.ghost_began_late),
+        Property::always(STRANGER, |_, state: &State| !state.ghost_stranger),
+        Property::sometimes("a run of a spare is taken on", |_, state: &State| {
+            state.ghost_taken_on
+        }),
+        Property::sometimes("what a spare has begun is withdrawn", |_, state: &State| {
+            state.ghost_withdrawn
         }),
         Property::sometimes("an end is read", |_, state: &State| {
             state.fates.iter().flatten().any(|fate| fate.ghost_told)
@@ -68,7 +80,9 @@ fn at_rest(config: &Config, state: &State) -> bool {
     let asleep =
         |me: &Registrant| !me.alive || matches!(me.at, RegistrantAt::Asleep | RegistrantAt::Done);
     // Most states end here.
-    if state.bell && state.postmaster.alive || !state.registrants.iter().all(asleep) {
+    if (state.bell || state.alarm) && state.postmaster.alive
+        || !state.registrants.iter().all(asleep)
+    {
         return false;
     }
     let mut steps = Vec::new();

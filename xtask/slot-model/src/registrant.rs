@@ -6,6 +6,7 @@
 
 use crate::config::{Broken, Config};
 use crate::holds::is_held;
+use crate::spare;
 use crate::state::{Job, Registrant, RegistrantAt as At, State};
 use crate::words::TERMINATE;
 use shmem_slots::{Key, Snapshot, State as SlotState};
@@ -21,6 +22,8 @@ pub(crate) enum Step {
     Terminate,
     /// Drops its handle unread.
     Drop,
+    /// Gives its slot to this spare.
+    Give(usize),
 }
 
 /// The owner number of registrant `place`: 0 is nobody.
@@ -39,6 +42,7 @@ pub(crate) fn steps(config: &Config, state: &State, place: usize, out: &mut Vec<
         At::Looking { looked, .. } => {
             out.extend((0..config.slots).filter(|slot| looked & 1 << slot == 0).map(Step::LookAt))
         }
+        At::Give => out.extend((0..state.spares.len()).map(Step::Give)),
         At::Look => {
             let asks = config.terminates && !me.terminated;
             out.push(if asks { Step::Terminate } else { Step::Go });
@@ -58,6 +62,11 @@ pub(crate) fn take(config: &Config, state: &mut State, place: usize, step: Step)
         Step::Drop => {
             release(state, place);
             next_job(config, state, place);
+        }
+        Step::Give(spare) => {
+            let key = key(&state.registrants[place]);
+            let given = spare::give(state, spare, key);
+            at(state, place, if given { At::WakeSpare { spare } } else { At::Ring });
         }
         Step::Go => go(config, state, place),
     }
@@ -106,12 +115,14 @@ fn go(config: &Config, state: &mut State, place: usize) {
             at(state, place, At::Publish { slot, word });
         }
         At::Publish { slot, word } => {
-            let published = word.published(0, true).filter(|_| state.slots[slot].word == word);
+            let offers = config.spares > 0;
+            let published = if offers { word.offered() } else { word.published(0, true) };
+            let published = published.filter(|_| state.slots[slot].word == word);
             if let Some(published) = published {
                 state.slots[slot].word = published;
                 let key = Key { index: slot as u32, generation: word.generation() };
                 state.registrants[place].key = Some(key);
-                at(state, place, At::Ring);
+                at(state, place, if offers { At::Alarm } else { At::Ring });
             } else {
                 // `ClaimLost`: a reset came in between.
                 at(state, place, At::GiveBack { slot, word });
@@ -128,6 +139,14 @@ fn go(config: &Config, state: &mut State, place: usize) {
                 _ if revoked => at(state, place, At::GiveBack { slot, word: now }),
                 _ => next_job(config, state, place),
             }
+        }
+        At::Alarm => {
+            state.alarm = true;
+            at(state, place, At::Give);
+        }
+        At::WakeSpare { spare } => {
+            spare::wake(state, spare);
+            at(state, place, At::Look);
         }
         At::MarkTerminate => {
             let key = key(&state.registrants[place]);
@@ -171,7 +190,7 @@ fn go(config: &Config, state: &mut State, place: usize) {
             release(state, place);
             next_job(config, state, place);
         }
-        At::Looking { .. } | At::Asleep | At::Done => {}
+        At::Looking { .. } | At::Give | At::Asleep | At::Done => {}
     }
 }
 

@@ -11,6 +11,12 @@ const BASE: Config = Config {
     jobs: 1,
     tries: 2,
     waiters: 0,
+    spares: 0,
+    reuses: false,
+    spare_deaths: 0,
+    stops: 0,
+    scribbles: 0,
+    shutdowns: 0,
     deaths: 0,
     crashes: 0,
     postmaster_deaths: 0,
@@ -18,6 +24,9 @@ const BASE: Config = Config {
     drops: false,
     broken: Broken::Nothing,
 };
+
+/// One program that gives its workers to a spare.
+const DIRECT: Config = Config { slots: 2, registrants: 1, spares: 1, ..BASE };
 
 /// All sizes.
 pub(crate) const ALL: &[Config] = &[
@@ -45,4 +54,26 @@ pub(crate) const ALL: &[Config] = &[
     },
     Config { name: "the postmaster dies", postmaster_deaths: 1, waiters: 1, ..BASE },
     Config { name: "dropped handles", slots: 1, jobs: 2, drops: true, ..BASE },
+    Config { name: "given to a spare", deaths: 1, ..DIRECT },
+    Config { name: "a spare serves again", slots: 1, jobs: 2, reuses: true, ..DIRECT },
+    Config { name: "a spare is killed", slots: 1, jobs: 2, spare_deaths: 1, ..DIRECT },
+    Config { name: "a spare is stopped", slots: 1, jobs: 2, stops: 1, ..DIRECT },
+    Config {
+        name: "given, and asked to end",
+        slots: 1,
+        terminates: true,
+        deaths: 1,
+        spare_deaths: 1,
+        ..DIRECT
+    },
+    Config { name: "given, reset, and a next tenant", slots: 1, jobs: 2, crashes: 1, ..DIRECT },
+    Config {
+        name: "given while a shutdown begins",
+        slots: 1,
+        shutdowns: 1,
+        spare_deaths: 1,
+        deaths: 1,
+        ..DIRECT
+    },
+    Config { name: "scribbled cells of spares", slots: 1, spares: 2, scribbles: 1, ..DIRECT },
 ];

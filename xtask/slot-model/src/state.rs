@@ -4,16 +4,9 @@
 //! one access to shared memory, or one system call. Fields called `ghost` are seen by the
 //! properties alone; no step of the protocol reads them.
 
+pub(crate) use crate::job::Job;
+pub(crate) use crate::spare_state::{Spare, SpareAt, Takers, TakersAt, Then};
 use shmem_slots::{Key, Snapshot};
-
-/// A registration: which registrant, and its how-manieth.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(crate) struct Job {
-    /// Place of the registrant.
-    pub(crate) registrant: u8,
-    /// Counted from 0.
-    pub(crate) number: u8,
-}
 
 /// One slot in shared memory.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -71,6 +64,12 @@ pub(crate) enum RegistrantAt {
     Publish { slot: usize, word: Snapshot },
     /// Could not publish: is about to give the slot back, if it still has it.
     GiveBack { slot: usize, word: Snapshot },
+    /// Has offered the slot: is about to set the alarm.
+    Alarm,
+    /// Is about to give the slot to a spare.
+    Give,
+    /// Has given it to this spare, and is about to wake it.
+    WakeSpare { spare: usize },
     /// Has set the terminate flag, and is about to mark the slot.
     MarkTerminate,
     /// Is about to ring.
@@ -142,6 +141,8 @@ pub(crate) struct Postmaster {
     pub(crate) resetting: bool,
     /// How many ends it has reported.
     pub(crate) ends: u8,
+    /// What it does with spares that may be woken by others.
+    pub(crate) takers: Takers,
 }
 
 /// One registration on the postmaster's list.
@@ -166,6 +167,10 @@ pub(crate) enum PostmasterAt {
     Drain { marks: u8 },
     /// Has taken the mark of a published slot, and is about to look at it again.
     Drained { marks: u8, slot: usize, seen: Snapshot },
+    /// Has looked for what a spare was given: is about to take `slot` in, whose word was `word`.
+    TakeIn { marks: u8, slot: usize, word: Snapshot },
+    /// Looks after spares that may be woken by others.
+    Takers(TakersAt),
     /// Has forked: is about to publish the pid and to wake those who wait for it.
     Started { slot: usize },
     /// Is about to write the report of an end.
@@ -235,10 +240,34 @@ pub(crate) struct State {
     pub(crate) waiters: Vec<Waiter>,
     /// The manager.
     pub(crate) postmaster: Postmaster,
+    /// The spares that whoever registers may wake.
+    pub(crate) spares: Vec<Spare>,
     /// What became of each registration: by registrant, then by number.
     pub(crate) fates: Vec<Vec<Fate>>,
     /// The doorbell rang.
     pub(crate) bell: bool,
+    /// The alarm is set, or has rung.
+    pub(crate) alarm: bool,
+    /// Spares that may still be killed.
+    pub(crate) spare_deaths: u8,
+    /// Spares that may still be stopped.
+    pub(crate) stops: u8,
+    /// Keys that may still be scribbled.
+    pub(crate) scribbles: u8,
+    /// Shutdowns that are still to come.
+    pub(crate) shutdowns: u8,
+    /// A shutdown was asked for.
+    pub(crate) shutdown: bool,
+    /// Ghost: the gate is closed.
+    pub(crate) ghost_closed: bool,
+    /// Ghost: a worker began, or ran, behind the closed gate.
+    pub(crate) ghost_began_late: bool,
+    /// Ghost: a spare took a slot that is not the one which it was given.
+    pub(crate) ghost_stranger: bool,
+    /// Ghost: a run of a spare was taken on.
+    pub(crate) ghost_taken_on: bool,
+    /// Ghost: what a spare had begun was withdrawn.
+    pub(crate) ghost_withdrawn: bool,
     /// Registrants that may still be killed.
     pub(crate) deaths: u8,
     /// Workers that may still crash.

@@ -101,3 +101,58 @@ fn without_a_mistake_nothing_is_violated() {
         }
     }
 }
+
+#[test]
+fn a_spare_that_accepts_without_comparing_starts_a_worker_twice() {
+    is_violated(Broken::AcceptStores, properties::STARTED_TWICE, "a spare is killed");
+}
+
+#[test]
+fn a_spare_that_accepts_any_tenant_takes_a_stranger_s_slot() {
+    is_violated(Broken::AcceptAnyTenant, properties::STRANGER, "a spare is stopped");
+}
+
+#[test]
+fn an_offer_that_stands_after_the_intake_is_accepted_a_second_time() {
+    is_violated(Broken::OfferStands, properties::STARTED_TWICE, "given to a spare");
+}
+
+#[test]
+fn a_gate_that_is_not_closed_lets_a_spare_begin_behind_it() {
+    is_violated(Broken::GateLeftOpen, properties::BEHIND_THE_GATE, "given while a shutdown begins");
+}
+
+#[test]
+fn a_gate_that_closes_without_a_look_at_what_has_begun_starts_a_worker_twice() {
+    is_violated(Broken::BegunIgnored, properties::STARTED_TWICE, "given while a shutdown begins");
+}
+
+#[test]
+fn a_gate_that_leaves_the_words_open_starts_a_worker_twice() {
+    is_violated(Broken::WordLeftOpen, properties::STARTED_TWICE, "given while a shutdown begins");
+}
+
+#[test]
+fn a_slot_that_is_forgotten_when_its_cell_is_closed_is_lost() {
+    is_violated(Broken::GivenForgotten, properties::CHANGE_LOST, "a spare is killed");
+}
+
+#[test]
+fn what_a_dead_spare_has_begun_is_started_twice_if_nobody_looks() {
+    is_violated(Broken::DeadSpareForgotten, properties::STARTED_TWICE, "a spare is killed");
+}
+
+#[test]
+fn a_spare_that_does_not_wake_is_not_waited_for() {
+    is_violated(Broken::Patient, properties::WAIT_HANGS, "a spare is stopped");
+}
+
+#[test]
+fn a_slot_that_a_late_spare_no_longer_has_is_not_lost() {
+    is_violated(Broken::LateForgotten, properties::CHANGE_LOST, "scribbled cells of spares");
+}
+
+#[test]
+fn what_another_spare_runs_is_not_taken_in() {
+    is_violated(Broken::OthersRunIgnored, properties::STARTED_TWICE, "scribbled cells of spares");
+}
