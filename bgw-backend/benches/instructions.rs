@@ -8,6 +8,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use bgw_backend::{Backend, BackgroundWorker, Pid, WorkerHandle, WorkerStatus};
+use bgw_core::Berth;
 use bgw_core::internals::{
     ClusterCells, Function, Gifts, LAYOUT_TAG, PROTOCOL, PostmasterCells, Reply, Request,
     WorkerRecord, WorkerSlots, eventfd, flag, process,
@@ -127,6 +128,7 @@ fn handle() {
     process::enter(WorkerProcess {
         worker: Arc::clone(&worker),
         handle: id,
+        berth: Berth::own(id),
         restarts: 0,
         attachment: Arc::new(attachment),
         gifts: Gifts::default(),

@@ -14,15 +14,27 @@ use std::time::{Duration, Instant};
 pub struct Roll {
     at_once: u32,
     ready_within: Duration,
+    stop_first: bool,
 }
 
 impl Roll {
+    /// Each next run starts beside the old one, and takes its place once it is ready; only then is
+    /// the old one told to end. So no fewer workers are ready than before, at any time. `at_once`
+    /// workers are in hand at a time, no more than the postmaster has room for (`overlap` of its
+    /// builder); the next one is taken in hand when an old run has ended. Each next run must be
+    /// ready within `ready_within` of its start: 1 ms to a day, in whole milliseconds. One that is
+    /// not, or that fails, is not tried again, and the old one serves on.
+    #[must_use]
+    pub const fn new(at_once: u32, ready_within: Duration) -> Self {
+        Self { at_once, ready_within, stop_first: false }
+    }
+
     /// Each worker ends before its next run starts, so nobody does its work in between. `at_once`
     /// workers are in hand at a time. Each next run must be ready within `ready_within` of the end
     /// of the old one: 1 ms to a day, in whole milliseconds.
     #[must_use]
     pub const fn stop_first(at_once: u32, ready_within: Duration) -> Self {
-        Self { at_once, ready_within }
+        Self { at_once, ready_within, stop_first: true }
     }
 }
 
@@ -76,13 +88,13 @@ bgw_core::debug_as_chain!(RollError);
 
 impl Backend {
     /// Replaces the present run of each of `workers` by its next one, in this order, a few at a
-    /// time, and returns what became of them. Any number of workers, at least
-    /// one.
+    /// time, and returns what became of them. Any number of workers, at least one.
     ///
-    /// A worker in hand gets its stop signal and may finish what it has begun: it has its grace, or
-    /// 60 s where that is for ever. Then its next run starts, which is no restart; its report says
-    /// [`Recycled::Roll`](bgw_core::Recycled::Roll). Once that run is ready, the next worker is
-    /// taken in hand. A worker in a pause starts at once.
+    /// The next run of a worker in hand starts, and takes the place of the present one once it is
+    /// ready, or starts when that has ended: see [`Roll`]. The old run gets its stop signal and may
+    /// finish what it has begun: it has its grace, or 60 s where that is for ever. This is no
+    /// restart; the report of the old run says [`Recycled::Roll`](bgw_core::Recycled::Roll). A
+    /// worker in a pause starts at once.
     ///
     /// After the first failure no other worker is begun, and those in hand are finished: a roll
     /// that breaks one worker breaks no other, but those already in hand. The postmaster does the
@@ -95,7 +107,7 @@ impl Backend {
     /// use std::time::Duration;
     ///
     /// let fleet = backend.find("web");
-    /// let report = backend.roll(&fleet, Roll::stop_first(1, Duration::from_secs(10)))?;
+    /// let report = backend.roll(&fleet, Roll::new(1, Duration::from_secs(10)))?;
     /// for (worker, why, last) in &report.failed {
     ///     println!("{worker}: {why:?}, {last:?}; {} keep their run", report.not_begun.len());
     /// }
@@ -106,11 +118,12 @@ impl Backend {
     /// # Errors
     /// [`RollError`]. Refused by the name of the worker: one that is not registered, is never
     /// restarted, does not declare that it [says ready](bgw_core::BackgroundWorkerBuilder::ready),
-    /// is named twice, or is in another roll. No workers at all are out of range, so that a
-    /// misspelt name, of which [`find`](Backend::find) knows nobody, does not pass for a roll.
+    /// is named twice, or is in another roll; and more at once than the cluster has room for. No
+    /// workers at all are out of range, so that a misspelt name, of which [`find`](Backend::find)
+    /// knows nobody, does not pass for a roll.
     pub fn roll(&self, workers: &[Handle], roll: Roll) -> Result<RollReport, RollError> {
         let ready_within = checked(workers, roll)?;
-        let answer = self.ask_for_roll(workers, roll.at_once, ready_within);
+        let answer = self.ask_for_roll(workers, roll, ready_within);
         let (reply, files) = answer.map_err(AnswerError::Ask)?.wait(self)?;
         let outcomes = outcomes(reply, files, workers.len()).map_err(AnswerError::Ask)?;
         let mut report = RollReport::default();
@@ -174,7 +187,7 @@ impl Backend {
     fn ask_for_roll(
         &self,
         workers: &[Handle],
-        at_once: u32,
+        roll: Roll,
         ready_within: u32,
     ) -> Result<Answer, AskError> {
         let list = NEXT_LIST.fetch_add(1, Ordering::Relaxed);
@@ -193,7 +206,8 @@ impl Backend {
         }
         // No cluster has as many workers as do not fit.
         let before = u32::try_from(before).unwrap_or(u32::MAX);
-        let request = RollRequest { at_once, ready_within, before, last };
+        let Roll { at_once, stop_first, .. } = roll;
+        let request = RollRequest { at_once, ready_within, stop_first, before, last };
         Answer::to(&Request::Roll(Box::new(request)), self)
     }
 }

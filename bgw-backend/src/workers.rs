@@ -74,15 +74,16 @@ impl Backend {
             status => status,
         };
         let running = matches!(status, WorkerStatus::Started(_));
+        let berth = cells.berth_of(index);
         Some(WorkerInfo {
             handle: id,
             worker,
             status,
             ready: word.flags() & flag::READY != 0,
             terminating: word.flags() & flag::TERMINATE != 0,
-            started_at: running.then(|| cells.started_at(index)).flatten(),
-            wait_event: running.then(|| cells.wait_event(index)).flatten(),
-            status_text: running.then(|| cells.status_text(index)).flatten(),
+            started_at: running.then(|| cells.started_at(berth)).flatten(),
+            wait_event: running.then(|| cells.wait_event(berth)).flatten(),
+            status_text: running.then(|| cells.status_text(berth)).flatten(),
         })
     }
 

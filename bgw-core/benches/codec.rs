@@ -97,7 +97,8 @@ fn records(criterion: &mut Criterion) {
 /// One addition to a counter, as a worker makes it, beside a bare relaxed addition.
 fn metrics(criterion: &mut Criterion) {
     let metrics = vec![Metric::new("done", "", MetricKind::Counter)];
-    let cells = PostmasterCells::create_for(SlotClasses::new(8, 0, Vec::new()), metrics).unwrap();
+    let cells =
+        PostmasterCells::create_for(SlotClasses::new(8, 0, Vec::new()), metrics, 0).unwrap();
     let cell = cells.cluster().metric_plan().value(3, 0, 0).unwrap();
     let mut group = criterion.benchmark_group("metric");
     group.bench_function("add to a counter", |bench| {

@@ -36,6 +36,10 @@ pub enum EventKind {
     /// The worker has reached a limit of its [recycling](crate::Recycle), or is rolled, and its
     /// next run is to take its place.
     Recycling,
+    /// The worker's next run, [`Event::pid`], which has started beside the present one, has taken
+    /// its place: it is ready, or the present one has ended. What follows is about that run, but
+    /// for what names the process of the former one: that it is told to end, and its end.
+    HandedOver,
     /// Lines of the worker's output were lost: on a full disk, say, or with the output collector,
     /// which was killed. [`Event::count`] is how many; 0: it is not known.
     OutputLost,
@@ -136,6 +140,7 @@ impl fmt::Display for Event {
             }
             EventKind::GivenUp => write!(f, "was given up, failures in a row: {count}"),
             EventKind::Recycling => f.write_str("makes place for its next run"),
+            EventKind::HandedOver => f.write_str("took the place of the run before"),
             EventKind::OutputLost if count == 0 => f.write_str("lost lines of its output"),
             EventKind::OutputLost => write!(f, "lost lines of its output: {count}"),
             EventKind::Unregistered => f.write_str("was unregistered"),
@@ -175,6 +180,7 @@ mod tests {
             (EventKind::Restarting, 2, "starts again in 50ms, failures in a row: 2"),
             (EventKind::GivenUp, 4, "was given up, failures in a row: 4"),
             (EventKind::Recycling, 0, "makes place for its next run"),
+            (EventKind::HandedOver, 0, "took the place of the run before"),
             (EventKind::OutputLost, 0, "lost lines of its output"),
             (EventKind::OutputLost, 9, "lost lines of its output: 9"),
             (EventKind::Unregistered, 0, "was unregistered"),

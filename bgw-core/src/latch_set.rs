@@ -12,6 +12,9 @@ use shmem_slots::{Key, Wake};
 use std::io;
 use std::os::fd::OwnedFd;
 
+/// How often another run may take over meanwhile.
+const TRIES: u32 = 8;
+
 impl Attachment {
     /// Sets the latch of a worker, wherever it sleeps. False if the worker does not run.
     ///
@@ -25,15 +28,23 @@ impl Attachment {
     pub fn set_latch(&self, worker: WorkerHandle) -> io::Result<bool> {
         let key = Key { index: worker.slot(), generation: worker.generation() };
         let running = || self.slots().look(key).map(run_state);
-        let Some(RunState::Started(pid)) = running() else { return Ok(false) };
-        let Some(latch) = self.cells().latch(key.index) else { return Ok(false) };
-        if latch.set() == Wake::Done {
-            return Ok(true);
+        for _ in 0..TRIES {
+            let Some(RunState::Started(pid)) = running() else { return Ok(false) };
+            let berth = self.cells().berth_of(key.index);
+            let Some(latch) = self.cells().latch(berth) else { return Ok(false) };
+            if latch.set() == Wake::Done {
+                return Ok(true);
+            }
+            let unchanged = || running() == Some(RunState::Started(pid));
+            if let Some(process) = self.polling_worker(pid, unchanged)? {
+                return pidfd::send(&process, rustix::process::Signal::URG).map(|()| true);
+            }
+            if unchanged() {
+                return Ok(false);
+            }
+            // Another run serves since.
         }
-        match self.polling_worker(pid, || running() == Some(RunState::Started(pid)))? {
-            Some(process) => pidfd::send(&process, rustix::process::Signal::URG).map(|()| true),
-            None => Ok(false),
-        }
+        Ok(false)
     }
 
     /// The process of a worker that the slot names as `pid`, with proof; `None` if there is none.

@@ -58,6 +58,7 @@ mod shared;
 mod asked_by;
 mod attach_error;
 mod attachment;
+mod berth;
 mod call_entry;
 mod control;
 mod gifts;
@@ -78,6 +79,7 @@ pub use crate::{
     asked_by::AskedBy,
     attach_error::AttachError,
     attachment::Attachment,
+    berth::Berth,
     call_entry::CallEntry,
     control::{
         CONTROL_SOCKET,
@@ -152,6 +154,7 @@ pub mod internals {
             postmaster_cells::PostmasterCells,
             record::WorkerRecord,
             report::ReportRecord,
+            run_cells::said,
             run_state::{RunState, flag, run_state},
             slot_classes::{SlotClass, SlotClasses, objection as reserve_objection},
         },

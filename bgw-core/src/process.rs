@@ -4,12 +4,13 @@
 //! answers. A postmaster calls [`become_postmaster`] and later [`FormerProcess::restore`].
 
 use crate::attachment::Attachment;
+use crate::berth::Berth;
 use crate::gifts::{Gifts, TakeError};
 use crate::handed_down::HandedDown;
 use crate::handle::WorkerHandle;
 use crate::jobs::Jobs;
 use crate::pid::Pid;
-use crate::shared::{ClusterCells, flag};
+use crate::shared::{ClusterCells, flag, said};
 use crate::sys::clock::monotonic_nanos;
 use crate::sys::interrupts::{Interrupts, Pending};
 use crate::sys::latch_seen;
@@ -19,17 +20,13 @@ use crate::sys::signals::{self, SavedActions};
 use crate::worker::{BackgroundWorker, StopSignal, WorkerFlags};
 use nix::sys::signal::{SigSet, Signal};
 use shmem_slots::bells::Interest;
-use shmem_slots::futex::Woken;
 use shmem_slots::{Key, Latch};
 use std::error::Error;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::time::{Duration, Instant};
-
-/// How long a job waits for the postmaster to publish the start of its worker.
-const PATIENCE: Duration = Duration::from_secs(1);
+use std::time::Duration;
 
 /// How a worker's main ends: `Ok` is exit 0, an error is logged and becomes exit 1.
 pub type WorkerResult = Result<(), Box<dyn Error + Send + Sync>>;
@@ -47,6 +44,8 @@ pub struct WorkerProcess {
     pub worker: Arc<BackgroundWorker>,
     /// Its own handle.
     pub handle: WorkerHandle,
+    /// Where it has its cells.
+    pub berth: Berth,
     /// How many times it was started before this start.
     pub restarts: u32,
     /// Its attachment to the cluster.
@@ -60,7 +59,7 @@ impl WorkerProcess {
     #[doc(alias = "MyLatch")]
     #[must_use]
     pub fn latch(&self) -> Option<Latch<'_>> {
-        self.attachment.cells().latch(self.handle.slot())
+        self.attachment.cells().latch(self.berth.index)
     }
 
     /// Takes the descriptor that it was given as `name`.
@@ -84,7 +83,24 @@ impl WorkerProcess {
     /// worker that ends while the mark is set has crashed, whatever its exit code.
     #[doc(alias = "MarkPostmasterChildActive")]
     pub fn mark_cleanup_needed(&self, needed: bool) {
-        self.attachment.cells().set_cleanup_mark(self.handle.slot(), needed);
+        self.attachment.cells().set_cleanup_mark(self.berth.index, needed);
+    }
+
+    fn key(&self) -> Key {
+        Key { index: self.handle.slot(), generation: self.handle.generation() }
+    }
+
+    /// Says that this worker is ready. Whoever waits for that wakes; of a run that began beside
+    /// another one, once the postmaster has let it take the place.
+    pub fn say_ready(&self) {
+        // Either fails after a crash reset, which this worker does not survive.
+        let slots = self.attachment.slots();
+        if self.berth.beside {
+            self.attachment.cells().say(self.berth.index, said::READY);
+            let _ = slots.mark_changed(self.key());
+        } else {
+            let _ = slots.set_flags_and_wake(self.key(), flag::READY);
+        }
     }
 
     /// Rings the doorbell after this worker has reported that it is ready, if its description
@@ -94,7 +110,7 @@ impl WorkerProcess {
         let number = ClusterCells::interest_of(self.handle.slot());
         let is_asked = |interest: Interest<'_>| interest.is_asked();
         let is_awaited = self.attachment.cells().interest(number).is_some_and(is_asked);
-        if is_awaited || self.worker.ready().is_some() {
+        if is_awaited || self.berth.beside || self.worker.ready().is_some() {
             // A full doorbell is rung already. If ringing fails, the postmaster sees it at the
             // worker's end.
             let _ = self.attachment.ring();
@@ -104,7 +120,7 @@ impl WorkerProcess {
     /// From here on `result`, of at most [`RESULT_LIMIT`](crate::RESULT_LIMIT) bytes, is what this
     /// worker gives back if it ends well. Calls `written` before that counts.
     pub fn set_result(&self, result: &[u8], written: impl FnOnce()) {
-        self.attachment.cells().set_result(self.handle.slot(), result, written);
+        self.attachment.cells().set_result(self.berth.index, result, written);
     }
 
     /// Counts a job. From the limit of this run on, the postmaster is told.
@@ -114,52 +130,38 @@ impl WorkerProcess {
         }
     }
 
-    /// The place to say so is there once the postmaster has published that this process runs, which
-    /// it is about to do. If it is not, the next job that is done says it.
     #[cold]
     fn tell_that_jobs_are_done(&self) {
-        let key = Key { index: self.handle.slot(), generation: self.handle.generation() };
-        let slots = self.attachment.slots();
-        let deadline = Instant::now().checked_add(PATIENCE);
-        while let Some(word) = slots.look(key) {
-            if word.flags() & flag::STARTED != 0 {
-                let is_ours = word.pid() == self.attachment.owner().get();
-                if is_ours && word.flags() & flag::JOBS_DONE == 0 {
-                    // It fails after a crash reset, which this worker does not survive; and a full
-                    // doorbell is rung already.
-                    let _ = slots.set_flags(key, flag::JOBS_DONE);
-                    let _ = self.attachment.ring();
-                }
-                return;
-            }
-            let Some(postmaster) = self.attachment.watch_postmaster() else { return };
-            match slots.wait(key.index, word, &[postmaster], deadline) {
-                Ok(woken) if woken != Woken::TimedOut => {}
-                _ => return,
-            }
+        let cells = self.attachment.cells();
+        if cells.said(self.berth.index) & said::JOBS_DONE == 0 {
+            cells.say(self.berth.index, said::JOBS_DONE);
+            // It fails after a crash reset, which this worker does not survive; and a full doorbell
+            // is rung already.
+            let _ = self.attachment.slots().mark_changed(self.key());
+            let _ = self.attachment.ring();
         }
     }
 
     /// Publishes how this worker is, for people.
     pub fn set_status_text(&self, text: &str) {
-        self.attachment.cells().set_status_text(self.handle.slot(), text);
+        self.attachment.cells().set_status_text(self.berth.index, text);
     }
 
     /// Says that this worker is alive.
     pub fn beat(&self) {
-        self.attachment.cells().beat(self.handle.slot());
+        self.attachment.cells().beat(self.berth.index);
     }
 
     /// Asks for `time` from now on to become ready, if the worker has a `start_timeout`.
     pub fn extend_start(&self, time: Duration) {
         let until = Duration::from_nanos(monotonic_nanos()).saturating_add(time);
-        self.attachment.cells().extend_start(self.handle.slot(), until);
+        self.attachment.cells().extend_start(self.berth.index, until);
     }
 
     /// Publishes what this worker is about to wait for; `None` once it works again.
     #[doc(alias = "pgstat_report_wait_start")]
     pub fn set_wait_event(&self, name: Option<&str>) {
-        self.attachment.cells().set_wait_event(self.handle.slot(), name);
+        self.attachment.cells().set_wait_event(self.berth.index, name);
     }
 }
 

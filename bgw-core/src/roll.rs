@@ -10,9 +10,11 @@ pub enum RollOutcome {
     Done,
     /// It was not touched: another one had failed before its turn.
     NotBegun,
-    /// Its next run ended before it was ready, or the worker was unregistered meanwhile.
+    /// Its next run ended before it was ready, or the worker was unregistered meanwhile. Unless the
+    /// former run was stopped first, that serves on.
     Ended,
-    /// Its next run was not ready in time. It goes on.
+    /// Its next run was not ready in time. If the former run was stopped first, the next one goes
+    /// on; else it is stopped, and the former one serves on.
     NotReady,
     /// A crash reset came in between.
     Reset,
@@ -47,7 +49,7 @@ impl RollOutcome {
 }
 
 /// Some of the workers of a roll that follows: one packet does not hold any number.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RollPart {
     /// Which list they go on, of those of this session.
     pub list: u32,
@@ -62,6 +64,8 @@ pub struct RollRequest {
     pub at_once: u32,
     /// How long each next run may take to be ready, in milliseconds.
     pub ready_within: u32,
+    /// Each run ends before the next one starts.
+    pub stop_first: bool,
     /// How many of its workers are on the list already.
     pub before: u32,
     /// The last ones, and their list.

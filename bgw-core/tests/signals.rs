@@ -10,7 +10,7 @@ mod support;
 
 use bgw_core::internals::{Gifts, process, signals};
 use bgw_core::{
-    AttachError, Attachment, BackgroundWorker, ControlSocket, WorkerHandle, WorkerProcess,
+    AttachError, Attachment, BackgroundWorker, Berth, ControlSocket, WorkerHandle, WorkerProcess,
 };
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
 use process_test::{fork_child, tests};
@@ -48,6 +48,7 @@ fn become_worker() {
     process::enter(WorkerProcess {
         worker: Arc::new(worker),
         handle: WorkerHandle::new(0, 1, 0),
+        berth: Berth::own(WorkerHandle::new(0, 1, 0)),
         restarts: 0,
         attachment: Arc::new(member(&slots, nix::unistd::getppid())),
         gifts: Gifts::default(),

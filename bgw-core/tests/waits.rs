@@ -14,8 +14,8 @@ use bgw_core::internals::{
     wait_in_worker,
 };
 use bgw_core::{
-    BackgroundWorker, SocketInterest, WaitEvents, WorkerHandle, WorkerProcess, interrupt_waits,
-    take_interrupt,
+    BackgroundWorker, Berth, SocketInterest, WaitEvents, WorkerHandle, WorkerProcess,
+    interrupt_waits, take_interrupt,
 };
 use bytemuck::Zeroable;
 use nix::sys::signal::{SigSet, SigmaskHow, Signal, pthread_sigmask};
@@ -64,6 +64,7 @@ fn become_worker(slots: &Arc<WorkerSlots>, key: Key, postmaster: Pid) -> &'stati
     process::enter(WorkerProcess {
         worker: Arc::new(worker),
         handle: handle(key),
+        berth: Berth::own(handle(key)),
         restarts: 0,
         attachment: Arc::new(member(slots, postmaster)),
         gifts: Gifts::default(),

@@ -7,6 +7,7 @@ mod classes;
 mod functions;
 mod groups;
 mod metrics;
+mod overlap;
 mod spares;
 mod templates;
 
@@ -345,7 +346,7 @@ impl PostmasterBuilder {
         let (listener, door) = door::open(runtime_dir.as_ref(), named);
         let parallel = self.max_parallel_workers;
         let classes = SlotClasses::new(self.max_workers, parallel, self.reserved);
-        let cells = PostmasterCells::create_for(classes, self.metrics)
+        let cells = PostmasterCells::create_for(classes, self.metrics, self.policy.overlap)
             .map_err(|source| BuildError::Region { slots: all, source })?;
         let doorbell = eventfd::new_doorbell().map_err(system("eventfd"))?;
         let alarm = alarm::new_alarm().map_err(system("timerfd_create"))?;

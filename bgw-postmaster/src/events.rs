@@ -90,6 +90,24 @@ impl Events {
         }
     }
 
+    /// Something happened to a second process of the worker of `key`, which the details name.
+    pub(crate) fn tell_beside(&mut self, key: Key, kind: EventKind, details: Details) {
+        let life = self.lives.get(key.index as usize).filter(|life| life.key == key);
+        let Some((handle, name)) = life.map(|life| (life.handle, life.name)) else { return };
+        self.append(kind, details.pid, Some(handle), name, details);
+    }
+
+    /// The second process of the worker of `key` is its process from now on.
+    pub(crate) fn handed_over(&mut self, key: Key, pid: Pid, ready: bool) {
+        if let Some(life) = self.lives.get_mut(key.index as usize).filter(|life| life.key == key) {
+            (life.pid, life.ready) = (Some(pid), false);
+        }
+        self.tell(key, EventKind::HandedOver, Details::default());
+        if ready {
+            self.tell(key, EventKind::Ready, Details::default());
+        }
+    }
+
     /// The process that had started for the worker of `key` died before it took the worker.
     /// Another one follows, with its own event.
     pub(crate) fn start_lost(&mut self, key: Key) {

@@ -7,8 +7,14 @@ use shmem_slots::{Options, Slots};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 fn slots(capacity: u32) -> Slots<[u64; 64], [u64; 8]> {
-    let options =
-        Options { capacity, tag: 0, shared_cells: 0, annex_cells: 0, first_generation: 0 };
+    let options = Options {
+        capacity,
+        tag: 0,
+        shared_cells: 0,
+        annex_cells: 0,
+        spare_sets: 0,
+        first_generation: 0,
+    };
     Slots::create(&options).unwrap()
 }
 

@@ -10,8 +10,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 fn look(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("look at a slot");
-    let options =
-        Options { capacity: 64, tag: 0, shared_cells: 0, annex_cells: 0, first_generation: 0 };
+    let options = Options {
+        capacity: 64,
+        tag: 0,
+        shared_cells: 0,
+        annex_cells: 0,
+        spare_sets: 0,
+        first_generation: 0,
+    };
     let slots: Slots<[u64; 64], [u64; 8]> = Slots::create(&options).unwrap();
     let key = slots.claim(1).unwrap().publish(0).unwrap();
     let published = || slots.look(key).is_some_and(|word| word.state() == State::Published);

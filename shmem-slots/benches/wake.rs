@@ -52,8 +52,14 @@ fn wait_for(slots: &Array, key: Key, wanted: u32) {
 }
 
 fn through_a_slot(group: &mut BenchmarkGroup<'_, WallTime>, name: &str, core: usize) {
-    let options =
-        Options { capacity: 64, tag: 0, shared_cells: 0, annex_cells: 0, first_generation: 0 };
+    let options = Options {
+        capacity: 64,
+        tag: 0,
+        shared_cells: 0,
+        annex_cells: 0,
+        spare_sets: 0,
+        first_generation: 0,
+    };
     let slots: Array = Slots::create(&options).unwrap();
     let there = slots.claim(1).unwrap().publish(0).unwrap();
     let back = slots.claim(1).unwrap().publish(0).unwrap();
@@ -81,8 +87,14 @@ fn half(cell: &AtomicU64) -> &AtomicU32 {
 }
 
 fn bare(group: &mut BenchmarkGroup<'_, WallTime>, name: &str, core: usize) {
-    let options =
-        Options { capacity: 1, tag: 0, shared_cells: 16, annex_cells: 0, first_generation: 0 };
+    let options = Options {
+        capacity: 1,
+        tag: 0,
+        shared_cells: 16,
+        annex_cells: 0,
+        spare_sets: 0,
+        first_generation: 0,
+    };
     let slots: Array = Slots::create(&options).unwrap();
     // Two cells in two cache lines.
     let cells = slots.writable_cells().unwrap();
@@ -123,8 +135,14 @@ fn round_trip(criterion: &mut Criterion) {
 
 fn nobody_waits(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("wake where nobody waits");
-    let options =
-        Options { capacity: 64, tag: 0, shared_cells: 0, annex_cells: 0, first_generation: 0 };
+    let options = Options {
+        capacity: 64,
+        tag: 0,
+        shared_cells: 0,
+        annex_cells: 0,
+        spare_sets: 0,
+        first_generation: 0,
+    };
     let slots: Array = Slots::create(&options).unwrap();
     let key = slots.claim(1).unwrap().publish(0).unwrap();
     let cell = AtomicU64::new(0);

@@ -1,10 +1,10 @@
 //! Annexes: room for what few slots need.
 //!
 //! A slot has one beside each of its report buffers (`report.rs`), and one that is its tenant's
-//! own, which the protocol of the slots never touches. The layer above says in a slot cell what the
-//! own one holds: the tenant stores there first, and into that cell last.
+//! own, which the protocol of the slots never touches. So has each spare set of slot cells. The
+//! layer above says in a slot cell what the own one holds: the tenant stores there first, and into
+//! that cell last.
 
-use crate::layout::OWN_ANNEX;
 use crate::memory::Memory;
 use crate::primitive::AtomicU64;
 use crate::side_cells::WritableCells;
@@ -19,18 +19,18 @@ impl<T: Pod, R: Pod, M: Memory> Slots<T, R, M> {
         &self.memory.cells().0[self.layout.annex(index, which)]
     }
 
-    /// Copies bytes out of the own annex of slot `index`, from cell `from` on, by relaxed loads.
+    /// Copies bytes out of the own annex of set `index`, from cell `from` on, by relaxed loads.
     /// Bytes that do not lie in it stay as they are.
     pub fn read_own_annex(&self, index: u32, from: usize, bytes: &mut [u8]) {
-        if index < self.capacity() {
-            let cells = self.annex_cells(index, OWN_ANNEX);
-            words::load(cells.get(from..).unwrap_or_default(), bytes);
+        if index < self.sets() {
+            let cells = self.memory.cells().0.get(self.layout.own_annex(index));
+            words::load(cells.and_then(|cells| cells.get(from..)).unwrap_or_default(), bytes);
         }
     }
 }
 
 impl WritableCells<'_> {
-    /// Copies `bytes` into the own annex of slot `index`, from cell `from` on, by relaxed stores.
+    /// Copies `bytes` into the own annex of set `index`, from cell `from` on, by relaxed stores.
     /// The rest of the last cell becomes zero. Bytes that do not fit in are dropped.
     pub fn write_own_annex(self, index: u32, from: usize, bytes: &[u8]) {
         let range = self.own_annex(index).unwrap_or_default();
@@ -46,8 +46,14 @@ mod tests {
 
     #[test]
     fn an_own_annex_gives_back_what_was_stored_and_nothing_lands_beyond_it() {
-        let options =
-            Options { capacity: 2, tag: 0, shared_cells: 0, annex_cells: 3, first_generation: 0 };
+        let options = Options {
+            capacity: 2,
+            tag: 0,
+            shared_cells: 0,
+            annex_cells: 3,
+            spare_sets: 0,
+            first_generation: 0,
+        };
         let slots: Slots<[u64; 2], [u64; 2], Heap> = Slots::heap(&options).unwrap();
         slots.writable_cells().unwrap().write_own_annex(0, 1, &[7; 40]);
         let mut all = [1; 40];

@@ -81,8 +81,7 @@ impl<T: Pod, R: Pod> Slots<T, R, Region> {
 
     fn layout_for(options: &Options) -> Result<Layout, CreateError> {
         let size = CreateError::Size { capacity: options.capacity, limit: MAX_CAPACITY };
-        let Options { capacity, shared_cells, annex_cells, .. } = *options;
-        Shape::of::<T, R>(capacity, shared_cells, annex_cells).layout().ok_or(size)
+        Shape::of::<T, R>(options).layout().ok_or(size)
     }
 
     fn created(mut region: Region, layout: Layout, options: &Options) -> Self {
@@ -92,7 +91,7 @@ impl<T: Pod, R: Pod> Slots<T, R, Region> {
     }
 
     fn attached(mut region: Region, tag: u64) -> Result<Self, AttachError> {
-        let layout = format::check(region.cells().0, Shape::of::<T, R>(1, 0, 0), tag)?;
+        let layout = format::check(region.cells().0, Shape::of_any::<T, R>(), tag)?;
         region.expect_mark(layout.end(), format::END);
         Ok(Self::new(region, layout))
     }

@@ -10,8 +10,9 @@
 //! | 5 | cells of a report |
 //! | 6 | shared cells |
 //! | 7 | cells of an annex |
-//! | 8 | total cells |
-//! | 9 | hash of 1 to 8 |
+//! | 8 | spare sets of slot cells |
+//! | 9 | total cells |
+//! | 10 | hash of 1 to 9 |
 //! | 15 | not checked: how many ends somebody kept, see `keep.rs` |
 //!
 //! The very last cell of the region holds the end mark.
@@ -32,13 +33,14 @@ use crate::primitive::{AtomicU64, Ordering};
 use crate::word::Snapshot;
 
 const MAGIC: u64 = u64::from_be_bytes(*b"shmslots");
-const VERSION: u64 = 6;
+const VERSION: u64 = 7;
 /// In the last cell. A file that was cut anywhere has no such mark, even if it was extended again.
 #[cfg(not(loom))]
 pub(crate) const END: u64 = u64::from_be_bytes(*b"slotsend");
 
-fn fields(layout: &Layout, tag: u64) -> [u64; 8] {
-    let Shape { capacity, payload_cells, report_cells, shared_cells, annex_cells } = layout.shape;
+fn fields(layout: &Layout, tag: u64) -> [u64; 9] {
+    let Shape { capacity, payload_cells, report_cells, shared_cells, annex_cells, spare_sets } =
+        layout.shape;
     [
         VERSION,
         tag,
@@ -47,6 +49,7 @@ fn fields(layout: &Layout, tag: u64) -> [u64; 8] {
         report_cells as u64,
         u64::from(shared_cells),
         u64::from(annex_cells),
+        u64::from(spare_sets),
         layout.total as u64,
     ]
 }
@@ -76,7 +79,7 @@ pub(crate) fn restore(cells: &[AtomicU64], layout: &Layout, tag: u64) {
 }
 
 /// What a region says of itself.
-pub(crate) type Said = header::Said<8>;
+pub(crate) type Said = header::Said<9>;
 
 /// What the header says of a region that was made or attached just now.
 pub(crate) fn said(cells: &[AtomicU64], layout: &Layout) -> Said {
@@ -90,7 +93,7 @@ pub(crate) fn is_intact(cells: &[AtomicU64], said: &Said, tag: u64) -> bool {
 }
 
 /// The layout of a region that another process made. Its payloads must have the sizes of `wanted`;
-/// its capacity, its shared cells and its annexes are taken from the region.
+/// its capacity, its cells and its annexes are taken from the region.
 ///
 /// # Errors
 /// The first field that does not fit, by name.
@@ -106,11 +109,12 @@ pub(crate) fn check(cells: &[AtomicU64], wanted: Shape, tag: u64) -> Result<Layo
     let capacity = header.number(3, "capacity", u64::from(MAX_CAPACITY))? as u32;
     let shared_cells = header.number(6, "shared cells", u64::from(u32::MAX))? as u32;
     let annex_cells = header.number(7, "cells of an annex", u64::from(u32::MAX))? as u32;
-    let shape = Shape { capacity, shared_cells, annex_cells, ..wanted };
+    let spare_sets = header.number(8, "spare sets", u64::from(MAX_CAPACITY))? as u32;
+    let shape = Shape { capacity, shared_cells, annex_cells, spare_sets, ..wanted };
     let no_layout =
         AttachError::Header { field: "capacity", expected: 1, found: u64::from(capacity) };
     let layout = shape.layout().ok_or(no_layout)?;
-    header.expect(8, "total cells", layout.total as u64)?;
+    header.expect(9, "total cells", layout.total as u64)?;
     header.expect_hash(fields(&layout, tag))?;
     if cells.len() < layout.total {
         return Err(header::too_short(cells, layout.total));

@@ -180,8 +180,14 @@ mod tests {
     use crate::options::Shape;
 
     fn with_tree(capacity: u32, test: impl FnOnce(Hints<'_>)) {
-        let shape =
-            Shape { capacity, payload_cells: 1, report_cells: 1, shared_cells: 0, annex_cells: 0 };
+        let shape = Shape {
+            capacity,
+            payload_cells: 1,
+            report_cells: 1,
+            shared_cells: 0,
+            annex_cells: 0,
+            spare_sets: 0,
+        };
         let layout = shape.layout().unwrap();
         let cells: Vec<AtomicU64> = (0..layout.lines).map(|_| AtomicU64::new(0)).collect();
         test(Hints::new(&cells, &layout.free));

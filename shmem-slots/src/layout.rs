@@ -9,12 +9,12 @@
 //! | hint trees: free, changed, ended | about 1/64 of a cell a slot each | claim, publish, manager |
 //! | holds | 8, the first of them counts those in use; then one a hold | waiters, manager |
 //! | slot lines | 8 a slot: word, payload length, report count, when it ended | whoever looks |
-//! | slot cells | 8 a slot | the layer above |
+//! | slot cells | 8 a set: one for each slot, then the spare ones | the layer above |
 //! | reports | three buffers a slot | the manager, waiters |
 //! | payload heads | the first 512 bytes of `T` a slot | the claimer, readers |
 //! | payload tails | the rest of `T` a slot | the same, where it is not zero |
-//! | further slot cells | 24 a slot | the layer above |
-//! | annexes | four a slot, as large as requested: its reports' and its tenant's own | who has more to say |
+//! | further slot cells | 24 a set | the layer above |
+//! | annexes | four a slot, as large as requested: its reports' and its tenant's own; one a spare set | who has more to say |
 //! | end | 8, the last of them the end mark | regions in named files: a truncation removes it |
 //!
 //! Tails, further cells and annexes lie apart, so that what few slots use costs no memory until it
@@ -25,9 +25,9 @@ use std::ops::Range;
 
 /// Cells in a cache line.
 pub(crate) const LINE: usize = 8;
-/// The slot cells that do not lie in the slot's line of them.
+/// The slot cells that do not lie in the line of their set.
 const FURTHER: usize = 3 * LINE;
-/// All slot cells of a slot.
+/// All slot cells of a set.
 pub(crate) const SLOT_CELLS: usize = LINE + FURTHER;
 /// Cells of the header.
 pub(crate) const HEADER: usize = 16;
@@ -107,23 +107,26 @@ impl Shape {
         if !self.capacity_is_valid() {
             return None;
         }
-        let slots = self.capacity as usize;
+        let (slots, sets) = (self.capacity as usize, self.sets() as usize);
         let shared = HEADER;
         let trees = aligned(shared.checked_add(self.shared_cells as usize)?);
         let (free, next) = TreePlan::at(trees, self.capacity);
         let (changed, next) = TreePlan::at(next, self.capacity);
         let (ended, holds) = TreePlan::at(next, self.capacity);
         let lines = aligned(holds + LINE + HOLDS as usize);
-        let part = |start: usize, cells: usize| {
-            Some(aligned(start.checked_add(slots.checked_mul(cells)?)?))
+        let parts = |start: usize, count: usize, cells: usize| {
+            Some(aligned(start.checked_add(count.checked_mul(cells)?)?))
         };
+        let part = |start: usize, cells: usize| parts(start, slots, cells);
         let slot_cells = part(lines, LINE)?;
-        let reports = part(slot_cells, LINE)?;
+        let reports = parts(slot_cells, sets, LINE)?;
         let heads = part(reports, self.report_buffer().checked_mul(REPORT_BUFFERS)?)?;
         let tails = part(heads, self.head())?;
         let further = part(tails, self.tail())?;
-        let annexes = part(further, FURTHER)?;
-        let total = part(annexes, ANNEXES.checked_mul(self.annex_cells as usize)?)?;
+        let annexes = parts(further, sets, FURTHER)?;
+        let annex = self.annex_cells as usize;
+        let spare = annexes.checked_add(slots.checked_mul(ANNEXES)?.checked_mul(annex)?)?;
+        let total = parts(spare, self.spare_sets as usize, annex)?;
         let total = total.checked_add(LINE)?;
         total.checked_mul(8)?;
         let shape = self;
@@ -192,8 +195,20 @@ impl Layout {
 
     /// The cells of annex `which` of slot `index`: that of a report buffer, or [`OWN_ANNEX`].
     pub(crate) const fn annex(&self, index: u32, which: usize) -> Range<usize> {
+        self.annex_at(index as usize * ANNEXES + which)
+    }
+
+    /// The own annex of set `index`.
+    pub(crate) const fn own_annex(&self, index: u32) -> Range<usize> {
+        match index.checked_sub(self.shape.capacity) {
+            None => self.annex(index, OWN_ANNEX),
+            Some(spare) => self.annex_at(self.shape.capacity as usize * ANNEXES + spare as usize),
+        }
+    }
+
+    const fn annex_at(&self, number: usize) -> Range<usize> {
         let len = self.shape.annex_cells as usize;
-        let start = self.annexes + (index as usize * ANNEXES + which) * len;
+        let start = self.annexes + number * len;
         start..start + len
     }
 }
@@ -204,14 +219,21 @@ mod tests {
     use crate::options::MAX_CAPACITY;
 
     fn shape(capacity: u32) -> Shape {
-        Shape { capacity, payload_cells: 200, report_cells: 7, shared_cells: 20, annex_cells: 13 }
+        Shape {
+            capacity,
+            payload_cells: 200,
+            report_cells: 7,
+            shared_cells: 20,
+            annex_cells: 13,
+            spare_sets: 3,
+        }
     }
 
     #[test]
     fn parts_do_not_overlap_and_begin_on_a_line() {
         for capacity in [1, 7, 8, 64, 65, 4096, 65_536, MAX_CAPACITY] {
             let layout = shape(capacity).layout().unwrap();
-            let slots = capacity as usize;
+            let (slots, last) = (capacity as usize, capacity + 2);
             let bounds = [
                 layout.shared,
                 layout.free.starts[0],
@@ -232,15 +254,17 @@ mod tests {
             assert!(layout.hold(HOLDS - 1) < layout.lines);
             assert_eq!(layout.line(capacity - 1, 7) + 1, layout.lines + slots * LINE);
             assert!(layout.line(capacity - 1, 7) < layout.slot_cells);
-            assert!(layout.slot_cell(capacity - 1, 7) < layout.reports);
+            assert!(layout.slot_cell(last, 7) < layout.reports);
             assert!(layout.report(capacity - 1, REPORT_BUFFERS - 1) + 9 <= layout.heads);
             assert!(layout.head(capacity - 1).end <= layout.tails);
             assert!(layout.tail(capacity - 1).end <= layout.further);
             assert_eq!(layout.slot_cell(0, 8), layout.further);
-            assert!(layout.slot_cell(capacity - 1, SLOT_CELLS - 1) < layout.annexes);
+            assert!(layout.slot_cell(last, SLOT_CELLS - 1) < layout.annexes);
             assert_eq!(layout.annex(0, 0).start, layout.annexes);
             assert_eq!(layout.annex(0, 1).start, layout.annex(0, 0).end);
-            assert!(layout.annex(capacity - 1, OWN_ANNEX).end <= layout.total - LINE);
+            assert_eq!(layout.own_annex(capacity - 1), layout.annex(capacity - 1, OWN_ANNEX));
+            assert_eq!(layout.own_annex(capacity).start, layout.own_annex(capacity - 1).end);
+            assert!(layout.own_annex(last).end <= layout.total - LINE);
         }
     }
 

@@ -9,8 +9,14 @@
 //! use shmem_slots::{Options, Slots, State};
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! let options =
-//!     Options { capacity: 64, tag: 1, shared_cells: 0, annex_cells: 0, first_generation: 0 };
+//! let options = Options {
+//!     capacity: 64,
+//!     tag: 1,
+//!     shared_cells: 0,
+//!     annex_cells: 0,
+//!     spare_sets: 0,
+//!     first_generation: 0,
+//! };
 //! let slots: Slots<[u64; 4], [u64; 1]> = Slots::create(&options)?;
 //!
 //! let me = std::process::id();

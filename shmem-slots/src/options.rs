@@ -15,6 +15,9 @@ pub struct Options {
     /// How many cells an annex has. Each slot has four of them: one for each of its report buffers,
     /// and one of its tenant's own. They take memory only where they are used.
     pub annex_cells: u32,
+    /// How many sets of slot cells there are beside those of the slots, each with an own annex.
+    /// They are numbered as slots behind the last one, and the layer above says whose they are.
+    pub spare_sets: u32,
     /// The generation that slots begin with. 0, except in tests of retirement.
     pub first_generation: u64,
 }
@@ -27,6 +30,7 @@ pub(crate) struct Shape {
     pub(crate) report_cells: usize,
     pub(crate) shared_cells: u32,
     pub(crate) annex_cells: u32,
+    pub(crate) spare_sets: u32,
 }
 
 /// Cells of a payload that lie in its head.
@@ -35,22 +39,45 @@ const HEAD_CELLS: usize = 64;
 impl Shape {
     /// The shape of an array of requests `T` and reports `R`. The sizes of both are multiples of 8
     /// bytes; anything else does not compile.
-    pub(crate) const fn of<T, R>(capacity: u32, shared_cells: u32, annex_cells: u32) -> Self {
+    pub(crate) const fn of<T, R>(options: &Options) -> Self {
         const {
             assert!(size_of::<T>() % 8 == 0, "the size of a payload must be a multiple of 8 bytes");
             assert!(size_of::<R>() % 8 == 0, "the size of a report must be a multiple of 8 bytes");
         }
+        let &Options { capacity, shared_cells, annex_cells, spare_sets, .. } = options;
         Self {
             capacity,
             payload_cells: size_of::<T>() / 8,
             report_cells: size_of::<R>() / 8,
             shared_cells,
             annex_cells,
+            spare_sets,
         }
     }
 
+    /// The shape of an array that another process made, which says the rest itself.
+    #[cfg(not(loom))]
+    pub(crate) const fn of_any<T, R>() -> Self {
+        let (capacity, tag, first_generation) = (1, 0, 0);
+        let (shared_cells, annex_cells, spare_sets) = (0, 0, 0);
+        Self::of::<T, R>(&Options {
+            capacity,
+            tag,
+            shared_cells,
+            annex_cells,
+            spare_sets,
+            first_generation,
+        })
+    }
+
     pub(crate) const fn capacity_is_valid(&self) -> bool {
-        self.capacity >= 1 && self.capacity <= MAX_CAPACITY
+        self.capacity >= 1 && self.capacity <= MAX_CAPACITY && self.spare_sets <= MAX_CAPACITY
+    }
+
+    /// How many sets of slot cells there are.
+    pub(crate) const fn sets(&self) -> u32 {
+        // Both are at most 2^20.
+        self.capacity + self.spare_sets
     }
 
     /// Cells of one report buffer: its number, its generation and the report.

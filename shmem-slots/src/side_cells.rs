@@ -1,13 +1,14 @@
-//! The cells that belong to the layer above: some for the whole array, and 32 for each slot.
+//! The cells that belong to the layer above: some for the whole array, and a
+//! set of 32 for each slot. There may be spare sets, numbered as slots behind the last one.
 //!
-//! The first 8 of a slot lie on one line. The others lie behind everything else, and take memory
+//! The first 8 of a set lie on one line. The others lie behind everything else, and take memory
 //! only where they are used.
 //!
 //! The protocol of the slots never touches them. They outlive a slot's tenants, and a reset.
 
 use crate::cell::CellRef;
 use crate::error::NotWritable;
-use crate::layout::{Layout, OWN_ANNEX, SLOT_CELLS};
+use crate::layout::{Layout, SLOT_CELLS};
 use crate::memory::Memory;
 use crate::primitive::AtomicU64;
 use crate::slots::Slots;
@@ -20,7 +21,7 @@ impl Layout {
     }
 
     fn checked_slot_cell(&self, index: u32, place: usize) -> Option<usize> {
-        (index < self.shape.capacity && place < SLOT_CELLS).then(|| self.slot_cell(index, place))
+        (index < self.shape.sets() && place < SLOT_CELLS).then(|| self.slot_cell(index, place))
     }
 }
 
@@ -31,7 +32,8 @@ impl<T: Pod, R: Pod, M: Memory> Slots<T, R, M> {
         self.layout.shared_cell(number).map(|cell| CellRef(self.cell(cell)))
     }
 
-    /// Cell `place` (0 to 31) of slot `index`, to load or wait on. 0 to 7 share a cache line.
+    /// Cell `place` (0 to 31) of set `index`, that of the slot with this number, to load or wait
+    /// on. 0 to 7 share a cache line.
     #[must_use]
     pub fn slot_cell(&self, index: u32, place: usize) -> Option<CellRef<'_>> {
         self.layout.checked_slot_cell(index, place).map(|cell| CellRef(self.cell(cell)))
@@ -59,10 +61,10 @@ impl<'a> WritableCells<'a> {
         self.cells
     }
 
-    /// Where the own annex of slot `index` lies.
+    /// Where the own annex of set `index` lies.
     pub(crate) fn own_annex(self, index: u32) -> Option<Range<usize>> {
-        let exists = index < self.layout.shape.capacity;
-        exists.then(|| self.layout.annex(index, OWN_ANNEX))
+        let exists = index < self.layout.shape.sets();
+        exists.then(|| self.layout.own_annex(index))
     }
 
     /// Shared cell number `number`.
@@ -79,7 +81,7 @@ impl<'a> WritableCells<'a> {
         self.cells.get(start..end).unwrap_or(&[])
     }
 
-    /// Cell `place` (0 to 31) of slot `index`. 0 to 7 share a cache line.
+    /// Cell `place` (0 to 31) of set `index`. 0 to 7 share a cache line.
     #[must_use]
     pub fn slot_cell(self, index: u32, place: usize) -> Option<&'a AtomicU64> {
         self.cells.get(self.layout.checked_slot_cell(index, place)?)

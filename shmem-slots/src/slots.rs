@@ -41,8 +41,7 @@ impl<T: Pod, R: Pod> Slots<T, R, Heap> {
     /// Returns `None` when the sizes are out of range.
     #[must_use]
     pub fn heap(options: &Options) -> Option<Self> {
-        let Options { capacity, shared_cells, annex_cells, .. } = *options;
-        let layout = Shape::of::<T, R>(capacity, shared_cells, annex_cells).layout()?;
+        let layout = Shape::of::<T, R>(options).layout()?;
         let memory = Heap::zeroed(layout.total);
         format::write(memory.cells().0, &layout, options);
         Some(Self::new(memory, layout))
@@ -61,6 +60,12 @@ impl<T: Pod, R: Pod, M: Memory> Slots<T, R, M> {
     #[must_use]
     pub const fn capacity(&self) -> u32 {
         self.layout.shape.capacity
+    }
+
+    /// How many sets of slot cells there are: one for each slot, then the spare ones.
+    #[must_use]
+    pub const fn sets(&self) -> u32 {
+        self.layout.shape.sets()
     }
 
     /// The memory that holds the cells.

@@ -60,8 +60,9 @@ fn each_field_of_the_header_is_checked_by_name() {
         (5, "report size in words"),
         (6, "shared cells"),
         (7, "cells of an annex"),
-        (8, "total cells"),
-        (9, "layout hash"),
+        (8, "spare sets"),
+        (9, "total cells"),
+        (10, "layout hash"),
     ];
     let slots = in_memfd(&options(8));
     let cells = slots.memory().writable_cells().unwrap();

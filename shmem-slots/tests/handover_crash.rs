@@ -30,8 +30,14 @@ const CELL: u32 = 0;
 const WORD: u32 = 1;
 
 fn slots() -> Array {
-    let options =
-        Options { capacity: 2, tag: TAG, shared_cells: 2, annex_cells: 0, first_generation: 0 };
+    let options = Options {
+        capacity: 2,
+        tag: TAG,
+        shared_cells: 2,
+        annex_cells: 0,
+        spare_sets: 0,
+        first_generation: 0,
+    };
     Array::create(&options).unwrap()
 }
 

@@ -214,6 +214,7 @@ fn a_watch_of_the_callers_ends_a_wait() {
         tag: 0,
         shared_cells: 2,
         annex_cells: 0,
+        spare_sets: 0,
         first_generation: 0,
     })
     .unwrap();

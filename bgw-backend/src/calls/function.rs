@@ -87,7 +87,7 @@ fn give_back(me: &'static WorkerProcess, value: Vec<u8>) -> Result<(), CallFault
 
 fn set_value(me: &'static WorkerProcess, value: &[u8]) {
     let written = || fault::point("result:written");
-    me.attachment.cells().set_value(me.handle.slot(), value, written);
+    me.attachment.cells().set_value(me.berth.index, value, written);
     fault::point("result:set");
 }
 

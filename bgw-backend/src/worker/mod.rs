@@ -47,9 +47,8 @@ use crate::connection::Connection;
 use crate::error::SignalsError;
 use crate::fault;
 use crate::interrupt::{self, Interrupt};
-use bgw_core::internals::{Pending, flag, process, signals, wait_in_worker};
+use bgw_core::internals::{Pending, process, signals, wait_in_worker};
 use bgw_core::{RESULT_LIMIT, SocketInterest, WaitEvents, WorkerHandle, WorkerProcess};
-use shmem_slots::Key;
 use shmem_slots::futex::Watch;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -196,11 +195,8 @@ impl Worker {
     /// description [declares](bgw_core::BackgroundWorkerBuilder::ready) that it reports so, the
     /// postmaster is told, too.
     pub fn ready(&self) {
-        let handle = self.me.handle;
-        let key = Key { index: handle.slot(), generation: handle.generation() };
         fault::point("worker:before_ready");
-        // Stale only after a crash reset, which this worker does not survive.
-        let _ = self.me.attachment.slots().set_flags_and_wake(key, flag::READY);
+        self.me.say_ready();
         fault::point("worker:said_ready");
         self.me.ring_when_ready();
         fault::point("worker:ready");

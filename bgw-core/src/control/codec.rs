@@ -290,6 +290,7 @@ mod tests {
             Request::Roll(Box::new(RollRequest {
                 at_once: 2,
                 ready_within: 86_400_000,
+                stop_first: true,
                 before: 9,
                 last: part.clone(),
             })),

@@ -35,6 +35,7 @@ impl RollRequest {
         for word in [self.at_once, self.ready_within, self.before] {
             bytes.extend(word.to_le_bytes());
         }
+        bytes.push(u8::from(self.stop_first));
         self.last.encode(bytes)
     }
 
@@ -43,6 +44,14 @@ impl RollRequest {
             at_once: reader.word("at once")?,
             ready_within: reader.word("ready within")?,
             before: reader.word("before")?,
+            stop_first: match reader.byte("stop first")? {
+                0 => false,
+                1 => true,
+                found => {
+                    let found = found.into();
+                    return Err(CodecError::Unknown { field: "stop first", found });
+                }
+            },
             last: RollPart::take(reader)?,
         })
     }

@@ -49,6 +49,8 @@ pub struct LibraryContext {
     pub(super) door: c_int,
     pub(super) calls: *const *const c_char,
     pub(super) calls_len: usize,
+    pub(super) berth: u32,
+    pub(super) beside: u32,
 }
 
 impl LibraryContext {

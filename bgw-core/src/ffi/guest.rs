@@ -2,6 +2,7 @@
 
 use super::abi::{LIBRARY_ABI, LibraryContext, TakeGift, owned};
 use crate::attachment::Attachment;
+use crate::berth::Berth;
 use crate::function::Function;
 use crate::gifts::Gifts;
 use crate::handle::WorkerHandle;
@@ -53,7 +54,7 @@ pub unsafe fn run_in_library(
             (words.to_string(), words)
         }
     };
-    me.attachment.cells().set_last_words(me.handle.slot(), &words, true, || {});
+    me.attachment.cells().set_last_words(me.berth.index, &words, true, || {});
     let text = format!("background worker \"{}\" {failure}", me.worker.worker_type());
     // SAFETY: the same contract.
     unsafe { log(context, &text) };
@@ -135,9 +136,12 @@ unsafe fn enter(context: *const LibraryContext) -> Result<&'static WorkerProcess
     let door = door.map(|door| duplicate("control", door)).transpose()?;
     let attachment = attachment.with_line(door.map(Arc::new));
     let handle = WorkerHandle::new(context.slot, context.generation, context.incarnation);
+    let own = Berth::own(handle);
+    let told = || Berth { index: context.berth, beside: context.beside != 0 };
     process::enter(WorkerProcess {
         worker: Arc::new(worker),
         handle,
+        berth: if context.is_whole() { told() } else { own },
         restarts: context.restarts,
         attachment: Arc::new(attachment),
         gifts: TakeGift::of(context).map_or_else(Gifts::default, Gifts::of_host),

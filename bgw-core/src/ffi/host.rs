@@ -3,11 +3,10 @@
 use super::abi::{LIBRARY_ABI, LibraryContext, LibraryMain, NamedDescriptor, owned};
 use crate::process::{self, WorkerProcess};
 use crate::returned::{LastWords, RESULT_LIMIT};
-use crate::shared::{WorkerRecord, flag};
+use crate::shared::WorkerRecord;
 use crate::sys::interrupts::Pending;
 use crate::sys::signals;
 use crate::wait_set::{self, WaitEvents};
-use shmem_slots::Key;
 use std::ffi::{CString, c_char, c_int, c_void};
 use std::os::fd::{AsFd, AsRawFd, IntoRawFd};
 use std::sync::OnceLock;
@@ -92,6 +91,8 @@ pub unsafe fn call_library(
         door: attachment.door().map_or(-1, |fd| fd.as_raw_fd()),
         calls: calls.as_ptr(),
         calls_len: calls.len(),
+        berth: me.berth.index,
+        beside: u32::from(me.berth.beside),
     };
     // SAFETY: the caller says what `main` is. The context and all that it points to are locals of
     // this function, which outlive the call.
@@ -126,9 +127,7 @@ extern "C" fn should_stop() -> c_int {
 
 extern "C" fn ready() {
     if let Some(me) = process::current() {
-        let key = Key { index: me.handle.slot(), generation: me.handle.generation() };
-        // Stale only after a reset, which this worker does not outlive.
-        let _ = me.attachment.slots().set_flags_and_wake(key, flag::READY);
+        me.say_ready();
         me.ring_when_ready();
     }
 }
@@ -153,7 +152,7 @@ unsafe extern "C" fn fail(text: *const c_char) {
     // SAFETY: the same contract.
     let text = unsafe { owned(text) }.unwrap_or_default();
     let words = LastWords::of_texts(text, std::iter::empty::<&str>());
-    me.attachment.cells().set_last_words(me.handle.slot(), &words, true, || {});
+    me.attachment.cells().set_last_words(me.berth.index, &words, true, || {});
 }
 
 /// # Safety

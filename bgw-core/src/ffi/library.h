@@ -48,6 +48,8 @@ struct bgw_context {
     int door;                         /* descriptor by which a Rust library asks the postmaster, or -1 */
     const char *const *calls;         /* the types of functions that are called, for a Rust library */
     size_t calls_len;
+    uint32_t berth;                   /* where the worker has its cells, for a Rust library */
+    uint32_t beside;                  /* 1: another run of the worker serves until this one is ready */
 };
 
 /* A worker's main. Returns 0, or another number for a failure (exit code 1). */

@@ -142,7 +142,7 @@ fn become_worker(
     worker: BackgroundWorker,
     descriptors: Vec<OwnedFd>,
 ) -> Result<&'static WorkerProcess, FromEnvError> {
-    let Header { handle, restarts, postmaster, has_events, has_door, .. } = header;
+    let Header { handle, berth, restarts, postmaster, has_events, has_door, .. } = header;
     let mut descriptors = descriptors.into_iter();
     let mut next = |what| descriptors.next().ok_or_else(|| unreadable(format!("it lacks {what}")));
     let (region, postmaster_pidfd) = (next("the region")?, next("the postmaster's pidfd")?);
@@ -174,7 +174,7 @@ fn become_worker(
     let attachment = Arc::new(attachment);
     let (worker, gifts) = (Arc::new(worker), Gifts::default());
     let stop = worker.stop();
-    let me = process::enter(WorkerProcess { worker, handle, restarts, attachment, gifts });
+    let me = process::enter(WorkerProcess { worker, handle, berth, restarts, attachment, gifts });
     let me = me.map_err(FromEnvError::Enter)?;
     signals::install_stop_of_command(stop.signal()).map_err(FromEnvError::Enter)?;
     Ok(me)

@@ -2,6 +2,7 @@
 
 use super::packet::{Header, encode_names};
 use crate::attachment::Attachment;
+use crate::berth::Berth;
 use crate::function::Function;
 use crate::handle::WorkerHandle;
 use crate::pid::Pid;
@@ -39,7 +40,7 @@ impl Attachment {
         socket: impl AsFd,
         names: BorrowedFd<'_>,
         worker: &BackgroundWorker,
-        handle: WorkerHandle,
+        (handle, berth): (WorkerHandle, Berth),
         restarts: u32,
     ) -> io::Result<()> {
         let doorbell = self.doorbell().ok_or(io::ErrorKind::PermissionDenied)?;
@@ -50,6 +51,7 @@ impl Attachment {
         descriptors.extend(events.into_iter().chain(self.door()));
         let header = Header {
             handle,
+            berth,
             restarts,
             postmaster: Pid::this(),
             has_events,

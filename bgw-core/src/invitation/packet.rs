@@ -3,6 +3,7 @@
 //! The first one has the header and the descriptors of the cluster. The program's own descriptors
 //! follow, some in each packet. Names are in a file of their own: there may be many.
 
+use crate::berth::Berth;
 use crate::control::PROTOCOL;
 use crate::handle::WorkerHandle;
 use crate::pid::Pid;
@@ -15,6 +16,7 @@ pub(super) const MAGIC: [u8; 8] = *b"bgwinvit";
 #[derive(Clone, Debug)]
 pub(super) struct Header {
     pub(super) handle: WorkerHandle,
+    pub(super) berth: Berth,
     pub(super) restarts: u32,
     pub(super) postmaster: Pid,
     /// The events are among the descriptors.
@@ -35,7 +37,7 @@ pub(super) enum Misfit {
     Postmaster,
 }
 
-const FIXED: usize = 8 + 4 + 8 + 4 + 8 + 4 + 4 + 4 + 1;
+const FIXED: usize = 8 + 4 + 8 + 4 + 8 + 4 + 4 + 4 + 4 + 1;
 
 /// How long a first packet is.
 pub(super) const HEADER_LEN: usize = FIXED + size_of::<WorkerRecord>();
@@ -49,9 +51,12 @@ impl Header {
         bytes.extend(self.handle.slot().to_le_bytes());
         bytes.extend(self.handle.generation().to_le_bytes());
         bytes.extend(self.handle.incarnation().to_le_bytes());
+        bytes.extend(self.berth.index.to_le_bytes());
         bytes.extend(self.restarts.to_le_bytes());
         bytes.extend(self.postmaster.get().to_le_bytes());
-        bytes.push(u8::from(self.has_events) | u8::from(self.has_door) << 1);
+        let bits = u8::from(self.has_events) | u8::from(self.has_door) << 1;
+        let bits = bits | u8::from(self.berth.beside) << 2;
+        bytes.push(bits);
         bytes.extend(self.record.bytes());
         bytes
     }
@@ -70,15 +75,17 @@ impl Header {
         let slot = word(take(4)?);
         let generation = take(8)?.iter().rev().fold(0, |sum, &byte| sum << 8 | u64::from(byte));
         let handle = WorkerHandle::new(slot, generation, word(take(4)?));
+        let berth = word(take(4)?);
         let restarts = word(take(4)?);
         let postmaster = Pid::new(word(take(4)?)).ok_or(Misfit::Postmaster)?;
         let bits = take(1)?.iter().fold(0, |_, &bits| bits);
         let (has_events, has_door) = (bits & 1 != 0, bits & 2 != 0);
+        let berth = Berth { index: berth, beside: bits & 4 != 0 };
         if rest.len() != size_of::<WorkerRecord>() {
             return Err(Misfit::Length);
         }
         let record = Box::new(bytemuck::pod_read_unaligned(rest));
-        Ok(Self { handle, restarts, postmaster, has_events, has_door, record })
+        Ok(Self { handle, berth, restarts, postmaster, has_events, has_door, record })
     }
 }
 
@@ -134,6 +141,7 @@ mod tests {
         let record = Box::new(WorkerRecord::encode(&worker, Pid::this()));
         let header = Header {
             handle,
+            berth: Berth { index: 9, beside: true },
             restarts: 7,
             postmaster: Pid::this(),
             has_events: false,
@@ -143,7 +151,7 @@ mod tests {
         let bytes = header.encode();
         assert_eq!(bytes.len(), HEADER_LEN);
         let back = Header::decode(&bytes).unwrap();
-        assert_eq!((back.handle, back.restarts), (handle, 7));
+        assert_eq!((back.handle, back.berth, back.restarts), (handle, header.berth, 7));
         assert_eq!((back.has_events, back.has_door), (false, true));
         assert_eq!((back.postmaster, back.record.decode()), (Pid::this(), Ok(worker)));
         for len in 0..bytes.len() {

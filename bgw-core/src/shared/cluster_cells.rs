@@ -8,7 +8,7 @@
 //! | bells | postmaster at a change of a slot, if somebody asked | who asked |
 //! | interests | who asks, postmaster at a change | the same; see `shmem_slots::bells` |
 //!
-//! | cells of a slot (one line) | writer |
+//! | cells of a berth (one line) | writer |
 //! |---|---|
 //! | latch | the worker, and whoever sets it |
 //! | clean-up mark, and what it gives back | the worker; the postmaster before a start; see `returned_cells.rs` |
@@ -66,7 +66,7 @@ impl<'a> ClusterCells<'a> {
         self.slots.shared_cell(cell).map_or(0, CellRef::load)
     }
 
-    /// A cell of a slot to store into; `None` in a region that is attached read-only.
+    /// A cell of a set to store into; `None` in a region that is attached read-only.
     pub(super) fn writable(&self, index: u32, place: usize) -> Option<&'a AtomicU64> {
         self.slots.writable_cells().ok()?.slot_cell(index, place)
     }
@@ -187,14 +187,14 @@ impl<'a> ClusterCells<'a> {
         words.for_each(futex::wake_all);
     }
 
-    /// The latch of the worker in slot `index`; `None` outside the array, and in a region that is
+    /// The latch of the run in berth `index`; `None` outside the array, and in a region that is
     /// attached read-only.
     #[must_use]
     pub fn latch(&self, index: u32) -> Option<Latch<'a>> {
         self.writable(index, SLOT_LATCH).map(Latch::new)
     }
 
-    /// When the process of slot `index` was started, by the wall clock; for views.
+    /// When the process of berth `index` was started, by the wall clock; for views.
     #[must_use]
     pub fn started_at(&self, index: u32) -> Option<SystemTime> {
         let nanos = self.slots.slot_cell(index, SLOT_STARTED_AT)?.load();
@@ -221,7 +221,7 @@ impl<'a> ClusterCells<'a> {
         }
     }
 
-    /// What the worker of slot `index` waits for, by the name that it gave; for views. A name that
+    /// What the run in berth `index` waits for, by the name that it gave; for views. A name that
     /// changes while it is read may come out mixed.
     #[must_use]
     pub fn wait_event(&self, index: u32) -> Option<String> {

@@ -99,6 +99,7 @@ const fn encode_kind(kind: EventKind) -> (u32, u32) {
         EventKind::Shutdown(mode) => (12, mode.code() as u32),
         EventKind::OutputLost => (13, 0),
         EventKind::Recycling => (14, 0),
+        EventKind::HandedOver => (15, 0),
     }
 }
 
@@ -129,7 +130,8 @@ fn decode_kind(kind: u32, detail: u32) -> Result<EventKind, CorruptRecord> {
         }
         (13, 0) => EventKind::OutputLost,
         (14, 0) => EventKind::Recycling,
-        (1..=14, detail) => return Err(wrong("detail of an event", detail)),
+        (15, 0) => EventKind::HandedOver,
+        (1..=15, detail) => return Err(wrong("detail of an event", detail)),
         (kind, _) => return Err(wrong("kind of an event", kind)),
     })
 }
@@ -226,6 +228,7 @@ mod tests {
             EventKind::Shutdown(ShutdownMode::Fast),
             EventKind::Shutdown(ShutdownMode::Immediate),
             EventKind::Recycling,
+            EventKind::HandedOver,
         ]
     }
 

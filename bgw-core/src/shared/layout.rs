@@ -6,8 +6,8 @@
 //! |---|---|---|
 //! | slot word, one line a slot | claimer once, postmaster at each change | whoever asks |
 //! | payload | claimer, before it publishes | postmaster once, views |
-//! | slot cells, one line a slot | the worker, setters of its latch | the worker, the postmaster at its end |
-//! | own annex, 1.5 KiB a slot | the worker, if it gives something back | the postmaster at its end |
+//! | slot cells, one line a berth | the worker, setters of its latch | the worker, the postmaster at its end |
+//! | own annex, 1.5 KiB a berth | the worker, if it gives something back | the postmaster at its end |
 //! | report, two buffers a slot | postmaster at an end | waiters afterwards |
 //! | hint bitmaps | claimers, the postmaster | the same |
 //! | count of changes | postmaster at each change | waits for many workers |
@@ -69,7 +69,7 @@ pub const MOST_TAKERS: u32 = 64;
 
 /// Changes with the layout of what lies in a region. Attaching refuses another one.
 pub const LAYOUT_TAG: u64 = {
-    const VERSION: u64 = 16;
+    const VERSION: u64 = 17;
     let record = size_of::<WorkerRecord>() as u64;
     let report = size_of::<ReportRecord>() as u64;
     let cells = REGION_CELLS as u64;

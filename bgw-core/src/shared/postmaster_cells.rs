@@ -42,28 +42,34 @@ impl PostmasterCells {
     /// # Errors
     /// More slots than a region can have, or a failing system call.
     pub fn create(general: u32, parallel: u32) -> Result<Self, CreateError> {
-        Self::create_with(SlotClasses::new(general, parallel, Vec::new()))
+        Self::create_with(SlotClasses::new(general, parallel, Vec::new()), 0)
     }
 
-    /// Creates a region with the slots of these classes.
+    /// Creates a region with the slots of these classes, and berths for `overlap` runs beside those
+    /// of the slots.
     ///
     /// # Errors
     /// As [`PostmasterCells::create`].
-    pub fn create_with(classes: SlotClasses) -> Result<Self, CreateError> {
-        Self::create_for(classes, Vec::new())
+    pub fn create_with(classes: SlotClasses, overlap: u32) -> Result<Self, CreateError> {
+        Self::create_for(classes, Vec::new(), overlap)
     }
 
     /// The same with room for these metrics.
     ///
     /// # Errors
     /// As [`PostmasterCells::create`].
-    pub fn create_for(classes: SlotClasses, metrics: Vec<Metric>) -> Result<Self, CreateError> {
+    pub fn create_for(
+        classes: SlotClasses,
+        metrics: Vec<Metric>,
+        overlap: u32,
+    ) -> Result<Self, CreateError> {
         let options = Options {
             capacity: classes.general().saturating_add(classes.parallel()),
             tag: LAYOUT_TAG,
             // More than there can be, if they are too many.
             shared_cells: Self::cells_for(&metrics, &classes).unwrap_or(u32::MAX),
             annex_cells: ANNEX_CELLS,
+            spare_sets: overlap,
             first_generation: 0,
         };
         let own = std::array::from_fn(|_| AtomicU64::new(0));
@@ -220,7 +226,7 @@ impl PostmasterCells {
         requests.ring(cells.get(BELL as usize..INTEREST as usize).unwrap_or(&[]));
     }
 
-    /// Publishes when the process of slot `index` was started, by the wall clock.
+    /// Publishes when the process of berth `index` was started, by the wall clock.
     pub fn set_started_at(&self, index: u32, at: SystemTime) {
         let nanos = at.duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
         if let Some(cell) =

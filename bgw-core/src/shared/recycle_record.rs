@@ -13,7 +13,9 @@ pub(super) struct RecycleRecord {
     pub(super) lifetime_millis: u32,
     /// Thousandths.
     pub(super) jitter: u16,
-    reserved: [u16; 3],
+    /// 0: none.
+    pub(super) overlap: u16,
+    reserved: [u16; 2],
 }
 
 impl RecycleRecord {
@@ -23,13 +25,15 @@ impl RecycleRecord {
             jobs: limits.jobs.unwrap_or(0),
             lifetime_millis: limits.lifetime.unwrap_or(0),
             jitter: limits.jitter,
-            reserved: [0; 3],
+            overlap: u16::from(limits.overlap),
+            reserved: [0; 2],
         }
     }
 
     /// Not validated yet.
     pub(super) fn draft(&self) -> Option<Recycle> {
         let mut recycle = Recycle::new().jitter(f64::from(self.jitter) / 1_000.0);
+        recycle.overlap = self.overlap != 0;
         recycle.rss = (self.rss != 0).then_some(self.rss);
         recycle.jobs = (self.jobs != 0).then_some(self.jobs);
         recycle.lifetime = (self.lifetime_millis != 0).then(|| millis(self.lifetime_millis));

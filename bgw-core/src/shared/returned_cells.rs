@@ -106,7 +106,7 @@ impl ClusterCells<'_> {
         }
     }
 
-    /// True if the worker of slot `index` has left its clean-up mark behind.
+    /// True if the run in berth `index` has left its clean-up mark behind.
     #[must_use]
     pub fn cleanup_needed(&self, index: u32) -> bool {
         self.returned_cell(index).is_some_and(|cell| is_marked(cell.load()))
@@ -116,7 +116,7 @@ impl ClusterCells<'_> {
         self.slots().slot_cell(index, SLOT_CLEANUP_MARK)
     }
 
-    /// From here on `result` is what the worker of slot `index` gives back, if it ends well. It has
+    /// From here on `result` is what the run in berth `index` gives back, if it ends well. It has
     /// at most [`RESULT_LIMIT`](crate::RESULT_LIMIT) bytes. Calls `written` before that counts.
     pub(crate) fn set_result(&self, index: u32, result: &[u8], written: impl FnOnce()) {
         let seen = self.returned_cell(index).map_or(0, CellRef::load);
@@ -129,7 +129,7 @@ impl ClusterCells<'_> {
         });
     }
 
-    /// Says why the worker of slot `index` ends: for ever, if its main `has_ended`; else until its
+    /// Says why the run in berth `index` ends: for ever, if its main `has_ended`; else until its
     /// main says something else, or ends well. Does nothing after words for ever. Calls `written`
     /// before the words count. One thread of the worker at a time.
     pub fn set_last_words(
@@ -140,16 +140,23 @@ impl ClusterCells<'_> {
         written: impl FnOnce(),
     ) {
         let (kind, text) = returned_record::encode_words(words);
-        self.say(index, kind, &text, has_ended, written);
+        self.say_why(index, kind, &text, has_ended, written);
     }
 
     /// Sets what a call gives back when its main has ended, at most
     /// `VALUE_LIMIT` bytes. Only final words replace it. Calls `written` before it counts.
     pub fn set_value(&self, index: u32, value: &[u8], written: impl FnOnce()) {
-        self.say(index, Kind::Value, value, true, written);
+        self.say_why(index, Kind::Value, value, true, written);
     }
 
-    fn say(&self, index: u32, kind: Kind, bytes: &[u8], has_ended: bool, written: impl FnOnce()) {
+    fn say_why(
+        &self,
+        index: u32,
+        kind: Kind,
+        bytes: &[u8],
+        has_ended: bool,
+        written: impl FnOnce(),
+    ) {
         let is_final = |cell: u64| {
             let replaceable = has_ended && matches!(code(cell).words, Some((Kind::Value, _)));
             cell & FINAL != 0 && !replaceable
@@ -173,14 +180,14 @@ const fn place_of_result(cell: u64) -> usize {
 }
 
 impl PostmasterCells {
-    /// Clears what an earlier process of slot `index` has left: it is not its next worker's.
+    /// Clears what an earlier process of berth `index` has left: it is not its next worker's.
     pub fn clear_returned(&self, index: u32) {
         if let Some(cell) = self.cluster().writable(index, SLOT_CLEANUP_MARK) {
             cell.store(0, Ordering::Release);
         }
     }
 
-    /// What the worker of slot `index`, which has ended by `cause`, gives back.
+    /// What the run in berth `index`, which has ended by `cause`, gives back.
     #[must_use]
     pub fn returned(&self, index: u32, cause: ExitCause) -> Returned {
         let cells = self.cluster();

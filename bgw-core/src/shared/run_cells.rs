@@ -1,7 +1,12 @@
-//! What a running worker says of itself in its slot's further cells.
+//! What a run says of itself in the further cells of its berth.
+//!
+//! A berth is a set of slot cells. Each slot has that with its own number. A region may have spare
+//! ones, for runs that begin beside others; the cell that says which berth a slot has is for them.
 //!
 //! | cell | writer | read by |
 //! |---|---|---|
+//! | which berth the slot of this number has | the postmaster | setters of latches, views |
+//! | that it is ready, that it has done its jobs | the worker; the postmaster before a start | the postmaster |
 //! | until when it asks for time to start | the worker; the postmaster before a start | the postmaster, when that time is over |
 //! | count of beats | the worker; the postmaster before a start | the postmaster, for a worker with a heartbeat |
 //! | status text, 127 bytes | the worker; for a command the postmaster | views |
@@ -17,14 +22,52 @@ use std::time::Duration;
 
 const START_UNTIL: usize = 8;
 const BEATS: usize = 9;
+const BERTH: usize = 10;
+const SAID: usize = 11;
 const STATUS: usize = 16;
 const STATUS_CELLS: usize = 16;
+
+/// What a run says to the postmaster in its berth.
+pub mod said {
+    /// It is ready. Of a run that began beside another one; others say so in the word.
+    pub const READY: u64 = 1;
+    /// It has done its jobs.
+    pub const JOBS_DONE: u64 = 2;
+}
 
 /// The longest status text, in bytes. Longer ones are cut between two characters.
 const STATUS_LIMIT: usize = STATUS_CELLS * 8 - 1;
 
 impl ClusterCells<'_> {
-    /// The worker of slot `index` asks for time to start until then, by `CLOCK_MONOTONIC`.
+    /// The berth of slot `index`: where the cells of its present run are. A number that is none
+    /// counts as the slot's own.
+    #[must_use]
+    pub fn berth_of(&self, index: u32) -> u32 {
+        let stored = self.slots().slot_cell(index, BERTH).map_or(0, CellRef::load);
+        let berth = stored.checked_sub(1).and_then(|berth| u32::try_from(berth).ok());
+        berth.filter(|&berth| berth < self.slots().sets()).unwrap_or(index)
+    }
+
+    /// How many runs can begin beside others at a time.
+    #[must_use]
+    pub fn overlap(&self) -> u32 {
+        self.slots().sets() - self.slots().capacity()
+    }
+
+    /// The run in berth `index` says `bits` of [`said`].
+    pub(crate) fn say(&self, index: u32, bits: u64) {
+        if let Some(cell) = self.writable(index, SAID) {
+            cell.fetch_or(bits, Ordering::Release);
+        }
+    }
+
+    /// What the run in berth `index` has said, as bits of [`said`].
+    #[must_use]
+    pub fn said(&self, index: u32) -> u64 {
+        self.slots().slot_cell(index, SAID).map_or(0, CellRef::load)
+    }
+
+    /// The run in berth `index` asks for time to start until then, by `CLOCK_MONOTONIC`.
     pub(crate) fn extend_start(&self, index: u32, until: Duration) {
         if let Some(cell) = self.writable(index, START_UNTIL) {
             let nanos = u64::try_from(until.as_nanos()).unwrap_or(u64::MAX);
@@ -32,7 +75,7 @@ impl ClusterCells<'_> {
         }
     }
 
-    /// The worker of slot `index` is alive. One load and one store: beats of two threads at once
+    /// The run in berth `index` is alive. One load and one store: beats of two threads at once
     /// may count as one.
     pub(crate) fn beat(&self, index: u32) {
         if let Some(cell) = self.writable(index, BEATS) {
@@ -46,7 +89,7 @@ impl ClusterCells<'_> {
         self.slots().slot_cell(index, BEATS).map_or(0, CellRef::load)
     }
 
-    /// What the worker of slot `index` says of itself. Control characters become `?`.
+    /// What the run in berth `index` says of itself. Control characters become `?`.
     pub fn set_status_text(&self, index: u32, text: &str) {
         let clean = text.trim().chars().map(|c| if c.is_control() { '?' } else { c });
         let mut bytes = [0u8; STATUS_CELLS * 8];
@@ -68,7 +111,7 @@ impl ClusterCells<'_> {
         }
     }
 
-    /// What the worker of slot `index` says of itself; for views. A text that changes while it is
+    /// What the run in berth `index` says of itself; for views. A text that changes while it is
     /// read may come out mixed.
     #[must_use]
     pub fn status_text(&self, index: u32) -> Option<String> {
@@ -101,6 +144,11 @@ impl ClusterCells<'_> {
                 cell.store(0, Ordering::Release);
             }
         }
+        if self.said(index) != 0
+            && let Some(cell) = self.writable(index, SAID)
+        {
+            cell.store(0, Ordering::Release);
+        }
         // A text ends at its first 0.
         if self.slots().slot_cell(index, STATUS).is_some_and(|cell| cell.load() != 0) {
             self.set_status_text(index, "");
@@ -109,7 +157,16 @@ impl ClusterCells<'_> {
 }
 
 impl PostmasterCells {
-    /// Clears what an earlier process of slot `index` has said of itself, as far as anybody asks
+    /// The cells of the present run of slot `index` are those of `berth`.
+    pub fn set_berth(&self, index: u32, berth: u32) {
+        let stored = if berth == index { 0 } else { u64::from(berth) + 1 };
+        if let Some(cell) = self.cluster().writable(index, BERTH) {
+            // Before the word names the process: whoever sees that finds this.
+            cell.store(stored, Ordering::SeqCst);
+        }
+    }
+
+    /// Clears what an earlier process of berth `index` has said of itself, as far as anybody asks
     /// what the next one, of `worker`, says. For most workers this looks at one word.
     pub fn clear_run(&self, index: u32, worker: &BackgroundWorker) {
         self.cluster().clear_run(index, worker);
@@ -118,7 +175,9 @@ impl PostmasterCells {
 
 #[cfg(test)]
 mod tests {
+    use super::said;
     use crate::shared::postmaster_cells::PostmasterCells;
+    use crate::shared::slot_classes::SlotClasses;
     use crate::worker::BackgroundWorker;
 
     #[test]
@@ -140,5 +199,23 @@ mod tests {
         let worker = BackgroundWorker::builder("w").function("f").build().unwrap();
         cells.clear_run(1, &worker);
         assert_eq!(cells.cluster().status_text(1), None);
+    }
+
+    #[test]
+    fn a_slot_has_the_berth_that_the_postmaster_says_and_a_wrong_number_is_its_own() {
+        let cells = PostmasterCells::create_with(SlotClasses::new(2, 1, Vec::new()), 2).unwrap();
+        assert_eq!((cells.cluster().overlap(), cells.cluster().berth_of(1)), (2, 1));
+        for (said, read) in [(3, 3), (4, 4), (0, 0), (1, 1), (5, 1), (u32::MAX, 1)] {
+            cells.set_berth(1, said);
+            assert_eq!(cells.cluster().berth_of(1), read);
+            assert_eq!(cells.cluster().berth_of(0), 0);
+        }
+        let worker = BackgroundWorker::builder("w").function("f").build().unwrap();
+        cells.cluster().say(4, said::READY);
+        cells.cluster().say(4, said::JOBS_DONE);
+        assert_eq!(cells.cluster().said(4), said::READY | said::JOBS_DONE);
+        assert_eq!(cells.cluster().said(3), 0);
+        cells.clear_run(4, &worker);
+        assert_eq!((cells.cluster().said(4), cells.cluster().said(5)), (0, 0));
     }
 }

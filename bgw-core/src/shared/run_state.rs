@@ -14,8 +14,6 @@ pub mod flag {
     pub const STARTED: u8 = 4;
     /// The worker has ended and will be started again.
     pub const STOPPED: u8 = 8;
-    /// Of a worker that runs: it has done its jobs. The same bit, which means nothing else then.
-    pub const JOBS_DONE: u8 = STOPPED;
 }
 
 /// How a worker is, as one look at its slot's word tells.

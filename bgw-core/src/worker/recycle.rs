@@ -19,9 +19,9 @@ const LEAST_RSS: u64 = 1 << 20;
 ///
 /// A run that reaches a limit gets its stop signal and may finish its current work, within its
 /// [grace](crate::BackgroundWorkerBuilder::grace), or 60 s if that is for ever. The next run starts
-/// when it has ended, however it ended. This counts neither as a restart nor as a failure, and
-/// there is no pause. [`ExitReport::recycled`](crate::ExitReport::recycled) says which limit it
-/// was.
+/// when it has ended, however it ended; with [`overlap`](Recycle::overlap) before. This counts
+/// neither as a restart nor as a failure, and there is no pause.
+/// [`ExitReport::recycled`](crate::ExitReport::recycled) says which limit it was.
 ///
 /// ```
 /// use bgw_core::{BackgroundWorker, Recycle, RestartPolicy};
@@ -49,13 +49,15 @@ pub struct Recycle {
     pub rss: Option<u64>,
     /// The limits of each run are lower by a random share, at most this one.
     pub jitter: f64,
+    /// The next run starts, and is ready, before the present one is told to end.
+    pub overlap: bool,
 }
 
 impl Recycle {
     /// No limit yet, and a jitter of 0.1.
     #[must_use]
     pub const fn new() -> Self {
-        Self { jobs: None, lifetime: None, rss: None, jitter: 0.1 }
+        Self { jobs: None, lifetime: None, rss: None, jitter: 0.1, overlap: false }
     }
 
     /// After this many jobs, at least 1. The worker counts them by `Worker::job_done`. Refused for
@@ -86,6 +88,20 @@ impl Recycle {
     pub const fn jitter(self, share: f64) -> Self {
         Self { jitter: share, ..self }
     }
+
+    /// The next run starts beside the present one, and takes its place once it is ready; only then
+    /// is the former told to end. Handle, slot and generation stay, and the worker is never seen
+    /// [stopped](crate::WorkerStatus::Stopped). A next run that fails before is tried again after a
+    /// pause, as often as need be, while the present one serves on. So many of the cluster's
+    /// workers are replaced at a time as the postmaster has room for (`overlap` of its builder);
+    /// the others wait their turn.
+    ///
+    /// Refused for a worker that does not declare that it [says
+    /// ready](crate::BackgroundWorkerBuilder::ready).
+    #[must_use]
+    pub const fn overlap(self) -> Self {
+        Self { overlap: true, ..self }
+    }
 }
 
 impl Default for Recycle {
@@ -103,12 +119,15 @@ pub(crate) struct Limits {
     pub(crate) rss: Option<u64>,
     /// 0 without a limit.
     pub(crate) jitter: u16,
+    /// False without a limit.
+    pub(crate) overlap: bool,
 }
 
 impl Limits {
     pub(crate) fn recycle(&self) -> Recycle {
         let jitter = f64::from(self.jitter) / f64::from(THOUSANDTHS);
-        Recycle { jobs: self.jobs, lifetime: self.lifetime.map(millis), rss: self.rss, jitter }
+        let lifetime = self.lifetime.map(millis);
+        Recycle { jobs: self.jobs, lifetime, rss: self.rss, jitter, overlap: self.overlap }
     }
 
     const fn are_none(&self) -> bool {
@@ -127,10 +146,11 @@ pub(super) fn check_recycle(
     draft: Option<&Recycle>,
     restart: RestartPolicy,
     caller: Caller,
+    declared: bool,
 ) -> Result<Limits, InvalidWorker> {
     let Some(draft) = draft else { return Ok(Limits::default()) };
     let field = "recycle";
-    let Recycle { jobs, lifetime, rss, jitter } = *draft;
+    let Recycle { jobs, lifetime, rss, jitter, overlap } = *draft;
     if jobs == Some(0) {
         return Err(out_of_range(field, "0 jobs", "1 job up"));
     }
@@ -149,6 +169,7 @@ pub(super) fn check_recycle(
         lifetime: lifetime.map(|time| u32::try_from(time.as_millis()).unwrap_or(u32::MAX)),
         rss,
         jitter: thousandths(jitter),
+        overlap,
     };
     if limits.are_none() {
         return Ok(Limits::default());
@@ -162,6 +183,13 @@ pub(super) fn check_recycle(
             field,
             format!("{jobs} jobs"),
             "a function, or an attached command, which can count them",
+        ));
+    }
+    if overlap && !declared {
+        return Err(unfit(
+            field,
+            "an overlap".to_owned(),
+            "a worker that declares that it says ready",
         ));
     }
     Ok(limits)

@@ -103,7 +103,8 @@ pub(crate) fn validate<E: From<InvalidWorker>>(draft: &mut Draft) -> Result<Back
     check_flags(draft)?;
     let caller = Caller::of(draft.entry.as_ref(), draft.attached)?;
     let restarts = check_restarts(&draft.restart, draft.flags, caller)?;
-    let recycle = check_recycle(draft.recycle.as_ref(), draft.restart.policy, caller)?;
+    let declared = restarts.ready.is_some();
+    let recycle = check_recycle(draft.recycle.as_ref(), draft.restart.policy, caller, declared)?;
     let clocks = check_clocks(&draft.clocks, restarts.ready, caller)?;
     if draft.extra_len > EXTRA_LEN {
         let (len, limit) = (draft.extra_len, EXTRA_LEN);

@@ -3,6 +3,7 @@
 
 mod claims;
 mod companions;
+mod hand_overs;
 mod pools;
 mod postmaster;
 mod reset;
@@ -19,6 +20,7 @@ fn main() -> std::process::ExitCode {
     let tests = [
         claims::tests(),
         companions::tests(),
+        hand_overs::tests(),
         pools::tests(),
         postmaster::tests(),
         reset::tests(),

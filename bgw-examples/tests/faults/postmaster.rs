@@ -318,7 +318,8 @@ fn a_loop_that_fails_ends_the_whole_cluster_first() {
 /// Would fail if a new point had no test here.
 fn every_point_of_the_postmaster_is_met() {
     // The tests of `spares` meet those of spares, those of `reuse` those of lives, those of
-    // `companions` tickets and collectors, those of `templates` orders.
+    // `companions` tickets and collectors, those of `templates` orders, those of `hand_overs`
+    // theirs.
     let prefixes = [
         "begin:",
         "loop:",
@@ -335,6 +336,7 @@ fn every_point_of_the_postmaster_is_met() {
         "ticket:",
         "collector:",
         "order:",
+        "hand_over:",
     ];
     let met = in_postmaster(&prefixes);
     let all = bgw_postmaster::fault::POINTS.iter();

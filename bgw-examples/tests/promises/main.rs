@@ -44,6 +44,8 @@ mod observers;
 mod orphans;
 mod outcomes;
 mod output;
+mod overlap;
+mod overlap_rolls;
 mod parallel;
 mod peers;
 mod policies;
@@ -138,6 +140,8 @@ fn main() -> std::process::ExitCode {
         orphans::tests(),
         outcomes::tests(),
         output::tests(),
+        overlap::tests(),
+        overlap_rolls::tests(),
         parallel::tests(),
         peers::tests(),
         policies::tests(),

@@ -104,8 +104,14 @@ fn workers_pass_messages_through_a_queue_that_was_made_at_run_time() {
 fn a_slot_array_lies_in_a_segment() {
     type Array = Slots<[u64; 4], [u64; 1]>;
     let cluster = Cluster::with(with_functions);
-    let options =
-        Options { capacity: 64, tag: 1, shared_cells: 0, annex_cells: 0, first_generation: 0 };
+    let options = Options {
+        capacity: 64,
+        tag: 1,
+        shared_cells: 0,
+        annex_cells: 0,
+        spare_sets: 0,
+        first_generation: 0,
+    };
     let bytes = Array::bytes(&options).unwrap();
     let segment = cluster.backend.create_segment(bytes as u64).unwrap();
     let file = |segment: &Segment| segment.as_fd().try_clone_to_owned().unwrap();

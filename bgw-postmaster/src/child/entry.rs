@@ -159,7 +159,7 @@ fn exit_code(attachment: &Attachment, launch: &Launch, lived: thread::Result<Wor
 #[inline(never)]
 fn report(attachment: &Attachment, launch: &Launch, failed: thread::Result<WorkerResult>) {
     let report = |error: &(dyn Error + Send + Sync + 'static)| {
-        report_error(attachment, &launch.worker, launch.handle, error);
+        report_error(attachment, &launch.worker, (launch.handle, launch.berth), error);
     };
     // An error's own code may panic, too, and the panic hook has logged each panic.
     let reported = failed.and_then(|lived| {

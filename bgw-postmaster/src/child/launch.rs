@@ -5,7 +5,7 @@ use crate::sys::descriptors::DescriptorFloor;
 use crate::sys::placements::Placements;
 use crate::sys::shared_page::SharedPage;
 use crate::sys::title::Title;
-use bgw_core::{Attachment, BackgroundWorker, WorkerHandle};
+use bgw_core::{Attachment, BackgroundWorker, Berth, WorkerHandle};
 use std::os::fd::RawFd;
 use std::sync::Arc;
 
@@ -38,6 +38,7 @@ pub(crate) struct Launch {
     /// Its function's index in the table.
     pub(crate) main: Option<usize>,
     pub(crate) handle: WorkerHandle,
+    pub(crate) berth: Berth,
     pub(crate) restarts: u32,
     pub(crate) setup: RunSetup,
     /// For a command that is forked: where the child leaves the `errno` of its `execve`.

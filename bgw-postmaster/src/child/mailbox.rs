@@ -25,7 +25,7 @@ use crate::fault;
 use crate::sys::shared_page::{CELLS, SharedPage};
 use crate::sys::usage::Usage;
 use bgw_core::internals::{CorruptRecord, WorkerRecord};
-use bgw_core::{Pid, WorkerHandle};
+use bgw_core::{Berth, Pid, WorkerHandle};
 use bytemuck::Zeroable;
 use rustix::process::Signal;
 use shmem_slots::futex::{self, Half, Watch};
@@ -55,7 +55,9 @@ const MAIN: usize = 12;
 /// Whether the spare may begin a worker that it is given by who registers it, and which it has
 /// begun: see `shmem_slots::handover`. The postmaster gives it one only while this is closed.
 const TAKING: usize = 13;
-const RECORD: usize = 14;
+const BERTH: usize = 14;
+const BESIDE: usize = 15;
+const RECORD: usize = 16;
 const RECORD_CELLS: usize = size_of::<WorkerRecord>() / size_of::<AtomicU64>();
 
 const _: () = assert!(RECORD + RECORD_CELLS <= CELLS);
@@ -142,7 +144,7 @@ impl Mailbox {
         &self,
         record: &WorkerRecord,
         main: Option<usize>,
-        handle: WorkerHandle,
+        (handle, berth): (WorkerHandle, Berth),
         restarts: u32,
     ) {
         let cells = self.page.cells();
@@ -151,6 +153,8 @@ impl Mailbox {
         cells[GENERATION].store(handle.generation(), Ordering::Relaxed);
         cells[INCARNATION].store(u64::from(handle.incarnation()), Ordering::Relaxed);
         cells[RESTARTS].store(u64::from(restarts), Ordering::Relaxed);
+        cells[BERTH].store(u64::from(berth.index), Ordering::Relaxed);
+        cells[BESIDE].store(u64::from(berth.beside), Ordering::Relaxed);
         // No table has `u64::MAX` functions.
         cells[MAIN].store(main.map_or(u64::MAX, |index| index as u64), Ordering::Relaxed);
         cells[WANTED].store(0, Ordering::Relaxed);
@@ -257,10 +261,11 @@ impl Mailbox {
         let word = |at: usize| cells[at].load(Ordering::Relaxed);
         let worker =
             self.record().decode().map_err(|error: CorruptRecord| io::Error::other(error))?;
-        // `give` stored slot, incarnation and restarts from 32 bits each.
+        // `give` stored slot, incarnation, berth and restarts from 32 bits each.
         let handle =
             WorkerHandle::new(word(SLOT) as u32, word(GENERATION), word(INCARNATION) as u32);
         let main = usize::try_from(word(MAIN)).ok();
+        let berth = Berth { index: word(BERTH) as u32, beside: word(BESIDE) != 0 };
         let restarts = word(RESTARTS) as u32;
         let worker = Arc::new(worker);
         Ok(Launch {
@@ -268,6 +273,7 @@ impl Mailbox {
             worker,
             main,
             handle,
+            berth,
             restarts,
             setup: RunSetup::default(),
             exec_errno: None,

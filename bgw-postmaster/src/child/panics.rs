@@ -7,7 +7,9 @@
 use crate::failure_log::log_failure;
 use crate::fault;
 use bgw_core::internals::process;
-use bgw_core::{Attachment, BackgroundWorker, LastWords, WorkerHandle, WorkerProcess, chain};
+use bgw_core::{
+    Attachment, BackgroundWorker, Berth, LastWords, WorkerHandle, WorkerProcess, chain,
+};
 use std::any::Any;
 use std::cell::RefCell;
 use std::error::Error;
@@ -73,7 +75,7 @@ fn report_panic(me: &WorkerProcess, panic: &PanicHookInfo<'_>) {
     if me.attachment.is_mine()
         && let Ok(_speaking) = SPEAKING.try_lock()
     {
-        say(&me.attachment, me.handle, &words, false);
+        say(&me.attachment, me.berth, &words, false);
     }
     let _ = LAST.try_with(|last| last.replace(Some(words)));
 }
@@ -87,7 +89,7 @@ fn message(payload: &(dyn Any + Send)) -> &str {
 pub(super) fn report_error(
     attachment: &Attachment,
     worker: &BackgroundWorker,
-    handle: WorkerHandle,
+    (handle, berth): (WorkerHandle, Berth),
     error: &(dyn Error + Send + Sync + 'static),
 ) {
     let panicked = error.downcast_ref::<Panicked>().map(|Panicked(words)| words.clone());
@@ -96,13 +98,13 @@ pub(super) fn report_error(
     }
     let words = panicked.unwrap_or_else(|| LastWords::of_error(error));
     let _speaking = SPEAKING.lock().unwrap_or_else(PoisonError::into_inner);
-    say(attachment, handle, &words, true);
+    say(attachment, berth, &words, true);
 }
 
-fn say(attachment: &Attachment, handle: WorkerHandle, words: &LastWords, has_ended: bool) {
+fn say(attachment: &Attachment, berth: Berth, words: &LastWords, has_ended: bool) {
     fault::point("words:before_write");
     let written = || fault::point("words:written");
-    attachment.cells().set_last_words(handle.slot(), words, has_ended, written);
+    attachment.cells().set_last_words(berth.index, words, has_ended, written);
     fault::point("words:said");
 }
 

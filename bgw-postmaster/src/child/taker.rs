@@ -8,7 +8,7 @@
 use super::launch::{ChildContext, Launch, RunSetup};
 use super::mailbox::Mailbox;
 use bgw_core::internals::{flag, may_be_handed_over};
-use bgw_core::{Pid, WorkerHandle};
+use bgw_core::{Berth, Pid, WorkerHandle};
 use shmem_slots::Key;
 use std::sync::Arc;
 
@@ -41,7 +41,8 @@ impl Mailbox {
         let worker = record.decode().ok().filter(may_be_handed_over)?;
         let main = context.functions.index_of(&worker)?;
         let is_reusable = context.functions.reuse(main).is_some();
-        if (used && !is_reusable) || !cells.slots_of(false).contains(&key.index) {
+        let is_home = cells.berth_of(key.index) == key.index;
+        if (used && !is_reusable) || !is_home || !cells.slots_of(false).contains(&key.index) {
             return None;
         }
         // Before the swap: whoever sees the slot's word finds the copy.
@@ -58,11 +59,13 @@ impl Mailbox {
             let _ = context.attachment.ring();
         }
         let worker = Arc::new(worker);
+        let handle = WorkerHandle::new(key.index, key.generation, self.incarnation());
         Some(Launch {
             share: Some(Arc::clone(&worker)),
             worker,
             main: Some(main),
-            handle: WorkerHandle::new(key.index, key.generation, self.incarnation()),
+            handle,
+            berth: Berth::own(handle),
             restarts: 0,
             setup: RunSetup::default(),
             exec_errno: None,

@@ -36,6 +36,7 @@ pub(super) fn work(context: &mut ChildContext<'_>, launch: &mut Launch) -> Worke
     let me = process::enter(WorkerProcess {
         worker: launch.share.take().unwrap_or_else(|| Arc::clone(&launch.worker)),
         handle: launch.handle,
+        berth: launch.berth,
         restarts: launch.restarts,
         attachment: process::handed_down(context.attachment),
         gifts,

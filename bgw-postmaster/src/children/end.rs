@@ -17,9 +17,9 @@ impl Children {
     /// its end back.
     pub(crate) fn end_all(&mut self, orphan_ended: impl Fn(Instant) -> bool) {
         let deadline = Instant::now() + LIMIT;
-        let slots: Vec<u32> = self.by_slot.iter().map(|child| child.key.index).collect();
+        let berths: Vec<u32> = self.by_berth.iter().map(|child| child.berth).collect();
         let workers: Vec<Child> =
-            slots.into_iter().filter_map(|index| self.by_slot.take(index as usize)).collect();
+            berths.into_iter().filter_map(|berth| self.by_berth.take(berth as usize)).collect();
         for child in &workers {
             if !signals::signal_group(child.pid, Signal::KILL) {
                 // ESRCH: it has ended.

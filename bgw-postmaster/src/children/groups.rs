@@ -26,10 +26,10 @@ use std::os::fd::OwnedFd;
 use std::time::Instant;
 
 impl Children {
-    /// True if other processes of the group live whose leader, the child of slot `index`, has ended
-    /// and is not reaped.
-    pub(crate) fn leaves_group(&mut self, index: u32) -> bool {
-        let child = self.by_slot.get(index as usize);
+    /// True if other processes of the group live whose leader, the child of berth `berth`, has
+    /// ended and is not reaped.
+    pub(crate) fn leaves_group(&mut self, berth: u32) -> bool {
+        let child = self.by_berth.get(berth as usize);
         let Some(&Child { pid: leader, place, stop, .. }) = child else { return false };
         let left = wait::group_has_children(leader);
         if left {

@@ -4,7 +4,7 @@
 use crate::child::RunSetup;
 use crate::sys::descriptors::DescriptorFloor;
 use bgw_core::internals::ATTACH_VARIABLE;
-use bgw_core::{Attachment, BackgroundWorker, ControlSocket, EntryPoint, WorkerHandle};
+use bgw_core::{Attachment, BackgroundWorker, Berth, ControlSocket, EntryPoint, WorkerHandle};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
@@ -28,7 +28,7 @@ impl Invitations {
         &mut self,
         attachment: &Attachment,
         worker: &BackgroundWorker,
-        handle: WorkerHandle,
+        (handle, berth): (WorkerHandle, Berth),
         restarts: u32,
         setup: &mut RunSetup,
     ) -> io::Result<Option<OwnedFd>> {
@@ -48,7 +48,7 @@ impl Invitations {
         let names = self.names.insert(names);
         let (ours, theirs) = ControlSocket::pair()?;
         let theirs = self.floor.move_clear(theirs)?;
-        attachment.invite(ours, names.as_fd(), worker, handle, restarts)?;
+        attachment.invite(ours, names.as_fd(), worker, (handle, berth), restarts)?;
         let number = theirs.as_raw_fd();
         setup.placements.add(number, number);
         setup.environment.push((ATTACH_VARIABLE, number.to_string()));

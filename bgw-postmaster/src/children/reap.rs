@@ -35,10 +35,10 @@ pub(crate) struct ChildEnd {
 }
 
 impl Children {
-    /// Reads how the child of slot `index` ended. It is no notify target from here on. `None` if it
-    /// runs, if a tracer holds its end back, or if there is no such child.
-    pub(crate) fn ended(&mut self, index: u32) -> io::Result<Option<ChildEnd>> {
-        let Some(child) = self.by_slot.get(index as usize) else { return Ok(None) };
+    /// Reads how the child of berth `berth` ended. It is no notify target from here on. `None` if
+    /// it runs, if a tracer holds its end back, or if there is no such child.
+    pub(crate) fn ended(&mut self, berth: u32) -> io::Result<Option<ChildEnd>> {
+        let Some(child) = self.by_berth.get(berth as usize) else { return Ok(None) };
         let peeked = fault::step("exit:before_peek").and_then(|()| wait::peek(&child.pidfd));
         let peeked = peeked.inspect_err(|error| log_failure("waitid", child.pid, error));
         let Some(ended) = peeked? else { return Ok(None) };
@@ -50,16 +50,16 @@ impl Children {
         Ok(Some(ChildEnd { key, end, start_lost }))
     }
 
-    /// True if the worker of slot `index` may have ended while its process lives on.
-    pub(crate) fn says_over(&self, index: u32) -> bool {
-        let child = self.by_slot.get(index as usize);
+    /// True if the worker of berth `berth` may have ended while its process lives on.
+    pub(crate) fn says_over(&self, berth: u32) -> bool {
+        let child = self.by_berth.get(berth as usize);
         child.is_some_and(|child| child.mailbox.as_ref().is_some_and(|page| page.over().is_some()))
     }
 
-    /// How the worker of slot `index` has ended whose process lives on. It is no notify target from
-    /// here on. `None` if there is no such worker.
-    pub(crate) fn life_over(&mut self, index: u32) -> Option<(Key, ProcessEnd)> {
-        let child = self.by_slot.get(index as usize)?;
+    /// How the worker of berth `berth` has ended whose process lives on. It is no notify target
+    /// from here on. `None` if there is no such worker.
+    pub(crate) fn life_over(&mut self, berth: u32) -> Option<(Key, ProcessEnd)> {
+        let child = self.by_berth.get(berth as usize)?;
         let used = child.mailbox.as_ref()?.over()?;
         let end = ProcessEnd {
             pid: child.pid,
@@ -75,31 +75,31 @@ impl Children {
         Some((key, end))
     }
 
-    /// The process of slot `index`, whose worker has ended and whose end is published, as a spare.
+    /// The process of berth `berth`, whose worker has ended and whose end is published, as a spare.
     /// It gets no signal for that worker any more.
-    pub(crate) fn release(&mut self, index: u32, number: u64) -> Option<Spare> {
-        let has_mailbox = self.by_slot.get(index as usize)?.mailbox.is_some();
-        let child = self.by_slot.take(index as usize).filter(|_| has_mailbox)?;
+    pub(crate) fn release(&mut self, berth: u32, number: u64) -> Option<Spare> {
+        let has_mailbox = self.by_berth.get(berth as usize)?.mailbox.is_some();
+        let child = self.by_berth.take(berth as usize).filter(|_| has_mailbox)?;
         let (pid, place, pidfd, mailbox) = (child.pid, child.place, child.pidfd, child.mailbox?);
         Some(Spare::new(number, pid, place, pidfd, mailbox))
     }
 
-    /// Ends the process of slot `index`, which cannot serve again.
-    pub(crate) fn kill(&self, index: u32) {
-        if let Some(child) = self.by_slot.get(index as usize) {
+    /// Ends the process of berth `berth`, which cannot serve again.
+    pub(crate) fn kill(&self, berth: u32) {
+        if let Some(child) = self.by_berth.get(berth as usize) {
             // ESRCH: it has ended.
             let _ = pidfd::send(&child.pidfd, Signal::KILL);
         }
     }
 
-    /// The pidfd of the child of slot `index`, for the poller.
-    pub(crate) fn pidfd(&self, index: u32) -> Option<BorrowedFd<'_>> {
-        Some(self.by_slot.get(index as usize)?.pidfd.as_fd())
+    /// The pidfd of the child of berth `berth`, for the poller.
+    pub(crate) fn pidfd(&self, berth: u32) -> Option<BorrowedFd<'_>> {
+        Some(self.by_berth.get(berth as usize)?.pidfd.as_fd())
     }
 
-    /// Reaps the child of slot `index`, whose end is published: its pid may be reused from now on.
-    pub(crate) fn reap(&mut self, index: u32) {
-        let Some(child) = self.by_slot.take(index as usize) else { return };
+    /// Reaps the child of berth `berth`, whose end is published: its pid may be reused from now on.
+    pub(crate) fn reap(&mut self, berth: u32) {
+        let Some(child) = self.by_berth.take(berth as usize) else { return };
         if !self.has_left_group(child.pid) {
             self.roster.release(child.place);
         }

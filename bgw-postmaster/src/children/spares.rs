@@ -76,10 +76,16 @@ impl Spare {
     }
 
     /// The same process with the worker of `key`, a function with this stop signal.
-    pub(crate) fn with_worker(self, key: Key, stop: StopSignal, started: Instant) -> Child {
+    pub(crate) fn with_worker(
+        self,
+        (key, berth): (Key, u32),
+        stop: StopSignal,
+        started: Instant,
+    ) -> Child {
         let Self { pid, place, pidfd, mailbox, .. } = self;
         Child {
             key,
+            berth,
             pid,
             place,
             pidfd,

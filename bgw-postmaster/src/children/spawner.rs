@@ -39,7 +39,7 @@ use crate::sys::shared_page::SharedPage;
 use crate::sys::title::Title;
 use crate::sys::unwind_barrier::UnwindBarrier;
 use bgw_core::internals::{exit_now, process};
-use bgw_core::{Attachment, BackgroundWorker, EntryPoint, Pid, WorkerHandle};
+use bgw_core::{Attachment, BackgroundWorker, Berth, EntryPoint, Pid, WorkerHandle};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
@@ -117,22 +117,22 @@ impl Spawner {
     pub(crate) fn tell_command(
         &mut self,
         entry: &Entry,
-        handle: WorkerHandle,
+        of: (WorkerHandle, Berth),
         setup: &mut RunSetup,
     ) -> io::Result<Option<OwnedFd>> {
         let restarts = entry.next_restarts();
-        self.invitations.tell(&self.attachment, &entry.worker, handle, restarts, setup)
+        self.invitations.tell(&self.attachment, &entry.worker, of, restarts, setup)
     }
 
     /// Starts a process for a worker, and lists it. In the child it does not return.
     pub(crate) fn start(
         &mut self,
         entry: &Entry,
-        handle: WorkerHandle,
+        of: (WorkerHandle, Berth),
         setup: RunSetup,
     ) -> io::Result<(NewChild, Place)> {
         let place = self.roster.take()?;
-        let started = self.start_listed(place, entry, handle, setup);
+        let started = self.start_listed(place, entry, of, setup);
         let child = started.inspect_err(|_| self.roster.release(place))?;
         Ok((self.moved_above(child), place))
     }
@@ -141,7 +141,7 @@ impl Spawner {
         &mut self,
         place: Place,
         entry: &Entry,
-        handle: WorkerHandle,
+        (handle, berth): (WorkerHandle, Berth),
         setup: RunSetup,
     ) -> io::Result<NewChild> {
         let main = self.main_of(entry);
@@ -167,7 +167,8 @@ impl Spawner {
         let exec_errno = is_command.then(SharedPage::new).transpose()?;
         match self.forker.fork(&proof, Some((&self.roster, place)))? {
             Forked::Child => {
-                let launch = Launch { worker, share, main, handle, restarts, setup, exec_errno };
+                let launch =
+                    Launch { worker, share, main, handle, berth, restarts, setup, exec_errno };
                 run_worker(self.context(), launch)
             }
             Forked::Parent(child) => {

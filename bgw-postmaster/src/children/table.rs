@@ -1,7 +1,8 @@
-//! The worker processes that run, by slot and by pid.
+//! The worker processes that run, by berth and by pid.
 //!
-//! A child is found by the index of its slot, in a table that a fork leaves out
-//! (`sys/private_table.rs`). The pid finds the children that a registration names as notify target.
+//! A child is found by the number of its berth, which is that of its slot, in a table that a fork
+//! leaves out (`sys/private_table.rs`). The pid finds the children that a registration names as
+//! notify target.
 
 use crate::child::Mailbox;
 use crate::fault;
@@ -25,6 +26,8 @@ const CAPACITY: usize = 8;
 #[derive(Debug)]
 pub(crate) struct Child {
     pub(crate) key: Key,
+    /// Where it has its cells.
+    pub(crate) berth: u32,
     pub(crate) pid: Pid,
     /// Its place in the roster.
     pub(crate) place: Place,
@@ -80,8 +83,8 @@ impl Child {
 /// All running worker processes.
 #[derive(Debug)]
 pub(crate) struct Children {
-    pub(super) by_slot: PrivateTable<Child>,
-    pub(super) by_pid: QuickMap<Pid, Key>,
+    pub(super) by_berth: PrivateTable<Child>,
+    pub(super) by_pid: QuickMap<Pid, (Key, u32)>,
     /// Groups that live on without their leader.
     pub(super) left_groups: Vec<LeftGroup>,
     /// Processes of these groups that send no SIGCHLD.
@@ -104,7 +107,7 @@ pub(super) struct LeftGroup {
 impl Children {
     pub(crate) fn new(roster: Arc<Roster>) -> Self {
         Self {
-            by_slot: PrivateTable::default(),
+            by_berth: PrivateTable::default(),
             by_pid: QuickMap::with_capacity_and_hasher(CAPACITY, Default::default()),
             left_groups: Vec::new(),
             silent: Vec::new(),
@@ -116,25 +119,27 @@ impl Children {
 
     /// Adds a child whose end the poller reports.
     pub(crate) fn insert(&mut self, child: Child) {
-        self.by_pid.insert(child.pid, child.key);
-        self.by_slot.put(child.key.index as usize, child);
+        self.by_pid.insert(child.pid, (child.key, child.berth));
+        self.by_berth.put(child.berth as usize, child);
     }
 
     /// The notify target that `pid` means now, if it is a child.
     pub(crate) fn target(&self, pid: Pid) -> Option<NotifyTarget> {
-        self.by_pid.get(&pid).map(|&key| NotifyTarget::Child { key, pid })
+        self.by_pid.get(&pid).map(|&(key, _)| NotifyTarget::Child { key, pid })
     }
 
     /// Sends SIGUSR1 to a child, if it still runs this worker.
     pub(crate) fn notify(&self, key: Key, pid: Pid) {
-        if let Some(child) = self.get(key).filter(|child| child.pid == pid) {
+        let berth = self.by_pid.get(&pid).filter(|&&(of, _)| of == key).map(|&(_, berth)| berth);
+        let child = berth.and_then(|berth| self.at(berth));
+        if let Some(child) = child.filter(|child| child.pid == pid) {
             tell(child, Signal::USR1);
         }
     }
 
-    /// Sends a stop signal to the process of `key` and to its group.
-    pub(crate) fn stop(&self, key: Key, level: StopLevel) {
-        if let Some(child) = self.get(key) {
+    /// Sends a stop signal to the process of berth `berth` and to its group.
+    pub(crate) fn stop(&self, berth: u32, level: StopLevel) {
+        if let Some(child) = self.at(berth) {
             if level == StopLevel::Abort {
                 // The process that is silent shows where it is; its children did nothing wrong.
                 signal(child, Signal::ABORT);
@@ -153,26 +158,46 @@ impl Children {
         }
     }
 
-    /// True if somebody traces the process of `key`.
-    pub(crate) fn is_traced(&self, key: Key) -> bool {
-        self.get(key).is_some_and(|child| process_stat::is_traced(child.pid))
+    /// True if somebody traces the process of berth `berth`.
+    pub(crate) fn is_traced(&self, berth: u32) -> bool {
+        self.at(berth).is_some_and(|child| process_stat::is_traced(child.pid))
     }
 
     /// Sends SIGHUP to every function and every attached command, but those that it would stop. A
     /// worker that did not ask for reloads ignores it.
     pub(crate) fn reload_all(&self) {
-        for child in self.by_slot.iter().filter(|child| child.hears_reload()) {
+        for child in self.by_berth.iter().filter(|child| child.hears_reload()) {
             tell(child, Signal::HUP);
         }
     }
 
-    /// How many bytes of memory the process of `key` uses; `None` if that cannot be said.
-    pub(crate) fn memory_of(&self, key: Key) -> Option<u64> {
-        process_memory::anonymous_bytes(self.get(key)?.pid)
+    /// How many bytes of memory the process of berth `berth` uses; `None` if that cannot be said.
+    pub(crate) fn memory_of(&self, berth: u32) -> Option<u64> {
+        process_memory::anonymous_bytes(self.at(berth)?.pid)
     }
 
-    fn get(&self, key: Key) -> Option<&Child> {
-        self.by_slot.get(key.index as usize).filter(|child| child.key == key)
+    /// The process of berth `berth`.
+    pub(crate) fn pid_at(&self, berth: u32) -> Option<Pid> {
+        Some(self.at(berth)?.pid)
+    }
+
+    /// True if the process of berth `berth` has not ended, and its worker is not over.
+    pub(crate) fn lives(&self, berth: u32) -> bool {
+        self.at(berth).is_some_and(|child| {
+            let ended = pidfd::wait_for_end(&child.pidfd, Some(Instant::now()));
+            matches!(ended, Ok(false)) && !self.says_over(berth)
+        })
+    }
+
+    /// Ends a sleep of the process of berth `berth` in `ppoll`: its latch is set.
+    pub(crate) fn wake(&self, berth: u32) {
+        if let Some(child) = self.at(berth) {
+            tell(child, Signal::URG);
+        }
+    }
+
+    pub(super) fn at(&self, berth: u32) -> Option<&Child> {
+        self.by_berth.get(berth as usize)
     }
 }
 

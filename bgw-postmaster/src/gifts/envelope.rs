@@ -37,8 +37,8 @@ pub(super) enum What {
 /// A run whose notify socket has a datagram that brings descriptors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Run {
-    /// The slot.
-    pub(crate) index: u32,
+    /// Its berth.
+    pub(crate) berth: u32,
     /// The number of the run, which no other one has.
     pub(crate) number: u64,
 }
@@ -241,7 +241,7 @@ mod tests {
     fn a_closer_has_what_one_run_waits_for_or_all_that_nobody_waits_for() {
         let office = Office::new(64);
         let file = || std::fs::File::open("/dev/null").unwrap().into();
-        let run = |number| Run { index: 1, number };
+        let run = |number| Run { berth: 1, number };
         office.condemn_file(file());
         office.condemn_first(run(1), &Rc::new(file()));
         office.condemn_file(file());

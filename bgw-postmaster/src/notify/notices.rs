@@ -1,4 +1,4 @@
-//! What runs of commands say how they are with, by slot.
+//! What runs of commands say how they are with, by berth.
 
 use super::message::Said;
 use super::newline::{Heard, NewlinePipe};
@@ -27,7 +27,7 @@ enum Channel {
 /// All of them.
 #[derive(Debug)]
 pub(crate) struct Notices {
-    by_slot: PrivateTable<Channel>,
+    by_berth: PrivateTable<Channel>,
     /// The runtime folder, as an absolute path.
     folder: Option<PathBuf>,
     floor: DescriptorFloor,
@@ -46,19 +46,19 @@ impl Notices {
                 let _ = fs::remove_file(entry.path());
             }
         }
-        Self { by_slot: PrivateTable::default(), folder, floor, next: 0, office }
+        Self { by_berth: PrivateTable::default(), folder, floor, next: 0, office }
     }
 
     /// Makes what a run that begins is to have, and puts the command's side into `setup`.
     pub(crate) fn begin_run(
         &mut self,
-        key: Key,
+        (key, berth): (Key, u32),
         worker: &BackgroundWorker,
         setup: &mut RunSetup,
     ) -> io::Result<()> {
         let channel = match worker.ready() {
             Some(Ready::Notify) => {
-                let (run, path) = self.next_run(key)?;
+                let (run, path) = self.next_run(berth)?;
                 let (floor, office) = (self.floor, Rc::clone(&self.office));
                 let opened = NotifySocket::open(key, run, worker, path, floor, office, setup)?;
                 Channel::Socket(opened)
@@ -68,24 +68,24 @@ impl Notices {
             }
             _ => return Ok(()),
         };
-        self.by_slot.put(key.index as usize, channel);
+        self.by_berth.put(berth as usize, channel);
         Ok(())
     }
 
-    fn next_run(&mut self, key: Key) -> io::Result<(Run, PathBuf)> {
+    fn next_run(&mut self, berth: u32) -> io::Result<(Run, PathBuf)> {
         let Some(folder) = &self.folder else {
             let text = "a command with ready Notify needs a postmaster with a runtime folder";
             tracing::error!("{text}");
             return Err(io::Error::from_raw_os_error(libc::ENOTDIR));
         };
-        let run = Run { index: key.index, number: self.next };
+        let run = Run { berth, number: self.next };
         self.next = self.next.wrapping_add(1);
-        Ok((run, folder.join(format!("{PREFIX}{}.{}", run.index, run.number))))
+        Ok((run, folder.join(format!("{PREFIX}{}.{}", run.berth, run.number))))
     }
 
-    /// The process of the run in slot `index` is there. Returns what is to be watched.
-    pub(crate) fn started(&mut self, index: u32, leader: Pid) -> Option<BorrowedFd<'_>> {
-        match self.by_slot.get_mut(index as usize)? {
+    /// The process of the run in berth `berth` is there. Returns what is to be watched.
+    pub(crate) fn started(&mut self, berth: u32, leader: Pid) -> Option<BorrowedFd<'_>> {
+        match self.by_berth.get_mut(berth as usize)? {
             Channel::Socket(notify) => {
                 notify.leader = Some(leader);
                 notify.watched()
@@ -94,14 +94,14 @@ impl Notices {
         }
     }
 
-    /// The run in slot `index` is over.
-    pub(crate) fn run_ended(&mut self, index: u32) {
-        self.by_slot.clear(index as usize);
+    /// The run in berth `berth` is over.
+    pub(crate) fn run_ended(&mut self, berth: u32) {
+        self.by_berth.clear(berth as usize);
     }
 
-    /// Hears what the run in slot `index` says, a bounded part of it. Beats are counted.
-    pub(crate) fn hear(&mut self, index: u32) -> Option<(Key, Vec<Said>)> {
-        match self.by_slot.get_mut(index as usize)? {
+    /// Hears what the run in berth `berth` says, a bounded part of it. Beats are counted.
+    pub(crate) fn hear(&mut self, berth: u32) -> Option<(Key, Vec<Said>)> {
+        match self.by_berth.get_mut(berth as usize)? {
             Channel::Socket(notify) => Some((notify.key, notify.hear())),
             Channel::Newline(newline) => {
                 let key = newline.key;
@@ -110,16 +110,16 @@ impl Notices {
                     Heard::Ready => vec![Said::Ready],
                     Heard::Never => Vec::new(),
                 };
-                self.by_slot.clear(index as usize);
+                self.by_berth.clear(berth as usize);
                 Some((key, said))
             }
         }
     }
 
-    /// The socket of the run in slot `index`, if nothing more is heard before a child has taken out
-    /// its first message.
-    pub(crate) fn held_up(&self, index: u32) -> Option<BorrowedFd<'_>> {
-        match self.by_slot.get(index as usize)? {
+    /// The socket of the run in berth `berth`, if nothing more is heard before a child has taken
+    /// out its first message.
+    pub(crate) fn held_up(&self, berth: u32) -> Option<BorrowedFd<'_>> {
+        match self.by_berth.get(berth as usize)? {
             Channel::Socket(notify) if notify.is_held_up() => notify.watched(),
             _ => None,
         }
@@ -128,7 +128,7 @@ impl Notices {
     /// A child was to take out the first message of `run`, and has ended. Returns what is to be
     /// watched again, if the run goes on.
     pub(crate) fn go_on(&mut self, run: Run, taken_out: bool) -> Option<BorrowedFd<'_>> {
-        match self.by_slot.get_mut(run.index as usize)? {
+        match self.by_berth.get_mut(run.berth as usize)? {
             Channel::Socket(notify) if notify.run == run => {
                 notify.go_on(taken_out);
                 notify.watched()
@@ -138,8 +138,8 @@ impl Notices {
     }
 
     /// How many beats of this run were heard; `None` if it says them another way.
-    pub(crate) fn beats(&self, key: Key) -> Option<u64> {
-        match self.by_slot.get(key.index as usize)? {
+    pub(crate) fn beats(&self, key: Key, berth: u32) -> Option<u64> {
+        match self.by_berth.get(berth as usize)? {
             Channel::Socket(notify) => (notify.key == key).then_some(notify.beats),
             Channel::Newline(_) => None,
         }

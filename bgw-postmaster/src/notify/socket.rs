@@ -164,7 +164,7 @@ mod tests {
         let key = Key { index: 3, generation: 1 };
         let worker = BackgroundWorker::builder("command").command("/bin/true", [""; 0]);
         let worker = worker.build().unwrap();
-        let run = Run { index: 3, number: 7 };
+        let run = Run { berth: 3, number: 7 };
         let floor = DescriptorFloor::above_all_open().unwrap();
         let (office, mut setup) = (Office::new(64), RunSetup::default());
         let open = || {

@@ -69,7 +69,7 @@ pub(crate) struct Outputs {
     next: u64,
     /// By session: what it has asked last.
     questions: BTreeMap<u64, Question>,
-    /// By slot: what its process writes to.
+    /// By berth: what its process writes to.
     writers: BTreeMap<u32, OwnedFd>,
     collector: Companion,
     control: Option<OwnedFd>,
@@ -103,11 +103,11 @@ impl Outputs {
         }
     }
 
-    /// Puts what the next process of slot `key.index` writes to into `setup`, unless that is what
-    /// the postmaster writes to. It stays open until [`Outputs::run_ended`].
+    /// Puts what the next process of berth `berth`, of the worker `key`, writes to into `setup`,
+    /// unless that is what the postmaster writes to. It stays open until [`Outputs::run_ended`].
     pub(crate) fn begin_run(
         &mut self,
-        key: Key,
+        (key, berth): (Key, u32),
         worker: &BackgroundWorker,
         setup: &mut RunSetup,
     ) -> io::Result<()> {
@@ -124,7 +124,7 @@ impl Outputs {
         for stream in [libc::STDOUT_FILENO, libc::STDERR_FILENO] {
             setup.placements.add(writer.as_raw_fd(), stream);
         }
-        self.writers.insert(key.index, writer);
+        self.writers.insert(berth, writer);
         Ok(())
     }
 
@@ -146,9 +146,9 @@ impl Outputs {
         Ok(writer)
     }
 
-    /// The process of slot `index` has ended, or was never started.
-    pub(crate) fn run_ended(&mut self, index: u32) {
-        self.writers.remove(&index);
+    /// The process of berth `berth` has ended, or was never started.
+    pub(crate) fn run_ended(&mut self, berth: u32) {
+        self.writers.remove(&berth);
     }
 
     /// A session asks for the last lines of a worker. False: nobody knows any.

@@ -2,7 +2,8 @@
 
 use super::ending::{Culprit, Ending};
 use super::pulse::Look;
-use super::registry::{NotifyTarget, StopLevel};
+use super::registry::NotifyTarget;
+use super::stop_level::StopLevel;
 use super::subject::Subject;
 use bgw_core::{
     ExitCause, GivenUp, Pid, Recycled, RelationError, RollOutcome, ShutdownMode, StartTime,
@@ -38,6 +39,20 @@ pub(crate) enum Action {
     /// Look how much memory a worker uses. [`super::Event::MemoryRead`] answers, unless it has
     /// ended.
     ReadMemory(Key),
+    /// Tell readers of events that a next run has started beside the serving one.
+    TellBesideStarted(Key, Pid),
+    /// The next run is the worker's process from now on: publish that, and wake its waiters. The
+    /// two processes change berths.
+    HandOver { key: Key, pid: Pid, ready: bool },
+    /// Publish how the second process of a worker has ended, but not that the worker has.
+    ReportBeside(Key, Ending),
+    /// Send the second process of a worker, and its process group, a signal to end.
+    StopBeside(Key, StopLevel),
+    /// The time of a start beside the serving run is over: look at what it has said since.
+    /// [`super::Event::ReadyBeside`] or [`super::Event::BesideStillStarts`] answers.
+    LookBeside(Key),
+    /// The berth of the second process is free.
+    FreeBerth(Key),
     /// Tell readers of events that a worker is to make place for its next run.
     TellRecycling(Key),
     /// Answer whoever asked for this roll: what became of each worker.
@@ -108,6 +123,8 @@ pub(crate) enum Misfit {
     Relations(RelationError),
     #[error("group is \"{0}\", but the postmaster has no group of this name")]
     UnknownGroup(Box<str>),
+    #[error("recycle is with an overlap, but the postmaster has an overlap of 0")]
+    NoOverlap,
     #[error("template is \"{0}\", but the postmaster has none of this name")]
     UnknownTemplate(Box<str>),
 }

@@ -4,6 +4,7 @@ use super::action::{Action, News, Note};
 use super::ending::{Culprit, Ending, ProcessEnd};
 use super::lapse::reported;
 use super::members::Members;
+use super::overlap::Berths;
 use super::pulse::Rhythms;
 use super::registry::{Entry, Progress, Registry};
 use super::rolls::Rolling;
@@ -47,6 +48,8 @@ pub(crate) struct Policy {
     pub(crate) shutdown_order: ShutdownOrder,
     /// The phase that the cluster begins in; the program reports later ones.
     pub(crate) initial_phase: StartTime,
+    /// How many workers may have a second process at a time.
+    pub(crate) overlap: u32,
 }
 
 impl Default for Policy {
@@ -57,6 +60,7 @@ impl Default for Policy {
             shutdown_timeout: None,
             shutdown_order: ShutdownOrder::default(),
             initial_phase: StartTime::RecoveryFinished,
+            overlap: 1,
         }
     }
 }
@@ -86,6 +90,7 @@ pub(crate) struct Cluster {
     pub(super) rhythms: Rhythms,
     /// Workers whose memory is looked at.
     pub(super) watched: Watched,
+    pub(super) berths: Berths,
     /// The rolls under way.
     pub(super) rolls: Vec<Rolling>,
     /// Process groups that live on without their leader, which was this worker's process.
@@ -122,6 +127,7 @@ impl Cluster {
             timers: Timers::default(),
             rhythms: Rhythms::default(),
             watched: Watched::default(),
+            berths: Berths::default(),
             rolls: Vec::new(),
             groups: QuickMap::default(),
             changed: Vec::new(),
@@ -189,6 +195,11 @@ impl Cluster {
             && self.start_queue.is_empty()
     }
 
+    /// How many workers may have a second process at a time.
+    pub(crate) const fn overlap(&self) -> u32 {
+        self.policy.overlap
+    }
+
     /// True when a roll may begin.
     pub(crate) const fn accepts_rolls(&self) -> bool {
         self.accepts_workers()
@@ -201,7 +212,7 @@ impl Cluster {
 
     /// True when no process of a worker is left.
     pub(super) fn all_ended(&self) -> bool {
-        self.registry.running() == 0 && self.groups.is_empty()
+        self.registry.running() == 0 && self.groups.is_empty() && self.berths.lent == 0
     }
 
     /// Takes a worker that has no process off the list.

@@ -52,6 +52,10 @@ pub(crate) enum Event {
     ChildExited { key: Key, exit: Exit },
     /// A worker has said that it is ready.
     Ready(Key),
+    /// A next run that started beside the serving one has said that it is ready.
+    ReadyBeside(Key),
+    /// One whose start takes long has not said so. It has asked for time until then.
+    BesideStillStarts { key: Key, until: Option<Instant> },
     /// A worker says that it has done as many jobs as it is to do.
     JobsDone(Key),
     /// How many bytes of memory a worker uses.
@@ -72,7 +76,7 @@ pub(crate) enum Event {
     /// The last process of a group has ended whose leader, a worker, had ended before.
     GroupEnded { leader: Pid },
     /// A spare that was given the worker died before it took it: the worker has not begun.
-    StartLost { key: Key },
+    StartLost { key: Key, pid: Pid },
     /// The slots were made anew after a crash. Maps old keys to new ones; a worker that is missing
     /// got no slot.
     SlotsReset { new_keys: HashMap<Key, Key> },

@@ -5,7 +5,7 @@ use super::cluster::{Cluster, report_stopped};
 use super::ending::{Ending, Exit};
 use super::registry::Progress;
 use super::verdict::{HowEnded, Service, Verdict, judge};
-use bgw_core::{NotStarted, Recycled};
+use bgw_core::{NotStarted, Pid, Recycled};
 use shmem_slots::Key;
 use std::time::{Duration, Instant};
 
@@ -20,6 +20,9 @@ impl Cluster {
         out: &mut Vec<Action>,
     ) {
         let Some(entry) = self.registry.get(key) else { return };
+        if entry.beside() == Some(exit.end.pid) {
+            return self.beside_exited(key, exit, now, out);
+        }
         let Progress::Running { stop_signal, .. } = entry.progress else { return };
         let kind = entry.worker.worker_type().into();
         out.push(Action::Log(Note::Exited(entry.subject(), kind, exit.end.cause)));
@@ -46,6 +49,13 @@ impl Cluster {
         if exit.group_left {
             self.group_left(key, end.pid, kill_at, now, out);
         }
+        let exit = match self.registry.get(key).and_then(|entry| entry.overlap) {
+            None => exit,
+            Some(_) => match self.ended_with_another(key, exit, verdict, now, out) {
+                Some(exit) => exit,
+                None => return,
+            },
+        };
         if verdict == Verdict::Unregister {
             self.ended_for_good(key, end, exit.group_left, out);
         } else {
@@ -55,6 +65,27 @@ impl Cluster {
             self.tell_next(key, now, out);
         }
         self.finish_if_all_ended(out);
+    }
+
+    /// A run has ended that has a second process, or was to have one. `None`: that is the worker's
+    /// process now. Else what is left of the worker holds up what follows, as its process group
+    /// does.
+    #[cold]
+    #[inline(never)]
+    fn ended_with_another(
+        &mut self,
+        key: Key,
+        exit: Exit,
+        verdict: Verdict,
+        now: Instant,
+        out: &mut Vec<Action>,
+    ) -> Option<Exit> {
+        if self.takes_over(key, verdict) && self.take_over(key, exit, verdict, now, out) {
+            return None;
+        }
+        self.end_beside(key, now, out);
+        let is_left = self.registry.get(key).is_some_and(|entry| entry.beside().is_some());
+        Some(Exit { group_left: exit.group_left || is_left, ..exit })
     }
 
     /// What follows for a worker that does not go off the list, or not for certain.
@@ -84,7 +115,7 @@ impl Cluster {
         }
     }
 
-    const fn service(&self) -> Service {
+    pub(super) const fn service(&self) -> Service {
         if self.crashed.is_some() {
             Service::Resetting
         } else if self.is_stopping() {
@@ -164,7 +195,12 @@ impl Cluster {
     }
 
     /// As if the start had not happened: it is tried again, and does not count as a restart.
-    pub(super) fn start_lost(&mut self, key: Key, now: Instant, out: &mut Vec<Action>) {
+    pub(super) fn start_lost(&mut self, key: Key, pid: Pid, now: Instant, out: &mut Vec<Action>) {
+        if self.registry.get(key).is_some_and(|entry| entry.beside() == Some(pid)) {
+            self.beside_lost(key, out);
+            self.end_clearing(key, now, out);
+            return self.finish_if_all_ended(out);
+        }
         let Some(entry) = self.registry.get_mut(key).filter(|entry| entry.pid().is_some()) else {
             return;
         };

@@ -8,7 +8,8 @@
 use super::action::{Action, Note};
 use super::cluster::Cluster;
 use super::ending::Ending;
-use super::registry::{Progress, StopLevel};
+use super::registry::Progress;
+use super::stop_level::StopLevel;
 use super::timers::Due;
 use bgw_core::{AskedBy, Pid, ShutdownMode};
 use shmem_slots::Key;
@@ -54,7 +55,19 @@ impl Cluster {
     /// The last process of the group has ended.
     pub(super) fn group_ended(&mut self, leader: Pid, now: Instant, out: &mut Vec<Action>) {
         let Some(key) = self.groups.remove(&leader) else { return };
-        let ending = self.registry.get_mut(key).and_then(|entry| {
+        self.end_clearing(key, now, out);
+        self.finish_if_all_ended(out);
+    }
+
+    /// Something that was left of a worker has ended: if that was the last of it, what follows.
+    pub(super) fn end_clearing(&mut self, key: Key, now: Instant, out: &mut Vec<Action>) {
+        let others = self.registry.get(key).is_some_and(|entry| entry.beside().is_some())
+            || self.groups.values().any(|&of| of == key);
+        if others {
+            return;
+        }
+        let ended = self.registry.get_mut(key).filter(|entry| entry.pid().is_none());
+        let ending = ended.and_then(|entry| {
             entry.kill_at = None;
             entry.cleared.take()
         });
@@ -78,7 +91,8 @@ impl Cluster {
                 }
             }
         }
-        self.tell_next(key, now, out);
-        self.finish_if_all_ended(out);
+        if self.registry.get(key).is_none_or(|entry| entry.pid().is_none()) {
+            self.tell_next(key, now, out);
+        }
     }
 }

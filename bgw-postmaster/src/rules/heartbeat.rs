@@ -21,7 +21,7 @@ use super::action::{Action, Note};
 use super::cluster::Cluster;
 use super::lapse::Lapse;
 use super::pulse::{Beats, Look, Pulse, Rhythm};
-use super::registry::StopLevel;
+use super::stop_level::StopLevel;
 use super::timers::Due;
 use shmem_slots::Key;
 use std::collections::BTreeSet;

@@ -16,7 +16,7 @@ use std::time::Instant;
 
 /// How many times its timeout a start may take at most, however often the worker asks for more
 /// time.
-const MOST_TIMES: u32 = 10;
+pub(super) const MOST_TIMES: u32 = 10;
 
 impl Cluster {
     /// A process was started for the worker.

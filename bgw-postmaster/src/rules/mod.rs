@@ -31,6 +31,8 @@
 //! | `reload` | a reload request |
 //! | `recycle` | a run that has reached a limit |
 //! | `roll` | a roll under way, and each event meanwhile |
+//! | `hand_over` | a next run beside the present one, which is ready |
+//! | `beside` | the end of the second process of a worker |
 //! | `terminate` | a terminate request, a grace time that is over |
 //!
 //! Each calls only those below it. `cluster` is the state, `registry` the list of workers, `timers`
@@ -39,16 +41,20 @@
 
 mod action;
 mod after;
+mod beside;
 mod cluster;
 mod ending;
 mod event;
 mod exit;
 mod group;
+mod hand_over;
 mod heartbeat;
 mod lapse;
 mod lateness;
+mod lending;
 mod members;
 mod names;
+mod overlap;
 mod pulse;
 mod recycle;
 mod registry;
@@ -61,6 +67,7 @@ mod shutdown;
 mod shutdown_order;
 mod start;
 mod step;
+mod stop_level;
 mod stop_order;
 mod streak;
 mod subject;
@@ -76,8 +83,9 @@ pub(crate) use cluster::{Cluster, Policy, Stage};
 pub(crate) use ending::{Culprit, Ending, Exit, ProcessEnd};
 pub(crate) use event::Event;
 pub(crate) use pulse::{Beats, Look};
-pub(crate) use registry::{Entry, NotifyTarget, Progress, Registry, StopLevel};
+pub(crate) use registry::{Entry, NotifyTarget, Progress, Registry};
 pub(crate) use roll::RollObjection;
 pub(crate) use rolls::Roll;
 pub use shutdown_order::ShutdownOrder;
+pub(crate) use stop_level::StopLevel;
 pub(crate) use subject::Subject;

@@ -69,14 +69,14 @@ impl Cluster {
     pub(super) fn jobs_done(&mut self, key: Key, now: Instant, out: &mut Vec<Action>) {
         let entry = self.registry.get(key);
         if entry.and_then(|entry| entry.worker.recycle()?.jobs).is_some() {
-            self.replace(key, Recycled::Jobs, now, out);
+            self.recycle(key, Recycled::Jobs, now, out);
         }
     }
 
     pub(super) fn lifetime_over(&mut self, key: Key, now: Instant, out: &mut Vec<Action>) {
         let entry = self.registry.get(key);
         if entry.is_some_and(|entry| entry.limits.lifetime.is_some_and(|at| at <= now)) {
-            self.replace(key, Recycled::Lifetime, now, out);
+            self.recycle(key, Recycled::Lifetime, now, out);
         }
     }
 
@@ -90,7 +90,7 @@ impl Cluster {
         let Some(entry) = self.registry.get_mut(key) else { return };
         let Some(memory) = &mut entry.limits.memory else { return };
         if bytes >= memory.bytes {
-            self.replace(key, Recycled::Memory, now, out);
+            self.recycle(key, Recycled::Memory, now, out);
         } else if let Some(soon) = memory.seen(bytes, now) {
             self.look_soon(key, soon, now);
         }
@@ -149,6 +149,15 @@ impl Cluster {
             if let Some(at) = next {
                 self.timers.add(at, Due::Memory);
             }
+        }
+    }
+
+    /// A run has reached a limit.
+    fn recycle(&mut self, key: Key, why: Recycled, now: Instant, out: &mut Vec<Action>) {
+        if self.overlaps(key, why) {
+            self.begin_overlap(key, why, out);
+        } else {
+            self.replace(key, why, now, out);
         }
     }
 

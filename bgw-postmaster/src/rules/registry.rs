@@ -8,8 +8,10 @@ use super::ending::{Ending, ProcessEnd};
 use super::lapse::{Lapse, StartClock, reported};
 use super::members::Place;
 use super::names::Names;
+use super::overlap::Overlap;
 use super::pulse::Pulse;
 use super::run_limits::RunLimits;
+use super::stop_level::StopLevel;
 use super::streak::Streak;
 use super::subject::Subject;
 use crate::sys::private_table::PrivateTable;
@@ -60,19 +62,6 @@ pub(crate) enum Progress {
         /// When it is restarted; `None`: it goes off the list.
         restart: Option<Instant>,
     },
-}
-
-/// How strictly a worker is told to end. A stricter level is greater.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum StopLevel {
-    /// The stop signal: end in order.
-    Terminate,
-    /// SIGABRT, to the process alone: it is silent.
-    Abort,
-    /// SIGQUIT: end at once, touch nothing.
-    Quit,
-    /// SIGKILL.
-    Kill,
 }
 
 /// One registered worker.
@@ -131,6 +120,8 @@ pub(crate) struct Entry {
     /// How it ended, while it is [`Progress::Clearing`]. Boxed, as the next one: few have it, and
     /// an entry is built on the stack.
     pub(crate) cleared: Option<Box<Ending>>,
+    /// How far it is with a second process.
+    pub(crate) overlap: Option<Overlap>,
     /// It caused the reset under way, by this end, and starts at this time.
     pub(crate) culprit: Option<Box<(Ending, Instant)>>,
 }
@@ -189,6 +180,7 @@ impl Entry {
             held: false,
             done: 0,
             cleared: None,
+            overlap: None,
             culprit: None,
         }
     }
@@ -203,9 +195,14 @@ impl Entry {
         Subject { name: self.worker.name().into(), key: self.key, pid: self.pid() }
     }
 
-    /// The number of restarts once it starts again.
+    /// How a log line names one of its processes.
+    pub(super) fn subject_of(&self, pid: Pid) -> Subject {
+        Subject { pid: Some(pid), ..self.subject() }
+    }
+
+    /// The number of restarts once it starts again. A next run beside the present one is none.
     pub(crate) const fn next_restarts(&self) -> u32 {
-        self.restarts + self.started_before as u32
+        self.restarts + (self.started_before && !self.is_lent()) as u32
     }
 
     /// The process, if one runs.
@@ -250,6 +247,16 @@ impl Entry {
             (Some(_), Some(at)) => now.saturating_duration_since(at).min(ran_for),
         };
         self.worker.reset_after().is_some_and(|least| ran_for >= least)
+    }
+
+    /// True if its next run is to start beside the present one.
+    pub(crate) const fn is_lent(&self) -> bool {
+        matches!(self.overlap, Some(Overlap::Lent(_))) && self.pid().is_some()
+    }
+
+    /// Its second process.
+    pub(crate) fn beside(&self) -> Option<Pid> {
+        Some(self.overlap.as_ref()?.process()?.pid)
     }
 
     /// True when its crash leaves shared state in doubt.

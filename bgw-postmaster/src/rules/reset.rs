@@ -12,7 +12,8 @@ use super::cluster::{Cluster, QUIT_GRACE, report_stopped, unregister};
 use super::ending::{Culprit, Ending, Exit, ProcessEnd};
 use super::lapse::reported;
 use super::members::Members;
-use super::registry::{Entry, Progress, StopLevel};
+use super::registry::{Entry, Progress};
+use super::stop_level::StopLevel;
 use super::timers::Due;
 use super::verdict::{HowEnded, Service, Verdict, judge};
 use bgw_core::internals::brake;
@@ -45,6 +46,11 @@ impl Cluster {
                 self.ended_for_good(key, exit.end, exit.group_left, out);
             }
         }
+        self.quit_for_reset(now, out);
+    }
+
+    /// All that run quit.
+    pub(super) fn quit_for_reset(&mut self, now: Instant, out: &mut Vec<Action>) {
         self.ask_all(AskedBy::Reset);
         self.stop_all(StopLevel::Quit, out);
         self.timers.add_after(now, QUIT_GRACE, Due::KillAll);

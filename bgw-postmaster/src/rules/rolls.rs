@@ -14,8 +14,12 @@ pub(super) struct InHand {
     pub(super) key: Key,
     /// The run that makes place.
     pub(super) run: u32,
-    /// When the next run must be ready at the latest, once the old one has gone.
+    /// When the next run must be ready at the latest, once it starts or the old one has gone.
     pub(super) late_at: Option<Instant>,
+    /// It is to have a next run beside it once the process of an earlier one has ended.
+    pub(super) waits: bool,
+    /// Its next run starts beside it.
+    pub(super) beside: bool,
 }
 
 /// One roll.
@@ -25,6 +29,8 @@ pub(crate) struct Roll {
     pub(crate) number: u64,
     pub(crate) at_once: usize,
     pub(crate) ready_within: Duration,
+    /// Each run ends before the next one starts.
+    pub(crate) stop_first: bool,
     /// In this order.
     pub(crate) workers: Vec<Key>,
 }
@@ -65,6 +71,11 @@ impl Rolling {
         !self.failed
             && self.next < self.roll.workers.len()
             && self.in_hand.len() < self.roll.at_once
+    }
+
+    /// The worker in hand at `place`.
+    pub(super) fn at_mut(&mut self, place: usize) -> Option<&mut InHand> {
+        self.in_hand.iter_mut().find(|worker| worker.place == place)
     }
 
     /// What has become of the worker in hand at `place`.

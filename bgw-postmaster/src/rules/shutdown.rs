@@ -14,7 +14,7 @@
 
 use super::action::{Action, Note};
 use super::cluster::{Cluster, QUIT_GRACE, Stage};
-use super::registry::StopLevel;
+use super::stop_level::StopLevel;
 use super::stop_order::{Place, StopOrder};
 use super::timers::Due;
 use bgw_core::Pid;

@@ -64,6 +64,10 @@ impl Cluster {
             out.push(Action::Log(Note::Refused(new.subject(), why)));
             return Some(NotStarted::Refused);
         }
+        if self.policy.overlap == 0 && new.worker.recycle().is_some_and(|recycle| recycle.overlap) {
+            out.push(Action::Log(Note::Refused(new.subject(), Misfit::NoOverlap)));
+            return Some(NotStarted::Refused);
+        }
         let unknown = new.worker.group().filter(|name| self.group_named(name).is_none())?;
         let why = Misfit::UnknownGroup(unknown.into());
         out.push(Action::Log(Note::Refused(new.subject(), why)));
@@ -99,6 +103,12 @@ impl Cluster {
             return;
         };
         match self.standing(entry) {
+            _ if entry.is_lent() => {
+                if let Some(entry) = self.registry.get_mut(key).filter(|entry| !entry.queued) {
+                    entry.queued = true;
+                    self.start_queue.push_back(key);
+                }
+            }
             Standing::Lost(target) => self.lost.push((key, target)),
             Standing::Met if entry.worker.start_time() <= self.phase => {
                 if let Some(entry) = self.registry.get_mut(key).filter(|entry| !entry.queued) {
@@ -113,7 +123,7 @@ impl Cluster {
     /// True for a worker without a process that is to have one.
     fn would_start(&self, entry: &Entry) -> bool {
         self.accepts_workers()
-            && entry.progress == Progress::Unstarted
+            && (entry.progress == Progress::Unstarted || entry.is_lent())
             && !entry.terminate
             && !entry.held
     }
@@ -122,8 +132,13 @@ impl Cluster {
         self.registry.get(key).is_some_and(|entry| {
             self.would_start(entry)
                 && entry.worker.start_time() <= self.phase
-                && self.standing(entry) == Standing::Met
+                && (entry.is_lent() || self.standing(entry) == Standing::Met)
         })
+    }
+
+    /// True if its next process is to be one beside that which serves.
+    pub(crate) fn starts_beside(&self, key: Key) -> bool {
+        self.registry.get(key).is_some_and(Entry::is_lent)
     }
 
     /// Takes the next worker to fork. The server answers with [`super::Event::Forked`] or
@@ -155,6 +170,9 @@ impl Cluster {
         now: Instant,
         out: &mut Vec<Action>,
     ) {
+        if self.starts_beside(key) {
+            return self.forked_beside(key, pid, random, now, out);
+        }
         self.registry.set_progress(key, Progress::Running { pid, stop_signal: None });
         let Some(entry) = self.registry.get_mut(key) else { return };
         entry.restarts += u32::from(entry.started_before);
@@ -203,6 +221,9 @@ impl Cluster {
         now: Instant,
         out: &mut Vec<Action>,
     ) {
+        if self.starts_beside(key) {
+            return self.beside_not_started(key, random, now, out);
+        }
         let Some(entry) = self.registry.get_mut(key) else { return };
         if entry.never_restarts() {
             return self.drop_unstarted(key, why, out);

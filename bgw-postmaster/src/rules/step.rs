@@ -28,6 +28,9 @@ impl Cluster {
         if !self.rolls.is_empty() {
             self.go_on_rolling(now, out);
         }
+        if !self.berths.due.is_empty() {
+            self.lend_berths(out);
+        }
         self.settle(now, out);
     }
 
@@ -47,6 +50,10 @@ impl Cluster {
                 self.not_started(key, NotStarted::TemplateFailed, random, now, out);
             }
             Event::Ready(key) => self.ready(key, now, out),
+            Event::ReadyBeside(key) => self.ready_beside(key, now, out),
+            Event::BesideStillStarts { key, until } => {
+                self.beside_still_starts(key, until, now, out);
+            }
             Event::JobsDone(key) => self.jobs_done(key, now, out),
             Event::MemoryRead { key, bytes } => self.memory_read(key, bytes, now, out),
             Event::Hangs(key) => self.hangs(key, now, out),
@@ -55,7 +62,7 @@ impl Cluster {
             Event::KillRequested(key) => self.kill_requested(key, now, out),
             Event::RestartRequested(key) => self.restart_requested(key, now),
             Event::GroupEnded { leader } => self.group_ended(leader, now, out),
-            Event::StartLost { key } => self.start_lost(key, now, out),
+            Event::StartLost { key, pid } => self.start_lost(key, pid, now, out),
             Event::SlotsReset { new_keys } => self.slots_reset(&new_keys, now, out),
             Event::PhaseReached(phase) => self.phase_reached(phase, out),
             Event::ShutdownRequested(mode) => self.shutdown_requested(mode, now, out),
@@ -79,6 +86,7 @@ impl Cluster {
                 Due::Kill(key) => self.kill_due(key.into(), out),
                 Due::KillGroup(leader) => self.kill_group_due(leader, out),
                 Due::Recycle(key) => self.lifetime_over(key.into(), now, out),
+                Due::Beside(key) => self.beside_due(key.into(), now, out),
                 // Rolls are looked at after each event.
                 Due::Roll(_) => {}
                 Due::Memory => self.memory_due(now, out),

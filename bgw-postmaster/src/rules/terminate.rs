@@ -6,7 +6,8 @@
 
 use super::action::{Action, Note};
 use super::cluster::Cluster;
-use super::registry::{Progress, StopLevel};
+use super::registry::Progress;
+use super::stop_level::StopLevel;
 use super::timers::Due;
 use bgw_core::{AskedBy, BackgroundWorker, Grace, NotStarted};
 use shmem_slots::Key;
@@ -47,8 +48,10 @@ impl Cluster {
         entry.ask(AskedBy::Kill);
         if entry.pid().is_some() {
             entry.terminate = true;
-            return self.stop(key, StopLevel::Kill, out);
+            self.stop(key, StopLevel::Kill, out);
+            return self.stop_beside(key, StopLevel::Kill, None, now, out);
         }
+        self.stop_beside(key, StopLevel::Kill, None, now, out);
         let left = self.groups.iter().filter(|&(_, &of)| of == key);
         out.extend(left.map(|(&leader, _)| Action::StopGroup(leader, StopLevel::Kill)));
         self.terminate_requested(key, AskedBy::Kill, now, out);
@@ -68,6 +71,7 @@ impl Cluster {
         self.stop(key, StopLevel::Terminate, out);
         let grace = self.registry.get(key).and_then(|entry| self.grace_of(&entry.worker));
         self.kill_after(key, grace, now);
+        self.stop_beside(key, StopLevel::Terminate, grace, now, out);
     }
 
     /// The same for a running worker whose end nobody has asked for.
@@ -82,7 +86,9 @@ impl Cluster {
         let grace = self.registry.get(key).and_then(|entry| self.grace_of(&entry.worker));
         // Beyond the clock is for ever, too.
         let grace = grace.filter(|&grace| now.checked_add(grace).is_some());
-        self.kill_after(key, Some(grace.unwrap_or(BOUNDED_GRACE)), now);
+        let grace = grace.unwrap_or(BOUNDED_GRACE);
+        self.kill_after(key, Some(grace), now);
+        self.kill_beside_after(key, grace, now);
     }
 
     /// Kills a worker that was told to end in order `grace` from now, unless it is killed sooner.
@@ -147,6 +153,8 @@ impl Cluster {
     pub(super) fn stop_all(&mut self, signal: StopLevel, out: &mut Vec<Action>) {
         for key in self.registry.keys() {
             self.stop(key, signal, out);
+            // They are killed together with all others.
+            self.quit_beside(key, signal, out);
         }
     }
 

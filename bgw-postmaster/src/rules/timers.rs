@@ -24,6 +24,8 @@ pub(crate) enum Due {
     KillGroup(Pid),
     /// The lifetime of this worker's run is over.
     Recycle(OrdKey),
+    /// The second process of this worker, or its next one, is looked at.
+    Beside(OrdKey),
     /// The next run of this worker, which is rolled, is to be ready by now.
     Roll(OrdKey),
     /// A look at how much memory workers use.

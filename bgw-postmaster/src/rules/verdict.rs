@@ -25,7 +25,8 @@
 //! SIGABRT of silence is none, nor is the SIGKILL that follows it, or a start that timed out.
 
 use super::lapse::{Lapse, reported};
-use super::registry::{Entry, StopLevel};
+use super::registry::Entry;
+use super::stop_level::StopLevel;
 use bgw_core::{ExitCause, NotStarted, Recycled, RestartOn, RestartPolicy, StopSignal};
 use std::time::Duration;
 
@@ -77,11 +78,7 @@ pub(super) struct HowEnded {
 
 /// The table.
 pub(super) fn judge(entry: &Entry, service: Service, end: HowEnded) -> Verdict {
-    let stopped = died_of(end.cause, end.sent, entry.worker.stop());
-    // SIGKILL that only its own lapse has brought hit it in the middle of its work.
-    let unasked = end.lapse.is_some() && !entry.terminate && end.sent > Some(StopLevel::Terminate);
-    let excused = stopped && !unasked;
-    let in_doubt = entry.shares_memory() && !excused && (end.dirty || end.cause.is_crash());
+    let in_doubt = leaves_doubt(entry, end);
     let cause = reported(end.cause, end.lapse);
     let on = match entry.worker.restart() {
         RestartPolicy::Never => None,
@@ -104,6 +101,15 @@ pub(super) fn judge(entry: &Entry, service: Service, end: HowEnded) -> Verdict {
         (Service::Normal, Some(_), Some(why)) => Verdict::Replace(why),
         (Service::Normal, Some(on), None) => by_policy(entry, on, end),
     }
+}
+
+/// True for an end that leaves shared state in doubt.
+pub(super) fn leaves_doubt(entry: &Entry, end: HowEnded) -> bool {
+    let stopped = died_of(end.cause, end.sent, entry.worker.stop());
+    // SIGKILL that only its own lapse has brought hit it in the middle of its work.
+    let unasked = end.lapse.is_some() && !entry.terminate && end.sent > Some(StopLevel::Terminate);
+    let excused = stopped && !unasked;
+    entry.shares_memory() && !excused && (end.dirty || end.cause.is_crash())
 }
 
 fn by_policy(entry: &Entry, on: RestartOn, end: HowEnded) -> Verdict {

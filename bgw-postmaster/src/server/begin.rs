@@ -103,8 +103,8 @@ impl Server {
         .with_alarm(Arc::clone(poller.alarm()))
         .with_events(events.ring().cloned())
         .with_line(settings.door.map(Arc::new));
-        // A slot has one process, or what it has left.
-        let places = settings.cells.slots().capacity().saturating_add(settings.warm_spares as u32);
+        // A berth has one process, or what it has left.
+        let places = settings.cells.slots().sets().saturating_add(settings.warm_spares as u32);
         let places = places.saturating_add(Templates::places(&settings.templates));
         let roster = Roster::new(places.saturating_add(SPARE_PLACES)).map(Arc::new);
         let roster = roster.map_err(RunError::system("mapping the roster"))?;

@@ -9,17 +9,17 @@ use crate::rules::{Event, Exit};
 impl Server {
     /// Ends the workers that have said that they are over.
     pub(super) fn end_lives(&mut self) {
-        while let Some(index) = self.over.pop_front() {
-            self.end_life(index);
+        while let Some(berth) = self.over.pop_front() {
+            self.end_life(berth);
         }
     }
 
-    fn end_life(&mut self, index: u32) {
-        let Some((key, end)) = self.children.life_over(index) else { return };
+    fn end_life(&mut self, berth: u32) {
+        let Some((key, end)) = self.children.life_over(berth) else { return };
         fault::point("life:seen");
-        if self.slot_table.cleanup_needed(index) {
+        if self.slot_table.cleanup_needed(berth) {
             // Its main cannot have returned: its end is a crash, and is reported as one.
-            return self.children.kill(index);
+            return self.children.kill(berth);
         }
         self.process_gone(end.pid);
         fault::point("life:swept");
@@ -27,7 +27,7 @@ impl Server {
         let exit = Exit { end, dirty: false, group_left: false, random };
         self.step(Event::ChildExited { key, exit });
         fault::point("life:published");
-        let Some(spare) = self.children.release(index, self.spares.next_number()) else { return };
+        let Some(spare) = self.children.release(berth, self.spares.next_number()) else { return };
         let watched = self.poller.watch_end_anew(&spare.pidfd, Token::Spare(spare.number));
         if watched.is_err() {
             return self.spares.put_away(spare);

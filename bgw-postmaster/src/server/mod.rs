@@ -26,6 +26,7 @@
 //! | `log` | a note becomes a log line |
 
 mod begin;
+mod beside;
 mod event_loop;
 mod gifts;
 mod lives;

@@ -28,7 +28,7 @@ impl Server {
             Action::Unregister(key, ending) => self.unregister(key, &ending),
             Action::Notify(target, news) => self.notify(target, news),
             Action::Stop(key, level) => {
-                self.children.stop(key, level);
+                self.children.stop(self.slot_table.berth(key.index), level);
                 let kind = match level {
                     StopLevel::Kill => EventKind::Killed,
                     StopLevel::Abort => EventKind::Silent,
@@ -40,6 +40,12 @@ impl Server {
             Action::ReadBeats { keys, look } => self.read_beats(&keys, look),
             Action::StopGroup(leader, signal) => self.children.stop_group(leader, signal),
             Action::ReadMemory(key) => self.read_memory(key),
+            Action::TellBesideStarted(..)
+            | Action::HandOver { .. }
+            | Action::ReportBeside(..)
+            | Action::StopBeside(..)
+            | Action::LookBeside(_)
+            | Action::FreeBerth(_) => self.about_beside(action),
             Action::TellRecycling(key) => {
                 self.events.tell(key, EventKind::Recycling, Details::default());
             }
@@ -101,7 +107,7 @@ impl Server {
     #[cold]
     #[inline(never)]
     fn read_memory(&mut self, key: Key) {
-        let bytes = self.children.memory_of(key);
+        let bytes = self.children.memory_of(self.slot_table.berth(key.index));
         self.queue.extend(bytes.map(|bytes| Event::MemoryRead { key, bytes }));
     }
 
@@ -109,12 +115,16 @@ impl Server {
     #[inline(never)]
     fn read_beats(&mut self, keys: &[Key], look: Look) {
         if look == Look::Last {
-            keys.iter().for_each(|key| self.hear(key.index));
+            keys.iter().for_each(|key| self.hear(self.slot_table.berth(key.index)));
         }
+        let berth = |key: Key| self.slot_table.berth(key.index);
         let read = |&key: &Key| Beats {
             key,
-            count: self.notices.beats(key).unwrap_or_else(|| self.slot_table.beats(key)),
-            traced: look == Look::Last && self.children.is_traced(key),
+            count: self
+                .notices
+                .beats(key, berth(key))
+                .unwrap_or_else(|| self.slot_table.beats(key)),
+            traced: look == Look::Last && self.children.is_traced(berth(key)),
         };
         let beats = keys.iter().map(read).collect();
         self.queue.push_back(Event::BeatsRead { look, beats });
@@ -125,6 +135,7 @@ impl Server {
     fn reset_slots(&mut self, culprit: Culprit) {
         // They may remember what lies in the slots' shared state.
         self.spares.end_used();
+        self.slot_table.all_go_home();
         self.liveness.restore();
         let (registry, phase) = (self.cluster.registry(), self.cluster.phase());
         let is_attached = |pid| self.sessions.target(pid).is_some();

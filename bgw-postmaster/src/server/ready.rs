@@ -52,8 +52,8 @@ impl Server {
             Token::Listener => self.connections_arrived(),
             Token::Session(number) => self.peer_wrote(number),
             Token::Ticket(number) => self.ticket_spoke(number),
-            Token::Notify(index) => self.notified(index),
-            Token::Child(index) => self.child_ended(index),
+            Token::Notify(berth) => self.notified(berth),
+            Token::Child(berth) => self.child_ended(berth),
             Token::Template(number) => self.template_ended(number),
             Token::TemplateSays(number) => self.template_says(number),
             Token::Spare(number) => {
@@ -112,44 +112,44 @@ impl Server {
     /// A child has ended. Its end is published before it is reaped, because until then the slot
     /// says that its pid runs.
     #[inline(never)]
-    fn child_ended(&mut self, index: u32) {
-        let ended = match self.children.ended(index) {
+    fn child_ended(&mut self, berth: u32) {
+        let ended = match self.children.ended(berth) {
             Ok(Some(ended)) => ended,
             // Somebody who traces it holds its end back. The poller reports when that is over.
             Ok(None) => return,
-            Err(_) => return self.look_again(index),
+            Err(_) => return self.look_again(berth),
         };
         fault::point("exit:seen");
         // What it has said last.
-        self.notified(index);
+        self.notified(berth);
         let key = ended.key;
         let end = self.with_exec_failure(key, ended.end);
-        let dirty = self.slot_table.cleanup_needed(index);
+        let dirty = self.slot_table.cleanup_needed(berth);
         self.process_gone(end.pid);
-        self.outputs.run_ended(index);
-        self.notices.run_ended(index);
+        self.outputs.run_ended(berth);
+        self.notices.run_ended(berth);
         fault::point("exit:swept");
-        let group_left = self.children.leaves_group(index);
+        let group_left = self.children.leaves_group(berth);
         self.sleeper_taken(key, ended.start_lost);
         let random = self.random.next();
         self.step(if ended.start_lost {
-            Event::StartLost { key }
+            Event::StartLost { key, pid: end.pid }
         } else {
             Event::ChildExited { key, exit: Exit { end, dirty, group_left, random } }
         });
-        self.children.reap(index);
+        self.children.reap(berth);
         if group_left || self.children.orphan_may_wait() {
             self.orphans_ended();
         }
     }
 
-    /// The child of slot `index` could not be looked at.
+    /// The child of berth `berth` could not be looked at.
     #[cold]
     #[inline(never)]
-    fn look_again(&self, index: u32) {
-        let Some(pidfd) = self.children.pidfd(index) else { return };
-        if let Err(error) = self.poller.watch_end_anew(pidfd, Token::Child(index)) {
-            tracing::error!("watching the worker process of slot {index} failed: {error}");
+    fn look_again(&self, berth: u32) {
+        let Some(pidfd) = self.children.pidfd(berth) else { return };
+        if let Err(error) = self.poller.watch_end_anew(pidfd, Token::Child(berth)) {
+            tracing::error!("watching the worker process of berth {berth} failed: {error}");
         }
     }
 

@@ -19,14 +19,16 @@ impl Server {
     }
 
     /// Begins a roll, or refuses it.
-    pub(super) fn roll(&mut self, session: u64, request: RollRequest) {
+    pub(super) fn roll(&mut self, session: u64, mut request: RollRequest) {
         // What the peer has asked for before.
         self.take_in_changes();
-        let list = self.rolls.lists.complete(session, request.before, request.last);
+        let last = std::mem::take(&mut request.last);
+        let list = self.rolls.lists.complete(session, request.before, last);
         let list = list.ok_or_else(|| {
             let detail = "not all workers of the roll came: another one names as many".to_owned();
             (Refusal::Malformed, detail)
         });
+        let list = list.and_then(|list| self.may_overlap(&request).map(|()| list));
         let begun = list.and_then(|list| self.workers_to_roll(&list)).and_then(|workers| {
             let pair = self.rolls.pair();
             let (ours, theirs) = pair.map_err(|error| (Refusal::NotAllowed, error.to_string()))?;
@@ -42,7 +44,14 @@ impl Server {
         let number = self.rolls.add(ours);
         let at_once = usize::try_from(request.at_once).unwrap_or(usize::MAX);
         let ready_within = Duration::from_millis(request.ready_within.into());
-        self.step(Event::RollRequested(Roll { number, at_once, ready_within, workers }));
+        let stop_first = request.stop_first;
+        self.step(Event::RollRequested(Roll {
+            number,
+            at_once,
+            ready_within,
+            stop_first,
+            workers,
+        }));
     }
 
     pub(super) fn reply(&mut self, session: u64, reply: &Reply, with: Option<&ControlSocket>) {
@@ -50,6 +59,16 @@ impl Server {
         if !self.sessions.reply(session, reply, &descriptors) {
             self.close_session(session);
         }
+    }
+
+    /// Refuses more workers at once than may have a next run beside the present one.
+    fn may_overlap(&self, request: &RollRequest) -> Result<(), (Refusal, String)> {
+        let (at_once, limit) = (request.at_once, self.cluster.overlap());
+        if request.stop_first || at_once <= limit {
+            return Ok(());
+        }
+        let detail = format!("at_once is {at_once}, the limit is {limit}, the cluster's overlap");
+        Err((Refusal::NotAllowed, detail))
     }
 
     fn workers_to_roll(&self, list: &[WorkerHandle]) -> Result<Vec<Key>, (Refusal, String)> {

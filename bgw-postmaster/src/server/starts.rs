@@ -79,36 +79,40 @@ impl Server {
         let stop = entry.worker.stop();
         let is_command = matches!(entry.worker.entry(), EntryPoint::Command { .. });
         let hears_reload = HearsReload::of(is_command, entry.worker.is_attached(), stop);
-        let handle = self.slot_table.begin_life(key, &entry.worker);
+        let beside = self.cluster.starts_beside(key);
+        let of = self.slot_table.begin_life(key, &entry.worker, beside);
+        let of = of.ok_or(io::ErrorKind::ResourceBusy)?;
+        let berth = of.1.index;
         let started = Instant::now();
         let mut setup = RunSetup::default();
         self.slot_table.gifts.begin_run(key, &mut setup);
         let forked = self
             .outputs
-            .begin_run(key, &entry.worker, &mut setup)
-            .and_then(|()| self.notices.begin_run(key, &entry.worker, &mut setup))
-            .and_then(|()| self.spawner.tell_command(entry, handle, &mut setup))
+            .begin_run((key, berth), &entry.worker, &mut setup)
+            .and_then(|()| self.notices.begin_run((key, berth), &entry.worker, &mut setup))
+            .and_then(|()| self.spawner.tell_command(entry, of, &mut setup))
             .and_then(|invitation| {
-                let (child, place) = self.spawner.start(entry, handle, setup)?;
+                let (child, place) = self.spawner.start(entry, of, setup)?;
                 Ok((child, place, invitation))
             });
         let forked = forked.inspect_err(|_| {
-            self.outputs.run_ended(key.index);
-            self.notices.run_ended(key.index);
+            self.outputs.run_ended(berth);
+            self.notices.run_ended(berth);
         });
         let (NewChild { pid, pidfd }, place, invitation) = forked?;
         let watched = fault::step("start:forked").and_then(|()| {
             let pidfd = pidfd?;
-            if let Some(channel) = self.notices.started(key.index, pid) {
-                self.poller.watch(channel, Token::Notify(key.index))?;
+            if let Some(channel) = self.notices.started(berth, pid) {
+                self.poller.watch(channel, Token::Notify(berth))?;
             }
-            self.poller.watch_end(&pidfd, Token::Child(key.index))?;
+            self.poller.watch_end(&pidfd, Token::Child(berth))?;
             Ok(pidfd)
         });
         match watched {
             Ok(pidfd) => {
                 self.children.insert(Child {
                     key,
+                    berth,
                     pid,
                     place,
                     pidfd,
@@ -139,24 +143,26 @@ impl Server {
         let record = WorkerRecord::encode(&entry.worker, self.slot_table.postmaster());
         let (main, restarts) = (self.spawner.main_of(entry), entry.next_restarts());
         let stop = entry.worker.stop();
-        let handle = self.slot_table.begin_life(key, &entry.worker);
-        let spare = self.take_spare(key, self.spawner.is_reusable(main))?;
+        let beside = self.cluster.starts_beside(key);
+        let of = self.slot_table.begin_life(key, &entry.worker, beside)?;
+        let berth = of.1.index;
+        let spare = self.take_spare(berth, self.spawner.is_reusable(main))?;
         let (pid, started) = (spare.pid, Instant::now());
         fault::point("spare:before_give");
-        spare.mailbox.give(&record, main, handle, restarts);
+        spare.mailbox.give(&record, main, of, restarts);
         fault::point("spare:given");
-        self.children.insert(spare.with_worker(key, stop, started));
+        self.children.insert(spare.with_worker((key, berth), stop, started));
         fault::point("spare:kept");
         Some(pid)
     }
 
-    /// A living spare, whose end the poller reports as that of slot `key.index` from now on.
-    fn take_spare(&mut self, key: Key, reusable: bool) -> Option<Spare> {
+    /// A living spare, whose end the poller reports as that of berth `berth` from now on.
+    fn take_spare(&mut self, berth: u32, reusable: bool) -> Option<Spare> {
         loop {
             let slots = &self.slot_table;
             let left = &mut self.left;
             let spare = self.spares.take_living(reusable, |spare| slots.close(spare, left))?;
-            if self.poller.watch_end_anew(&spare.pidfd, Token::Child(key.index)).is_ok() {
+            if self.poller.watch_end_anew(&spare.pidfd, Token::Child(berth)).is_ok() {
                 return Some(spare);
             }
             self.spares.put_away(spare);
@@ -178,10 +184,13 @@ impl Server {
             let end = process_end(pid, &ended?, started);
             Some(self.with_exec_failure(key, end))
         });
-        let dirty = self.slot_table.cleanup_needed(key.index);
+        let beside = self.cluster.starts_beside(key);
+        let berth = self.slot_table.berth_beside(key.index).filter(|_| beside);
+        let berth = berth.unwrap_or_else(|| self.slot_table.berth(key.index));
+        let dirty = self.slot_table.cleanup_needed(berth);
         self.process_gone(pid);
-        self.notices.run_ended(key.index);
-        self.outputs.run_ended(key.index);
+        self.notices.run_ended(berth);
+        self.outputs.run_ended(berth);
         let crashed = dirty && self.cluster.registry().get(key).is_some_and(Entry::shares_memory);
         let random = self.random.next();
         match ended {

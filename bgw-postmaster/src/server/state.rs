@@ -47,7 +47,7 @@ pub(crate) struct Server {
     pub(super) runtime_dir: Option<RuntimeDir>,
     /// What the rules have not seen yet.
     pub(super) queue: VecDeque<Event>,
-    /// Slots whose workers may have ended while their processes live on.
+    /// Berths whose workers may have ended while their processes live on.
     pub(super) over: VecDeque<u32>,
     /// Slots that were given to a spare which does not take them.
     pub(super) left: Vec<Key>,
@@ -80,6 +80,16 @@ impl Server {
     pub(super) fn run_queue(&mut self) {
         let mut actions = std::mem::take(&mut self.actions);
         while let Some(event) = self.queue.pop_front() {
+            // The end of a next run is about to be seen: it gets no place. Or the jobs were those
+            // of the run before.
+            let is_void = match event {
+                Event::ReadyBeside(key) => !self.lives_beside(key),
+                Event::JobsDone(key) => !self.slot_table.jobs_are_done(key),
+                _ => false,
+            };
+            if is_void {
+                continue;
+            }
             if let Event::Ready(key) = event {
                 self.events.tell(key, EventKind::Ready, Details::default());
                 self.slot_table.ring_bells(key);
@@ -99,8 +109,7 @@ impl Server {
         self.look_at_takers();
         let (children, sessions) = (&self.children, &self.sessions);
         let resolve = |pid| children.target(pid).or_else(|| sessions.target(pid));
-        let over = &mut self.over;
-        let listed = |index| over.extend(children.says_over(index).then_some(index));
+        let mut listed = Vec::new();
         let spares = &self.spares;
         let mut skipped = false;
         let mut is_given = |slots: &SlotTable, key| {
@@ -111,10 +120,15 @@ impl Server {
         self.slot_table.take_in_changes(
             self.cluster.registry(),
             resolve,
-            listed,
+            |index| listed.push(index),
             &mut is_given,
             &mut self.queue,
         );
+        let slots = &self.slot_table;
+        let both = |index| [Some(slots.berth(index)), slots.berth_beside(index)];
+        for berth in listed.into_iter().flat_map(both).flatten() {
+            self.over.extend(self.children.says_over(berth).then_some(berth));
+        }
         self.run_queue();
         if skipped {
             // It may have been accepted since.

@@ -145,7 +145,8 @@ impl Server {
         let (children, sessions) = (&self.children, &self.sessions);
         let resolve = |pid| children.target(pid).or_else(|| sessions.target(pid));
         let record = spare.mailbox.record();
-        let is_free = self.cluster.registry().at(key.index).is_none();
+        let is_free = self.cluster.registry().at(key.index).is_none()
+            && self.slot_table.berth(key.index) == key.index;
         let fits = is_free && self.cluster.accepts_workers();
         let registered = fits.then(|| self.slot_table.take_on(key, record, resolve)).flatten();
         let Some(registered) = registered else {
@@ -162,7 +163,7 @@ impl Server {
             return self.spares.put_away(spare);
         };
         let pid = spare.pid;
-        self.children.insert(spare.with_worker(key, stop, Instant::now()));
+        self.children.insert(spare.with_worker((key, key.index), stop, Instant::now()));
         let random = self.random.next();
         self.step(Event::Forked { key, pid, random });
         if self.children.says_over(key.index) {

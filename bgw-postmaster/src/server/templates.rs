@@ -62,36 +62,40 @@ impl Server {
 
     fn start_in_sleeper(&mut self, key: Key, sleeper: Sleeper) -> io::Result<Pid> {
         match self.give_to_sleeper(key, &sleeper) {
-            Ok(stop) => {
+            Ok((stop, berth)) => {
                 let spare = sleeper.into_spare();
                 let pid = spare.pid;
-                self.children.insert(spare.with_worker(key, stop, Instant::now()));
+                self.children.insert(spare.with_worker((key, berth), stop, Instant::now()));
                 fault::point("spare:kept");
                 Ok(pid)
             }
             Err(error) => {
-                self.outputs.run_ended(key.index);
                 self.spares.put_away(sleeper.into_spare());
                 Err(error)
             }
         }
     }
 
-    fn give_to_sleeper(&mut self, key: Key, sleeper: &Sleeper) -> io::Result<StopSignal> {
+    fn give_to_sleeper(&mut self, key: Key, sleeper: &Sleeper) -> io::Result<(StopSignal, u32)> {
         let entry = self.cluster.registry().get(key).ok_or(io::ErrorKind::NotFound)?;
         let record = WorkerRecord::encode(&entry.worker, self.slot_table.postmaster());
         let (main, restarts) = (self.spawner.main_of(entry), entry.next_restarts());
         let stop = entry.worker.stop();
-        let handle = self.slot_table.begin_life(key, &entry.worker);
+        let beside = self.cluster.starts_beside(key);
+        let of = self.slot_table.begin_life(key, &entry.worker, beside);
+        let of = of.ok_or(io::ErrorKind::ResourceBusy)?;
+        let berth = of.1.index;
         let mut setup = RunSetup::default();
         self.slot_table.gifts.begin_run(key, &mut setup);
-        self.outputs.begin_run(key, &entry.worker, &mut setup)?;
-        sleeper.send(&setup)?;
-        self.poller.watch_end_anew(&sleeper.spare.pidfd, Token::Child(key.index))?;
+        let begun = self.outputs.begin_run((key, berth), &entry.worker, &mut setup);
+        let begun = begun
+            .and_then(|()| sleeper.send(&setup))
+            .and_then(|()| self.poller.watch_end_anew(&sleeper.spare.pidfd, Token::Child(berth)));
+        begun.inspect_err(|_| self.outputs.run_ended(berth))?;
         fault::point("spare:before_give");
-        sleeper.spare.mailbox.give(&record, main, handle, restarts);
+        sleeper.spare.mailbox.give(&record, main, of, restarts);
         fault::point("spare:given");
-        Ok(stop)
+        Ok((stop, berth))
     }
 
     /// Loads what is due, orders what is wanted, ends what is late.

@@ -86,7 +86,7 @@ impl SlotTable {
             let is_listed = word.state() == State::Published && registry.get(key).is_some();
             if is_listed {
                 listed(index);
-                say(key, word, events);
+                self.say(key, word, events);
                 continue;
             }
             if may_be_given(word) && is_given(self, key) {
@@ -353,16 +353,4 @@ fn in_order(mut new: Vec<Event>) -> impl Iterator<Item = Event> {
     let order = start_order(&workers);
     let mut new: Vec<Option<Event>> = new.into_iter().map(Some).collect();
     order.into_iter().filter_map(move |at| new.get_mut(at)?.take())
-}
-
-/// What the flags of a registered worker say.
-pub(super) fn say(key: Key, word: Snapshot, events: &mut impl Extend<Event>) {
-    let running_and_ready = flag::STARTED | flag::READY;
-    let ready = word.flags() & running_and_ready == running_and_ready;
-    let running_and_done = flag::STARTED | flag::JOBS_DONE;
-    let jobs_done = word.flags() & running_and_done == running_and_done;
-    let terminate = word.flags() & flag::TERMINATE != 0;
-    events.extend(ready.then_some(Event::Ready(key)));
-    events.extend(jobs_done.then_some(Event::JobsDone(key)));
-    events.extend(terminate.then_some(Event::TerminateRequested(key)));
 }

@@ -12,6 +12,7 @@
 //! | `sweep` | gives back what a process had half done when it ended |
 //! | `reset` | makes all slots anew after a crash |
 
+mod berths;
 mod intake;
 mod jobs;
 mod publish;

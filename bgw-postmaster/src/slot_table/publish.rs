@@ -3,13 +3,12 @@
 //! A slot's word is replaced by a swap. A terminate request that was set in the meantime is in the
 //! word that ours replaced, and is returned as an event; likewise that the worker is ready.
 
-use super::intake::say;
 use super::table::SlotTable;
 use crate::fault;
 use crate::rules::{Ending, Event, NotifyTarget, Registry};
 use bgw_core::internals::{ReportRecord, flag};
 use bgw_core::{ExitCause, ExitReport, NotStarted, Pid, Returned};
-use shmem_slots::{Key, MAX_GENERATION, ManageError, Snapshot};
+use shmem_slots::{Key, MAX_GENERATION, ManageError, Snapshot, Wake};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -26,10 +25,10 @@ impl SlotTable {
             // It has published that itself. What it has said since stays in the word.
             published();
             self.cells.ring_bells(key.index);
-            return say(key, word, events);
+            return self.say(key, word, events);
         }
         fault::point("report:before_word");
-        self.cells.set_started_at(key.index, SystemTime::now());
+        self.cells.set_started_at(self.berth(key.index), SystemTime::now());
         let before = self.publish(key, pid.get(), flag::STARTED, published);
         let mut terminate = is_requested(before);
         // The child may have reported that it is ready before we published that it runs.
@@ -37,12 +36,51 @@ impl SlotTable {
             let before = self.publish(key, pid.get(), flag::STARTED | flag::READY, || {});
             terminate |= is_requested(before);
             events.extend([Event::Ready(key)]);
-            // The word before was of a worker that runs, so this bit says so.
-            let done = before.is_some_and(|before| before.flags() & flag::JOBS_DONE != 0);
-            events.extend(done.then_some(Event::JobsDone(key)));
         }
         fault::point("report:after_word");
         events.extend(terminate.then_some(Event::TerminateRequested(key)));
+    }
+
+    /// The second process of the worker, `pid`, which may be `ready`, is the one that serves from
+    /// now on. `Wake::Signal`: its latch is set, and it is to be woken from `ppoll`.
+    #[inline(never)]
+    pub(crate) fn hand_over(
+        &mut self,
+        key: Key,
+        pid: Pid,
+        ready: bool,
+        published: impl FnOnce(),
+        events: &mut impl Extend<Event>,
+    ) -> Wake {
+        self.berths.change_over(key.index);
+        let berth = self.berth(key.index);
+        fault::point("hand_over:before_berth");
+        self.cells.set_berth(key.index, berth);
+        fault::point("hand_over:before_word");
+        let flags = flag::STARTED | if ready { flag::READY } else { 0 };
+        let before = self.publish(key, pid.get(), flags, published);
+        fault::point("hand_over:after_word");
+        events.extend(is_requested(before).then_some(Event::TerminateRequested(key)));
+        // What it has said before, and what was set for the run before.
+        if let Some(word) = self.slots.look(key) {
+            self.say(key, word, events);
+        }
+        self.cells.cluster().latch(berth).map_or(Wake::Done, |latch| latch.set())
+    }
+
+    /// The second process of the worker has ended: its report is there, and its slot goes on.
+    #[inline(never)]
+    pub(crate) fn report_beside(&mut self, key: Key, ending: &Ending) {
+        if let Some(berth) = self.berth_beside(key.index) {
+            self.write_report_of(key, berth, ending, false);
+        }
+    }
+
+    /// When the second process of the worker was started.
+    pub(crate) fn started_beside(&self, key: Key) {
+        if let Some(berth) = self.berth_beside(key.index) {
+            self.cells.set_started_at(berth, SystemTime::now());
+        }
     }
 
     /// The worker has not started after all.
@@ -163,10 +201,14 @@ impl SlotTable {
     }
 
     fn write_report(&mut self, key: Key, ending: &Ending, unregistered: bool) {
-        let process = ending.process;
-        if process.is_some() {
+        if ending.process.is_some() {
             self.end_metrics(key.index);
         }
+        self.write_report_of(key, self.berth(key.index), ending, unregistered);
+    }
+
+    fn write_report_of(&mut self, key: Key, berth: u32, ending: &Ending, unregistered: bool) {
+        let process = ending.process;
         let report = ExitReport {
             cause: ending.cause,
             pid: process.map(|process| process.pid),
@@ -186,7 +228,7 @@ impl SlotTable {
             max_rss_kib: process.map_or(0, |process| process.max_rss_kib),
             copied_kib: process.and_then(|process| process.copied_kib),
             returned: match process {
-                Some(process) => self.cells.returned(key.index, process.cause),
+                Some(process) => self.cells.returned(berth, process.cause),
                 None => self
                     .why_not_started
                     .take_if(|(of, _)| *of == key)

@@ -1,5 +1,6 @@
 //! The owner of the slots, and the facts about the cluster that it publishes.
 
+use super::berths::Berths;
 use super::jobs::Jobs;
 use super::waiter::Tickets;
 use crate::failure_log::Occasional;
@@ -9,7 +10,7 @@ use crate::sys::private_table::PrivateTable;
 use bgw_core::internals::{
     EntryKinds, PostmasterCells, SlotClass, SlotClasses, WorkerRecord, WorkerSlots,
 };
-use bgw_core::{BackgroundWorker, LastWords, Pid, StartTime, WorkerHandle};
+use bgw_core::{BackgroundWorker, Berth, LastWords, Pid, StartTime, WorkerHandle};
 use bytemuck::Zeroable;
 use shmem_slots::Key;
 use std::collections::HashSet;
@@ -37,6 +38,7 @@ pub(crate) struct SlotTable {
     /// What the counters of each slot have come to, by the number of the value.
     counted: PrivateTable<u64>,
     pub(super) jobs: Jobs,
+    pub(super) berths: Berths,
     /// Who waits for a slot.
     pub(crate) tickets: Tickets,
     /// What workers are given.
@@ -86,7 +88,9 @@ impl SlotTable {
         registrable: EntryKinds,
         gifts: Gifts,
     ) -> Self {
+        let (slots, sets) = (cells.slots().capacity(), cells.slots().sets());
         Self {
+            berths: Berths::new(slots, sets),
             slots: Arc::clone(cells.slots()),
             classes: cells.classes().clone(),
             cells,
@@ -123,13 +127,55 @@ impl SlotTable {
         self.cells.set_phase(phase);
     }
 
-    /// Before a process is started for `key`: clears the clean-up mark that an earlier process may
-    /// have left by a crash, what it has given back, and what it has said of itself. Returns the
-    /// handle that the worker gets.
-    pub(crate) fn begin_life(&self, key: Key, worker: &BackgroundWorker) -> WorkerHandle {
-        self.cells.clear_returned(key.index);
-        self.cells.clear_run(key.index, worker);
-        self.handle(key)
+    /// Before a process is started for `key`, `beside` the one that serves or not: clears the
+    /// clean-up mark that an earlier process may have left by a crash, what it has given back, and
+    /// what it has said of itself. Returns the handle that the worker gets, and its berth; `None`
+    /// if none is free.
+    pub(crate) fn begin_life(
+        &mut self,
+        key: Key,
+        worker: &BackgroundWorker,
+        beside: bool,
+    ) -> Option<(WorkerHandle, Berth)> {
+        let index = if beside {
+            self.berths.lend(key.index)?
+        } else {
+            self.go_home(key.index);
+            self.berth(key.index)
+        };
+        self.cells.clear_returned(index);
+        self.cells.clear_run(index, worker);
+        Some((self.handle(key), Berth { index, beside }))
+    }
+
+    /// The berth of the run of slot `index` that its word names.
+    pub(crate) fn berth(&self, index: u32) -> u32 {
+        self.berths.of(index)
+    }
+
+    /// That of its second process.
+    pub(crate) fn berth_beside(&self, index: u32) -> Option<u32> {
+        self.berths.beside(index)
+    }
+
+    /// The second process of slot `index` has ended, or was never started.
+    pub(crate) fn free_berth(&mut self, index: u32) {
+        self.berths.give_back(index);
+    }
+
+    /// Slot `index`, which has no process, gets its own berth again, if that is free.
+    fn go_home(&mut self, index: u32) {
+        if self.berths.go_home(index) {
+            self.cells.set_berth(index, index);
+        }
+    }
+
+    /// No process of a worker is left: each slot has its own berth.
+    pub(crate) fn all_go_home(&mut self) {
+        for index in self.berths.away() {
+            self.cells.set_berth(index, index);
+        }
+        self.berths = Berths::new(self.slots.capacity(), self.slots.sets());
     }
 
     /// A process that ran in slot `index` has ended: what its worker has counted is kept.
@@ -155,9 +201,9 @@ impl SlotTable {
         WorkerHandle::new(key.index, key.generation, self.cells.incarnation())
     }
 
-    /// True when the process of slot `index` left its clean-up mark behind.
-    pub(crate) fn cleanup_needed(&self, index: u32) -> bool {
-        self.cells.cluster().cleanup_needed(index)
+    /// True when the process of berth `berth` left its clean-up mark behind.
+    pub(crate) fn cleanup_needed(&self, berth: u32) -> bool {
+        self.cells.cluster().cleanup_needed(berth)
     }
 
     /// Who registered the tenant of `key`, if it was taken in.

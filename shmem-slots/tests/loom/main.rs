@@ -34,8 +34,14 @@ type Small = Slots<[u64; 2], [u64; 2], Heap>;
 type SmallClaim<'a> = shmem_slots::Claim<'a, [u64; 2], [u64; 2], Heap>;
 
 fn slots(capacity: u32) -> Small {
-    let options =
-        Options { capacity, tag: 0, shared_cells: 1, annex_cells: 0, first_generation: 0 };
+    let options = Options {
+        capacity,
+        tag: 0,
+        shared_cells: 1,
+        annex_cells: 0,
+        spare_sets: 0,
+        first_generation: 0,
+    };
     Small::heap(&options).unwrap()
 }
 

@@ -74,8 +74,14 @@ fn a_report_is_one_of_those_written_and_whole() {
 #[test]
 fn a_report_and_its_annex_are_of_one_and_the_same_end() {
     loom::model(|| {
-        let options =
-            Options { capacity: 1, tag: 0, shared_cells: 0, annex_cells: 1, first_generation: 0 };
+        let options = Options {
+            capacity: 1,
+            tag: 0,
+            shared_cells: 0,
+            annex_cells: 1,
+            spare_sets: 0,
+            first_generation: 0,
+        };
         let slots: Arc<Slots<[u64; 1], [u64; 1], Heap>> = Arc::new(Slots::heap(&options).unwrap());
         let mut claim = slots.claim(1).unwrap();
         claim.write(&[7]).unwrap();

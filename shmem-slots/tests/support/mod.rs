@@ -40,7 +40,14 @@ pub(crate) const TAG: u64 = 7;
 pub(crate) const NOBODY: u32 = shmem_slots::MAX_PID;
 
 pub(crate) fn options(capacity: u32) -> Options {
-    Options { capacity, tag: TAG, shared_cells: 4, annex_cells: 2, first_generation: 0 }
+    Options {
+        capacity,
+        tag: TAG,
+        shared_cells: 4,
+        annex_cells: 2,
+        spare_sets: 1,
+        first_generation: 0,
+    }
 }
 
 pub(crate) fn on_heap(options: &Options) -> Array<Heap> {

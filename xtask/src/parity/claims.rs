@@ -43,6 +43,21 @@ const CLAIMS: &[Claim] = &[
         &["P47"],
     ),
     rules("rules::tests::recycle::recycling_leaves_failures_and_restarts_as_they_are", &["P43"]),
+    rules(
+        "rules::tests::overlap::the_next_run_starts_is_ready_serves_and_only_then_the_former_is_told",
+        &["P44"],
+    ),
+    rules("slot_table::berths::tests::no_two_processes_have_one_berth_and_none_is_lost", &["P45"]),
+    rules(
+        "rules::tests::overlap::no_more_than_the_overlap_of_the_cluster_have_a_second_process_and_turns_are_in_order",
+        &["P46"],
+    ),
+    rules(
+        "rules::tests::overlap::when_the_old_run_ends_the_next_one_follows_if_any_is_to",
+        &["P46"],
+    ),
+    rules("rules::tests::overlap::no_third_process_starts_while_the_former_run_lives", &["P46"]),
+    rules("rules::tests::overlap_roll::during_a_roll_no_fewer_are_ready_than_before", &["P48"]),
     rules("rules::tests::verdict::a_final_code_is_final_and_no_other_end_is", &["P02"]),
     rules("rules::tests::streak::the_pauses_are_those_of_the_schedule", &["P03", "P04"]),
     rules(

@@ -9,7 +9,7 @@ fn cells(reserved: &[(&str, u32)]) -> PostmasterCells {
         Metric::new("done", "Jobs — done", MetricKind::Counter),
         Metric::new("open", "", MetricKind::Gauge),
     ];
-    PostmasterCells::create_for(SlotClasses::new(4, 2, reserved), metrics).unwrap()
+    PostmasterCells::create_for(SlotClasses::new(4, 2, reserved), metrics, 0).unwrap()
 }
 
 fn end(cells: &PostmasterCells, kept: &mut HashMap<usize, u64>, slot: u32) {

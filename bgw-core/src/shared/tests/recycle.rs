@@ -6,7 +6,7 @@ use crate::shared::corrupt::CorruptRecord;
 use crate::shared::recycle_record::RecycleRecord;
 use crate::worker::BackgroundWorker;
 use crate::worker::builder::BackgroundWorkerBuilder;
-use crate::worker::policy::RestartPolicy;
+use crate::worker::policy::{Ready, RestartPolicy};
 use crate::worker::recycle::Recycle;
 use std::time::Duration;
 
@@ -33,7 +33,7 @@ fn each_refusal_names_field_value_and_limit_from_the_builder_and_from_a_slot() {
     let good = Recycle::new().jobs(1).lifetime(30 * DAY).rss(MIB).jitter(0.5);
     let again = || base().restart(AGAIN);
     let command = |b: BackgroundWorkerBuilder| b.command("true", [""; 0]);
-    let table: [(&[&str], _, _, Spoil); 8] = [
+    let table: [(&[&str], _, _, Spoil); 9] = [
         (
             &["an rss of 1048575 bytes", "1 MiB up"],
             again().recycle(Recycle::new().rss(MIB - 1)),
@@ -79,6 +79,12 @@ fn each_refusal_names_field_value_and_limit_from_the_builder_and_from_a_slot() {
             again(),
             |r| r.jitter = u16::MAX,
         ),
+        (
+            &["an overlap", "declares that it says ready"],
+            again().recycle(Recycle::new().jobs(7).overlap()),
+            again().recycle(Recycle::new().jobs(7)),
+            |r| r.overlap = u16::MAX,
+        ),
     ];
     for (facts, bad, good, spoil) in table {
         let error = bad.build().unwrap_err();
@@ -107,9 +113,11 @@ fn what_is_just_inside_the_limits_is_taken_and_comes_back_from_a_slot() {
             Some(Recycle::new().jobs(1).jitter(0.1)),
         ),
         (command().recycle(Recycle::new().rss(MIB)), Some(Recycle::new().rss(MIB))),
+        (base().restart(AGAIN).ready(Ready::Call).recycle(all.overlap()), Some(all.overlap())),
         // Without a limit it is never recycled, whatever else it says.
         (base().restart(AGAIN).recycle(Recycle::new().jitter(0.3)), None),
         (base().recycle(Recycle::new()), None),
+        (base().recycle(Recycle::new().overlap()), None),
         (base(), None),
     ];
     for (builder, recycle) in table {

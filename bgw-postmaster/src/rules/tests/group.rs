@@ -5,7 +5,8 @@ use super::super::cluster::{Policy, Stage};
 use super::super::ending::Exit;
 use super::super::event::Event;
 use super::super::group::GROUP_GRACE;
-use super::super::registry::{NotifyTarget, StopLevel};
+use super::super::registry::NotifyTarget;
+use super::super::stop_level::StopLevel;
 use super::{
     CRASH, ISOLATED, SHARED, TestCluster, ended, first_failure, key, pid, process_end, seconds,
 };

@@ -4,7 +4,7 @@ use super::super::action::Action;
 use super::super::ending::{Ending, Exit};
 use super::super::event::Event;
 use super::super::pulse::{Beats, Look};
-use super::super::registry::StopLevel;
+use super::super::stop_level::StopLevel;
 use super::{TestCluster, key, pid, process_end, seconds};
 use bgw_core::{
     BackgroundWorker, BackgroundWorkerBuilder, ExitCause, Ready, RestartOn, RestartPolicy,

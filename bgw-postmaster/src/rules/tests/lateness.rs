@@ -3,9 +3,9 @@
 use super::super::action::Action;
 use super::super::ending::{Ending, Exit};
 use super::super::event::Event;
-use super::super::registry::StopLevel;
+use super::super::stop_level::StopLevel;
 use super::super::terminate::BOUNDED_GRACE;
-use super::{TestCluster, key, process_end, seconds};
+use super::{TestCluster, key, pid, process_end, seconds};
 use bgw_core::{
     AskedBy, BackgroundWorker, BackgroundWorkerBuilder, ExitCause, GivenUp, Grace, Ready,
     RestartOn, RestartPolicy, ShutdownMode, WorkerFlags,
@@ -89,7 +89,7 @@ fn a_worker_that_is_ready_or_told_or_ended_has_no_start_clock() {
     ended.ends(EXIT_0);
     assert_eq!(ended.state.next_deadline(), None);
     let mut lost = starting(declared());
-    lost.step(Event::StartLost { key: key(0) });
+    lost.step(Event::StartLost { key: key(0), pid: pid(0) });
     assert_eq!(lost.state.next_deadline(), None);
     let undeclared = starting(BackgroundWorker::builder("w").function("f"));
     assert_eq!(undeclared.state.next_deadline(), None);

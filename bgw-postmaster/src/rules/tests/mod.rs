@@ -9,6 +9,8 @@ mod group;
 mod heartbeat;
 mod intensity;
 mod lateness;
+mod overlap;
+mod overlap_roll;
 mod recycle;
 mod reload;
 mod reset;

@@ -4,8 +4,9 @@ use super::super::action::{Action, News};
 use super::super::ending::{Ending, Exit};
 use super::super::event::Event;
 use super::super::recycle::{LOOKS_IN_A_ROW, REPLACE_GRACE};
-use super::super::registry::{NotifyTarget, StopLevel};
+use super::super::registry::NotifyTarget;
 use super::super::run_limits::{FIRST_LOOK, LOOK_EVERY};
+use super::super::stop_level::StopLevel;
 use super::{CRASH, SHARED, TestCluster, ended, key, pid, process_end, seconds, worker};
 use bgw_core::{
     AskedBy, BackgroundWorker, BackgroundWorkerBuilder, ExitCause, Grace, Recycle, Recycled,
@@ -321,7 +322,7 @@ fn a_start_that_is_lost_and_a_failed_fork_change_no_count_of_a_recycled_worker()
     cluster.step(Event::JobsDone(key(0)));
     cluster.exits(0, EXIT_0);
     cluster.starts(0);
-    cluster.step(Event::StartLost { key: key(0) });
+    cluster.step(Event::StartLost { key: key(0), pid: pid(0) });
     assert_eq!(cluster.state.next_to_start(), Some(key(0)));
     cluster.step(Event::ForkFailed { key: key(0), errno: libc::EAGAIN, random: 0 });
     cluster.later(seconds(60));

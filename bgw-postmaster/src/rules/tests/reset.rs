@@ -4,7 +4,7 @@ use super::super::action::Action;
 use super::super::cluster::Policy;
 use super::super::cluster::Stage;
 use super::super::event::Event;
-use super::super::registry::StopLevel;
+use super::super::stop_level::StopLevel;
 use super::{
     CRASH, ISOLATED, SHARED, TestCluster, by_reset, crash_of, ended, first_failure, key, never_ran,
     pid, seconds,

@@ -2,9 +2,9 @@
 
 use super::super::action::Action;
 use super::super::event::Event;
-use super::super::registry::StopLevel;
 use super::super::roll::RollObjection;
 use super::super::rolls::Roll;
+use super::super::stop_level::StopLevel;
 use super::{CRASH, SHARED, TestCluster, key, pid, seconds, worker};
 use bgw_core::{
     BackgroundWorker, ExitCause, Ready, RestartPolicy, RollOutcome,
@@ -28,7 +28,7 @@ fn rolling(count: u32, at_once: usize) -> (TestCluster, Vec<Action>) {
         cluster.step(Event::Ready(key(index)));
     }
     let workers = (0..count).map(key).collect();
-    let roll = Roll { number: 7, at_once, ready_within: WITHIN, workers };
+    let roll = Roll { number: 7, at_once, ready_within: WITHIN, stop_first: true, workers };
     let out = cluster.step(Event::RollRequested(roll));
     (cluster, out)
 }
@@ -114,7 +114,7 @@ fn a_next_run_that_is_not_ready_in_time_fails_the_roll_and_goes_on() {
 fn a_lost_start_and_a_failed_fork_are_no_failure_while_there_is_time() {
     let (mut cluster, _) = rolling(1, 1);
     makes_place(&mut cluster, 0);
-    assert_eq!(answer(&cluster.step(Event::StartLost { key: key(0) })), None);
+    assert_eq!(answer(&cluster.step(Event::StartLost { key: key(0), pid: pid(0) })), None);
     assert_eq!(cluster.state.next_to_start(), Some(key(0)));
     let failed = Event::ForkFailed { key: key(0), errno: libc::EAGAIN, random: 0 };
     assert_eq!(answer(&cluster.step(failed)), None);

@@ -7,7 +7,7 @@ use super::super::cluster::QUIT_GRACE;
 use super::super::cluster::Stage;
 use super::super::event::Event;
 use super::super::registry::NotifyTarget;
-use super::super::registry::StopLevel;
+use super::super::stop_level::StopLevel;
 use super::super::terminate::BOUNDED_GRACE;
 use super::{ISOLATED, SHARED, TestCluster, key, never_ran, seconds, worker};
 use bgw_core::{

@@ -3,7 +3,8 @@
 use super::super::action::Action;
 use super::super::cluster::{Cluster, Policy};
 use super::super::event::Event;
-use super::super::registry::{Progress, StopLevel};
+use super::super::registry::Progress;
+use super::super::stop_level::StopLevel;
 use super::{CRASH, ISOLATED, SHARED, TestCluster, key, never_ran, pid, seconds};
 use crate::named_group::{Group, Strategy};
 use bgw_core::{

@@ -4,7 +4,7 @@ use super::super::action::Action;
 use super::super::cluster::Policy;
 use super::super::ending::Ending;
 use super::super::event::Event;
-use super::super::registry::StopLevel;
+use super::super::stop_level::StopLevel;
 use super::{ISOLATED, SHARED, TestCluster, ended, first_failure, key, never_ran, seconds, worker};
 use bgw_core::{AskedBy, ExitCause, NotStarted, RestartPolicy};
 

@@ -1,7 +1,8 @@
 //! The table of what an end leads to, cell by cell.
 
 use super::super::lapse::Lapse;
-use super::super::registry::{Entry, StopLevel};
+use super::super::registry::Entry;
+use super::super::stop_level::StopLevel;
 use super::super::verdict::{HowEnded, Service, Verdict, judge};
 use super::{CRASH, ISOLATED, SHARED, key, seconds};
 use bgw_core::{

@@ -8,7 +8,8 @@ use bgw_core::{Pid, Refusal, RollOutcome, ShutdownMode, StartTime, WorkerHandle}
 pub(super) fn requests() -> Vec<Vec<u8>> {
     let handle = WorkerHandle::new(3, 70, 2);
     let part = RollPart { list: 4, workers: vec![handle; 3] };
-    let roll = RollRequest { at_once: 2, ready_within: 5000, before: 9, last: part.clone() };
+    let (stop_first, last) = (true, part.clone());
+    let roll = RollRequest { at_once: 2, ready_within: 5000, stop_first, before: 9, last };
     let all = [
         Request::RestartNow(handle),
         Request::Kill(handle),

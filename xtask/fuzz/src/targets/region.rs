@@ -10,8 +10,14 @@ use std::sync::atomic::Ordering;
 
 type Array = Slots<[u64; 8], [u64; 4]>;
 
-const OPTIONS: Options =
-    Options { capacity: 6, tag: 7, shared_cells: 4, annex_cells: 6, first_generation: 0 };
+const OPTIONS: Options = Options {
+    capacity: 6,
+    tag: 7,
+    shared_cells: 4,
+    annex_cells: 6,
+    spare_sets: 2,
+    first_generation: 0,
+};
 /// Any owner.
 const OWNER: u32 = 42;
 
