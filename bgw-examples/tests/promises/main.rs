@@ -25,6 +25,7 @@ mod groups;
 mod guardian;
 mod handles;
 mod handover;
+mod handover_cells;
 mod heartbeat;
 mod hostile_peers;
 mod large_calls;
@@ -120,6 +121,7 @@ fn main() -> std::process::ExitCode {
         guardian::tests(),
         handles::tests(),
         handover::tests(),
+        handover_cells::tests(),
         heartbeat::tests(),
         hostile_peers::tests(),
         large_calls::tests(),

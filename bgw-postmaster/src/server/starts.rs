@@ -161,7 +161,8 @@ impl Server {
         loop {
             let slots = &self.slot_table;
             let left = &mut self.left;
-            let spare = self.spares.take_living(reusable, |spare| slots.close(spare, left))?;
+            let spare =
+                self.spares.take_living(reusable, |spare| slots.close(spare, left).is_none())?;
             if self.poller.watch_end_anew(&spare.pidfd, Token::Child(berth)).is_ok() {
                 return Some(spare);
             }

@@ -130,7 +130,7 @@ impl Server {
             self.over.extend(self.children.says_over(berth).then_some(berth));
         }
         self.run_queue();
-        if skipped {
+        if self.slot_table.has_passed_over() || skipped {
             // It may have been accepted since.
             self.look_at_takers();
         }

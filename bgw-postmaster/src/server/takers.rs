@@ -50,9 +50,11 @@ impl Server {
 
     fn look_at_taker(&mut self, number: u64) {
         let Some(spare) = self.spares.get_mut(number) else { return };
-        let Some(key) = self.slot_table.given_to(spare) else {
-            return spare.seen.set(None);
-        };
+        let given = self.slot_table.given_to(spare);
+        // What was seen there and is gone was overwritten: a cell is taken back by the postmaster.
+        let gone = spare.seen.get_mut().take_if(|(seen, _)| given != Some(*seen));
+        self.left.extend(gone.map(|(key, _)| key));
+        let Some(key) = given else { return };
         let accepted = self.slot_table.runs_in(key, spare);
         let now = Instant::now();
         let since = match spare.seen.get() {
@@ -112,6 +114,8 @@ impl Server {
     #[inline(never)]
     fn settle_late(&mut self, number: u64, key: Key) {
         let was_offered = self.slot_table.is_offered(key);
+        // Whatever became of its cell: anybody can write there.
+        self.left.push(key);
         self.settle(number);
         let is_asleep = self.spares.get_mut(number).is_some();
         if was_offered && is_asleep {
@@ -124,12 +128,7 @@ impl Server {
 
     /// Closes one spare, and takes its run on if it has one.
     fn settle(&mut self, number: u64) {
-        let (slots, left) = (&self.slot_table, &mut self.left);
-        let Some(spare) = self.spares.get_mut(number) else { return };
-        if slots.close(spare, left) {
-            return;
-        }
-        let Some(key) = spare.mailbox.taking().look().key() else { return };
+        let Some(key) = self.begun_in(number) else { return };
         let Some(spare) = self.spares.remove(number) else { return };
         if self.slot_table.takes_back(key, &spare) {
             // It may still be about to accept, in vain.
@@ -138,6 +137,27 @@ impl Server {
         } else {
             self.take_on(spare, key);
         }
+    }
+
+    /// Closes one spare. Returns what it has begun, and may run.
+    fn begun_in(&mut self, number: u64) -> Option<Key> {
+        let (slots, left) = (&self.slot_table, &mut self.left);
+        let spare = self.spares.get_mut(number)?;
+        let mut begun = None;
+        // The second time if it has stepped back meanwhile. A third time it does not: it sleeps.
+        for _ in 0..3 {
+            let was = slots.close(spare, left)?;
+            slots.close_cell(spare, Some(was), left);
+            begun = spare.mailbox.taking().look().key();
+            if begun != Some(was) {
+                // It may be killed before it says so.
+                left.push(was);
+            }
+            if begun.is_some() {
+                break;
+            }
+        }
+        begun
     }
 
     /// Takes on the run that `spare` has begun by itself.
@@ -174,6 +194,11 @@ impl Server {
     /// Takes in what no spare takes.
     pub(super) fn attend_left(&mut self) {
         while let Some(key) = self.left.pop() {
+            // Another spare runs it, which happens when somebody forges cells.
+            if self.spares.open().any(|spare| self.slot_table.runs_in(key, spare)) {
+                self.takers_due = Some(Instant::now());
+                continue;
+            }
             let (children, sessions) = (&self.children, &self.sessions);
             let resolve = |pid| children.target(pid).or_else(|| sessions.target(pid));
             let registry = self.cluster.registry();

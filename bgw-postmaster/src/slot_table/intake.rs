@@ -171,7 +171,10 @@ impl SlotTable {
             match self.slots.withdraw_offer(key) {
                 Offer::Withdrawn(now) => now,
                 // A spare was faster: it is taken on at the next look.
-                Offer::Accepted(_) => return None,
+                Offer::Accepted(_) => {
+                    self.passed_over = true;
+                    return None;
+                }
                 Offer::Over => return None,
             }
         } else {

@@ -45,6 +45,8 @@ pub(crate) struct SlotTable {
     pub(crate) gifts: Gifts,
     /// Why the worker of this key is not started, for its report.
     pub(crate) why_not_started: Option<(Key, LastWords)>,
+    /// A spare has accepted a slot while it was taken in: it is to be looked at again.
+    pub(super) passed_over: bool,
     /// The region says that somebody waits for a slot.
     pub(super) waiting: bool,
     pub(super) corrupt_slots: Occasional,
@@ -103,6 +105,7 @@ impl SlotTable {
             tickets: Tickets::default(),
             gifts,
             why_not_started: None,
+            passed_over: false,
             waiting: false,
             corrupt_slots: Occasional::default(),
             refused: Occasional::default(),

@@ -19,19 +19,25 @@ impl SlotTable {
         self.cells.open_taker(number, used);
     }
 
-    /// `spare` is given nothing any more; what it was given goes to `left`. False: it has begun
-    /// something.
-    pub(crate) fn close(&self, spare: &mut Spare, left: &mut Vec<Key>) -> bool {
+    /// `spare` is given nothing any more; what it was given goes to `left`. Returns what it has
+    /// begun: then it is still open, and keeps its cell.
+    pub(crate) fn close(&self, spare: &mut Spare, left: &mut Vec<Key>) -> Option<Key> {
         if !spare.open {
-            return true;
+            return None;
         }
-        spare.open = false;
-        let taking = spare.mailbox.taking().close();
+        let begun = spare.mailbox.taking().close().key();
+        if begun.is_none() {
+            spare.open = false;
+            self.close_cell(spare, None, left);
+        }
+        begun
+    }
+
+    /// Closes the cell of `spare`, which has begun `begun`; what it was given besides goes to
+    /// `left`.
+    pub(crate) fn close_cell(&self, spare: &Spare, begun: Option<Key>, left: &mut Vec<Key>) {
         let given = spare.mailbox.taker().and_then(|number| self.cells.close_taker(number));
-        left.extend(given.filter(|&key| taking.key() != Some(key)));
-        let has_begun = taking.key().is_some();
-        spare.open = has_begun;
-        !has_begun
+        left.extend(given.filter(|&key| begun != Some(key)));
     }
 
     /// What `spare` was given, or has begun.
@@ -61,6 +67,11 @@ impl SlotTable {
         let word = self.slots.look(key);
         matches!(taking, Taking::Begun(begun) | Taking::Runs(begun) if begun == key)
             && word.is_some_and(|word| word.pid() == spare.pid.get())
+    }
+
+    /// True once after a slot was passed over that a spare had just accepted.
+    pub(crate) const fn has_passed_over(&mut self) -> bool {
+        std::mem::replace(&mut self.passed_over, false)
     }
 
     /// Withdraws the offer of `key`. False: `spare` has accepted it.
