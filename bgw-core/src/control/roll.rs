@@ -39,6 +39,7 @@ impl RollRequest {
         self.last.encode(bytes)
     }
 
+    #[inline(never)]
     pub(super) fn take(reader: &mut Reader<'_>) -> Result<Self, CodecError> {
         Ok(Self {
             at_once: reader.word("at once")?,
