@@ -155,7 +155,7 @@ impl Spares {
     /// told to end: a fork that is due waits for a moment in which nothing happens, unless half of
     /// the spares are taken.
     pub(crate) fn put_off(&mut self) {
-        if self.is_due() && self.asleep.len() * 2 > self.wanted {
+        if self.is_due() && can_wait(self.asleep.len(), self.wanted) {
             self.due = Some(Instant::now() + REFILL_DELAY);
         }
     }
@@ -320,4 +320,29 @@ fn take_last(spares: &mut Vec<Spare>, mut close: impl FnMut(&mut Spare) -> bool)
 fn kill(spare: &Spare) {
     // ESRCH: it is dead already.
     let _ = pidfd::send(&spare.pidfd, Signal::KILL);
+}
+
+/// Whether a fork of a spare can wait while so many sleep of those that are wanted: more than half.
+const fn can_wait(asleep: usize, wanted: usize) -> bool {
+    asleep > wanted / 2
+}
+
+#[cfg(test)]
+mod tests {
+    use super::can_wait;
+
+    #[test]
+    fn a_fork_waits_while_more_than_half_of_the_spares_sleep() {
+        for (asleep, wanted, waits) in [
+            (0, 1, false),
+            (1, 2, false),
+            (1, 3, false),
+            (2, 3, true),
+            (2, 4, false),
+            (3, 4, true),
+            (15, 16, true),
+        ] {
+            assert_eq!(can_wait(asleep, wanted), waits, "{asleep} of {wanted}");
+        }
+    }
 }
