@@ -8,8 +8,9 @@ use crate::support::{
     Cluster, PATIENCE, note_path, read_note, ready, stopped, wait_for_spares, worker, write_note,
 };
 use bgw_backend::{
-    AskedBy, BackgroundWorker, EventKind, EventsFrom, ExitCause, ExitReport, Handle, Pid, Recycle,
-    Recycled, RestartPolicy, Worker, WorkerError, WorkerFlags, WorkerStatus, entry,
+    AskedBy, BackgroundWorker, BackgroundWorkerBuilder, EventKind, EventsFrom, ExitCause,
+    ExitReport, Handle, Pid, Recycle, Recycled, RestartPolicy, Worker, WorkerError, WorkerFlags,
+    WorkerStatus, entry,
 };
 use process_test::{Test, tests, wait_until};
 use std::time::Duration;
@@ -44,7 +45,25 @@ fn do_jobs(worker: &mut Worker) -> Done {
     Ok(())
 }
 
-/// The report of the `number`-th end, and the process that follows it.
+/// Registers a worker and waits until a run of it is there.
+fn start(cluster: &Cluster, description: BackgroundWorkerBuilder) -> (Handle, Pid) {
+    let handle = cluster.backend.register(&description.build().unwrap()).unwrap();
+    let run = running(&handle);
+    (handle, run)
+}
+
+/// Waits until a run is there. A worker that is recycled at once may be between two runs whenever
+/// one looks, so a single look does not do.
+fn running(handle: &Handle) -> Pid {
+    let mut run = None;
+    wait_until("a run is there", PATIENCE, || {
+        run = handle.pid();
+        run.is_some()
+    });
+    run.unwrap()
+}
+
+/// The report of an end after `before` was there, and the process that follows it.
 fn replaced(handle: &Handle, before: Pid) -> (ExitReport, Pid) {
     let mut next = None;
     wait_until("the next run is there", PATIENCE, || {
@@ -68,7 +87,7 @@ fn a_worker_that_has_done_its_jobs_is_told_by_then() {
             wait_for_spares(&cluster, spares);
             let recycle = Recycle::new().jobs(jobs).jitter(0.5);
             let description = worker("jobs").main_arg(jobs.into()).restart(HOUR).recycle(recycle);
-            let (handle, first) = cluster.start(&description.build().unwrap());
+            let (handle, first) = start(&cluster, description);
             let (report, second) = replaced(&handle, first);
             assert_eq!(report.recycled, Some(Recycled::Jobs), "{report}");
             let (again, _) = replaced(&handle, second);
@@ -113,8 +132,8 @@ fn count_jobs(worker: &mut Worker) -> Done {
 fn the_limits_of_a_fleet_differ() {
     let cluster = Cluster::with(|builder| builder.function("count", entry(count_jobs)));
     let recycle = Recycle::new().jobs(1_000).jitter(0.5);
-    let description = worker("count").restart(HOUR).recycle(recycle).build().unwrap();
-    let fleet: Vec<(Handle, Pid)> = (0..4).map(|_| cluster.start(&description)).collect();
+    let description = worker("count").restart(HOUR).recycle(recycle);
+    let fleet: Vec<(Handle, Pid)> = (0..4).map(|_| start(&cluster, description.clone())).collect();
     let mut counts: Vec<u32> = Vec::new();
     for (handle, first) in &fleet {
         let mut pid = *first;
@@ -151,8 +170,7 @@ fn a_recycled_run_counts_as_no_restart_and_follows_no_pause() {
     let failed = stopped(&handle);
     assert_eq!((failed.streak, failed.recycled, failed.pause), (1, None, Some(hour())));
     handle.restart_now().unwrap();
-    let next = handle.wait_for_next_start_timeout(PATIENCE).unwrap();
-    let WorkerStatus::Started(mut pid) = next else { panic!("it is {next}") };
+    let mut pid = running(&handle);
     for _ in 0..5 {
         let (report, next) = replaced(&handle, pid);
         assert_eq!(report.cause, ExitCause::Exited(0));
@@ -191,8 +209,7 @@ fn a_worker_that_has_lived_long_enough_makes_place() {
     let cluster = Cluster::new();
     let second = Duration::from_secs(1);
     let recycle = Recycle::new().lifetime(second).jitter(0.5);
-    let (handle, first) =
-        cluster.start(&worker("sleep").restart(HOUR).recycle(recycle).build().unwrap());
+    let (handle, first) = start(&cluster, worker("sleep").restart(HOUR).recycle(recycle));
     let (report, second_run) = replaced(&handle, first);
     assert_eq!(report.recycled, Some(Recycled::Lifetime), "{report}");
     assert!(report.ran_for >= second / 2, "{report:?}");
@@ -218,10 +235,10 @@ fn a_worker_that_leaks_makes_place_and_one_that_does_not_stays() {
     let cluster = Cluster::with(|builder| builder.function("leak", entry(leak)));
     let description = |mib| {
         let worker = worker("leak").main_arg(mib).restart(HOUR).flags(WorkerFlags::SHMEM_ACCESS);
-        worker.recycle(Recycle::new().rss(64 << 20)).build().unwrap()
+        worker.recycle(Recycle::new().rss(64 << 20))
     };
-    let (modest, modest_pid) = cluster.start(&description(8));
-    let (leaky, leaky_pid) = cluster.start(&description(96));
+    let (modest, modest_pid) = start(&cluster, description(8));
+    let (leaky, leaky_pid) = start(&cluster, description(96));
     let (report, _) = replaced(&leaky, leaky_pid);
     assert_eq!(report.recycled, Some(Recycled::Memory), "{report}");
     assert_eq!(modest.status(), WorkerStatus::Started(modest_pid));
@@ -272,7 +289,7 @@ fn a_command_that_leaks_is_recycled_with_what_it_has_started() {
     );
     let description = BackgroundWorker::builder("shell").command("/bin/sh", ["-c", &script]);
     let description = description.restart(HOUR).recycle(Recycle::new().rss(8 << 20));
-    let (handle, first) = cluster.start(&description.build().unwrap());
+    let (handle, first) = start(&cluster, description);
     let (report, _) = replaced(&handle, first);
     assert_eq!(report.recycled, Some(Recycled::Memory), "{report}");
     let pids = read_note("pids");

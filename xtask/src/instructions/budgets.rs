@@ -1,6 +1,6 @@
 //! The budgets, which `instructions.json` holds, and how counts compare with them.
 
-use super::Counts;
+use super::callgrind::Counts;
 use crate::Result;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -143,7 +143,8 @@ pub(super) fn conclude(rows: &[Row]) -> (String, ExitCode) {
 
 #[cfg(test)]
 mod tests {
-    use super::{Budgets, Counts, Verdict, conclude};
+    use super::super::callgrind::Counts;
+    use super::{Budgets, Verdict, conclude};
     use std::process::ExitCode;
 
     fn counts(of: &[(&str, u64)]) -> Counts {
