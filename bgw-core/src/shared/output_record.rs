@@ -20,7 +20,9 @@ pub(super) struct OutputRecord {
     kind: u8,
     keep: u8,
     last_lines: u8,
-    reserved: [u8; 5],
+    /// 1: the standard error goes into a file of its own.
+    errors_apart: u8,
+    reserved: [u8; 4],
 }
 
 impl OutputRecord {
@@ -34,6 +36,7 @@ impl OutputRecord {
             Output::File(file) => {
                 put(&mut record.name, file.name());
                 record.kind = FILE;
+                record.errors_apart = u8::from(file.error_name().is_some());
                 if let Some((size, keep)) = file.rotation() {
                     (record.kind, record.size, record.keep) = (ROTATED_FILE, size, keep);
                 }
@@ -49,7 +52,14 @@ impl OutputRecord {
 
     /// Not validated yet.
     pub(super) fn output(&self) -> Result<Output, CorruptRecord> {
-        let file = || Ok::<_, CorruptRecord>(OutputFile::new(get("output", &self.name)?));
+        let file = || {
+            let file = OutputFile::new(get("output", &self.name)?);
+            match self.errors_apart {
+                0 => Ok(file),
+                1 => Ok(file.errors_apart()),
+                other => Err(CorruptRecord::Number { field: "errors_apart", found: other.into() }),
+            }
+        };
         Ok(match self.kind {
             INHERIT => Output::Inherit,
             NULL => Output::Null,

@@ -4,6 +4,8 @@ use super::invalid::InvalidWorker;
 
 /// The longest name of an output file, in bytes.
 pub(crate) const OUTPUT_NAME_LIMIT: usize = 31;
+/// What the name of the file for errors ends with, if it is another one.
+const ERRORS: &str = ".err";
 /// The smallest size at which an output file is rotated, in bytes.
 const LEAST_SIZE: u64 = 4096;
 /// The most rotated files that are kept.
@@ -41,13 +43,14 @@ pub enum Output {
 pub struct OutputFile {
     name: String,
     rotation: Option<(u64, u8)>,
+    errors_apart: bool,
 }
 
 impl OutputFile {
     /// The file `name`, at most 31 bytes. A path is refused, and so is a name that begins with a
     /// dot or ends like a rotated file, with a dot and one or two digits. It grows without a limit.
     pub fn new(name: impl Into<String>) -> Self {
-        Self { name: name.into(), rotation: None }
+        Self { name: name.into(), rotation: None, errors_apart: false }
     }
 
     /// Starts a new file before a line that would make this one larger than `size` bytes (4,096 or
@@ -56,6 +59,40 @@ impl OutputFile {
     #[must_use]
     pub fn rotate(self, size: u64, keep: u8) -> Self {
         Self { rotation: Some((size, keep)), ..self }
+    }
+
+    /// Has the standard error go into a file of its own, which is called as this one with `.err` at
+    /// its end, and rotated as this one. The name of this one has 27 bytes at most then. Without
+    /// it both streams go into one file, in the order in which their lines are complete.
+    ///
+    /// ```
+    /// use bgw_core::{BackgroundWorker, OutputFile};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let files = OutputFile::new("web").rotate(1 << 20, 3).errors_apart();
+    /// assert_eq!(files.error_name().as_deref(), Some("web.err"));
+    /// let web = BackgroundWorker::builder("web").command("./web", [""; 0]).output(files);
+    /// # web.build()?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn errors_apart(self) -> Self {
+        Self { errors_apart: true, ..self }
+    }
+
+    /// The name of the file for the standard error, if that goes into one of its own.
+    #[must_use]
+    pub fn error_name(&self) -> Option<String> {
+        self.errors_apart.then(|| format!("{}{ERRORS}", self.name))
+    }
+
+    /// The file for the standard error, if it is another one.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn of_errors(&self) -> Option<Self> {
+        let name = self.error_name()?;
+        Some(Self { name, rotation: self.rotation, errors_apart: false })
     }
 
     /// Its name.
@@ -99,6 +136,10 @@ pub(super) fn check_output(output: &Output) -> Result<(), InvalidWorker> {
     if name.contains('/') || name.starts_with('.') || is_like_rotated(name) {
         let limit = "a name without a slash, without a dot at its beginning, and without a dot and one or two digits at its end";
         return wrong(format!("\"{name}\""), limit);
+    }
+    if file.errors_apart && name.len() + ERRORS.len() > OUTPUT_NAME_LIMIT {
+        let value = format!("\"{name}\" with errors apart");
+        return wrong(value, "a name of 27 bytes");
     }
     match file.rotation {
         Some((size, _)) if size < LEAST_SIZE => {

@@ -16,6 +16,7 @@ mod commands;
 mod database;
 mod descriptors;
 mod ends;
+mod errors_apart;
 mod events;
 mod examples;
 mod futures;
@@ -111,6 +112,7 @@ fn main() -> std::process::ExitCode {
         commands::tests(),
         database::tests(),
         ends::tests(),
+        errors_apart::tests(),
         descriptors::tests(),
         events::tests(),
         examples::tests(),

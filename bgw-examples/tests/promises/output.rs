@@ -44,7 +44,7 @@ fn folder() -> PathBuf {
     std::env::temp_dir().join("outputs")
 }
 
-fn with_folder(builder: PostmasterBuilder) -> PostmasterBuilder {
+pub(super) fn with_folder(builder: PostmasterBuilder) -> PostmasterBuilder {
     builder.max_workers(64).output_dir(folder()).function("chatter", entry(chatter))
 }
 
@@ -53,17 +53,17 @@ pub(super) fn cluster() -> Cluster {
 }
 
 /// What lies in a file; empty if there is none.
-fn text(name: &str) -> String {
+pub(super) fn text(name: &str) -> String {
     let found = std::fs::read(folder().join(name)).unwrap_or_default();
     String::from_utf8(found).unwrap()
 }
 
-fn wait_for_text(name: &str, wanted: &str) {
+pub(super) fn wait_for_text(name: &str, wanted: &str) {
     let what = format!("\"{wanted}\" is in {name}");
     wait_until(&what, PATIENCE, || text(name).contains(wanted));
 }
 
-fn script(script: impl Into<String>, output: impl Into<Output>) -> BackgroundWorker {
+pub(super) fn script(script: impl Into<String>, output: impl Into<Output>) -> BackgroundWorker {
     let builder =
         BackgroundWorker::builder("s").command("/bin/sh", ["-c".to_owned(), script.into()]);
     builder.output(output).build().unwrap()

@@ -191,9 +191,9 @@ impl<'a> Collector<'a> {
             // Not for ever: it may be written to all the time.
             let _ = (0..READS_FOR_ANSWER).all(|_| self.read_some(number));
         }
-        let begun = numbers.last().and_then(|number| self.streams.get(number));
-        let begun = begun.map_or(&[][..], |stream| stream.lines.begun());
-        let text = self.tails.text(key, begun);
+        let left = numbers.iter().filter_map(|number| self.streams.get(number));
+        let begun: Vec<&[u8]> = left.map(|stream| stream.lines.begun()).collect();
+        let text = self.tails.text(key, &begun);
         self.reports.push(Report::LastLines(question, text));
         self.send_reports();
     }

@@ -69,8 +69,8 @@ pub(crate) struct Outputs {
     next: u64,
     /// By session: what it has asked last.
     questions: BTreeMap<u64, Question>,
-    /// By berth: what its process writes to.
-    writers: BTreeMap<u32, OwnedFd>,
+    /// By berth: what its process writes to, its standard error last.
+    writers: BTreeMap<u32, Vec<OwnedFd>>,
     collector: Companion,
     control: Option<OwnedFd>,
     /// The collector's end of it. The child of the fork needs it until it has descriptors of its
@@ -113,18 +113,26 @@ impl Outputs {
     ) -> io::Result<()> {
         // A validated number is 100 at most.
         let last_lines = worker.last_lines() as u8;
-        let writer = match worker.output() {
+        let writers = match worker.output() {
             Output::Null if last_lines == 0 => {
-                self.floor.move_above(File::options().write(true).open("/dev/null")?)?
+                vec![self.floor.move_above(File::options().write(true).open("/dev/null")?)?]
             }
-            Output::Null => self.open_stream(key, last_lines, None)?,
-            Output::File(file) => self.open_stream(key, last_lines, Some(file.clone()))?,
+            Output::Null => vec![self.open_stream(key, last_lines, None)?],
+            Output::File(file) => {
+                let mut writers = vec![self.open_stream(key, last_lines, Some(file.clone()))?];
+                if let Some(errors) = file.of_errors() {
+                    writers.push(self.open_stream(key, last_lines, Some(errors))?);
+                }
+                writers
+            }
             _ => return Ok(()),
         };
-        for stream in [libc::STDOUT_FILENO, libc::STDERR_FILENO] {
+        let ends = [(libc::STDOUT_FILENO, writers.first()), (libc::STDERR_FILENO, writers.last())];
+        for (stream, writer) in ends {
+            let writer = writer.ok_or(io::ErrorKind::NotFound)?;
             setup.placements.add(writer.as_raw_fd(), stream);
         }
-        self.writers.insert(berth, writer);
+        self.writers.insert(berth, writers);
         Ok(())
     }
 

@@ -41,9 +41,9 @@ impl Tails {
         }
     }
 
-    /// The last lines of the worker of `key`, and the one that has begun. Empty if nobody remembers
-    /// any.
-    pub(super) fn text(&self, key: Key, begun: &[u8]) -> Vec<u8> {
+    /// The last lines of the worker of `key`, and those that have begun, one of each stream. Empty
+    /// if nobody remembers any.
+    pub(super) fn text(&self, key: Key, begun: &[&[u8]]) -> Vec<u8> {
         self.all.get(&key).map(|tail| tail.text(begun)).unwrap_or_default()
     }
 }
@@ -74,21 +74,26 @@ impl Tail {
         }
     }
 
-    /// The text of the lines, and of one that has begun: as many whole lines as fit, but a part of
-    /// the last one in any case.
-    fn text(&self, begun: &[u8]) -> Vec<u8> {
-        let begun = last_bytes(begun);
-        let skip = usize::from(!begun.is_empty() && self.lines.len() >= self.most);
-        let mut room = MAX_TEXT - begun.len();
-        let all = self.lines.iter().skip(skip);
-        let fit = all.clone().rev().take_while(|line| {
-            let fits = line.len() <= room;
-            room = room.saturating_sub(line.len());
-            fits
-        });
-        let count = fit.count();
-        let lines = all.skip(self.lines.len() - skip - count);
-        lines.flatten().chain(begun).copied().collect()
+    /// The text of the lines, and of those that have begun, which come last: as many whole lines as
+    /// fit, but a part of the last one in any case. Of those that have begun all but the last one
+    /// get an end.
+    fn text(&self, begun: &[&[u8]]) -> Vec<u8> {
+        let mut all: Vec<Vec<u8>> = self.lines.iter().cloned().collect();
+        let whole = all.len();
+        let begun = begun.iter().filter(|line| !line.is_empty());
+        all.extend(begun.map(|line| [line, &b"\n"[..]].concat()));
+        if let Some(last) = all.get_mut(whole..).and_then(<[_]>::last_mut) {
+            last.pop();
+        }
+        let mut room = MAX_TEXT;
+        let mut fit: Vec<&[u8]> = Vec::new();
+        for line in all.iter().rev().take(self.most).map(|line| last_bytes(line)) {
+            let Some(left) = room.checked_sub(line.len()) else { break };
+            room = left;
+            fit.push(line);
+        }
+        fit.reverse();
+        fit.concat()
     }
 }
 
@@ -104,13 +109,17 @@ mod tests {
     #[test]
     fn the_last_lines_are_kept_in_their_order() {
         let mut tail = Tail::new(3);
-        assert!(tail.text(b"").is_empty());
+        assert!(tail.text(&[]).is_empty());
         tail.take(b"one\ntwo\n");
-        assert_eq!(tail.text(b""), b"one\ntwo\n");
-        assert_eq!(tail.text(b"beg"), b"one\ntwo\nbeg");
+        assert_eq!(tail.text(&[]), b"one\ntwo\n");
+        assert_eq!(tail.text(&[b"beg"]), b"one\ntwo\nbeg");
         tail.take(b"three\nfour\n");
-        assert_eq!(tail.text(b""), b"two\nthree\nfour\n");
-        assert_eq!(tail.text(b"beg"), b"three\nfour\nbeg");
+        assert_eq!(tail.text(&[]), b"two\nthree\nfour\n");
+        assert_eq!(tail.text(&[b"beg"]), b"three\nfour\nbeg");
+        // One of each stream.
+        assert_eq!(tail.text(&[b"", b"beg"]), b"three\nfour\nbeg");
+        assert_eq!(tail.text(&[b"out", b"err"]), b"four\nout\nerr");
+        assert_eq!(tail.text(&[b"out", b""]), b"three\nfour\nout");
     }
 
     /// Breaks if the next worker of a slot takes the lines of the last one, if the oldest are not
@@ -126,14 +135,14 @@ mod tests {
         };
         let most = ENDED as u64;
         (0..most).for_each(|generation| runs(&mut tails, generation));
-        assert_eq!(tails.text(key(0), b""), b"0\n");
+        assert_eq!(tails.text(key(0), &[]), b"0\n");
         // It runs again: now 1 is the oldest that has ended.
         tails.begin(key(0), 1);
         runs(&mut tails, most);
         runs(&mut tails, most + 1);
-        assert_eq!(tails.text(key(0), b""), b"0\n");
-        assert!(tails.text(key(1), b"").is_empty());
-        assert_eq!(tails.text(key(2), b""), b"2\n");
+        assert_eq!(tails.text(key(0), &[]), b"0\n");
+        assert!(tails.text(key(1), &[]).is_empty());
+        assert_eq!(tails.text(key(2), &[]), b"2\n");
         assert_eq!(tails.all.len(), ENDED + 1);
         // Nobody asked to remember this one.
         tails.end(key(u64::MAX));
@@ -148,10 +157,10 @@ mod tests {
         for _ in 0..200 {
             tail.take(&line);
         }
-        assert_eq!(tail.text(b""), line);
-        assert_eq!(tail.text(&[b'y'; 9000]), [b'y'; MAX_TEXT]);
+        assert_eq!(tail.text(&[]), line);
+        assert_eq!(tail.text(&[&[b'y'; 9000]]), [b'y'; MAX_TEXT]);
         tail.take(&[vec![b'z'; 100_000], b"\n".to_vec()].concat());
-        assert_eq!(tail.text(b"").len(), MAX_TEXT);
+        assert_eq!(tail.text(&[]).len(), MAX_TEXT);
         assert!(tail.lines.iter().all(|line| line.len() <= MAX_TEXT));
     }
 }
