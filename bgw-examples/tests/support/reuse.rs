@@ -1,7 +1,8 @@
 //! Workers of reusable functions, and a cluster that has them.
 
 use super::{
-    Cluster, PATIENCE, read_note, spares, stopped, title, wait_for_spares, worker, write_note,
+    Cluster, PATIENCE, note_path, read_note, spares, stopped, title, wait_for_spares, worker,
+    write_note,
 };
 use bgw_backend::{ExitCause, ExitReport, Pid, WaitEvents, Worker, entry};
 use bgw_postmaster::{PostmasterBuilder, Reuse};
@@ -158,7 +159,9 @@ fn leave(worker: &mut Worker) -> Done {
         6 => std::process::exit(0),
         7 => return Err("this worker fails on purpose".into()),
         8 => panic!("this worker panics on purpose"),
-        9 => nix::unistd::setresuid(12345.into(), 12345.into(), 12345.into())?,
+        // As many descriptors as before.
+        9 => nix::unistd::dup2_stdout(std::fs::File::create(note_path("stdout"))?)?,
+        10 => nix::unistd::setresuid(12345.into(), 12345.into(), 12345.into())?,
         _ => {}
     }
     Ok(())

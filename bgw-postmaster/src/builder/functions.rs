@@ -34,9 +34,9 @@ impl PostmasterBuilder {
     /// function reusable only if it may find what reusable functions before it have left there.
     ///
     /// The process ends with its worker after an error, a panic or any other end than `Ok`; when it
-    /// has more or fewer threads or descriptors than at its first sleep, a child, another user, or
-    /// a restriction (seccomp, no new privileges) that it did not have; at a limit of `reuse`; and
-    /// in a crash reset. While such a worker runs, its process adopts the orphans of its children.
+    /// has more or fewer threads or descriptors than at its first sleep, other files as descriptors
+    /// 0 to 2, a child, another user, or a restriction (seccomp, no new privileges) that it did not
+    /// have; at a limit of `reuse`; and in a crash reset. While such a worker runs, its process adopts the orphans of its children.
     ///
     /// ```
     /// use bgw_postmaster::{Postmaster, Reuse};

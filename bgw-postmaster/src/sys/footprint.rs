@@ -3,8 +3,12 @@
 
 use super::process_memory;
 use bgw_core::Pid;
+use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
 use std::{fs, io};
+
+/// The device and the inode of an open file.
+type File = (u64, u64);
 
 /// What there is of each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -13,6 +17,8 @@ pub(crate) struct Footprint {
     pub(crate) children: bool,
     /// Those that waits keep are not counted.
     pub(crate) descriptors: u64,
+    /// What descriptors 0 to 2 are open on.
+    pub(crate) streams: [Option<File>; 3],
     /// Real, effective and saved, of the user and of the group.
     pub(crate) ids: [u32; 6],
     /// "No new privileges", and the mode of seccomp.
@@ -27,6 +33,7 @@ impl Footprint {
             threads: fs::metadata("/proc/self/task")?.nlink().saturating_sub(2),
             children: has_children()?,
             descriptors: descriptors()?.saturating_sub(kept as u64),
+            streams: streams(),
             ids: ids()?,
             restrictions: restrictions(),
         })
@@ -41,6 +48,7 @@ impl Footprint {
         number("threads", self.threads, was.threads)
             .or_else(|| changed("it has left children", self.children == was.children))
             .or_else(|| number("descriptors", self.descriptors, was.descriptors))
+            .or_else(|| changed("its descriptors 0 to 2 are others", self.streams == was.streams))
             .or_else(|| changed("it has changed its user or its group", self.ids == was.ids))
             .or_else(|| changed("it has restricted itself", self.restrictions == was.restrictions))
     }
@@ -67,6 +75,15 @@ fn descriptors() -> io::Result<u64> {
         0 => Ok((fs::read_dir("/proc/self/fd")?.count() as u64).saturating_sub(1)),
         number => Ok(number),
     }
+}
+
+/// None: it is closed.
+fn streams() -> [Option<File>; 3] {
+    fn file(stream: impl AsFd) -> Option<File> {
+        let stat = rustix::fs::fstat(stream).ok()?;
+        Some((stat.st_dev, stat.st_ino))
+    }
+    [file(io::stdin()), file(io::stdout()), file(io::stderr())]
 }
 
 fn ids() -> io::Result<[u32; 6]> {
@@ -97,6 +114,7 @@ mod tests {
         threads: 1,
         children: false,
         descriptors: 7,
+        streams: [Some((1, 2)); 3],
         ids: [0; 6],
         restrictions: [0; 2],
     };
@@ -104,7 +122,9 @@ mod tests {
     #[test]
     fn each_difference_is_named() {
         assert_eq!(WAS.difference(&WAS), None);
+        let streams = [Some((1, 2)), None, Some((1, 2))];
         for (now, words) in [
+            (Footprint { streams, ..WAS }, "its descriptors 0 to 2 are others"),
             (Footprint { threads: 2, ..WAS }, "it has 2 threads, and had 1"),
             (Footprint { children: true, ..WAS }, "it has left children"),
             (Footprint { descriptors: 8, ..WAS }, "it has 8 descriptors, and had 7"),
