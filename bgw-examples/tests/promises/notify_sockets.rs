@@ -6,11 +6,11 @@
 
 use crate::gifts::lingering;
 use crate::support::{
-    Cluster, PATIENCE, kill, read_note, ready, simple, started, stopped, the_end, write_note,
+    Cluster, PATIENCE, alive, kill, read_note, ready, simple, started, stopped, the_end, write_note,
 };
 use bgw_backend::{
-    Backend, BackgroundWorker, BackgroundWorkerBuilder, ExitCause, Handle, NotifyFrom, Ready,
-    ShutdownMode, Worker, WorkerError, WorkerInfo, entry,
+    Backend, BackgroundWorker, BackgroundWorkerBuilder, EventKind, EventsFrom, ExitCause, Handle,
+    NotifyFrom, Ready, ShutdownMode, Worker, WorkerError, WorkerInfo, entry,
 };
 use bgw_postmaster::Postmaster;
 use nix::sys::socket::{ControlMessage, MsgFlags, UnixAddr, sendmsg};
@@ -29,6 +29,7 @@ pub(crate) fn tests() -> Vec<Test> {
         a_message_of_its_process_group_counts_where_that_is_allowed => [P36],
         descriptors_in_messages_are_closed => [P37],
         a_descriptor_that_takes_long_to_close_holds_nobody_up => [P37, D14],
+        what_a_command_says_behind_a_descriptor_counts_though_it_ends_at_once => [P37],
         a_message_over_4_kib_is_dropped_and_a_flood_starves_nobody => [P38],
         a_command_has_the_variables_of_its_own_run_and_none_of_the_postmasters => [P39],
         a_function_sees_none_of_the_postmasters_variables => [P39],
@@ -66,6 +67,10 @@ pub(crate) fn client(steps: impl Iterator<Item = String>) -> ExitCode {
                 drop(theirs);
                 // The last one that is open was sent.
                 assert_eq!(ours.read(&mut [0]).unwrap(), 0);
+            }
+            "lend" => {
+                let (_, lent) = std::io::pipe().unwrap();
+                send_with(&socket, &path, text, lent.as_raw_fd());
             }
             "long" => {
                 let long = format!("{text}\n{}", "x".repeat(4097));
@@ -213,13 +218,17 @@ fn descriptors_in_messages_are_closed() {
 fn send_lingering(path: &Path) -> TcpStream {
     let (ours, theirs) = lingering();
     let socket = UnixDatagram::unbound().unwrap();
-    let rights = [ours.as_raw_fd()];
-    let rights = [ControlMessage::ScmRights(&rights)];
-    let parts = [IoSlice::new(b"BARRIER=1")];
-    let (address, flags) = (UnixAddr::new(path).unwrap(), MsgFlags::empty());
-    sendmsg(socket.as_raw_fd(), &parts, &rights, flags, Some(&address)).unwrap();
+    send_with(&socket, path, "BARRIER=1", ours.as_raw_fd());
     // `ours` is on its way, so this one is not the last.
     theirs
+}
+
+fn send_with(socket: &UnixDatagram, path: &Path, text: &str, lent: RawFd) {
+    let rights = [lent];
+    let rights = [ControlMessage::ScmRights(&rights)];
+    let parts = [IoSlice::new(text.as_bytes())];
+    let (address, flags) = (UnixAddr::new(path).unwrap(), MsgFlags::empty());
+    sendmsg(socket.as_raw_fd(), &parts, &rights, flags, Some(&address)).unwrap();
 }
 
 /// Hangs if the postmaster closes a descriptor that a message brings: for ten minutes each.
@@ -254,6 +263,32 @@ fn a_descriptor_that_takes_long_to_close_holds_nobody_up() {
     others.extend([(); 3].map(|()| send_lingering(&path)));
     kill(postmaster, Signal::SIGCONT);
     second.terminate().unwrap();
+    cluster.end();
+}
+
+/// Would fail if its last words were lost: nobody has taken out what lies before them.
+fn what_a_command_says_behind_a_descriptor_counts_though_it_ends_at_once() {
+    let cluster = Cluster::new();
+    let mut events = cluster.backend.events(EventsFrom::Now).unwrap();
+    let handle =
+        register(&cluster, command(&["note:begun", "await:go", "lend:BARRIER=1", "send:READY=1"]));
+    read_note("begun");
+    let (postmaster, pid) = (cluster.launched.pid(), started(&handle));
+    // It sees the message and the end at once.
+    kill(postmaster, Signal::SIGSTOP);
+    write_note("go", "").unwrap();
+    wait_until("the command has ended", PATIENCE, || !alive(pid));
+    kill(postmaster, Signal::SIGCONT);
+    assert_eq!(the_end(&handle).cause, ExitCause::Exited(0));
+    let mut was_ready = false;
+    loop {
+        let event = events.next_timeout(PATIENCE).unwrap().expect("it ends");
+        was_ready |= event.kind == EventKind::Ready && event.handle == Some(handle.id());
+        if event.kind == EventKind::Unregistered {
+            break;
+        }
+    }
+    assert!(was_ready);
     cluster.end();
 }
 

@@ -36,7 +36,8 @@ impl PostmasterBuilder {
     /// The process ends with its worker after an error, a panic or any other end than `Ok`; when it
     /// has more or fewer threads or descriptors than at its first sleep, other files as descriptors
     /// 0 to 2, a child, another user, or a restriction (seccomp, no new privileges) that it did not
-    /// have; at a limit of `reuse`; and in a crash reset. While such a worker runs, its process adopts the orphans of its children.
+    /// have; at a limit of `reuse`; and in a crash reset. While such a worker runs, its process
+    /// adopts the orphans of its children.
     ///
     /// ```
     /// use bgw_postmaster::{Postmaster, Reuse};

@@ -101,8 +101,21 @@ impl Notices {
 
     /// Hears what the run in berth `berth` says, a bounded part of it. Beats are counted.
     pub(crate) fn hear(&mut self, berth: u32) -> Option<(Key, Vec<Said>)> {
+        self.hear_by(berth, NotifySocket::hear)
+    }
+
+    /// Hears all that the run in berth `berth` has said, whose process has ended.
+    pub(crate) fn hear_last(&mut self, berth: u32) -> Option<(Key, Vec<Said>)> {
+        self.hear_by(berth, NotifySocket::hear_last)
+    }
+
+    fn hear_by(
+        &mut self,
+        berth: u32,
+        hear: impl FnOnce(&mut NotifySocket) -> Vec<Said>,
+    ) -> Option<(Key, Vec<Said>)> {
         match self.by_berth.get_mut(berth as usize)? {
-            Channel::Socket(notify) => Some((notify.key, notify.hear())),
+            Channel::Socket(notify) => Some((notify.key, hear(notify))),
             Channel::Newline(newline) => {
                 let key = newline.key;
                 let said = match newline.hear() {
@@ -126,12 +139,12 @@ impl Notices {
     }
 
     /// A child was to take out the first message of `run`, and has ended. Returns what is to be
-    /// watched again, if the run goes on.
+    /// watched again, if the run is heard further.
     pub(crate) fn go_on(&mut self, run: Run, taken_out: bool) -> Option<BorrowedFd<'_>> {
         match self.by_berth.get_mut(run.berth as usize)? {
             Channel::Socket(notify) if notify.run == run => {
                 notify.go_on(taken_out);
-                notify.watched()
+                if notify.is_held_up() { None } else { notify.watched() }
             }
             _ => None,
         }

@@ -14,6 +14,14 @@ impl Server {
         self.run_queue();
     }
 
+    /// The process of the command in berth `berth` has ended: what it has said last.
+    pub(super) fn last_words_of(&mut self, berth: u32) {
+        if let Some((key, all)) = self.notices.hear_last(berth) {
+            self.heard(key, berth, all);
+        }
+        self.run_queue();
+    }
+
     /// Queues what follows from what the command in berth `berth` has said. Its beats are counted.
     pub(super) fn hear(&mut self, berth: u32) {
         if let Some((key, all)) = self.notices.hear(berth) {

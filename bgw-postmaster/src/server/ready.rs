@@ -120,8 +120,7 @@ impl Server {
             Err(_) => return self.look_again(berth),
         };
         fault::point("exit:seen");
-        // What it has said last.
-        self.notified(berth);
+        self.last_words_of(berth);
         let key = ended.key;
         let end = self.with_exec_failure(key, ended.end);
         let dirty = self.slot_table.cleanup_needed(berth);

@@ -4,7 +4,9 @@
 //! the sender: a connection with SO_LINGER takes as long as its other end likes. A packet whose
 //! descriptors find no room has them closed by the receiver all the same, on its way out of the
 //! call. So [`peek`] looks at a datagram and leaves it there, and one with descriptors is taken out
-//! by a process that does nothing else ([`take_out`]).
+//! by a process that does nothing else ([`take_out`]). The kernel remembers how far was looked, and
+//! corrects that when a datagram is taken out, by whichever process: those behind are seen, too,
+//! and none is seen twice.
 
 use bgw_core::Pid;
 use nix::sys::socket::{setsockopt, sockopt};
@@ -19,6 +21,8 @@ pub(crate) struct Message {
     pub(crate) sender: Option<Pid>,
     /// It brings descriptors.
     pub(crate) descriptors: bool,
+    /// There is more of it, which the next look sees.
+    pub(crate) cut: bool,
 }
 
 /// Room for one control message of 12 bytes, and for nothing behind it.
@@ -27,14 +31,26 @@ type Control = [u64; 4];
 /// Room for that message, and for another one with as many descriptors as one datagram brings.
 const ALL: usize = 4 + (16 + 253 * size_of::<libc::c_int>()).div_ceil(8);
 
-/// Has the kernel say who sends.
+/// Has the kernel say who sends, and remember how far was looked.
 pub(crate) fn with_credentials(socket: OwnedFd) -> io::Result<OwnedFd> {
     setsockopt(&socket, sockopt::PassCred, &true)?;
+    remember_looks(&socket, true)?;
     Ok(socket)
 }
 
-/// The next datagram, or its first `limit` bytes. It stays the next one, and none of its
-/// descriptors becomes one of this process, not even for a moment.
+/// Whether a look begins behind the last one, or at the first datagram.
+pub(crate) fn remember_looks(socket: &OwnedFd, remember: bool) -> io::Result<()> {
+    let from: libc::c_int = if remember { 0 } else { -1 };
+    let length = size_of::<libc::c_int>() as libc::socklen_t;
+    let (fd, value) = (socket.as_raw_fd(), (&raw const from).cast());
+    // SAFETY: `from` is valid for the call, with its length.
+    let done = unsafe { libc::setsockopt(fd, libc::SOL_SOCKET, libc::SO_PEEK_OFF, value, length) };
+    if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// The next datagram that was not looked at, or its first `limit` bytes: the next look begins
+/// behind them. It stays where it is, and none of its descriptors becomes one of this process, not
+/// even for a moment.
 ///
 /// # Errors
 /// There is none, or the error of `recvmsg`.
@@ -45,10 +61,11 @@ pub(crate) fn peek(socket: &OwnedFd, limit: usize) -> io::Result<Message> {
     bytes.truncate(len);
     // They found no room behind the credentials, which come first.
     let descriptors = flags & libc::MSG_CTRUNC != 0;
-    Ok(Message { bytes, sender: sender(&control), descriptors })
+    let cut = flags & libc::MSG_TRUNC != 0;
+    Ok(Message { bytes, sender: sender(&control), descriptors, cut })
 }
 
-/// Drops the next datagram, which has brought no descriptors.
+/// Drops the first datagram, which has brought no descriptors.
 ///
 /// # Errors
 /// As [`peek`].
@@ -56,7 +73,7 @@ pub(crate) fn drop_next(socket: &OwnedFd) -> io::Result<()> {
     receive(socket, &mut [], &mut [0; 4], 0).map(drop)
 }
 
-/// Takes out the next datagram. What it brings stays open until this process ends, whose end waits
+/// Takes out the first datagram. What it brings stays open until this process ends, whose end waits
 /// for no connection.
 ///
 /// # Errors
@@ -65,7 +82,7 @@ pub(crate) fn take_out(socket: &OwnedFd) -> io::Result<()> {
     receive(socket, &mut [], &mut [0; ALL], libc::MSG_CMSG_CLOEXEC).map(drop)
 }
 
-/// How many bytes of the next datagram fit into `bytes`, and the flags that `recvmsg` returns.
+/// How many bytes of the datagram fit into `bytes`, and the flags that `recvmsg` returns.
 fn receive(
     socket: &OwnedFd,
     bytes: &mut [u8],
@@ -110,19 +127,33 @@ mod tests {
 
     /// Breaks if the kernel's layout is another one, or a stranger's number could be taken for it.
     #[test]
-    fn a_message_names_its_sender_and_is_cut_at_the_limit() {
+    fn a_message_names_its_sender_and_is_seen_once_in_parts_of_the_limit() {
         let (ours, theirs) = UnixDatagram::pair().unwrap();
         let ours = with_credentials(ours.into()).unwrap();
         theirs.send(b"hello").unwrap();
         theirs.send(b"").unwrap();
-        for expected in [b"hel".as_slice(), b""] {
-            for _ in 0..2 {
-                let Message { bytes, sender, descriptors } = peek(&ours, 3).unwrap();
-                assert_eq!((bytes.as_slice(), sender), (expected, Some(Pid::this())));
-                assert!(!descriptors);
+        let parts = [(b"hel".as_slice(), true), (b"lo", false), (b"", false)];
+        let looks = |expected: &[(&[u8], bool)]| {
+            for &(part, more) in expected {
+                let Message { bytes, sender, descriptors, cut } = peek(&ours, 3).unwrap();
+                assert_eq!((bytes.as_slice(), cut), (part, more));
+                assert_eq!((sender, descriptors), (Some(Pid::this()), false));
             }
-            drop_next(&ours).unwrap();
-        }
+        };
+        looks(&parts);
+        assert!(peek(&ours, 3).is_err(), "none is seen twice");
+        // What was not looked at is not skipped by what is taken out.
+        theirs.send(b"new").unwrap();
+        drop_next(&ours).unwrap();
+        drop_next(&ours).unwrap();
+        looks(&[(b"new", false)]);
+        drop_next(&ours).unwrap();
+        theirs.send(b"hello").unwrap();
+        looks(&parts[..1]);
+        drop_next(&ours).unwrap();
+        theirs.send(b"all").unwrap();
+        looks(&[(b"all", false)]);
+        drop_next(&ours).unwrap();
         let empty = [peek(&ours, 3).map(drop), drop_next(&ours), take_out(&ours)];
         assert!(empty.iter().all(|one| {
             one.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
@@ -140,14 +171,15 @@ mod tests {
         let most = [sent.as_fd(); 253];
         scm::send(&theirs, b"most", &most).unwrap();
         drop(sent);
-        for _ in 0..2 {
-            let Message { bytes, sender, descriptors } = peek(&ours, 9).unwrap();
-            assert_eq!((bytes.as_slice(), sender), (b"most".as_slice(), Some(Pid::this())));
-            assert!(descriptors);
+        theirs.send(b"behind").unwrap();
+        for (expected, brings) in [(b"most".as_slice(), true), (b"behind", false)] {
+            let Message { bytes, sender, descriptors, cut } = peek(&ours, 9).unwrap();
+            assert_eq!((bytes.as_slice(), sender), (expected, Some(Pid::this())));
+            assert_eq!((descriptors, cut), (brings, false));
         }
         let before = open_descriptors();
         take_out(&ours).unwrap();
-        assert!(peek(&ours, 9).is_err());
+        assert!(peek(&ours, 9).is_err(), "the one behind was seen");
         // Other tests of this process open and close a few meanwhile.
         assert!(open_descriptors() > before + 200);
         fcntl(&end, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).unwrap();
