@@ -333,13 +333,6 @@ pub(crate) const ROWS: &[Row] = &[
     row("J47", "counters and gauges: summed over the living and the dead, monotone, bounded"),
 ];
 
-/// Whether a row counts: for the number of rows proven, and for the exit status.
-///
-/// The `P` and `J` rows are listed apart until each has a test.
-pub(crate) fn counts(row: &Row) -> bool {
-    !row.id.starts_with(['P', 'J'])
-}
-
 /// The ids there are: `B01 to B84, R01 to R27, …`.
 pub(crate) fn ranges() -> String {
     let ranges: Vec<String> = ROWS
