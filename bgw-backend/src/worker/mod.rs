@@ -282,8 +282,10 @@ impl Worker {
 
     /// Asks for more time to become ready: until `time` from now, if that is later than the limit
     /// so far. In all a worker can have at most ten times its
-    /// [`start_timeout`](bgw_core::BackgroundWorkerBuilder::start_timeout). Does nothing in a
-    /// worker without one. Costs one store; nobody is woken.
+    /// [`start_timeout`](bgw_core::BackgroundWorkerBuilder::start_timeout), or 600 s in a run that
+    /// starts [beside](bgw_core::Recycle::overlap) another one and has none; the time of a
+    /// [roll](crate::Roll) stays as it is. Does nothing in a run that may take any time. Costs one
+    /// store; nobody is woken.
     ///
     /// ```
     /// use bgw_backend::Worker;

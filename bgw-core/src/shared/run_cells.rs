@@ -136,7 +136,8 @@ impl ClusterCells<'_> {
 impl ClusterCells<'_> {
     pub(super) fn clear_run(&self, index: u32, worker: &BackgroundWorker) {
         let asked = [
-            (START_UNTIL, worker.start_timeout().is_some()),
+            // A next run that is to be ready has a time without a timeout, too.
+            (START_UNTIL, worker.ready().is_some()),
             (BEATS, worker.heartbeat().is_some()),
         ];
         for (place, _) in asked.into_iter().filter(|&(_, is_asked)| is_asked) {
@@ -178,7 +179,8 @@ mod tests {
     use super::said;
     use crate::shared::postmaster_cells::PostmasterCells;
     use crate::shared::slot_classes::SlotClasses;
-    use crate::worker::BackgroundWorker;
+    use crate::worker::{BackgroundWorker, Ready};
+    use std::time::Duration;
 
     #[test]
     fn a_status_text_comes_back_cleaned_and_cut_and_is_gone_with_its_run() {
@@ -199,6 +201,21 @@ mod tests {
         let worker = BackgroundWorker::builder("w").function("f").build().unwrap();
         cells.clear_run(1, &worker);
         assert_eq!(cells.cluster().status_text(1), None);
+    }
+
+    /// Breaks if a run could take as long as an earlier one in its berth has asked for.
+    #[test]
+    fn the_time_that_a_run_has_asked_for_is_gone_with_it() {
+        let cells = PostmasterCells::create(2, 0).unwrap();
+        let worker = BackgroundWorker::builder("w").function("f").ready(Ready::Call);
+        for timeout in [None, Some(Duration::from_secs(1))] {
+            let worker = worker.clone();
+            let worker = timeout.map_or(worker.clone(), |timeout| worker.start_timeout(timeout));
+            cells.cluster().extend_start(1, Duration::from_secs(7));
+            assert_eq!(cells.cluster().start_extended_until(1), Duration::from_secs(7));
+            cells.clear_run(1, &worker.build().unwrap());
+            assert_eq!(cells.cluster().start_extended_until(1), Duration::ZERO);
+        }
     }
 
     #[test]

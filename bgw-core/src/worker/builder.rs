@@ -135,8 +135,9 @@ impl BackgroundWorkerBuilder {
     /// whole milliseconds. A late worker gets its stop signal, and SIGKILL after its
     /// [grace](Self::grace); its end is [`StartTimedOut`](crate::ExitCause::StartTimedOut), a
     /// failure however it exits. While it starts, a worker may ask for more time, up to ten times
-    /// this. Default: no limit. Refused for a worker that does not [declare](Self::ready) that it
-    /// reports when it is ready.
+    /// this. Default: no limit, but 60 s for a run that starts
+    /// [beside](crate::Recycle::overlap) the present one. Refused for a worker that does not
+    /// [declare](Self::ready) that it reports when it is ready.
     ///
     /// ```
     /// use bgw_core::{BackgroundWorker, Ready, RestartPolicy};

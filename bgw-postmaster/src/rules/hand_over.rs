@@ -8,6 +8,7 @@
 //! |---|---|
 //! | no berth is free | the old run serves on, and waits its turn |
 //! | the next run fails | the same; another one after a pause with failures of its own, without limit. Of a roll: none |
+//! | it is not ready in time, which is [`START_PATIENCE`] without a `start_timeout` | it is stopped, and has failed |
 //! | the old run ends, and is to be followed by another one | the next run is that: no pause, and what it does is judged as of any run |
 //! | the old run ends for good, or its group stops | the next run is stopped |
 //! | terminate, shutdown | both are stopped |
@@ -34,6 +35,10 @@ use std::time::{Duration, Instant};
 /// Failed next runs pause as if so many runs had failed before: from the first one on the brake
 /// slows them.
 const HEAD_START: u32 = 5;
+
+/// How long a next run whose worker has no `start_timeout` may take to be ready: it holds a berth
+/// that others wait for. A roll has a time of its own.
+pub(super) const START_PATIENCE: Duration = Duration::from_secs(60);
 
 impl Cluster {
     /// True if a worker that is to be replaced for this reason has its next run beside it.
@@ -71,6 +76,10 @@ impl Cluster {
                 {
                     cause.why = why;
                 }
+                let has_own_time = entry.worker.start_timeout().is_some();
+                if let Overlap::Starting { clock, .. } = &mut overlap {
+                    *clock = clock.filter(|_| has_own_time);
+                }
                 if matches!(overlap, Overlap::Due(_)) {
                     // Its turn stays.
                     if let Some(entry) = self.registry.get_mut(key) {
@@ -100,7 +109,8 @@ impl Cluster {
     ) {
         let Some(entry) = self.registry.get(key) else { return };
         let Some(Overlap::Lent(cause)) = entry.overlap else { return };
-        let timeout = entry.worker.start_timeout();
+        let patience = (cause.why != Recycled::Roll).then_some(START_PATIENCE);
+        let timeout = entry.worker.start_timeout().or(patience);
         let clock = timeout.and_then(|timeout| {
             let due = now.checked_add(timeout)?;
             let end = timeout.checked_mul(MOST_TIMES).and_then(|most| now.checked_add(most));
@@ -185,6 +195,8 @@ impl Cluster {
         let Some(Overlap::Starting { next, clock, random, .. }) = entry.overlap else {
             return true;
         };
+        // The patience with a second process is over.
+        let clock = clock.filter(|_| entry.worker.start_timeout().is_some());
         let recycled = match verdict {
             Verdict::Replace(why) => Some(why),
             _ => None,

@@ -58,7 +58,7 @@ pub(super) fn log(note: &Note, slots: &SlotTable) {
             tracing::warn!("aborting {}: it is silent for {silent_for:?}", who(worker));
         }
         Note::Late(worker) => {
-            tracing::warn!("stopping {}: it is not ready within its start timeout", who(worker));
+            tracing::warn!("stopping {}: it is not ready in time", who(worker));
         }
         Note::Killing(worker) => {
             tracing::warn!("killing {}: its grace time is over", who(worker));

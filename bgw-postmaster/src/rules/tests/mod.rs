@@ -11,6 +11,7 @@ mod intensity;
 mod lateness;
 mod overlap;
 mod overlap_roll;
+mod patience;
 mod recycle;
 mod reload;
 mod reset;

@@ -23,7 +23,7 @@ fn rolling(count: u32, overlap: u32) -> TestCluster {
     cluster
 }
 
-fn answer(out: &[Action]) -> Option<Vec<RollOutcome>> {
+pub(super) fn answer(out: &[Action]) -> Option<Vec<RollOutcome>> {
     out.iter().find_map(|action| match action {
         Action::RollEnded(7, outcomes) => Some(outcomes.clone()),
         _ => None,
