@@ -8,7 +8,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// The cell of one metric in the slot of this worker.
+/// The cell of one metric of this worker: in its slot, or for a gauge in its berth.
 #[derive(Clone)]
 struct Cell {
     attachment: Arc<Attachment>,
@@ -27,8 +27,8 @@ impl Cell {
         {
             return Err(MetricError::OtherKind { name: name.to_owned(), kind: metric.kind() });
         }
-        let number =
-            found.and_then(|(number, _)| cells.metric_cell(me.handle.slot(), &me.worker, number));
+        let row = if wanted == MetricKind::Gauge { me.berth.index } else { me.handle.slot() };
+        let number = found.and_then(|(number, _)| cells.metric_cell(row, &me.worker, number));
         let unknown = || {
             let names: Vec<&str> = declared.iter().flatten().map(bgw_core::Metric::name).collect();
             let declared = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
@@ -63,8 +63,9 @@ impl Counter {
     }
 }
 
-/// A gauge of this worker; from [`Worker::gauge`]. It is 0 when the worker starts, and counts while
-/// it runs.
+/// A gauge of this worker; from [`Worker::gauge`]. It is 0 when its run starts, and counts while
+/// that lives. While a worker has two runs, since one takes the
+/// [place](bgw_core::Recycle::overlap) of the other, each has its own, and both count.
 #[derive(Clone)]
 pub struct Gauge {
     cell: Cell,

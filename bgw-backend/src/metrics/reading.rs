@@ -72,6 +72,28 @@ impl MetricReading {
     }
 }
 
+/// Which berth the run of each slot has. Each of the others has a worker's second process, or
+/// gauges that are 0.
+struct Berths {
+    of_slots: Vec<u32>,
+    others: Vec<u32>,
+}
+
+impl Berths {
+    /// One look: a run that moves meanwhile counts once.
+    fn look(cells: ClusterCells<'_>, slots: u32) -> Self {
+        let of_slots: Vec<u32> = (0..slots).map(|slot| cells.berth_of(slot)).collect();
+        let mut is_other = vec![true; (slots + cells.overlap()) as usize];
+        for &berth in &of_slots {
+            if let Some(is_other) = is_other.get_mut(berth as usize) {
+                *is_other = false;
+            }
+        }
+        let others = (0..).zip(is_other).filter_map(|(berth, is)| is.then_some(berth)).collect();
+        Self { of_slots, others }
+    }
+}
+
 /// What the metrics of all workers say; from [`Backend::metrics`].
 #[derive(Clone, Debug)]
 pub struct Metrics {
@@ -113,8 +135,9 @@ impl Backend {
     ///
     /// A counter is the sum over the living and the dead: it never falls while the postmaster
     /// lives, whether workers are restarted, recycled, reused, killed or reset. A gauge is the sum
-    /// over the workers that run. A call looks at two cells for each slot, class and counter; it
-    /// asks nobody, and waits for nobody.
+    /// over the workers that run; one that has two runs, since one takes the place of the other,
+    /// counts with both. A call looks at two cells for each slot, class and counter; it asks
+    /// nobody, and waits for nobody.
     ///
     /// Cells lie in shared memory, so a member that writes where it should not can change what a
     /// counter says: by more, up to 2^53 for each slot; or by less, until the end of the run, which
@@ -137,10 +160,11 @@ impl Backend {
     pub fn metrics(&self) -> Metrics {
         let cells = self.attachment.cells();
         let plan = cells.metric_plan();
+        let berths = Berths::look(cells, self.attachment.slots().capacity());
         let all = (0..).zip(cells.metrics());
         let known = all.filter_map(|(number, metric)| Some((number, metric?)));
         let readings = known.map(|(number, metric)| MetricReading {
-            by_class: self.by_class(cells, plan, number, metric.kind()),
+            by_class: self.by_class(cells, &berths, plan, number, metric.kind()),
             metric,
         });
         Metrics { readings: readings.collect() }
@@ -149,6 +173,7 @@ impl Backend {
     fn by_class(
         &self,
         cells: ClusterCells<'_>,
+        berths: &Berths,
         plan: MetricPlan,
         metric: u32,
         kind: MetricKind,
@@ -166,12 +191,19 @@ impl Backend {
             let bank = bank_of(class);
             let slots = classes.ranges(class).into_iter().flatten();
             let slots = slots.take_while(|&slot| slot < self.attachment.slots().capacity());
-            let value = |slot| match kind {
+            let gauge = |berth| MetricValue::Gauge(cells.gauge(plan, berth, bank, metric));
+            let value = |slot: u32| match kind {
                 MetricKind::Gauge if !self.runs(slot) => MetricValue::Gauge(0),
-                MetricKind::Gauge => MetricValue::Gauge(cells.gauge(plan, slot, bank, metric)),
+                MetricKind::Gauge => {
+                    gauge(berths.of_slots.get(slot as usize).copied().unwrap_or(slot))
+                }
                 _ => MetricValue::Counter(cells.counter(plan, slot, bank, metric)),
             };
-            let sum = slots.map(value).fold(MetricValue::zero(kind), MetricValue::and);
+            let mut sum = slots.map(value).fold(MetricValue::zero(kind), MetricValue::and);
+            // A parallel worker never has a second process.
+            if kind == MetricKind::Gauge && class != SlotClass::Parallel {
+                sum = berths.others.iter().map(|&berth| gauge(berth)).fold(sum, MetricValue::and);
+            }
             // A class may be called like one of ours: then it counts with that.
             sums.entry(name.to_owned())
                 .and_modify(|value: &mut MetricValue| *value = value.and(sum))

@@ -12,7 +12,7 @@
 //! | hint bitmaps | claimers, the postmaster | the same |
 //! | count of changes | postmaster at each change | waits for many workers |
 //! | interests, one cell for some slots | who waits for many workers, postmaster at a change | the same |
-//! | values of metrics, whole lines a slot | the worker | who reads metrics, the postmaster at its end |
+//! | values of metrics, whole lines a berth | the worker | who reads metrics, the postmaster at its end |
 //! | incarnation, phase | postmaster, rarely | backends at registration |
 //!
 //! So a process that registers writes to no line that others read when they ask for another

@@ -1,20 +1,24 @@
 //! The counters and gauges of workers, in cells of the region.
 //!
 //! ```text
-//! number of metrics and banks │ definitions │ values: a bank a slot and class │ floors: the same
+//! number of metrics and banks │ definitions │ values: a bank a class in each berth │ floors: slot
 //! ```
 //!
 //! | cell | writer | read by |
 //! |---|---|---|
 //! | definition of a metric | postmaster, once | who asks for it by name, who reads all |
-//! | value: of a slot, for the class of its worker | the worker | the same, the postmaster at an end |
+//! | value: of a slot's counters, or a berth's gauges, for the worker's class | the worker | the same, the postmaster at an end |
 //! | floor of a counter | postmaster, at the end of a run | who reads all |
 //!
 //! **A value is never taken back.** A counter goes on where the slot's last worker has left it. So
 //! a sum over all slots holds the living and the dead, whatever is restarted or reset, and no
 //! reader can meet a run that is counted twice or not at all: nothing moves. A slot that workers of
-//! several classes may have keeps a value for each class. A gauge is set to 0 when its run ends,
-//! and counts only while the slot's worker runs.
+//! several classes may have keeps a value for each class. Two processes of a worker add to one
+//! counter.
+//!
+//! **A gauge is one process's.** It lies where that has its cells, so of two processes of a worker
+//! each has its own, and both count. It is set to 0 when its process ends. That of a serving run
+//! counts only while the slot's word says that it runs.
 //!
 //! Trust. Any member may write any value. At the end of a run the postmaster takes the value into
 //! its own memory if that is more than before ([`kept`]), publishes it as the floor, and puts the
@@ -50,24 +54,29 @@ pub(crate) const COUNTER_LIMIT: u64 = 1 << 53;
 pub struct MetricPlan {
     metrics: u32,
     banks: u32,
+    /// How many slots there are.
     capacity: u32,
+    /// How many berths.
+    berths: u32,
 }
 
 impl MetricPlan {
-    /// What `cell` says, of a region with `capacity` slots, made possible.
-    fn read(cell: u64, capacity: u32) -> Self {
+    /// What `cell` says, of a region with so many slots and berths, made possible.
+    fn read(cell: u64, capacity: u32, berths: u32) -> Self {
         let most = MOST_CLASSES as u32 + 1;
         Self {
             metrics: (cell as u32).min(MOST_METRICS),
             banks: ((cell >> 32) as u32).clamp(1, most),
             capacity,
+            berths,
         }
     }
 
-    fn new(metrics: usize, classes: &SlotClasses) -> Self {
+    /// With berths for `overlap` runs beside those of the slots.
+    fn new(metrics: usize, classes: &SlotClasses, overlap: u32) -> Self {
         let banks = 1 + classes.reserved().count() as u64;
         let capacity = classes.general().saturating_add(classes.parallel());
-        Self::read(banks << 32 | metrics as u64, capacity)
+        Self::read(banks << 32 | metrics as u64, capacity, capacity.saturating_add(overlap))
     }
 
     const fn cell(self) -> u64 {
@@ -90,7 +99,7 @@ impl MetricPlan {
         REGION_CELLS + metric * DEFINITION_CELLS
     }
 
-    /// Cells of one slot's values, in whole lines: no two slots share one.
+    /// Cells of the values of one slot, or berth, in whole lines: no two share one.
     const fn stride(self) -> u32 {
         (self.metrics * self.banks).div_ceil(LINE) * LINE
     }
@@ -105,28 +114,33 @@ impl MetricPlan {
         if self.metrics == 0 {
             return Some(REGION_CELLS);
         }
-        let each = self.stride().checked_mul(self.capacity)?.checked_mul(2)?;
-        self.values().checked_add(each)
+        let floors = self.stride().checked_mul(self.capacity)?;
+        self.floors()?.checked_add(floors)
     }
 
-    /// The number of a value among all of them.
-    fn place(self, slot: u32, bank: u32, metric: u32) -> Option<u32> {
-        let is_there = slot < self.capacity && bank < self.banks && metric < self.metrics;
-        if !is_there {
+    /// The first floor.
+    fn floors(self) -> Option<u32> {
+        self.values().checked_add(self.stride().checked_mul(self.berths)?)
+    }
+
+    /// The number of a value among all of them; of a counter, that of its floor, too.
+    fn place(self, row: u32, bank: u32, metric: u32) -> Option<u32> {
+        if bank >= self.banks || metric >= self.metrics {
             return None;
         }
-        self.stride().checked_mul(slot)?.checked_add(bank * self.metrics + metric)
+        self.stride().checked_mul(row)?.checked_add(bank * self.metrics + metric)
     }
 
-    /// The shared cell of a value.
+    /// The shared cell of a value: `row` is the slot of a counter, the berth of a gauge.
     #[must_use]
-    pub fn value(self, slot: u32, bank: u32, metric: u32) -> Option<u32> {
-        self.values().checked_add(self.place(slot, bank, metric)?)
+    pub fn value(self, row: u32, bank: u32, metric: u32) -> Option<u32> {
+        let place = self.place(row, bank, metric).filter(|_| row < self.berths);
+        self.values().checked_add(place?)
     }
 
     fn floor(self, slot: u32, bank: u32, metric: u32) -> Option<u32> {
-        let floors = self.values().checked_add(self.stride().checked_mul(self.capacity)?)?;
-        floors.checked_add(self.place(slot, bank, metric)?)
+        let place = self.place(slot, bank, metric).filter(|_| slot < self.capacity);
+        self.floors()?.checked_add(place?)
     }
 }
 
@@ -179,7 +193,7 @@ impl ClusterCells<'_> {
     #[must_use]
     pub fn metric_plan(&self) -> MetricPlan {
         let cell = self.slots().shared_cell(METRICS).map_or(0, CellRef::load);
-        MetricPlan::read(cell, self.slots().capacity())
+        MetricPlan::read(cell, self.slots().capacity(), self.slots().sets())
     }
 
     /// The metrics that were declared. `None` in the place of one that is overwritten.
@@ -205,11 +219,12 @@ impl ClusterCells<'_> {
         metric.objection().is_none().then_some(metric)
     }
 
-    /// The shared cell in which `worker`, in slot `slot`, keeps metric number `metric`.
+    /// The shared cell in which `worker` keeps metric number `metric`: `row` is its slot for a
+    /// counter, its berth for a gauge.
     #[must_use]
-    pub fn metric_cell(&self, slot: u32, worker: &BackgroundWorker, metric: u32) -> Option<u32> {
+    pub fn metric_cell(&self, row: u32, worker: &BackgroundWorker, metric: u32) -> Option<u32> {
         let class = self.slot_classes().of(worker)?;
-        self.metric_plan().value(slot, bank_of(class), metric)
+        self.metric_plan().value(row, bank_of(class), metric)
     }
 
     /// What the counter of a slot counts for: at least what its ended runs have counted.
@@ -223,23 +238,31 @@ impl ClusterCells<'_> {
         counted(value, load(plan.floor(slot, bank, metric)))
     }
 
-    /// What the gauge of a slot says.
+    /// What the gauge of the process in a berth says.
     #[must_use]
-    pub fn gauge(&self, plan: MetricPlan, slot: u32, bank: u32, metric: u32) -> i64 {
-        let cell = plan.value(slot, bank, metric).and_then(|cell| self.slots().shared_cell(cell));
+    pub fn gauge(&self, plan: MetricPlan, berth: u32, bank: u32, metric: u32) -> i64 {
+        let cell = plan.value(berth, bank, metric).and_then(|cell| self.slots().shared_cell(cell));
         cell.map_or(0, CellRef::load) as i64
     }
 }
 
 impl PostmasterCells {
     /// How many shared cells a region for these metrics has.
-    pub(super) fn cells_for(metrics: &[Metric], classes: &SlotClasses) -> Option<u32> {
-        MetricPlan::new(metrics.len(), classes).all()
+    pub(super) fn cells_for(
+        metrics: &[Metric],
+        classes: &SlotClasses,
+        overlap: u32,
+    ) -> Option<u32> {
+        MetricPlan::new(metrics.len(), classes, overlap).all()
+    }
+
+    fn own_metric_plan(&self) -> MetricPlan {
+        MetricPlan::new(self.metrics().len(), self.classes(), self.cluster().overlap())
     }
 
     /// The number that says how many metrics there are.
     pub(super) fn metrics_cell(&self) -> u64 {
-        MetricPlan::new(self.metrics().len(), self.classes()).cell()
+        self.own_metric_plan().cell()
     }
 
     /// Writes the definitions.
@@ -263,17 +286,27 @@ impl PostmasterCells {
         self.store(METRICS, self.metrics_cell());
     }
 
-    /// The worker of slot `slot` has ended, whichever it was. `keep` gives the place in which the
-    /// postmaster keeps what a value, by its number, has counted to.
-    pub fn end_metrics(&self, slot: u32, mut keep: impl FnMut(usize, &dyn Fn(u64) -> u64) -> u64) {
+    /// A process of the worker in slot `slot` has ended, whichever worker it was; it had berth
+    /// `berth`. `keep` gives the place in which the postmaster keeps what a value, by its number,
+    /// has counted to.
+    pub fn end_metrics(
+        &self,
+        slot: u32,
+        berth: u32,
+        mut keep: impl FnMut(usize, &dyn Fn(u64) -> u64) -> u64,
+    ) {
         if self.metrics().is_empty() {
             return;
         }
-        let plan = MetricPlan::new(self.metrics().len(), self.classes());
+        let plan = self.own_metric_plan();
         for bank in 0..plan.banks {
             for (number, metric) in (0..).zip(self.metrics()) {
+                let row = match metric.kind {
+                    MetricKind::Counter => slot,
+                    MetricKind::Gauge => berth,
+                };
                 let Some((place, value)) =
-                    plan.place(slot, bank, number).zip(plan.value(slot, bank, number))
+                    plan.place(row, bank, number).zip(plan.value(row, bank, number))
                 else {
                     continue;
                 };
@@ -306,7 +339,7 @@ impl PostmasterCells {
     /// Writes again what ended runs have counted, wherever something else is said. `kept` gives
     /// that for a value, by its number.
     pub fn restore_counters(&self, kept: impl Fn(usize) -> u64) {
-        let plan = MetricPlan::new(self.metrics().len(), self.classes());
+        let plan = self.own_metric_plan();
         let counters = || {
             let all = (0..).zip(self.metrics());
             all.filter(|(_, metric)| metric.kind == MetricKind::Counter).map(|(number, _)| number)

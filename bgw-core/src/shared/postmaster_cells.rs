@@ -67,7 +67,7 @@ impl PostmasterCells {
             capacity: classes.general().saturating_add(classes.parallel()),
             tag: LAYOUT_TAG,
             // More than there can be, if they are too many.
-            shared_cells: Self::cells_for(&metrics, &classes).unwrap_or(u32::MAX),
+            shared_cells: Self::cells_for(&metrics, &classes, overlap).unwrap_or(u32::MAX),
             annex_cells: ANNEX_CELLS,
             spare_sets: overlap,
             first_generation: 0,

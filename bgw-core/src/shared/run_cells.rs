@@ -177,9 +177,10 @@ impl PostmasterCells {
 #[cfg(test)]
 mod tests {
     use super::said;
+    use crate::Ready;
     use crate::shared::postmaster_cells::PostmasterCells;
     use crate::shared::slot_classes::SlotClasses;
-    use crate::worker::{BackgroundWorker, Ready};
+    use crate::worker::BackgroundWorker;
     use std::time::Duration;
 
     #[test]

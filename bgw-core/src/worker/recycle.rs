@@ -92,10 +92,10 @@ impl Recycle {
     /// The next run starts beside the present one, and takes its place once it is ready; only then
     /// is the former told to end. Handle, slot and generation stay, and the worker is never seen
     /// [stopped](crate::WorkerStatus::Stopped). A next run that fails before is tried again after a
-    /// pause, as often as need be, while the present one serves on; likewise one that is not
-    /// ready within the [`start_timeout`](crate::BackgroundWorkerBuilder::start_timeout), or 60 s where
-    /// there is none; it is stopped first. So many of the cluster's workers are replaced at a time
-    /// as the postmaster has room for (`overlap` of its builder); the others wait their turn.
+    /// pause, as often as need be, while the present one serves on. One that is not ready within
+    /// the [`start_timeout`](crate::BackgroundWorkerBuilder::start_timeout), or 60 s where there is
+    /// none, is stopped, and has failed. So many of the cluster's workers are replaced at a time as
+    /// the postmaster has room for (`overlap` of its builder); the others wait their turn.
     ///
     /// Refused for a worker that does not declare that it [says
     /// ready](crate::BackgroundWorkerBuilder::ready).

@@ -47,6 +47,7 @@ mod orphans;
 mod outcomes;
 mod output;
 mod overlap;
+mod overlap_metrics;
 mod overlap_rolls;
 mod parallel;
 mod peers;
@@ -145,6 +146,7 @@ fn main() -> std::process::ExitCode {
         outcomes::tests(),
         output::tests(),
         overlap::tests(),
+        overlap_metrics::tests(),
         overlap_rolls::tests(),
         parallel::tests(),
         peers::tests(),

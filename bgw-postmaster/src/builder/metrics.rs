@@ -13,7 +13,7 @@ impl PostmasterBuilder {
     ///
     /// All metrics together cost a cache line of shared memory for each slot, and one more for what
     /// its ended workers have counted, for each 8 metrics; as often again for each
-    /// [reserved](Self::reserve) class.
+    /// [reserved](Self::reserve) class. Each of the [overlap](Self::overlap) costs one.
     ///
     /// ```
     /// use bgw_postmaster::Postmaster;
@@ -30,7 +30,8 @@ impl PostmasterBuilder {
     }
 
     /// Declares a gauge that workers keep: each sets its own (`Worker::gauge`), any backend reads
-    /// the sum over the workers that run. Names and cost are as for
+    /// the sum over the workers that run. One that has two runs, since one takes the place of the
+    /// other, counts with both. Names and cost are as for
     /// [`counter`](PostmasterBuilder::counter).
     pub fn gauge(mut self, name: impl Into<String>, help: impl Into<String>) -> Self {
         self.metrics.push(Metric::new(name, help, MetricKind::Gauge));

@@ -201,14 +201,14 @@ impl SlotTable {
     }
 
     fn write_report(&mut self, key: Key, ending: &Ending, unregistered: bool) {
-        if ending.process.is_some() {
-            self.end_metrics(key.index);
-        }
         self.write_report_of(key, self.berth(key.index), ending, unregistered);
     }
 
     fn write_report_of(&mut self, key: Key, berth: u32, ending: &Ending, unregistered: bool) {
         let process = ending.process;
+        if process.is_some() {
+            self.end_metrics(key.index, berth);
+        }
         let report = ExitReport {
             cause: ending.cause,
             pid: process.map(|process| process.pid),

@@ -181,10 +181,10 @@ impl SlotTable {
         self.berths = Berths::new(self.slots.capacity(), self.slots.sets());
     }
 
-    /// A process that ran in slot `index` has ended: what its worker has counted is kept.
-    pub(super) fn end_metrics(&mut self, index: u32) {
+    /// A process of slot `index` in berth `berth` has ended: what its worker has counted is kept.
+    pub(super) fn end_metrics(&mut self, index: u32, berth: u32) {
         let Self { cells, counted, .. } = self;
-        cells.end_metrics(index, |place, next| {
+        cells.end_metrics(index, berth, |place, next| {
             let before = counted.get(place).copied().unwrap_or(0);
             let now = next(before);
             if now != before {

@@ -58,6 +58,11 @@ const CLAIMS: &[Claim] = &[
     ),
     rules("rules::tests::overlap::no_third_process_starts_while_the_former_run_lives", &["P46"]),
     rules("rules::tests::overlap_roll::during_a_roll_no_fewer_are_ready_than_before", &["P48"]),
+    rules(
+        "rules::tests::patience::a_next_run_without_a_start_timeout_has_a_minute_and_more_if_it_asks",
+        &["P46"],
+    ),
+    rules("rules::tests::patience::the_time_of_a_roll_is_that_of_its_next_runs", &["P48"]),
     rules("rules::tests::verdict::a_final_code_is_final_and_no_other_end_is", &["P02"]),
     rules("rules::tests::streak::the_pauses_are_those_of_the_schedule", &["P03", "P04"]),
     rules(

@@ -9,11 +9,15 @@ fn cells(reserved: &[(&str, u32)]) -> PostmasterCells {
         Metric::new("done", "Jobs — done", MetricKind::Counter),
         Metric::new("open", "", MetricKind::Gauge),
     ];
-    PostmasterCells::create_for(SlotClasses::new(4, 2, reserved), metrics, 0).unwrap()
+    PostmasterCells::create_for(SlotClasses::new(4, 2, reserved), metrics, 1).unwrap()
 }
 
 fn end(cells: &PostmasterCells, kept: &mut HashMap<usize, u64>, slot: u32) {
-    cells.end_metrics(slot, |place, next| {
+    end_in(cells, kept, slot, slot);
+}
+
+fn end_in(cells: &PostmasterCells, kept: &mut HashMap<usize, u64>, slot: u32, berth: u32) {
+    cells.end_metrics(slot, berth, |place, next| {
         let value = kept.entry(place).or_default();
         *value = next(*value);
         *value
@@ -60,10 +64,14 @@ fn each_value_has_a_cell_of_its_own_and_no_two_slots_share_a_line() {
         }
     }
     assert!(all.iter().all(|&cell| writable(cells.slots(), cell).is_some()));
-    for (slot, bank, metric) in [(6, 0, 0), (0, 3, 0), (0, 0, 2)] {
-        assert_eq!(plan.value(slot, bank, metric), None);
+    for (bank, metric) in [(0, 1), (2, 1)] {
+        assert!(all.insert(plan.value(6, bank, metric).unwrap()), "gauges of the spare berth");
+        assert_eq!(plan.floor(6, bank, metric), None);
     }
-    assert_eq!(MetricPlan { capacity: 1 << 28, ..plan }.all(), None, "too many");
+    for (row, bank, metric) in [(7, 0, 0), (0, 3, 0), (0, 0, 2)] {
+        assert_eq!(plan.value(row, bank, metric), None);
+    }
+    assert_eq!(MetricPlan { berths: 1 << 29, ..plan }.all(), None, "too many");
 }
 
 /// Breaks if what ended runs have counted can be taken back, or counts twice.
@@ -154,4 +162,23 @@ fn a_gauge_is_gone_with_its_run() {
     assert_eq!(cells.cluster().gauge(plan, 2, 1, 1), -4);
     end(&cells, &mut kept, 2);
     assert_eq!(cells.cluster().gauge(plan, 2, 1, 1), 0);
+}
+
+/// Breaks if the end of one process of a worker touched the gauge of the other one.
+#[test]
+fn a_gauge_is_that_of_one_process_and_a_counter_that_of_all() {
+    let (cells, mut kept) = (cells(&[]), HashMap::new());
+    let plan = cells.cluster().metric_plan();
+    let said = |berth| cells.cluster().gauge(plan, berth, 0, 1);
+    put(&cells, plan.value(2, 0, 1), 5);
+    put(&cells, plan.value(6, 0, 1), 7);
+    put(&cells, plan.value(2, 0, 0), 9);
+    end_in(&cells, &mut kept, 2, 6);
+    assert_eq!((said(2), said(6)), (5, 0));
+    assert_eq!(cells.cluster().counter(plan, 2, 0, 0), 9);
+    put(&cells, plan.value(2, 0, 0), 0);
+    assert_eq!(cells.cluster().counter(plan, 2, 0, 0), 9, "what an ended process has counted");
+    put(&cells, plan.value(6, 0, 1), 7);
+    end_in(&cells, &mut kept, 2, 2);
+    assert_eq!((said(2), said(6)), (0, 7));
 }
