@@ -54,6 +54,7 @@
 
 mod answer;
 mod backend;
+mod cached;
 #[cfg(feature = "serde")]
 mod calls;
 mod changes;

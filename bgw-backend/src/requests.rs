@@ -108,7 +108,8 @@ impl Handle {
     }
 }
 
-fn deadline() -> Option<Instant> {
+/// Until when the postmaster is to answer, or to take what it is told.
+pub(crate) fn deadline() -> Option<Instant> {
     Instant::now().checked_add(ConnectOptions::default().timeout)
 }
 

@@ -1,7 +1,9 @@
 //! Segments: memory that members of a cluster share, made at run time.
 
-use crate::backend::{Backend, ConnectOptions};
+use crate::backend::Backend;
+use crate::cached;
 use crate::error::NotWritable;
+use crate::requests::deadline;
 use bgw_core::internals::{Reply, Request, SegmentRequest};
 use bgw_core::{AskError, Attachment, Pid, Refusal, SegmentHandle};
 use shmem_slots::queue::{Queue, QueueOptions};
@@ -10,7 +12,6 @@ use std::fmt;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
-use std::time::Instant;
 
 /// Why a segment could not be made, mapped or passed on.
 #[derive(thiserror::Error)]
@@ -100,6 +101,17 @@ impl Backend {
     /// [`SegmentError`].
     #[doc(alias = "dsm_attach")]
     pub fn segment(&self, segment: SegmentHandle) -> Result<Segment, SegmentError> {
+        if let Some((memory, place)) = cached::find(&self.attachment, segment) {
+            let attachment = Arc::clone(&self.attachment);
+            return Ok(Segment { memory, hold: Hold { attachment, segment, cached: Some(place) } });
+        }
+        let mut mapped = self.segment_once(segment)?;
+        mapped.hold.cached = cached::cache_mapped(&self.attachment, segment, &mapped.memory);
+        Ok(mapped)
+    }
+
+    /// As [`Backend::segment`], for one that is not mapped again: no worker caches it.
+    pub(crate) fn segment_once(&self, segment: SegmentHandle) -> Result<Segment, SegmentError> {
         NotWritable::check(&self.attachment)?;
         self.ask_for_segment(SegmentRequest::Map(segment)).map_err(|error| match error {
             AskError::Refused { reason: Refusal::NoSegment, .. } => SegmentError::Gone { segment },
@@ -115,25 +127,27 @@ impl Backend {
         let (Reply::Segment { segment, .. }, Some(file)) = (&reply, fds.into_iter().next()) else {
             return Err(AskError::unexpected(&reply));
         };
-        let hold = Hold { attachment: Arc::clone(&self.attachment), segment: *segment };
+        let hold =
+            Hold { attachment: Arc::clone(&self.attachment), segment: *segment, cached: None };
         Ok(shmem_slots::Segment::attach(file)
-            .map(|memory| Segment { memory, hold })
+            .map(|memory| Segment { memory: Arc::new(memory), hold })
             .map_err(SegmentError::Map))
     }
-}
-
-fn deadline() -> Option<Instant> {
-    Instant::now().checked_add(ConnectOptions::default().timeout)
 }
 
 /// This process holds a segment until this is dropped.
 struct Hold {
     attachment: Arc<Attachment>,
     segment: SegmentHandle,
+    /// Where it is cached, if it is.
+    cached: Option<usize>,
 }
 
 impl Drop for Hold {
     fn drop(&mut self) {
+        if let Some(place) = self.cached {
+            return cached::end_use(&self.attachment, self.segment, place);
+        }
         let request = Request::Segment(SegmentRequest::Drop(self.segment));
         self.attachment.tell(&request, deadline());
     }
@@ -142,11 +156,16 @@ impl Drop for Hold {
 /// A segment that this process has mapped and holds. Dropping it unmaps it; with the last holder in
 /// the cluster its memory is gone.
 ///
+/// A worker of a [`Pool`](crate::Pool) that maps a segment again caches it, mapped, for the jobs
+/// that follow: four segments at most. What it caches and does not use it does not hold: the
+/// segment is gone with the last of the others, and its memory as soon as the worker has looked, at
+/// the latest after its job.
+///
 /// A child that this process forks has the mapping, too, and does not hold the segment.
 #[doc(alias = "dsm_segment")]
 pub struct Segment {
     // Before the hold: it is unmapped first.
-    memory: shmem_slots::Segment,
+    memory: Arc<shmem_slots::Segment>,
     hold: Hold,
 }
 
@@ -190,7 +209,7 @@ impl Segment {
 
     /// Its memory, by words.
     #[must_use]
-    pub const fn memory(&self) -> &shmem_slots::Segment {
+    pub fn memory(&self) -> &shmem_slots::Segment {
         &self.memory
     }
 

@@ -145,6 +145,7 @@ pub mod internals {
         returned::VALUE_LIMIT,
         roll::{RollPart, RollRequest},
         shared::{
+            cached_cells::{CACHED_SEGMENTS, CachedCell},
             cluster_cells::ClusterCells,
             corrupt::CorruptRecord,
             event_record::{EVENTS_TAG, EventName, EventRecord, EventRing},

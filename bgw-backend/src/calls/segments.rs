@@ -19,7 +19,7 @@ impl Backend {
 
     /// Gives up what this process holds of a segment that it has not mapped.
     pub(crate) fn give_up_segment(&self, segment: SegmentHandle) {
-        drop(self.segment(segment));
+        drop(self.segment_once(segment));
     }
 }
 

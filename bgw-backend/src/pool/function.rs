@@ -9,14 +9,15 @@ use super::members::Members;
 use super::place::{PlaceState, PlaceWord, Run};
 use super::shared::{run_is_over, tell_of_room, vacate};
 use super::turns::Turns;
+use super::types::call_type;
 use crate::backend::Backend;
+use crate::cached::Caching;
+use crate::calls::CallValue;
 use crate::calls::format::{self, Carried};
 use crate::calls::segments::read_value;
-use crate::calls::{CallValue, types};
 use crate::fault;
 use crate::segment::{Segment, SegmentError};
 use crate::worker::{Worker, WorkerError};
-use bgw_core::internals::CallType;
 use bgw_core::{CallEntry, WorkerProcess, WorkerResult};
 use shmem_slots::Region;
 use shmem_slots::futex::{Half, Watch, Woken};
@@ -30,17 +31,6 @@ use std::time::Instant;
 
 /// So long a submitter that was seen alive is not looked at again.
 const ALIVE_FOR: u64 = 1_000_000;
-
-/// The type by which a pool's workers are launched.
-pub(super) fn call_type<I: CallValue, O: CallValue>() -> CallType {
-    let types = types::of::<I, O>();
-    CallType { tag: pool_tag(types.tag), signature: format!("pooled {}", types.signature) }
-}
-
-/// The tag of a pool whose jobs have this tag, which is that of no call.
-pub(super) const fn pool_tag(jobs: u64) -> u64 {
-    if jobs == 0 { 0 } else { jobs.rotate_left(17) ^ 0x706f_6f6c_706f_6f6c }
-}
 
 /// Makes a function for the workers of a [`Pool`](crate::Pool), for the `call` of the postmaster's
 /// builder, out of one that takes a value and returns one.
@@ -106,7 +96,7 @@ fn serving_input<I: CallValue>(
     let Carried::InSegment { segment, len } = Carried::of(input) else {
         return Ok(format::decode(input)?);
     };
-    let segment = backend(me).segment(segment)?;
+    let segment = backend(me).segment_once(segment)?;
     Ok(format::decode(&read_value(&segment, len)?)?)
 }
 
@@ -120,6 +110,7 @@ struct Serving {
     /// Held, so that the region is there for workers that start.
     _segment: Segment,
     backend: Backend,
+    caching: Caching,
     members: Members,
     settings: Settings,
     place: u32,
@@ -144,7 +135,7 @@ impl Serving {
             return Err("the worker was not registered by a pool of its types".into());
         };
         let backend = backend(me);
-        let segment = match backend.segment(start.segment()) {
+        let segment = match backend.segment_once(start.segment()) {
             Ok(segment) => segment,
             // Nobody has it open any more.
             Err(SegmentError::Gone { .. }) => return Ok(None),
@@ -168,6 +159,7 @@ impl Serving {
             jobs,
             _segment: segment,
             backend,
+            caching: Caching::begin(me),
             members,
             settings,
             place: start.place,
@@ -342,7 +334,8 @@ impl Serving {
         let draining = Watch { cell, half: Half::Low, seen: 0 };
         let [interrupts, postmaster] = watches;
         let idle = Instant::now().checked_add(self.settings.idle);
-        let also = [draining, interrupts, postmaster];
+        let mut also = vec![draining, interrupts, postmaster];
+        also.extend(self.caching.look());
         let classes: Vec<u32> = self.turns.classes().collect();
         let woken = self.jobs.wait_for_job(&classes, self.place, &also, idle).map_err(boxed)?;
         let waits = classes.iter().any(|&class| self.jobs.queued(class) > 0);

@@ -30,7 +30,7 @@
 //! |---|---|
 //! | `submit.rs`, `options.rs`, `map.rs` | the face |
 //! | `job.rs`, `raw.rs`, `wait.rs`, `answer.rs` | one job: its wait, its outcome |
-//! | `function.rs`, `turns.rs` | the worker's side |
+//! | `function.rs`, `turns.rs`, `types.rs` | the worker's side |
 //! | `launch.rs`, `place.rs` | how many workers there are, and which |
 //! | `members.rs` | who submits, and whether it lives |
 //! | `shared.rs`, `cells.rs`, `stats.rs` | what they have in common |
@@ -51,6 +51,7 @@ mod shared;
 mod stats;
 mod submit;
 mod turns;
+mod types;
 mod wait;
 
 pub use error::{MapError, PoolError, SubmitError};

@@ -164,7 +164,7 @@ impl Raw {
     /// The encoded output, wherever it lies. An output that cannot be had is lost.
     fn value(&self, bytes: Vec<u8>) -> Option<Vec<u8>> {
         let Carried::InSegment { segment, len } = Carried::of(&bytes) else { return Some(bytes) };
-        let segment = self.shared.backend.segment(segment).ok()?;
+        let segment = self.shared.backend.segment_once(segment).ok()?;
         read_value(&segment, len).ok()
     }
 

@@ -283,6 +283,10 @@ mod tests {
             Request::Segment(SegmentRequest::Create { bytes: u64::MAX }),
             Request::Segment(SegmentRequest::Map(SegmentHandle::from_bits(1))),
             Request::Segment(SegmentRequest::Drop(SegmentHandle::from_bits(2))),
+            Request::Segment(SegmentRequest::Cache {
+                segment: SegmentHandle::from_bits(4),
+                cell: u32::MAX,
+            }),
             Request::Segment(SegmentRequest::Pass {
                 segment: SegmentHandle::from_bits(u64::MAX),
                 to: Pid::this(),

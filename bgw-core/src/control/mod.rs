@@ -19,7 +19,7 @@ pub(crate) mod session;
 pub(crate) mod transport;
 
 /// The version of the messages.
-pub const PROTOCOL: u32 = 14;
+pub const PROTOCOL: u32 = 15;
 
 /// The name of the control socket in a runtime folder.
 pub const CONTROL_SOCKET: &str = "control.sock";

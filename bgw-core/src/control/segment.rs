@@ -16,6 +16,14 @@ pub enum SegmentRequest {
     Map(SegmentHandle),
     /// Holds it once less. Not answered.
     Drop(SegmentHandle),
+    /// Its hold counts only while the cell of this number in the worker's berth says so. Not
+    /// answered.
+    Cache {
+        /// Which.
+        segment: SegmentHandle,
+        /// The number of the cell.
+        cell: u32,
+    },
     /// Has another process hold it, until that maps and drops it, or is gone. Answered by `Done`.
     Pass {
         /// Which.
@@ -32,11 +40,14 @@ impl SegmentRequest {
             Self::Map(segment) => (2, segment.to_bits()),
             Self::Drop(segment) => (3, segment.to_bits()),
             Self::Pass { segment, .. } => (4, segment.to_bits()),
+            Self::Cache { segment, .. } => (5, segment.to_bits()),
         };
         let mut bytes = vec![request, kind];
         bytes.extend(number.to_le_bytes());
-        if let Self::Pass { to, .. } = self {
-            bytes.extend(to.get().to_le_bytes());
+        match self {
+            Self::Pass { to, .. } => bytes.extend(to.get().to_le_bytes()),
+            Self::Cache { cell, .. } => bytes.extend(cell.to_le_bytes()),
+            _ => {}
         }
         bytes
     }
@@ -51,6 +62,7 @@ impl SegmentRequest {
             2 => Self::Map(segment),
             3 => Self::Drop(segment),
             4 => Self::Pass { segment, to: reader.pid("to")? },
+            5 => Self::Cache { segment, cell: reader.word("cell")? },
             other => {
                 return Err(CodecError::Unknown { field: "segment request", found: other.into() });
             }

@@ -16,6 +16,7 @@
 //! then still finds the slot unchanged has the right process: a pid is not used again before it is
 //! reaped.
 
+pub(crate) mod cached_cells;
 mod clock_record;
 pub(crate) mod cluster_cells;
 pub(crate) mod corrupt;

@@ -9,6 +9,7 @@
 //! | that it is ready, that it has done its jobs | the worker; the postmaster before a start | the postmaster |
 //! | until when it asks for time to start | the worker; the postmaster before a start | the postmaster, when that time is over |
 //! | count of beats | the worker; the postmaster before a start | the postmaster, for a worker with a heartbeat |
+//! | which segments it caches | see `cached_cells.rs` | |
 //! | status text, 127 bytes | the worker; for a command the postmaster | views |
 //!
 //! Trust. The postmaster takes any value. A wrong one harms this worker alone.

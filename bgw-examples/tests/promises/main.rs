@@ -6,6 +6,7 @@
 
 mod attached;
 mod attached_reload;
+mod cached_segments;
 mod calls;
 mod cancel;
 mod change_fd;
@@ -127,6 +128,7 @@ fn main() -> std::process::ExitCode {
         handover_cells::tests(),
         heartbeat::tests(),
         hostile_peers::tests(),
+        cached_segments::tests(),
         large_calls::tests(),
         last_lines::tests(),
         latch::tests(),

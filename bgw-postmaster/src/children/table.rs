@@ -128,6 +128,11 @@ impl Children {
         self.by_pid.get(&pid).map(|&(key, _)| NotifyTarget::Child { key, pid })
     }
 
+    /// The berth of a child.
+    pub(crate) fn berth_of(&self, pid: Pid) -> Option<u32> {
+        self.by_pid.get(&pid).map(|&(_, berth)| berth)
+    }
+
     /// Sends SIGUSR1 to a child, if it still runs this worker.
     pub(crate) fn notify(&self, key: Key, pid: Pid) {
         let berth = self.by_pid.get(&pid).filter(|&&(of, _)| of == key).map(|&(_, berth)| berth);

@@ -2,7 +2,11 @@
 //!
 //! A session may hold a segment several times. A segment may also be passed to it: then it holds
 //! the segment until it maps it, which takes that hold over, or is gone.
+//!
+//! A worker may cache a segment that it does not use, in a place that says whether it does. What is
+//! only cached is held by nobody: it is asked back, place by place.
 
+use bgw_core::internals::CachedCell;
 use std::collections::{BTreeSet, HashMap};
 
 /// The most segments.
@@ -13,6 +17,8 @@ pub(super) const MOST: u64 = 1024;
 struct Hold {
     count: u64,
     passed: bool,
+    /// Where its process says whether it uses what it holds.
+    cached: Option<CachedCell>,
 }
 
 /// A segment: `F` is what is kept of it.
@@ -60,7 +66,7 @@ impl<F> Holds<F> {
     /// A new segment, held by its maker once.
     pub(super) fn add(&mut self, number: u64, session: u64, bytes: u64, file: F) {
         self.used = self.used.saturating_add(bytes);
-        let by_session = HashMap::from([(session, Hold { count: 1, passed: false })]);
+        let by_session = HashMap::from([(session, Hold { count: 1, ..Hold::default() })]);
         self.segments.insert(number, Held { file, bytes, by_session });
         self.of_session.insert((session, number));
     }
@@ -80,12 +86,49 @@ impl<F> Holds<F> {
         true
     }
 
-    /// `session` gets the segment passed. False: there is none.
-    pub(super) fn pass(&mut self, number: u64, session: u64) -> bool {
+    /// `session` gets the segment passed. False: there is none. It may cache the segment in a
+    /// place; it is to map it anew, so that place is asked back by `take`.
+    pub(super) fn pass(
+        &mut self,
+        number: u64,
+        session: u64,
+        take: impl FnOnce(CachedCell) -> bool,
+    ) -> bool {
         let Some(held) = self.segments.get_mut(&number) else { return false };
-        held.by_session.entry(session).or_default().passed = true;
+        let hold = held.by_session.entry(session).or_default();
+        hold.passed = true;
+        if hold.cached.take().is_some_and(take) {
+            hold.count = hold.count.saturating_sub(1);
+        }
         self.of_session.insert((session, number));
         true
+    }
+
+    /// `session`, which holds the segment, says in `place` whether it uses it.
+    pub(super) fn cache(&mut self, number: u64, session: u64, place: CachedCell) {
+        let held = self.segments.get_mut(&number);
+        if let Some(hold) = held.and_then(|held| held.by_session.get_mut(&session)) {
+            hold.cached = Some(place);
+        }
+    }
+
+    /// If nobody holds the segment but those who only cache it, it is asked back from each place by
+    /// `take`, which says whether it came back. Returns what was kept of it if that was all.
+    pub(super) fn recall(
+        &mut self,
+        number: u64,
+        mut take: impl FnMut(CachedCell) -> bool,
+    ) -> Option<(F, u64)> {
+        let held = self.segments.get(&number)?;
+        let is_only_cached = |hold: &Hold| hold.count == 1 && !hold.passed && hold.cached.is_some();
+        if !held.by_session.values().all(is_only_cached) {
+            return None;
+        }
+        let cached =
+            held.by_session.iter().filter_map(|(&session, hold)| Some((session, hold.cached?)));
+        let back: Vec<u64> =
+            cached.filter(|&(_, place)| take(place)).map(|(session, _)| session).collect();
+        back.into_iter().filter_map(|session| self.release(number, session)).last()
     }
 
     /// `session` holds the segment once less. Returns what was kept of it if that was the last
@@ -99,14 +142,14 @@ impl<F> Holds<F> {
         self.release(number, session)
     }
 
-    /// A session has closed. Returns what was kept of those that nobody holds any more.
-    pub(super) fn close_session(&mut self, session: u64) -> Vec<(F, u64)> {
+    /// What a session holds.
+    pub(super) fn of_session(&self, session: u64) -> Vec<u64> {
         let of_it = self.of_session.range((session, 0)..=(session, u64::MAX));
-        let of_it: Vec<u64> = of_it.map(|&(_, number)| number).collect();
-        of_it.into_iter().filter_map(|number| self.release(number, session)).collect()
+        of_it.map(|&(_, number)| number).collect()
     }
 
-    fn release(&mut self, number: u64, session: u64) -> Option<(F, u64)> {
+    /// `session` does not hold the segment any more. Returns what was kept of it if nobody does.
+    pub(super) fn release(&mut self, number: u64, session: u64) -> Option<(F, u64)> {
         self.of_session.remove(&(session, number));
         let held = self.segments.get_mut(&number)?;
         held.by_session.remove(&session);
@@ -122,6 +165,7 @@ impl<F> Holds<F> {
 #[cfg(test)]
 mod tests {
     use super::{Full, Holds};
+    use bgw_core::internals::CachedCell;
 
     fn with(sizes: &[u64]) -> Holds<&'static str> {
         let mut holds = Holds::new(100, 3);
@@ -130,6 +174,63 @@ mod tests {
             holds.add(number, 7, bytes, "file");
         }
         holds
+    }
+
+    fn close_session(holds: &mut Holds<&'static str>, session: u64) -> Vec<(&'static str, u64)> {
+        let of_it = holds.of_session(session);
+        of_it.into_iter().filter_map(|number| holds.release(number, session)).collect()
+    }
+
+    const fn place(berth: u32) -> CachedCell {
+        CachedCell { berth, number: 0 }
+    }
+
+    #[test]
+    fn what_is_only_cached_comes_back_and_what_is_used_does_not() {
+        // Two workers cache it, and one of them uses it; its maker goes.
+        let mut holds = with(&[40]);
+        assert!(holds.hold(1, 8) && holds.hold(1, 9));
+        holds.cache(1, 8, place(8));
+        holds.cache(1, 9, place(9));
+        let asked = |holds: &mut Holds<_>| holds.recall(1, |place| place.berth == 8);
+        assert_eq!(asked(&mut holds), None, "its maker holds it");
+        assert_eq!(holds.drop_one(1, 7), None);
+        assert_eq!(asked(&mut holds), None, "the other one uses it");
+        assert_eq!(holds.of_session(8), []);
+        assert_eq!(holds.get(1), Some((&"file", 40)));
+        // That one drops it for real.
+        assert_eq!(holds.drop_one(1, 9), Some(("file", 40)));
+        assert_eq!((holds.recall(1, |_| true), holds.used), (None, 0));
+    }
+
+    #[test]
+    fn a_hold_beside_the_one_that_is_cached_is_a_hold() {
+        let mut holds = with(&[40]);
+        assert!(holds.hold(1, 8) && holds.hold(1, 8));
+        holds.cache(1, 8, place(8));
+        holds.cache(1, 9, place(9));
+        holds.cache(2, 8, place(8));
+        assert_eq!(holds.drop_one(1, 7), None);
+        assert_eq!(holds.recall(1, |_| unreachable!()), None);
+        assert_eq!(holds.drop_one(1, 8), None);
+        assert_eq!(holds.recall(1, |_| true), Some(("file", 40)));
+        assert!(holds.of_session.is_empty() && holds.recall(1, |_| true).is_none());
+    }
+
+    #[test]
+    fn a_segment_that_was_passed_to_who_caches_it_is_mapped_anew() {
+        for came_back in [true, false] {
+            let mut holds = with(&[40]);
+            assert!(holds.hold(1, 8));
+            holds.cache(1, 8, place(8));
+            assert!(holds.pass(1, 8, |_| came_back));
+            assert_eq!(holds.drop_one(1, 7), None);
+            assert_eq!(holds.recall(1, |_| true), None);
+            // Who was told, or finds its place empty, drops it for real.
+            assert_eq!(holds.drop_one(1, 8), None, "it was passed");
+            assert!(holds.hold(1, 8));
+            assert_eq!(holds.drop_one(1, 8), Some(("file", 40)));
+        }
     }
 
     #[test]
@@ -142,31 +243,31 @@ mod tests {
         assert_eq!(holds.get(1), Some((&"file", 40)));
         assert_eq!(holds.drop_one(1, 8), Some(("file", 40)));
         assert_eq!((holds.get(1), holds.used), (None, 0));
-        assert!(holds.of_session.is_empty() && !holds.hold(1, 7) && !holds.pass(1, 7));
+        assert!(holds.of_session.is_empty() && !holds.hold(1, 7) && !holds.pass(1, 7, |_| true));
     }
 
     #[test]
     fn a_segment_that_was_passed_is_held_once_until_it_is_mapped_and_dropped() {
         let mut holds = with(&[40]);
-        assert!(holds.pass(1, 8) && holds.pass(1, 8));
+        assert!(holds.pass(1, 8, |_| true) && holds.pass(1, 8, |_| true));
         assert_eq!(holds.drop_one(1, 7), None);
         assert!(holds.hold(1, 8));
         assert_eq!(holds.drop_one(1, 8), Some(("file", 40)), "the two passes are one hold");
         let mut holds = with(&[40]);
-        assert!(holds.hold(1, 8) && holds.pass(1, 8));
+        assert!(holds.hold(1, 8) && holds.pass(1, 8, |_| true));
         assert_eq!((holds.drop_one(1, 7), holds.drop_one(1, 8)), (None, None));
-        assert_eq!(holds.close_session(8), [("file", 40)]);
+        assert_eq!(close_session(&mut holds, 8), [("file", 40)]);
     }
 
     #[test]
     fn a_session_that_closes_holds_nothing() {
         let mut holds = with(&[40, 30, 20]);
         assert!(holds.hold(2, 8));
-        assert_eq!(holds.close_session(9), []);
-        let mut gone = holds.close_session(7);
+        assert_eq!(close_session(&mut holds, 9), []);
+        let mut gone = close_session(&mut holds, 7);
         gone.sort_unstable();
         assert_eq!(gone, [("file", 20), ("file", 40)]);
-        assert_eq!(holds.close_session(8), [("file", 30)]);
+        assert_eq!(close_session(&mut holds, 8), [("file", 30)]);
         assert!(holds.segments.is_empty() && holds.of_session.is_empty());
     }
 
@@ -180,7 +281,7 @@ mod tests {
         assert_eq!(holds.limit(1), Some(Full::Bytes { budget: 100, left: 0 }));
         holds.add(3, 7, 0, "file");
         assert_eq!(holds.limit(0), Some(Full::Segments(3)));
-        holds.close_session(7);
+        close_session(&mut holds, 7);
         assert_eq!(holds.limit(100), None);
     }
 }

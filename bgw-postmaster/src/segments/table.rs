@@ -3,7 +3,7 @@
 use super::holds::{Full, Holds, MOST};
 use crate::gifts::Office;
 use crate::sys::descriptors::DescriptorFloor;
-use bgw_core::internals::{Reply, SegmentRequest};
+use bgw_core::internals::{CachedCell, PostmasterCells, Reply, SegmentRequest};
 use bgw_core::{Refusal, SegmentHandle};
 use shmem_slots::Segment;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -49,11 +49,13 @@ impl Segments {
         Self { holds, next: u64::from(first) << 32, floor, office }
     }
 
-    /// Answers `session`. `find` has the session of the process that a segment is passed to.
+    /// Answers `session`, that of a worker in `berth`, or of a program. `find` has the session of
+    /// the process that a segment is passed to.
     pub(crate) fn answer(
         &mut self,
-        session: u64,
+        (session, berth): (u64, Option<u32>),
         request: SegmentRequest,
+        cells: &PostmasterCells,
         find: impl FnOnce(bgw_core::Pid) -> Option<u64>,
     ) -> Answer<'_> {
         match request {
@@ -68,6 +70,15 @@ impl Segments {
             SegmentRequest::Drop(segment) => {
                 let last = self.holds.drop_one(segment.to_bits(), session);
                 self.close(last);
+                self.recall(segment, cells);
+                Answer::Nothing
+            }
+            SegmentRequest::Cache { segment, cell: number } => {
+                // Who has no berth caches nothing: it holds the segment until it drops it.
+                if let Some(berth) = berth {
+                    self.holds.cache(segment.to_bits(), session, CachedCell { berth, number });
+                    self.recall(segment, cells);
+                }
                 Answer::Nothing
             }
             SegmentRequest::Pass { segment, to } => match find(to) {
@@ -75,10 +86,14 @@ impl Segments {
                     let detail = format!("process {to} is not attached");
                     refused(Refusal::NotAttached, detail)
                 }
-                Some(other) if self.holds.pass(segment.to_bits(), other) => {
-                    Answer::Reply(Reply::Done, None)
+                Some(other) => {
+                    let take = |cell| cells.recall_segment(cell, segment);
+                    if self.holds.pass(segment.to_bits(), other, take) {
+                        Answer::Reply(Reply::Done, None)
+                    } else {
+                        none(segment)
+                    }
                 }
-                Some(_) => none(segment),
             },
         }
     }
@@ -117,10 +132,19 @@ impl Segments {
     }
 
     /// A session has closed.
-    pub(crate) fn close_session(&mut self, session: u64) {
-        for last in self.holds.close_session(session) {
-            self.close(Some(last));
+    pub(crate) fn close_session(&mut self, session: u64, cells: &PostmasterCells) {
+        for number in self.holds.of_session(session) {
+            let last = self.holds.release(number, session);
+            self.close(last);
+            self.recall(SegmentHandle::from_bits(number), cells);
         }
+    }
+
+    /// Somebody holds the segment less than before: workers may have it that only cache it.
+    fn recall(&mut self, segment: SegmentHandle, cells: &PostmasterCells) {
+        let take = |cell| cells.recall_segment(cell, segment);
+        let last = self.holds.recall(segment.to_bits(), take);
+        self.close(last);
     }
 
     fn close(&self, last: Option<(OwnedFd, u64)>) {

@@ -318,7 +318,7 @@ impl Server {
         self.outputs.forget_session(number);
         let pid = self.sessions.pid(number);
         let closed = self.sessions.close(number);
-        self.segments.close_session(number);
+        self.segments.close_session(number, self.slot_table.cells());
         self.rolls.lists.close_session(number);
         self.slot_table.tickets.close_session(number);
         let is_here =

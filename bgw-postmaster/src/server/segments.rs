@@ -9,7 +9,10 @@ impl Server {
     #[inline(never)]
     pub(super) fn about_segment(&mut self, session: u64, request: SegmentRequest) -> bool {
         let sessions = &self.sessions;
-        let answer = self.segments.answer(session, request, |pid| sessions.newest_of(pid));
+        let berth = sessions.pid(session).and_then(|pid| self.children.berth_of(pid));
+        let find = |pid| sessions.newest_of(pid);
+        let cells = self.slot_table.cells();
+        let answer = self.segments.answer((session, berth), request, cells, find);
         match answer {
             Answer::Nothing => true,
             Answer::Reply(reply, file) => self.sessions.reply(session, &reply, file.as_slice()),

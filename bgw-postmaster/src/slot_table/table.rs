@@ -151,6 +151,11 @@ impl SlotTable {
         Some((self.handle(key), Berth { index, beside }))
     }
 
+    /// What only the postmaster writes beside the slots.
+    pub(crate) const fn cells(&self) -> &PostmasterCells {
+        &self.cells
+    }
+
     /// The berth of the run of slot `index` that its word names.
     pub(crate) fn berth(&self, index: u32) -> u32 {
         self.berths.of(index)

@@ -6,7 +6,7 @@ use bgw_backend::{
     Backend, BackgroundWorker, Handle, ShutdownMode, StartTime, Worker, WorkerError, WorkerStatus,
     entry, pooled,
 };
-use bgw_postmaster::{Launched, Postmaster, PostmasterBuilder, Reuse};
+use bgw_postmaster::{Launched, Postmaster, PostmasterBuilder, Reuse, Template};
 use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -56,11 +56,13 @@ impl Cluster {
         Self::with(Postmaster::builder().max_workers(slots).segment_bytes(128 << 20))
     }
 
-    /// With a template that loads something.
+    /// With a template that loads something, and forks so many workers ahead.
     pub(crate) fn launch_with_template(
+        spares: usize,
         load: impl Fn() -> nix::Result<()> + 'static,
     ) -> Result<Self> {
-        Self::with(Postmaster::builder().max_workers(8).template(TEMPLATE, load))
+        let settings = Template::new().spares(spares);
+        Self::with(Postmaster::builder().max_workers(8).template_with(TEMPLATE, settings, load))
     }
 
     /// Starts only workers that may run in the first phase.

@@ -1,5 +1,6 @@
 //! Workers of a template that has 1 GiB loaded: in private pages, which a fork has to list, and in
-//! shared memory, which it leaves alone. Beside bare forks of a process with as much and with none.
+//! shared memory, which it leaves alone; with a child that the template has forked ahead, too.
+//! Beside bare forks of a process with as much and with none.
 //!
 //! Not in the quick report, since loading takes longer than measuring.
 
@@ -10,6 +11,7 @@ use crate::limits::Bare;
 use crate::report::{Figure, Goal, Report, Row, Unit};
 use crate::sys;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 const BYTES: usize = 1 << 30;
 
@@ -18,15 +20,21 @@ pub(crate) fn measure(arguments: &Arguments, report: &mut Report) -> Result<()> 
         return Ok(());
     }
     let private = ("a wake-up, and a bare fork of such a process", Goal::TimesLimit(1.2));
-    row(report, "register → first line, template with 1 GiB, private pages", false, private)?;
+    let name = "register → first line, template with 1 GiB, private pages";
+    row(report, name, (false, 0), private)?;
     let shared = ("a wake-up, and a bare fork of an empty process", Goal::TimesLimit(1.5));
-    row(report, "register → first line, template with 1 GiB, shared memory", true, shared)
+    let name = "register → first line, template with 1 GiB, shared memory";
+    row(report, name, (true, 0), shared)?;
+    row(report, &format!("{name}, a spare"), (true, 1), shared)
 }
+
+/// The next spare is forked at once, and asleep by then.
+const SPARE_ASLEEP: Duration = Duration::from_millis(20);
 
 fn row(
     report: &mut Report,
     name: &str,
-    shared: bool,
+    (shared, spares): (bool, usize),
     (limit_of, goal): (&'static str, Goal),
 ) -> Result<()> {
     const SAMPLES: usize = 40;
@@ -38,10 +46,13 @@ fn row(
         // Without the memory the forks are quick, which shows.
         let _ = if shared { Ok(()) } else { sys::fill(BYTES, false) };
     })?;
-    let cluster = Cluster::launch_with_template(move || sys::fill(BYTES, shared))?;
+    let cluster = Cluster::launch_with_template(spares, move || sys::fill(BYTES, shared))?;
     let worker = of_template()?;
     let (mut ours, mut limit) = (Vec::new(), Vec::new());
     for number in 0..SAMPLES {
+        if spares > 0 {
+            std::thread::sleep(SPARE_ASLEEP);
+        }
         cell(STAMP).store(0, Ordering::Release);
         let begin = now();
         let handle = cluster.register(&worker)?;
