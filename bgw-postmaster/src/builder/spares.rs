@@ -27,8 +27,8 @@ impl PostmasterBuilder {
     ///
     /// Off by default. The words that decide are checked by loom models, and by kills and stops of
     /// each process between any two of their steps. Registrations, spares and postmaster together
-    /// are covered by tests and chaos runs that kill and stop each of them; the checked model of a
-    /// slot's life does not know it yet.
+    /// are covered by a checked model of a slot's life, and by tests and chaos runs that kill and
+    /// stop each of them.
     pub const fn direct_starts(mut self, direct: bool) -> Self {
         self.direct_starts = direct;
         self

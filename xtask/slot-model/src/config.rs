@@ -55,6 +55,10 @@ pub(crate) enum Broken {
     LateForgotten,
     /// A shutdown, or a reset, does not close the gate.
     GateLeftOpen,
+    /// Spares may be given workers while a reset is under way.
+    OpenInReset,
+    /// A reset leaves spares alone that have had a worker.
+    UsedOutliveReset,
     /// What one spare has not taken is taken in although another one runs it.
     OthersRunIgnored,
 }
@@ -70,6 +74,9 @@ pub(crate) struct Config {
     pub(crate) registrants: u8,
     /// Registrations of each.
     pub(crate) jobs: u8,
+    /// The last one has one registration, which runs from the beginning on, in slot 0. A spare that
+    /// serves again has served before.
+    pub(crate) one_runs: bool,
     /// Races that a claim may lose before it gives up.
     pub(crate) tries: u8,
     /// Processes that wait for the first registration besides.

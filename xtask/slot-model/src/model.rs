@@ -3,12 +3,14 @@
 use crate::config::Config;
 use crate::progress::{Action, mishaps, progress};
 use crate::properties;
+use crate::registrant::owner;
 use crate::state::{
-    Fate, Job, Postmaster, PostmasterAt, Process, Registrant, RegistrantAt, Slot, State, Takers,
-    Then, Waiter, WaiterAt,
+    Entry, Fate, Job, Postmaster, PostmasterAt, Process, Registrant, RegistrantAt, Slot, State,
+    Takers, Then, Waiter, WaiterAt,
 };
+use crate::words::{FORKED, STARTED};
 use crate::{postmaster, registrant, spare, waiter};
-use shmem_slots::{Snapshot, State as SlotState};
+use shmem_slots::{Key, Snapshot, State as SlotState};
 use stateright::{Model, Property};
 
 impl Model for Config {
@@ -68,7 +70,7 @@ impl Model for Config {
                 stopping: false,
             },
         };
-        vec![State {
+        let mut state = State {
             slots: vec![slot; self.slots],
             registrants: (0..self.registrants).map(registrant).collect(),
             waiters: vec![waiter; self.waiters.into()],
@@ -85,6 +87,7 @@ impl Model for Config {
             ghost_closed: false,
             ghost_began_late: false,
             ghost_stranger: false,
+            ghost_remembers: false,
             ghost_taken_on: false,
             ghost_withdrawn: false,
             deaths: self.deaths,
@@ -95,7 +98,12 @@ impl Model for Config {
             ghost_torn: false,
             ghost_wrong_report: false,
             ghost_swept: false,
-        }]
+        };
+        if self.one_runs {
+            runs_already(&mut state);
+            state.spares.iter_mut().for_each(|spare| spare.used = self.reuses);
+        }
+        vec![state]
     }
 
     fn actions(&self, state: &State, actions: &mut Vec<Action>) {
@@ -169,6 +177,23 @@ impl Model for Config {
     fn properties(&self) -> Vec<Property<Self>> {
         properties::all()
     }
+}
+
+/// The last registrant waits for its worker, which the postmaster has forked into slot 0.
+fn runs_already(state: &mut State) {
+    let place = state.registrants.len() - 1;
+    let job = Job { registrant: place as u8, number: 0 };
+    let claimed = Snapshot::vacant(0).reserved_by(owner(place));
+    let Some(generation) = claimed.map(Snapshot::generation) else { return };
+    let Some(word) = Snapshot::managed(generation, FORKED, STARTED, true) else { return };
+    let key = Key { index: 0, generation };
+    let slot = &mut state.slots[0];
+    (slot.word, slot.payload, slot.ghost_newest) = (word, Some(job), generation);
+    let me = &mut state.registrants[place];
+    (me.at, me.key) = (RegistrantAt::Asleep, Some(key));
+    state.postmaster.list[0] = Some(Entry { key, job, terminate: false, started: true });
+    let fate = state.fate_mut(job);
+    (fate.process, fate.ghost_starts, fate.ghost_key) = (Process::Running, 1, Some(key));
 }
 
 /// The kernel marks the liveness word of each session and wakes whoever sleeps on it; the workers

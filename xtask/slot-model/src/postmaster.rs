@@ -77,7 +77,9 @@ pub(crate) fn take(config: &Config, state: &mut State, step: Step) {
             fate.ghost_starts += 1;
             At::Started { slot }
         }
-        Step::SeeEnd(slot) if crashed(state, slot) => takers::close(state, Then::Crashed { slot }),
+        Step::SeeEnd(slot) if crashed(state, slot) => {
+            takers::close(config, state, Then::Crashed { slot })
+        }
         Step::NeverStart(slot) | Step::SeeEnd(slot) => At::EndReport { slot },
         Step::SeeGone(registrant) => {
             state.postmaster.gone |= 1 << registrant;
@@ -183,6 +185,7 @@ fn go(config: &Config, state: &mut State) -> At {
             }
             let runs = state.fates.iter().flatten().any(|fate| fate.process == Process::Running);
             state.ghost_began_late |= runs;
+            spare::end_used(config, state);
             // What was registered meanwhile is forgotten, too: its slot is freed.
             state.postmaster.list.fill(None);
             At::ResetLook { slot: 0 }
@@ -262,8 +265,7 @@ fn reap(state: &mut State, slot: usize) {
     let fate = state.fate_mut(entry.job);
     let crashed = fate.process == Process::Ended { crashed: true };
     fate.process = Process::Reaped;
-    let stays = !crashed && !state.postmaster.resetting;
-    spare::comes_back(state, entry.job, stays);
+    spare::comes_back(state, entry.job, !crashed);
     if crashed && !state.postmaster.resetting {
         state.postmaster.resetting = true;
         // SIGQUIT, then SIGKILL: all of them end. Those that have not started never do.

@@ -30,6 +30,8 @@ pub(crate) const HELD: &str = "no slot is held for the dead, nor after its relea
 pub(crate) const BEHIND_THE_GATE: &str = "nothing begins behind the closed gate";
 /// See [`all`].
 pub(crate) const STRANGER: &str = "no spare takes the slot of a stranger";
+/// See [`all`].
+pub(crate) const REMEMBERS: &str = "no process of before a reset has a worker after it";
 /// All properties. The last ones say that the model gets to what it is about.
 pub(crate) fn all() -> Vec<Property<Config>> {
     vec![
@@ -53,6 +55,7 @@ pub(crate) fn all() -> Vec<Property<Config>> {
         }),
         Property::always(BEHIND_THE_GATE, |_, state: &State| !state.ghost_began_late),
         Property::always(STRANGER, |_, state: &State| !state.ghost_stranger),
+        Property::always(REMEMBERS, |_, state: &State| !state.ghost_remembers),
         Property::sometimes("a run of a spare is taken on", |_, state: &State| {
             state.ghost_taken_on
         }),

@@ -283,13 +283,15 @@ fn at(state: &mut State, place: usize, at: At) {
 }
 
 fn next_job(config: &Config, state: &mut State, place: usize) {
+    let is_last = place + 1 == state.registrants.len();
+    let jobs = if config.one_runs && is_last { 1 } else { config.jobs };
     let me = &mut state.registrants[place];
     me.key = None;
     me.terminated = false;
     me.tries = config.tries;
     me.ghost_taken = 0;
     me.job.number += 1;
-    if me.job.number < config.jobs {
+    if me.job.number < jobs {
         me.at = At::Looking { looked: 0, oldest: None };
     } else {
         // One value for all that are done.

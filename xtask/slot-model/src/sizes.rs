@@ -9,6 +9,7 @@ const BASE: Config = Config {
     slots: 2,
     registrants: 2,
     jobs: 1,
+    one_runs: false,
     tries: 2,
     waiters: 0,
     spares: 0,
@@ -27,6 +28,9 @@ const BASE: Config = Config {
 
 /// One program that gives its workers to a spare.
 const DIRECT: Config = Config { slots: 2, registrants: 1, spares: 1, ..BASE };
+
+/// The same, and a worker of another program crashes meanwhile.
+const RESET: Config = Config { registrants: 2, one_runs: true, crashes: 1, ..DIRECT };
 
 /// All sizes.
 pub(crate) const ALL: &[Config] = &[
@@ -75,5 +79,7 @@ pub(crate) const ALL: &[Config] = &[
         deaths: 1,
         ..DIRECT
     },
+    Config { name: "reset while given", spare_deaths: 1, ..RESET },
+    Config { name: "reset, and the spare has served", reuses: true, ..RESET },
     Config { name: "scribbled cells of spares", slots: 1, spares: 2, scribbles: 1, ..DIRECT },
 ];

@@ -27,6 +27,8 @@ pub(crate) const fn asleep() -> Spare {
         refused: None,
         listed: true,
         open: false,
+        used: false,
+        ghost_former: false,
         seen: None,
     }
 }
@@ -126,10 +128,23 @@ pub(crate) fn comes_back(state: &mut State, job: Job, stays: bool) {
     let me = &mut state.spares[place];
     if stays && me.alive && me.at == At::Over {
         let cell = me.cell;
-        *me = Spare { at: At::Look, cell, ..asleep() };
+        *me = Spare { at: At::Look, cell, used: true, ..asleep() };
     } else {
         me.alive = false;
         me.runs = None;
+    }
+}
+
+/// The slots begin anew: those that have had a worker may remember what lay there, and end.
+pub(crate) fn end_used(config: &Config, state: &mut State) {
+    for place in 0..state.spares.len() {
+        let me = &mut state.spares[place];
+        if me.used && me.listed {
+            me.ghost_former = true;
+            if config.broken != Broken::UsedOutliveReset {
+                (me.alive, me.listed) = (false, false);
+            }
+        }
     }
 }
 
@@ -216,6 +231,7 @@ fn accept(config: &Config, state: &mut State, place: usize, key: Key) -> At {
     let tenant = Key { index: key.index, generation: seen.generation() };
     state.ghost_began_late |= state.ghost_closed;
     let me = &mut state.spares[place];
+    state.ghost_remembers |= me.ghost_former;
     me.runs = me.copy.take();
     if let Some(job) = me.runs {
         let fate = state.fate_mut(job);

@@ -96,6 +96,10 @@ pub(crate) struct Spare {
     pub(crate) listed: bool,
     /// The postmaster lets others wake it.
     pub(crate) open: bool,
+    /// It has had a worker.
+    pub(crate) used: bool,
+    /// Ghost: it has had one before a reset.
+    pub(crate) ghost_former: bool,
     /// What the postmaster saw that it was given.
     pub(crate) seen: Option<Key>,
 }

@@ -264,6 +264,8 @@ pub(crate) struct State {
     pub(crate) ghost_began_late: bool,
     /// Ghost: a spare took a slot that is not the one which it was given.
     pub(crate) ghost_stranger: bool,
+    /// Ghost: a process that had had a worker before a reset got another one after it.
+    pub(crate) ghost_remembers: bool,
     /// Ghost: a run of a spare was taken on.
     pub(crate) ghost_taken_on: bool,
     /// Ghost: what a spare had begun was withdrawn.

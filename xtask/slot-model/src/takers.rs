@@ -20,7 +20,8 @@ pub(crate) fn steps(config: &Config, state: &State, out: &mut Vec<Step>) {
     if state.shutdown && !me.takers.stopping {
         out.push(Step::Stop);
     }
-    let serves = !me.resetting && !me.takers.stopping;
+    let resets = me.resetting && config.broken != Broken::OpenInReset;
+    let serves = !resets && !me.takers.stopping;
     for (place, spare) in state.spares.iter().enumerate().filter(|(_, spare)| spare.listed) {
         if !spare.alive {
             out.push(Step::SpareEnded(place));
@@ -42,8 +43,8 @@ pub(crate) fn look(state: &mut State, then: Then) -> At {
 }
 
 /// Closes all of them.
-pub(crate) fn close(state: &mut State, then: Then) -> At {
-    let todo = open(state);
+pub(crate) fn close(config: &Config, state: &mut State, then: Then) -> At {
+    let todo = if config.broken == Broken::GateLeftOpen { 0 } else { open(state) };
     begin(state, todo, true, then)
 }
 
@@ -65,8 +66,7 @@ pub(crate) fn take(config: &Config, state: &mut State, step: Step) -> At {
             state.alarm = false;
             look(state, Then::Drain)
         }
-        Step::Stop if config.broken == Broken::GateLeftOpen => begin(state, 0, true, Then::Stop),
-        Step::Stop => close(state, Then::Stop),
+        Step::Stop => close(config, state, Then::Stop),
         Step::Open(spare) => At::Takers(T::OpenWord { spare }),
         Step::SpareEnded(place) => {
             let open = state.spares[place].open && config.broken != Broken::DeadSpareForgotten;
@@ -342,6 +342,7 @@ fn start(state: &mut State, slot: usize, place: usize) -> At {
     }
     entry.started = true;
     let job = entry.job;
+    state.ghost_remembers |= me.ghost_former;
     (me.mail, me.runs) = (true, Some(job));
     if me.at == SpareAt::Asleep {
         me.at = SpareAt::Look;

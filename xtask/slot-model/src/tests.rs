@@ -123,6 +123,32 @@ fn a_gate_that_is_not_closed_lets_a_spare_begin_behind_it() {
 }
 
 #[test]
+fn a_reset_that_leaves_the_gate_open_lets_a_spare_begin_in_it() {
+    is_violated(Broken::GateLeftOpen, properties::BEHIND_THE_GATE, "reset while given");
+}
+
+#[test]
+fn a_reset_that_overlooks_what_has_begun_starts_a_worker_twice() {
+    is_violated(Broken::BegunIgnored, properties::STARTED_TWICE, "reset while given");
+}
+
+#[test]
+fn a_reset_that_leaves_the_words_open_starts_a_worker_twice() {
+    is_violated(Broken::WordLeftOpen, properties::STARTED_TWICE, "reset while given");
+}
+
+#[test]
+fn a_gate_that_opens_before_the_reset_is_over_lets_a_spare_begin_in_it() {
+    is_violated(Broken::OpenInReset, properties::BEHIND_THE_GATE, "reset while given");
+}
+
+#[test]
+fn a_process_that_outlives_a_reset_remembers_what_was_before() {
+    let size = "reset, and the spare has served";
+    is_violated(Broken::UsedOutliveReset, properties::REMEMBERS, size);
+}
+
+#[test]
 fn a_gate_that_closes_without_a_look_at_what_has_begun_starts_a_worker_twice() {
     is_violated(Broken::BegunIgnored, properties::STARTED_TWICE, "given while a shutdown begins");
 }
