@@ -17,7 +17,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// How long the postmaster may take to answer, unless somebody says.
+/// How long the postmaster may take to answer, unless the options say otherwise.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// How to attach.
@@ -52,7 +52,7 @@ impl Backend {
         Self::connect_with(path, ConnectOptions::default())
     }
 
-    /// As [`Backend::connect`], with options.
+    /// Like [`Backend::connect`], with options.
     ///
     /// # Errors
     /// As [`Backend::connect`].
@@ -152,7 +152,7 @@ impl Backend {
         &self,
         claim: Claim<'_, WorkerRecord, ReportRecord, Region>,
     ) -> Result<Keep, RegisterError> {
-        // It is no job: those are not given so.
+        // It is not a job: jobs are never given to a spare directly.
         let key = claim.offer(false)?;
         Ok(Keep::new(Arc::clone(&self.attachment), key, false))
     }

@@ -131,7 +131,7 @@ pub enum RegisterError {
     CallType {
         /// Its name.
         function: String,
-        /// What it is.
+        /// The type that it takes and returns, or that it is not a call.
         takes: String,
         /// What it was called as.
         called: String,
@@ -301,7 +301,7 @@ pub enum WaitError {
     TooManyClusters {
         /// How many there are.
         clusters: usize,
-        /// The most.
+        /// The largest number of connections that one wait can watch.
         limit: usize,
     },
     /// The system call failed.

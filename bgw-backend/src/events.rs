@@ -131,7 +131,7 @@ impl Events {
         }
     }
 
-    /// As [`Events::wait`], at most for `timeout`; `None` if no event came.
+    /// Like [`Events::wait`], for at most `timeout`; `None` if no event came.
     ///
     /// # Errors
     /// As [`Events::wait`].

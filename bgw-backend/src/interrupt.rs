@@ -38,7 +38,7 @@ pub(crate) fn check(by_terminate: bool) -> Result<(), Interrupt> {
     Ok(())
 }
 
-/// As [`check`], for SIGTERM alone.
+/// Like [`check`], for SIGTERM alone.
 pub(crate) fn check_terminate(by_terminate: bool) -> Result<(), Interrupt> {
     if by_terminate && process::interrupts().pending().contains(Pending::TERMINATE) {
         let worker = process::current().map(|me| me.worker.worker_type());

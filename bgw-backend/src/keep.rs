@@ -78,7 +78,7 @@ impl Keep {
         }
     }
 
-    /// A handle is about to ask for its end, for want of interest in its outcome.
+    /// A handle is about to terminate it, since nobody wants its outcome.
     pub(crate) fn cancel(&self) {
         self.cancelled.store(true, Ordering::Relaxed);
     }

@@ -27,7 +27,7 @@
 //! | guarantee | how |
 //! |---|---|
 //! | a status costs one load and no lock | the slot's word holds all of it |
-//! | a wait ends on its event, its deadline or the postmaster's death | one futex wait on all three |
+//! | a wait ends at its event, its deadline or the postmaster's death | one futex wait on all three |
 //! | a stale handle neither answers for another worker nor terminates it | the same load or swap compares the generation |
 //! | a process that dies while it registers leaves nothing behind | a claimed slot names its owner from the first instruction |
 //!

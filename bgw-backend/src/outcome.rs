@@ -33,8 +33,8 @@ use std::time::{Duration, Instant};
 pub enum Outcome<T = Vec<u8>> {
     /// It ended well.
     Output {
-        /// What it gave back. The result that it set last, if it is no typed call; empty if it has
-        /// set none.
+        /// What it gave back. The result that it set last, if it is not a typed call; empty if it
+        /// has set none.
         value: T,
         /// The report of its end.
         report: ExitReport,
@@ -61,7 +61,7 @@ pub enum Outcome<T = Vec<u8>> {
     Died(ExitReport),
     /// It never ran, or not again.
     NotStarted {
-        /// Why.
+        /// Why it did not start.
         reason: NotStarted,
         /// The report of its end.
         report: ExitReport,
@@ -267,8 +267,8 @@ impl Handle {
         self.wait_until_decided(None)
     }
 
-    /// As [`Handle::wait_for_outcome`], at most for `timeout`. The job goes on after that, and its
-    /// outcome can be asked for again.
+    /// Like [`Handle::wait_for_outcome`], for at most `timeout`. The job goes on after that, and
+    /// its outcome can be asked for again.
     ///
     /// # Errors
     /// [`WaitError::Interrupted`]; [`WaitError::TimedOut`].
@@ -276,7 +276,7 @@ impl Handle {
         self.wait_until_decided(Instant::now().checked_add(timeout))
     }
 
-    /// As [`Handle::wait_for_outcome`], but when `timeout` is over, [cancels](Handle::cancel) the
+    /// Like [`Handle::wait_for_outcome`], but when `timeout` is over, [cancels](Handle::cancel) the
     /// job and waits until it has ended: most often `Cancelled`, and `Output` if it was quicker.
     ///
     /// A job that does not end at its stop signal is killed after its
@@ -294,7 +294,7 @@ impl Handle {
         self.wait_for_outcome()
     }
 
-    /// Terminates the job, as [`Handle::terminate`] does, for want of interest in its output. If it
+    /// Terminates the job, as [`Handle::terminate`] does, because nobody wants its output. If it
     /// has not ended well by then, its outcome is `Cancelled` for the handle that
     /// [`Backend::register`](crate::Backend::register) returned and its clones. After the end it
     /// has no effect.

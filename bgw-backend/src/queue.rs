@@ -56,8 +56,8 @@ impl Backend {
     /// [`RegisterError::Interrupted`]: likewise. [`RegisterError::Ask`] with
     /// [`Refusal::QueueFull`](crate::Refusal::QueueFull) when 1,024 wait, or 64 over this
     /// connection; with [`Refusal::ShuttingDown`](crate::Refusal::ShuttingDown) or
-    /// [`Refusal::ClusterReset`](crate::Refusal::ClusterReset) when that ended the wait. Else as
-    /// [`Backend::register`], but never for want of a slot.
+    /// [`Refusal::ClusterReset`](crate::Refusal::ClusterReset) when that ended the wait. Otherwise
+    /// as [`Backend::register`], but never because no slot is free.
     pub fn register_timeout(
         &self,
         worker: &BackgroundWorker,
@@ -151,7 +151,7 @@ impl Backend {
         sent.map_or_else(AskError::Send, |()| AskError::Closed).into()
     }
 
-    /// What a refusal says that is for want of a slot.
+    /// What a refusal says if the reason is that no slot is free.
     fn no_slot(&self, worker: &BackgroundWorker, reason: Refusal) -> Option<RegisterError> {
         let taken = |all| match worker.is_parallel() {
             true => RegisterError::NoParallelSlot { limit: all, in_use: all },

@@ -22,13 +22,13 @@ pub enum SegmentError {
     Full {
         /// The size that was asked for.
         bytes: u64,
-        /// Which limit.
+        /// Which limit is reached, in words.
         detail: String,
     },
     /// Nobody holds it any more, or it never was one of this cluster.
     #[error("segment {segment} is gone: nobody holds it, or it is of another cluster")]
     Gone {
-        /// Which.
+        /// The handle that was asked for.
         segment: SegmentHandle,
     },
     /// The process that is to hold it has not attached.
@@ -110,7 +110,7 @@ impl Backend {
         Ok(mapped)
     }
 
-    /// As [`Backend::segment`], for one that is not mapped again: no worker caches it.
+    /// Like [`Backend::segment`], for one that is not mapped again: no worker caches it.
     pub(crate) fn segment_once(&self, segment: SegmentHandle) -> Result<Segment, SegmentError> {
         NotWritable::check(&self.attachment)?;
         self.ask_for_segment(SegmentRequest::Map(segment)).map_err(|error| match error {
@@ -241,7 +241,7 @@ impl Segment {
     /// The queue that another process has made of this segment.
     ///
     /// # Errors
-    /// [`SegmentError`]: it is no queue with this tag.
+    /// [`SegmentError`]: it is not a queue with this tag.
     #[doc(alias = "shm_mq_attach")]
     pub fn queue(&self, tag: u64) -> Result<Queue, SegmentError> {
         Ok(Queue::attach(self.duplicate()?, tag)?)

@@ -42,7 +42,7 @@ pub(crate) fn has_ended(word: Snapshot) -> bool {
     !matches!(word.state(), State::Reserved | State::Published)
 }
 
-/// What a wait finds.
+/// What a wait finds when it looks at a worker.
 pub(crate) enum Look {
     Answer(WorkerStatus),
     NotYet(Snapshot),

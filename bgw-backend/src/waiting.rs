@@ -8,11 +8,11 @@
 //! | shutdown | no process runs for it; it may be about to be restarted |
 //! | end | it is unregistered: no process runs for it, and none ever will |
 //!
-//! A wait reads the slot's word. If that is no answer yet, it sleeps in one `futex_waitv` on both
-//! halves of the word, the postmaster's liveness word and this process's interrupt counter. The
-//! kernel compares each of them with the value read before the check, so no change in between is
-//! lost. Any number of waiters in any number of processes may wait for one worker, and none needs
-//! to be its notify target. A wait uses no descriptor and no thread. The postmaster wakes all
+//! A wait reads the slot's word. If that is not an answer yet, it sleeps in one `futex_waitv` on
+//! both halves of the word, the postmaster's liveness word and this process's interrupt counter.
+//! The kernel compares each of them with the value read before the check, so no change in between
+//! is lost. Any number of waiters in any number of processes may wait for one worker, and none
+//! needs to be its notify target. A wait uses no descriptor and no thread. The postmaster wakes all
 //! waiters of a word with one system call.
 //!
 //! A waiter whose process did not register the worker holds the slot before it sleeps
@@ -49,7 +49,7 @@ impl Handle {
         self.wait(Until::Started, None)
     }
 
-    /// As [`Handle::wait_for_startup`], at most for `timeout`.
+    /// Like [`Handle::wait_for_startup`], for at most `timeout`.
     ///
     /// # Errors
     /// [`WaitError::Interrupted`]; [`WaitError::TimedOut`].
@@ -67,7 +67,7 @@ impl Handle {
         self.wait(Until::Running, None)
     }
 
-    /// As [`Handle::wait_for_next_start`], at most for `timeout`.
+    /// Like [`Handle::wait_for_next_start`], for at most `timeout`.
     ///
     /// # Errors
     /// [`WaitError::Interrupted`]; [`WaitError::TimedOut`].
@@ -87,7 +87,7 @@ impl Handle {
         self.wait(Until::Ready, None)
     }
 
-    /// As [`Handle::wait_for_ready`], at most for `timeout`.
+    /// Like [`Handle::wait_for_ready`], for at most `timeout`.
     ///
     /// # Errors
     /// [`WaitError::Interrupted`]; [`WaitError::TimedOut`].
@@ -106,7 +106,7 @@ impl Handle {
         self.wait(Until::Stopped, None)
     }
 
-    /// As [`Handle::wait_for_shutdown`], at most for `timeout`.
+    /// Like [`Handle::wait_for_shutdown`], for at most `timeout`.
     ///
     /// # Errors
     /// [`WaitError::Interrupted`]; [`WaitError::TimedOut`].
@@ -132,7 +132,7 @@ impl Handle {
         self.wait(Until::Ended, None)
     }
 
-    /// As [`Handle::wait_for_end`], at most for `timeout`.
+    /// Like [`Handle::wait_for_end`], for at most `timeout`.
     ///
     /// # Errors
     /// [`WaitError::Interrupted`]; [`WaitError::TimedOut`].
@@ -164,7 +164,7 @@ pub fn wait_any(
     wait_for_one(handles, Until::Stopped, timeout.and_then(after))
 }
 
-/// As [`wait_any`], until one of the registrations has ended for good
+/// Like [`wait_any`], until one of the registrations has ended for good
 /// (see [`Handle::wait_for_end`]).
 ///
 /// # Errors
@@ -189,7 +189,7 @@ pub fn wait_all(
     wait_for_each(handles, Until::Stopped, timeout)
 }
 
-/// As [`wait_all`], until all of the registrations have ended for good
+/// Like [`wait_all`], until all of the registrations have ended for good
 /// (see [`Handle::wait_for_end`]).
 ///
 /// # Errors

@@ -15,19 +15,19 @@ use std::time::{Instant, SystemTime};
 pub struct WorkerInfo {
     /// Its handle.
     pub handle: WorkerHandle,
-    /// Its description, without a notify target that has ended: nobody is signalled then.
+    /// Its description. A notify target that has ended is left out, since nobody is signalled then.
     pub worker: BackgroundWorker,
-    /// Its status at the time of the look.
+    /// Its status at the time of the call.
     pub status: WorkerStatus,
     /// It has reported that it is ready.
     pub ready: bool,
     /// Its termination was requested.
     pub terminating: bool,
-    /// When its process started, by the wall clock; `None` if none runs.
+    /// When its process started, by the wall clock; `None` if no process runs.
     pub started_at: Option<SystemTime>,
     /// What it waits for, by the name that it gave; `None` if it does not wait or gave no name.
     pub wait_event: Option<String>,
-    /// How it is, in its own words; `None` if none runs or it says nothing.
+    /// Its state in its own words; `None` if no process runs, or it says nothing.
     pub status_text: Option<String>,
 }
 

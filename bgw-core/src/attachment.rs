@@ -113,8 +113,8 @@ impl Attachment {
         self
     }
 
-    /// The same for workers that write their pid to `cell`, which is 0 until then. The attachment
-    /// is whose pid that is.
+    /// The same for a child that becomes a worker later, and writes its pid to `cell` then; until
+    /// then that is 0. The attachment belongs to the process of that pid.
     #[must_use]
     pub const fn for_workers(mut self, cell: &'static AtomicU32) -> Self {
         self.owner.worker = Some(cell);
@@ -331,7 +331,7 @@ impl Attachment {
         Ok(self.ask_for(request, deadline)?.0)
     }
 
-    /// As [`Attachment::ask`], for an answer that comes with descriptors.
+    /// Like [`Attachment::ask`], for an answer that comes with descriptors.
     ///
     /// # Errors
     /// [`AskError`].

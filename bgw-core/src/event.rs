@@ -66,7 +66,7 @@ pub struct Event {
     pub wall: SystemTime,
     /// When, by `CLOCK_MONOTONIC`, which never goes back.
     pub monotonic: Duration,
-    /// What.
+    /// What happened.
     pub kind: EventKind,
     /// The worker, if it is about one.
     pub handle: Option<WorkerHandle>,

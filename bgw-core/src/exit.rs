@@ -49,7 +49,7 @@ pub enum ExitCause {
     Exited(u8),
     /// A signal ended it.
     Signaled {
-        /// Which.
+        /// The number of the signal.
         signal: u8,
         /// It left a core dump.
         core_dumped: bool,
@@ -147,22 +147,22 @@ pub enum GivenUp {
     /// It failed after as many restarts in this time as
     /// [`give_up`](crate::BackgroundWorkerBuilder::give_up) allows.
     Restarts {
-        /// How many.
+        /// The number of restarts that are allowed.
         count: u32,
-        /// In which time.
+        /// The time in which they are counted.
         within: Duration,
     },
     /// It failed as often before it was ever ready as
     /// [`start_attempts`](crate::BackgroundWorkerBuilder::start_attempts) allows.
     StartAttempts {
-        /// How often.
+        /// The number of attempts that are allowed.
         count: u32,
     },
     /// It failed after as many restarts in its group in this time as the group's intensity allows.
     Group {
-        /// How many.
+        /// The number of restarts that are allowed.
         count: u32,
-        /// In which time.
+        /// The time in which they are counted.
         within: Duration,
     },
     /// Another member of its group failed once too often, and the whole group was given up.
@@ -273,7 +273,7 @@ pub struct ExitReport {
     pub given_up: Option<GivenUp>,
     /// Why the next run took its place, if that is how this one came to its end.
     pub recycled: Option<Recycled>,
-    /// When it ended, by the wall clock. For display: the clock may be set.
+    /// When it ended, by the wall clock. For display only, since the clock may be set.
     pub ended_at: SystemTime,
     /// How long the process ran. A process that serves one worker after another has a run for each:
     /// this and both CPU times are of this run alone.

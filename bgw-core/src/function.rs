@@ -31,7 +31,7 @@ impl fmt::Display for CallType {
 pub struct Function {
     /// Its name.
     pub name: String,
-    /// Its type; `None` for one that is no call.
+    /// Its type; `None` for one that is not a call.
     pub call: Option<CallType>,
     /// Its process may serve another worker afterwards.
     pub reusable: bool,

@@ -56,7 +56,7 @@ impl fmt::Display for WorkerHandle {
     }
 }
 
-/// A text that is no handle.
+/// A text that is not a handle.
 #[derive(Clone, thiserror::Error, PartialEq, Eq)]
 #[error("{text:?} is no worker handle: {part} is wrong; it should look like 12.345@9f3a21c4")]
 pub struct ParseHandleError {

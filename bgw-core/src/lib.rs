@@ -28,7 +28,7 @@
 //! | guarantee | how |
 //! |---|---|
 //! | bytes from shared memory or a socket give a value or an error | they are copied once, then decoded and checked |
-//! | a wait ends on its event, its deadline or the postmaster's death | one `futex_waitv`, also on a liveness word that the kernel marks |
+//! | a wait ends at its event, its deadline or the postmaster's death | one `futex_waitv`, also on a liveness word that the kernel marks |
 //! | no signal goes to a process by its number alone | pidfds; the slot is checked between opening and sending |
 //!
 //! It starts no process and registers no worker: see `bgw-postmaster` and `bgw-backend`.

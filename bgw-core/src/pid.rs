@@ -48,7 +48,7 @@ impl fmt::Display for Pid {
     }
 }
 
-/// Why a text or number is no pid.
+/// Why a text or number is not a pid.
 #[derive(Clone, thiserror::Error, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum PidError {

@@ -43,7 +43,7 @@ pub enum LastWords {
 }
 
 impl LastWords {
-    /// The words of an error, cut as in a report.
+    /// The message of an error and of its sources, cut to the length that a report holds.
     #[must_use]
     pub fn of_error(error: &(dyn Error + 'static)) -> Self {
         Self::of_texts(error, std::iter::successors(error.source(), |&cause| cause.source()))
@@ -148,7 +148,7 @@ struct Parts {
 }
 
 impl Returned {
-    /// Nothing.
+    /// What a worker gives back that gives back nothing: no result, no value, no last words.
     pub const NOTHING: Self = Self(None);
 
     /// A result, last words, both or neither.

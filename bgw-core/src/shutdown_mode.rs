@@ -49,7 +49,7 @@ impl fmt::Display for ShutdownMode {
     }
 }
 
-/// A text that is no shutdown mode; the message shows at most 80 characters of it, escaped.
+/// A text that is not a shutdown mode; the message shows at most 80 characters of it, escaped.
 #[derive(Clone, thiserror::Error, PartialEq, Eq)]
 #[error("{0:?} is no shutdown mode; it is smart, fast or immediate")]
 pub struct ParseModeError(String);

@@ -101,7 +101,7 @@ pub enum WaitError {
     Poll {
         /// The system call.
         call: &'static str,
-        /// Its error.
+        /// The error that it returned.
         #[source]
         source: io::Error,
     },
@@ -145,7 +145,7 @@ pub fn wait_in_worker(
     Ok(ready)
 }
 
-/// As [`wait_in_worker`], in any process of the cluster; it has no latch.
+/// Like [`wait_in_worker`], in any process of the cluster; it has no latch.
 ///
 /// # Errors
 /// As [`wait_in_worker`].

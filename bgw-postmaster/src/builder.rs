@@ -37,7 +37,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// The most slots that a postmaster can have.
+/// The largest number of slots that a postmaster can have.
 pub const MAX_WORKERS_LIMIT: u32 = 1 << 20;
 
 /// How many events a postmaster can keep, if it keeps any.

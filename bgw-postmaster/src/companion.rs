@@ -1,4 +1,4 @@
-//! A child of the postmaster that is no worker: the guardian or the output collector. It is
+//! A child of the postmaster that is not a worker: the guardian or the output collector. It is
 //! replaced when it dies, and ends last.
 
 use crate::sys::fork::NewChild;
@@ -76,8 +76,8 @@ impl Companion {
         self.process.iter().chain(&self.traced).any(|process| process.pid == pid)
     }
 
-    /// The poller reports one: it has died, or an earlier one can be reaped now. True if it has
-    /// died; another one is due then: at once, unless it was young.
+    /// The poller reports that the process has died, or that an earlier one can be reaped now. True
+    /// if it has died. Another one is due then: at once, unless this one died young.
     pub(crate) fn ended(&mut self) -> bool {
         self.traced.retain(|process| !process.reap(self.name));
         let Some(process) = self.process.take_if(|process| process.has_ended()) else {

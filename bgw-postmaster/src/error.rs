@@ -248,7 +248,7 @@ pub enum StaticError {
     Relation {
         /// The worker.
         name: String,
-        /// Why.
+        /// Why the relation is refused.
         #[source]
         source: RelationError,
     },
@@ -281,7 +281,7 @@ pub enum RunError {
         "the process has {threads} threads; a postmaster forks from a process with one thread only: call launch() early in main, before threads or an async runtime start"
     )]
     Threads {
-        /// How many.
+        /// The number of threads.
         threads: u64,
     },
     /// The ring of events could not be created.

@@ -61,7 +61,7 @@ impl Events {
         self.ring.as_ref()
     }
 
-    /// A worker is on the list.
+    /// A worker has been registered.
     pub(crate) fn registered(&mut self, key: Key, handle: WorkerHandle, name: &str) {
         if self.ring.is_some() {
             let life = Life { key, handle, name: EventName::of(name), pid: None, ready: false };

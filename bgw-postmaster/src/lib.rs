@@ -2,7 +2,7 @@
 //!
 //! A program builds a [`Postmaster`], names the functions that workers may run, and launches it
 //! early in `main`. From then on the program is a backend like any other: it registers workers at
-//! run time and asks how they are, through the crate `bgw-backend`.
+//! run time and asks for their status, through the crate `bgw-backend`.
 //!
 //! ```no_run
 //! use bgw_postmaster::Postmaster;

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 /// The longest a template may take to load, and to fork.
 const LONGEST: Duration = Duration::from_secs(86_400);
-/// The most spares of one template.
+/// The largest number of spares of one template.
 const MOST_SPARES: usize = 64;
 
 /// What a template loads, or why it cannot.

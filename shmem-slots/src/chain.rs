@@ -22,7 +22,7 @@ pub fn chain<'a>(error: &'a (dyn Error + 'static)) -> impl fmt::Display + use<'a
     Chain(error)
 }
 
-/// An error whose source is itself has no last one.
+/// Where the chain is cut: an error that is its own source would have no last one.
 const MOST_SOURCES: usize = 64;
 
 struct Chain<'a>(&'a (dyn Error + 'static));

@@ -105,7 +105,7 @@ pub enum ManageError {
     Corrupt {
         /// The slot.
         index: u32,
-        /// What it held.
+        /// What its word said.
         found: Snapshot,
     },
     /// There is no such slot, or a value does not fit into a word.
@@ -128,7 +128,7 @@ pub enum CreateError {
     Size {
         /// The requested capacity.
         capacity: u32,
-        /// The largest one.
+        /// The largest capacity.
         limit: u32,
     },
     /// The sizes of a queue are out of range.
@@ -140,7 +140,7 @@ pub enum CreateError {
         buffer: usize,
         /// Bytes of the longest message.
         max_message: usize,
-        /// The most of either.
+        /// The largest number of either.
         limit: usize,
     },
     /// A size of a job queue is out of range.
@@ -153,7 +153,7 @@ pub enum CreateError {
     RingSize {
         /// The requested entries.
         entries: u32,
-        /// The most.
+        /// The largest number of entries.
         limit: u32,
     },
     /// The segment that was to hold it is too small.
@@ -161,7 +161,7 @@ pub enum CreateError {
     SegmentSize {
         /// Its size.
         found: usize,
-        /// What is needed.
+        /// The size that is needed.
         expected: usize,
     },
     /// The segment that was to hold it could not be mapped.
@@ -172,7 +172,7 @@ pub enum CreateError {
     System {
         /// The call.
         call: &'static str,
-        /// Its error.
+        /// The error that it returned.
         #[source]
         source: io::Error,
     },
@@ -189,7 +189,7 @@ pub enum AttachError {
         field: &'static str,
         /// What it should be, or its limit.
         expected: u64,
-        /// What it is.
+        /// The value that was found.
         found: u64,
     },
     /// The file is shorter than its header says.
@@ -213,7 +213,7 @@ pub enum AttachError {
     System {
         /// The call.
         call: &'static str,
-        /// Its error.
+        /// The error that it returned.
         #[source]
         source: io::Error,
     },

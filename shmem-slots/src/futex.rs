@@ -18,7 +18,7 @@ use crate::sys::futex as kernel;
 use kernel::{Outcome, Word};
 use std::time::Instant;
 
-/// The most watches of one wait.
+/// The largest number of watches of one wait.
 pub const MAX_WATCHES: usize = kernel::MAX_WORDS;
 
 /// Which 32 bits of a cell.
@@ -76,7 +76,7 @@ pub enum WaitError {
     /// More watches than the kernel takes, or none at all.
     #[error("a wait on {count} watches is not possible, one wait takes 1 to {MAX_WATCHES}")]
     Count {
-        /// How many.
+        /// The number of watches.
         count: usize,
     },
     /// The system call failed.
@@ -134,7 +134,7 @@ pub fn wake_all<'a>(cell: impl Into<CellRef<'a>>) {
     kernel::wake_all(cell.into().0);
 }
 
-/// As [`wake_all`], but wakes one waiter, the one that has slept longest. It may be stopped, or
+/// Like [`wake_all`], but wakes one waiter, the one that has slept longest. It may be stopped, or
 /// killed before it does anything. False if nobody sleeps on the cell.
 pub fn wake_one<'a>(cell: impl Into<CellRef<'a>>) -> bool {
     kernel::wake_one(cell.into().0)

@@ -126,7 +126,7 @@ impl<'a> Latch<'a> {
         is_set_since(self.cell.load(Ordering::Acquire), seen)
     }
 
-    /// Clears the latch. Call it before the look at the condition, never after it.
+    /// Clears the latch. Call this before checking the condition, never after.
     #[inline]
     #[doc(alias = "ResetLatch")]
     pub fn reset(&self) -> Seen {

@@ -41,7 +41,7 @@ pub(crate) const REPORT_BUFFERS: usize = 3;
 pub(crate) const OWN_ANNEX: usize = REPORT_BUFFERS;
 /// Annexes of a slot.
 const ANNEXES: usize = REPORT_BUFFERS + 1;
-/// The most levels that a hint tree has: 64 to the power of 4 is beyond any capacity.
+/// The largest number of levels that a hint tree has: 64 to the power of 4 is beyond any capacity.
 pub(crate) const MAX_LEVELS: usize = 4;
 
 /// Places in a slot's line.

@@ -8,7 +8,7 @@ use std::io;
 /// What a process may do with a region.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Access {
-    /// Everything.
+    /// It may load and store.
     ReadWrite,
     /// Look and wait: the pages are mapped read-only, and every writing operation is refused.
     ReadOnly,

@@ -111,7 +111,7 @@ impl Region {
         Self::create_memfd(cells, SealFlag::empty())
     }
 
-    /// As [`Region::create_sealed`], writable for this process alone: the kernel refuses every
+    /// Like [`Region::create_sealed`], writable for this process alone: the kernel refuses every
     /// other write and every other writable mapping, and a child does not get this mapping.
     pub(crate) fn create_for_one_writer(cells: usize) -> Result<Self, CreateError> {
         let region = Self::create_memfd(cells, SealFlag::F_SEAL_FUTURE_WRITE)?;

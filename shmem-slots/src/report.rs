@@ -63,7 +63,7 @@ impl<T: Pod, R: Pod, M: Memory> Slots<T, R, M> {
         self.write_report_with(key, report, &[])
     }
 
-    /// As [`Slots::write_report`], with an annex. `report` says how long it is; what does not fit
+    /// Like [`Slots::write_report`], with an annex. `report` says how long it is; what does not fit
     /// into the annex of a slot is dropped.
     ///
     /// # Errors
@@ -91,7 +91,7 @@ impl<T: Pod, R: Pod, M: Memory> Slots<T, R, M> {
         self.set_report_aside_with(key, report, &[])
     }
 
-    /// As [`Slots::set_report_aside`], with an annex, as [`Slots::write_report_with`] has it.
+    /// Like [`Slots::set_report_aside`], with an annex, as [`Slots::write_report_with`] has it.
     ///
     /// # Errors
     /// As [`Slots::write_report`].
@@ -145,8 +145,8 @@ impl<T: Pod, R: Pod, M: Memory> Slots<T, R, M> {
         self.find_report(key, |_, _| ()).map(|(report, ())| report)
     }
 
-    /// Copies the last report on the tenancy of `key`, and as many bytes of its annex as
-    /// `annex_len` reads in it, or as an annex has. Both are of one and the same report.
+    /// Copies the last report on the tenancy of `key`, and its annex: as many bytes as `annex_len`
+    /// finds in the report, at most a whole annex. Both belong to the same report.
     ///
     /// # Errors
     /// As [`Slots::read_report`].

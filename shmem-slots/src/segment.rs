@@ -90,7 +90,7 @@ impl Segment {
         Ok(())
     }
 
-    /// Loads bytes from byte `at` on, a multiple of 8. What it finds may come from any process.
+    /// Copies bytes out, from offset `at` on, a multiple of 8. Any process may have written them.
     ///
     /// # Errors
     /// [`OutOfSegment`].

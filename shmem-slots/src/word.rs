@@ -197,7 +197,7 @@ impl Snapshot {
         Some(Self::build(self.generation(), flags, State::Published, kept, 0))
     }
 
-    /// As [`Snapshot::published`], kept, without flags, and *offered*: see
+    /// Like [`Snapshot::published`], kept, without flags, and *offered*: see
     /// [`Claim::offer`](crate::Claim::offer).
     #[must_use]
     pub const fn offered(self) -> Option<Self> {

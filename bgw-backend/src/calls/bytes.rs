@@ -63,7 +63,7 @@ impl Bytes {
         self.len
     }
 
-    /// True if there are none.
+    /// True if there are no bytes.
     #[must_use]
     pub const fn is_empty(&self) -> bool {
         self.len == 0
@@ -104,7 +104,7 @@ impl MappedBytes {
         self.len
     }
 
-    /// True if there are none.
+    /// True if there are no bytes.
     #[must_use]
     pub const fn is_empty(&self) -> bool {
         self.len == 0

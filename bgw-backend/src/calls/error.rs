@@ -8,7 +8,7 @@ use bgw_core::InvalidWorker;
 #[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum CallError {
-    /// The function, or a slot for it, was not to be had.
+    /// The postmaster does not have the function, or has no slot for it.
     #[error(transparent)]
     Register(#[from] RegisterError),
     /// The description is invalid.

@@ -24,7 +24,7 @@ const SMALL: usize = 64;
 /// A value as it is carried.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Carried<'a> {
-    /// Here.
+    /// Its bytes are here.
     Inline(&'a [u8]),
     /// At the beginning of a segment.
     InSegment { segment: SegmentHandle, len: u64 },
@@ -55,7 +55,7 @@ pub(crate) fn encode<T: Serialize>(value: &T) -> Result<Vec<u8>, postcard::Error
     encode_into(value, Vec::with_capacity(SMALL))
 }
 
-/// As [`encode`], into the memory of `bytes`.
+/// Like [`encode`], into the memory of `bytes`.
 pub(crate) fn encode_into<T: Serialize>(
     value: &T,
     mut bytes: Vec<u8>,

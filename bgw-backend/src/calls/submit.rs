@@ -65,7 +65,7 @@ impl Backend {
         self.call_as(BackgroundWorker::builder(name), name, input, None)
     }
 
-    /// As [`Backend::call`], in a worker of this description: with a restart policy, a grace, a
+    /// Like [`Backend::call`], in a worker of this description: with a restart policy, a grace, a
     /// name of its own. Whatever entry point it has is replaced by the function. Unless it says
     /// what becomes of the [job](bgw_core::BackgroundWorkerBuilder::job) when this process has
     /// ended, it is terminated.
@@ -133,7 +133,7 @@ impl<O: CallValue> Call<O> {
         self.typed(self.shared.handle.wait_for_outcome()?)
     }
 
-    /// As [`Call::wait`], at most for `timeout`. The call goes on after that, and can be asked
+    /// Like [`Call::wait`], for at most `timeout`. The call goes on after that, and can be asked
     /// again.
     ///
     /// # Errors
@@ -142,7 +142,7 @@ impl<O: CallValue> Call<O> {
         self.typed(self.shared.handle.wait_for_outcome_timeout(timeout)?)
     }
 
-    /// As [`Call::wait`], but when `timeout` is over, cancels the call and waits until it has
+    /// Like [`Call::wait`], but when `timeout` is over, cancels the call and waits until it has
     /// ended; see [`Handle::wait_for_outcome_or_cancel`].
     ///
     /// # Errors
@@ -197,7 +197,7 @@ impl Shared {
     }
 }
 
-/// A large output that nobody has looked at, or that does not count, is given up.
+/// Gives up a large output that nobody has read, or that does not count.
 impl Drop for Shared {
     fn drop(&mut self) {
         if self.output.get().is_some() || !self.handle.attachment.is_mine() {

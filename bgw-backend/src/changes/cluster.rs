@@ -19,7 +19,7 @@ use std::sync::{Arc, Mutex, MutexGuard, Weak};
 #[cfg(feature = "tokio")]
 use tokio::sync::Semaphore;
 
-/// The most futures of one attachment that take a place in the queue for a slot at a time. Others
+/// How many futures of one attachment may have a place in the queue for a slot at a time. Others
 /// wait for their turn: each needs a descriptor meanwhile, and what the postmaster can grant at
 /// once is not to fill the queue.
 #[cfg(feature = "tokio")]

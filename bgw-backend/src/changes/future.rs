@@ -25,7 +25,7 @@ pub struct WorkerWait {
     handle: Handle,
     until: Until,
     waits: Option<(Arc<Cluster>, WaitId)>,
-    /// Keeps the report from the end on until this wait has read it.
+    /// Keeps the worker's last report until this wait has read it.
     hold: Option<DetachedHold>,
 }
 

@@ -23,7 +23,7 @@ struct Group {
     entries: BTreeMap<u64, Entry>,
 }
 
-/// All waits.
+/// The interests of all waits.
 #[derive(Debug, Default)]
 pub(super) struct Interests {
     groups: BTreeMap<u32, Group>,

@@ -9,8 +9,8 @@ use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
-/// The most clusters: two watches of the thread's own, and for each cluster its bell, its
-/// postmaster and both halves of its count of events.
+/// The largest number of clusters: two watches of the thread's own, and for each cluster its bell,
+/// its postmaster and both halves of its count of events.
 const MAX_CLUSTERS: usize = (MAX_WATCHES - 2) / 4;
 
 /// Room for a waker, which may be anybody's. Not backed by memory before it is used.

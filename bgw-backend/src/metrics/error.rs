@@ -13,7 +13,7 @@ pub enum MetricError {
     Unknown {
         /// The name.
         name: String,
-        /// Those that are.
+        /// The names that are declared.
         declared: String,
     },
     /// It is declared as something else.
@@ -21,7 +21,7 @@ pub enum MetricError {
     OtherKind {
         /// The name.
         name: String,
-        /// What it is.
+        /// The kind that it was declared as.
         kind: MetricKind,
     },
 }

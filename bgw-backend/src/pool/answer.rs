@@ -17,7 +17,7 @@ pub(super) const OUTPUT: u32 = 1;
 pub(super) const FAILED: u32 = 2;
 pub(super) const DIED: u32 = 3;
 
-/// The least room that has place for every text of an error.
+/// The smallest room that holds every text of an error.
 pub(super) const LEAST_ROOM: u32 = 1_216;
 
 /// Notes of a job.

@@ -13,15 +13,15 @@ pub enum PoolError {
     /// A setting is out of range.
     #[error("a pool cannot have {field} {value}: {allowed}")]
     Options {
-        /// Which.
+        /// The setting.
         field: &'static str,
         /// What was asked for.
         value: String,
-        /// What may be.
+        /// The values that are allowed.
         allowed: &'static str,
     },
-    /// The function is not to be had, has other types or is no pooled one, or its workers could not
-    /// be registered.
+    /// The function does not exist, has other types or is not a pooled one, or its workers could
+    /// not be registered.
     #[error(transparent)]
     Call(#[from] CallError),
     /// The pool's segment could not be made or mapped.
@@ -30,7 +30,7 @@ pub enum PoolError {
     /// As many processes as can have it open.
     #[error("{limit} processes have the pool open, no more can")]
     TooManySubmitters {
-        /// The most.
+        /// The largest number of processes that can have it open.
         limit: u32,
     },
     /// This process cannot say that it lives.
@@ -103,7 +103,7 @@ pub enum MapError {
     Submit {
         /// The number of the input, from 0.
         place: usize,
-        /// Why.
+        /// Why it could not be submitted.
         #[source]
         source: SubmitError,
     },
@@ -112,7 +112,7 @@ pub enum MapError {
     Wait {
         /// The number of the input, from 0; of one of those waited for.
         place: usize,
-        /// Why.
+        /// Why the wait failed.
         #[source]
         source: WaitError,
     },

@@ -59,7 +59,7 @@ where
     pooled_with(load, move |(), worker, input| function(worker, input))
 }
 
-/// As [`pooled`], and each worker calls `load` once, before its first job: for what all its jobs
+/// Like [`pooled`], and each worker calls `load` once, before its first job: for what all its jobs
 /// need, a connection or a model. A worker whose `load` fails is started again, and given up when
 /// that fails as often as [`PoolOptions::start_attempts`](crate::PoolOptions::start_attempts) says.
 pub fn pooled_with<L, S, X, F, I, O, E>(load: L, function: F) -> CallEntry

@@ -54,7 +54,7 @@ impl<O: CallValue> PoolJob<O> {
         self.wait_until(None)
     }
 
-    /// As [`PoolJob::wait`], at most for `timeout`. The job goes on after that, and can be asked
+    /// Like [`PoolJob::wait`], for at most `timeout`. The job goes on after that, and can be asked
     /// again.
     ///
     /// # Errors
@@ -68,7 +68,7 @@ impl<O: CallValue> PoolJob<O> {
         typed(self.raw.outcome().unwrap_or(Outcome::Lost))
     }
 
-    /// As [`PoolJob::wait`], but when `timeout` is over, cancels the job and waits until it has
+    /// Like [`PoolJob::wait`], but when `timeout` is over, cancels the job and waits until it has
     /// ended.
     ///
     /// # Errors

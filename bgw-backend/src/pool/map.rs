@@ -95,8 +95,8 @@ impl<V: Iterator, I, O> Map<'_, V, I, O> {
         self
     }
 
-    /// Ends after the first outcome that is no output. Jobs that still wait in the queue then are
-    /// cancelled, those that run go on, and no more input is taken. By default it goes on.
+    /// Ends after the first outcome that is not an output. Jobs that still wait in the queue then
+    /// are cancelled, those that run go on, and no more input is taken. By default it goes on.
     pub const fn stop_at_failure(mut self) -> Self {
         self.stops_at_failure = true;
         self

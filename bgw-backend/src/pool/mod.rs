@@ -3,7 +3,7 @@
 //!
 //! A pooled job costs no registration, and the postmaster has no part in it: submitters and workers
 //! meet in a segment ([`shmem_slots::jobs`]). Any process of the cluster may open the pool and
-//! submit. A job that must be isolated from others is a [`Call`](crate::Call) in place of that.
+//! submit. A job that must be isolated from others is a [`Call`](crate::Call) instead.
 //!
 //! ```no_run
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {

@@ -54,9 +54,9 @@ impl PoolOptions {
         }
     }
 
-    /// The least workers and the most, 1 to 512. As many as the least start with the pool; others
-    /// when jobs wait and all workers are busy. It is a process that submits, or waits for a job,
-    /// that starts them: while all who have the pool open do neither, there are no more.
+    /// How many workers there are, at least and at most, 1 to 512. The least number starts with the
+    /// pool; others when jobs wait and all workers are busy. It is a process that submits, or waits
+    /// for a job, that starts them: while all who have the pool open do neither, there are no more.
     pub const fn workers(mut self, workers: RangeInclusive<u32>) -> Self {
         self.workers = workers;
         self

@@ -16,11 +16,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 /// What a place is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum PlaceState {
-    /// Nobody's.
+    /// No worker has it, and nobody is starting one.
     Vacant,
     /// A submitter is about to register a worker for it.
     Launching {
-        /// Which.
+        /// The number of that submitter.
         submitter: u32,
     },
     /// It has a registration.

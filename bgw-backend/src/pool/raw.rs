@@ -30,7 +30,7 @@ pub(super) struct Raw {
     outcome: Mutex<Option<Outcome>>,
 }
 
-/// What a look finds.
+/// What a look at a job finds.
 pub(super) enum Look {
     /// The outcome is known.
     Over,
@@ -54,7 +54,7 @@ impl Raw {
         self.known().clone()
     }
 
-    /// As [`Raw::outcome`], for the last who asks.
+    /// Like [`Raw::outcome`], for the last who asks.
     pub(super) fn into_outcome(mut self) -> Option<Outcome> {
         let known = self.outcome.get_mut().unwrap_or_else(PoisonError::into_inner);
         // Something stays, which says to the drop that there is nothing to give up.

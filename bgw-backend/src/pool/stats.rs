@@ -64,7 +64,7 @@ fn busy(cells: PoolCells<'_>, workers: u32) -> u64 {
     (0..workers).map(|worker| u64::from(cells.is_busy(worker))).sum()
 }
 
-/// How many jobs took how long: below 1,024 ns, below twice that, and so on.
+/// How many jobs took how long: under 1,024 ns, under twice that, and so on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Histogram(pub(super) [u64; BUCKETS]);
 

@@ -39,11 +39,11 @@ pub struct Pool<I, O> {
 }
 
 impl Backend {
-    /// Makes a pool, and starts its least workers.
+    /// Creates a pool, and starts its minimum of workers.
     ///
     /// # Errors
-    /// [`PoolError`]. A function of other types, or one that is not
-    /// [`pooled`](crate::pooled), is refused here.
+    /// [`PoolError`]. A function is refused here if its types are others, or if it is not
+    /// [`pooled`](crate::pooled).
     pub fn create_pool<I: CallValue, O: CallValue>(
         &self,
         options: &PoolOptions,
@@ -126,7 +126,7 @@ impl<I: CallValue, O: CallValue> Pool<I, O> {
         self.submit_to(0, input, None)
     }
 
-    /// As [`Pool::submit`], in this class; with `wait`, waits so long for room while there are as
+    /// Like [`Pool::submit`], in this class; with `wait`, waits so long for room while there are as
     /// many jobs of the class as there can be.
     ///
     /// # Errors
@@ -156,7 +156,7 @@ impl<I: CallValue, O: CallValue> Pool<I, O> {
     }
 
     /// Takes no more jobs, from any process, and waits until all that were submitted are over and
-    /// the workers have ended, at most for `timeout`.
+    /// the workers have ended, for at most `timeout`.
     ///
     /// # Errors
     /// [`WaitError::TimedOut`], and the pool still takes no more; [`WaitError::Interrupted`].

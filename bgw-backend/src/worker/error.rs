@@ -167,7 +167,7 @@ pub enum ResultError {
         "a result of {len} bytes is too long; it can have {RESULT_LIMIT}, so put more into memory that both sides share"
     )]
     TooLong {
-        /// How long.
+        /// The length of the result, in bytes.
         len: usize,
     },
     /// This process was forked from the worker.

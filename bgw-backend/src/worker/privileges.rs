@@ -43,7 +43,7 @@ impl Worker {
     /// A worker that could register a command or a library would have its privileges back, so a
     /// postmaster that allows those keeps its workers from dropping theirs.
     ///
-    /// Call this in place of `setuid`, which makes the kernel forget to signal the worker when the
+    /// Call this instead of `setuid`, which makes the kernel forget to signal the worker when the
     /// postmaster dies.
     ///
     /// # Errors

@@ -64,7 +64,7 @@ impl Worker {
     }
 
     /// The sets of the worker's latch, as a stream: an item each time that the latch was set,
-    /// several sets as one. The latch is reset before an item is returned, so a look that follows
+    /// several sets as one. The latch is reset before an item is returned, so a check that follows
     /// sees what the setter did. A latch that is set already is the first item.
     ///
     /// The stream ends when the postmaster has died. Dropping it, or a future of it, loses no set.
@@ -129,7 +129,7 @@ fn has_lost_its_postmaster(me: &WorkerProcess) -> bool {
         || !me.attachment.postmaster_is_alive()
 }
 
-/// The sets of a worker's latch, as a stream: see [`Worker::latch_sets`].
+/// Yields each time that the worker's latch is set: see [`Worker::latch_sets`].
 #[derive(Debug)]
 #[must_use = "a stream does nothing unless it is polled"]
 pub struct LatchSets {
@@ -142,8 +142,8 @@ pub struct LatchSets {
 }
 
 impl LatchSets {
-    /// The next set: true, or false when the postmaster has died. The future may be dropped at any
-    /// time, and no set is lost.
+    /// Waits until the latch is set, and returns true; returns false when the postmaster has died.
+    /// The future may be dropped at any time without losing a set.
     ///
     /// # Errors
     /// As [`Worker::terminated`].

@@ -32,7 +32,7 @@ pub enum AskError {
     /// The postmaster refused.
     #[error("the postmaster refused: {reason} ({detail})")]
     Refused {
-        /// The rule.
+        /// The rule by which it refused.
         reason: Refusal,
         /// The postmaster's explanation.
         detail: String,
@@ -52,7 +52,7 @@ pub enum AskError {
     /// The answer does not fit the request.
     #[error("the postmaster's answer does not fit the request: {found}")]
     Unexpected {
-        /// The answer.
+        /// The answer that came.
         found: String,
     },
 }

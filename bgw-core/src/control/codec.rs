@@ -22,7 +22,7 @@ fn unknown<T>(field: &'static str, found: u8) -> Result<T, CodecError> {
 }
 
 impl Request {
-    /// As bytes.
+    /// Encodes the message as bytes.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
         match self {
@@ -132,7 +132,7 @@ impl Reply {
         Self::Functions(rest.iter().take(MAX_PACKET / 2).cloned().collect())
     }
 
-    /// As bytes.
+    /// Encodes the message as bytes.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
         match self {

@@ -64,10 +64,10 @@ pub enum Request {
     },
 }
 
-/// A worker that is left of a shutdown. Times are in milliseconds, from when it was said.
+/// A worker that a shutdown still waits for. Times are in milliseconds, from when it was said.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Left {
-    /// Which.
+    /// The worker.
     pub worker: WorkerHandle,
     /// Its process; 0 if only others of its group are left.
     pub pid: u32,
@@ -85,7 +85,7 @@ pub enum Reply {
     Welcome {
         /// The version of the messages.
         protocol: u32,
-        /// The postmaster.
+        /// The postmaster's pid.
         postmaster: Pid,
         /// The peer, as the postmaster knows it: in whose name it claims slots.
         owner: Pid,
@@ -97,7 +97,8 @@ pub enum Reply {
     /// A place to wait for a slot. Comes with a socket: the description goes there as it would lie
     /// in a slot, and the answer comes back. Behind it come the envelopes.
     Queue,
-    /// Who is left of a shutdown, by slot; as many as fit. None: there are no more.
+    /// The workers that a shutdown still waits for, by slot; as many as fit. None: there are no
+    /// more.
     Left(Vec<Left>),
     /// The worker has a slot.
     Granted(WorkerHandle),
@@ -109,12 +110,12 @@ pub enum Reply {
     Rolled(Vec<RollOutcome>),
     /// What became of so many workers of a roll. Comes with a file that has it.
     RolledIn {
-        /// How many.
+        /// The number of outcomes in the file.
         count: u32,
     },
     /// A segment. Comes with its descriptor.
     Segment {
-        /// Which.
+        /// The handle of the segment.
         segment: SegmentHandle,
         /// Its size.
         bytes: u64,
@@ -123,7 +124,7 @@ pub enum Reply {
     Done,
     /// It is not done.
     Refused {
-        /// Which rule.
+        /// The rule that forbids it.
         reason: Refusal,
         /// In words (at most 200 bytes).
         detail: String,

@@ -16,7 +16,7 @@ pub enum CodecError {
     /// Bytes follow after its end.
     #[error("the message has {extra} bytes too many")]
     Long {
-        /// How many.
+        /// The number of bytes that follow.
         extra: usize,
     },
     /// A value that means nothing.
@@ -24,7 +24,7 @@ pub enum CodecError {
     Unknown {
         /// Which field.
         field: &'static str,
-        /// What was found.
+        /// The value that was found.
         found: u64,
     },
     /// A text that is not UTF-8.

@@ -19,14 +19,14 @@ pub enum SegmentRequest {
     /// Its hold counts only while the cell of this number in the worker's berth says so. Not
     /// answered.
     Cache {
-        /// Which.
+        /// The segment.
         segment: SegmentHandle,
         /// The number of the cell.
         cell: u32,
     },
     /// Has another process hold it, until that maps and drops it, or is gone. Answered by `Done`.
     Pass {
-        /// Which.
+        /// The segment.
         segment: SegmentHandle,
         /// An attached process.
         to: Pid,

@@ -30,7 +30,7 @@ pub(crate) struct Session {
 struct Place {
     /// A thread asks, and reads.
     is_read: bool,
-    /// The number of the last request; never 0, which is no request's.
+    /// The number of the last request; never 0, which no request has.
     last: u32,
     /// The requests of futures, by number.
     posted: HashMap<u32, Pending>,

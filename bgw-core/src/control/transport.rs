@@ -32,7 +32,7 @@ use std::time::Instant;
 /// Bytes of the number that each packet begins with.
 const NUMBER: usize = size_of::<u32>();
 
-/// The most packets of a refused peer that are read before its connection is closed.
+/// The largest number of packets of a refused peer that are read before its connection is closed.
 const LAST_PACKETS: usize = 4;
 
 /// What a receive gave.
@@ -88,7 +88,7 @@ impl AsFd for ControlSocket {
 }
 
 impl From<OwnedFd> for ControlSocket {
-    /// A socket that came from elsewhere. One that is no control socket fails at its first use.
+    /// A socket that came from elsewhere. One that is not a control socket fails at its first use.
     fn from(fd: OwnedFd) -> Self {
         Self { fd, request: 0 }
     }
@@ -203,7 +203,7 @@ impl ControlSocket {
     /// # Errors
     /// The postmaster is gone; `TimedOut`.
     pub fn send_request(&mut self, request: &Request, deadline: Option<Instant>) -> io::Result<()> {
-        // Never 0, which is no request's.
+        // Never 0, which no request has.
         self.request = self.request.checked_add(1).unwrap_or(1);
         self.send_numbered(self.request, request, deadline)
     }
@@ -307,7 +307,7 @@ impl ControlSocket {
         }
     }
 
-    /// As [`ControlSocket::recv_reply`], whichever request it answers.
+    /// Like [`ControlSocket::recv_reply`], whichever request it answers.
     pub(crate) fn recv_numbered(
         &self,
         deadline: Option<Instant>,

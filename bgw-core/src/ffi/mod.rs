@@ -6,7 +6,7 @@
 //! - The *host* is the child of the postmaster. It loads the library and calls the worker's main in
 //!   it with a `LibraryContext` (`host`).
 //! - The *guest* is a Rust library. It makes its own copy of this crate the worker (`guest`): it
-//!   maps the region anew, adopts the latch, and installs its own signal handlers in place of the
+//!   maps the region anew, adopts the latch, and installs its own signal handlers instead of the
 //!   host's.
 //! - A C library needs neither. It uses the fields and functions of the context.
 //!

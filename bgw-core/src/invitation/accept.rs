@@ -18,7 +18,7 @@ use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// The most bytes of names.
+/// The largest number of bytes of names.
 const MOST_NAMES: u64 = 1 << 26;
 
 /// Why this process could not become the worker that it was started as.

@@ -194,7 +194,7 @@ impl<'a> ClusterCells<'a> {
         self.writable(index, SLOT_LATCH).map(Latch::new)
     }
 
-    /// When the process of berth `index` was started, by the wall clock; for views.
+    /// When the process of berth `index` was started, by the wall clock; for display.
     #[must_use]
     pub fn started_at(&self, index: u32) -> Option<SystemTime> {
         let nanos = self.slots.slot_cell(index, SLOT_STARTED_AT)?.load();
@@ -221,7 +221,7 @@ impl<'a> ClusterCells<'a> {
         }
     }
 
-    /// What the run in berth `index` waits for, by the name that it gave; for views. A name that
+    /// What the run in berth `index` waits for, by the name that it gave; for display. A name that
     /// changes while it is read may come out mixed.
     #[must_use]
     pub fn wait_event(&self, index: u32) -> Option<String> {

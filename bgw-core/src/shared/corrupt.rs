@@ -11,7 +11,7 @@ pub enum CorruptRecord {
     Number {
         /// The field.
         field: &'static str,
-        /// What was found.
+        /// The number that was found in it.
         found: i64,
     },
     /// A text is not UTF-8.

@@ -59,7 +59,7 @@ impl EventName {
     /// No name.
     pub const NONE: Self = Self([0; NAME + 1]);
 
-    /// Without control characters, and cut.
+    /// A name without control characters, cut to the length that fits.
     #[must_use]
     pub fn of(name: &str) -> Self {
         let mut bytes = [0; NAME + 1];
@@ -143,7 +143,7 @@ impl EventRecord {
         Self::with_name(event, EventName::of(&event.name))
     }
 
-    /// The same with a name that was made before, in place of the event's.
+    /// The same, but with a name that was made before, not the event's.
     #[must_use]
     pub fn with_name(event: &Event, EventName(name): EventName) -> Self {
         let (kind, detail) = encode_kind(event.kind);

@@ -7,7 +7,7 @@ use super::corrupt::CorruptRecord;
 use crate::worker::gift::Gift;
 use bytemuck::{Pod, Zeroable};
 
-/// The numbers.
+/// The fixed-size part of the gifts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
 #[repr(C)]
 pub(super) struct GiftRecord {

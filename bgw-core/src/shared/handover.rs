@@ -126,7 +126,7 @@ impl<'a> ClusterCells<'a> {
 }
 
 impl PostmasterCells {
-    /// Spare `number`, which sleeps and may begin, may be given a worker.
+    /// Lets processes give a worker to spare `number`, which sleeps.
     pub fn open_taker(&self, number: u32, used: bool) {
         let cells = self.cluster();
         if let (Some(taker), Some(bits)) = (cells.taker(number), cells.shared(cells.sleepers(used)))

@@ -45,8 +45,8 @@ const LINE: u32 = 8;
 const COUNTER: u64 = 1;
 const GAUGE: u64 = 2;
 
-/// The most that a counter of one slot counts to. All numbers up to it are exact as a float, which
-/// is what Prometheus reads.
+/// The largest value that a counter of one slot reaches. All numbers up to it are exact as a float,
+/// which is what Prometheus reads.
 pub(crate) const COUNTER_LIMIT: u64 = 1 << 53;
 
 /// Where the cells lie.

@@ -11,7 +11,7 @@ const NULL: u8 = 1;
 const FILE: u8 = 2;
 const ROTATED_FILE: u8 = 3;
 
-/// The bytes.
+/// Where the output goes, as bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
 #[repr(C)]
 pub(super) struct OutputRecord {

@@ -27,7 +27,7 @@ use std::time::Duration;
 const TEXT_LEN: usize = 1024;
 const GRACE_OF_CLUSTER: i32 = -1;
 const GRACE_FOREVER: i32 = -2;
-/// A bit.
+/// The bit that says that a command attaches.
 const ATTACHED: u64 = 1;
 
 const FUNCTION: u32 = 1;
@@ -52,7 +52,7 @@ pub struct WorkerRecord {
     job: u32,
     /// How many bytes its input has.
     input_len: u32,
-    /// The type of the function that it calls; 0: it is no call.
+    /// The type of the function that it calls; 0: it is not a call.
     call: u64,
     pub(super) relations: RelationsRecord,
     pub(super) gifts: GiftRecord,
@@ -160,7 +160,7 @@ impl WorkerRecord {
         bytemuck::bytes_of(self)
     }
 
-    /// Who registered it, as it says itself; for views.
+    /// Who registered it, as it says itself; for display.
     #[must_use]
     pub const fn registered_by(&self) -> Option<Pid> {
         Pid::new(self.registered_by)

@@ -13,7 +13,7 @@ const IN_GROUP: u8 = 2;
 const OF_CLASS: u8 = 4;
 const FROM_TEMPLATE: u8 = 8;
 
-/// The numbers.
+/// The fixed-size part of the relations.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
 #[repr(C)]
 pub(super) struct RelationsRecord {

@@ -19,7 +19,7 @@
 use super::corrupt::CorruptRecord;
 use crate::returned::{LAST_WORDS_LIMIT, LastWords, PLACE_LIMIT, RESULT_LIMIT, Returned};
 
-/// The most bytes of last words.
+/// The largest number of bytes of last words.
 pub(super) const WORDS_LEN: usize = PLACE_LIMIT + 1 + LAST_WORDS_LIMIT;
 
 /// The cells of a result in a slot's own annex, which has two places for it.

@@ -112,7 +112,7 @@ impl ClusterCells<'_> {
         }
     }
 
-    /// What the run in berth `index` says of itself; for views. A text that changes while it is
+    /// What the run in berth `index` says of itself; for display. A text that changes while it is
     /// read may come out mixed.
     #[must_use]
     pub fn status_text(&self, index: u32) -> Option<String> {

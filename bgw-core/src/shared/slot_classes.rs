@@ -119,7 +119,7 @@ impl SlotClasses {
         all.into_iter()
     }
 
-    /// All of them.
+    /// All classes of slots.
     pub fn classes(&self) -> impl Iterator<Item = SlotClass> + use<> {
         // At most `MOST_CLASSES`.
         let reserved = (0..self.reserved.len() as u8).map(SlotClass::Reserved);

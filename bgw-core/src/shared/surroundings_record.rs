@@ -12,7 +12,7 @@ const NO_INPUT: u8 = b'n';
 const INPUT: u8 = b'i';
 
 impl Surroundings {
-    /// As bytes.
+    /// Encodes them as bytes.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
         let mut bytes = Vec::new();

@@ -31,7 +31,7 @@ pub fn new_alarm() -> io::Result<OwnedFd> {
 /// Sets the alarm to the end of the current period.
 ///
 /// # Errors
-/// The error of `timerfd_settime`: a descriptor that is no timer.
+/// The error of `timerfd_settime`: a descriptor that is not a timer.
 pub fn set(alarm: impl AsFd) -> io::Result<()> {
     let now = ClockId::CLOCK_MONOTONIC.now().map_or(Duration::ZERO, Duration::from);
     let period = PERIOD.as_nanos();

@@ -73,7 +73,7 @@ pub fn content(envelope: impl AsFd) -> io::Result<Content> {
 /// Takes the descriptor out of the envelope, close-on-exec. `None`: there is none.
 ///
 /// # Errors
-/// The error of `recvmsg`; what is in it is no descriptor.
+/// The error of `recvmsg`; what is in it is not a descriptor.
 pub fn open(envelope: impl AsFd) -> io::Result<Option<OwnedFd>> {
     take(envelope, RecvFlags::empty())
 }

@@ -18,11 +18,11 @@ pub fn new_doorbell() -> io::Result<OwnedFd> {
 }
 
 /// Rings. Whoever has filled the counter has woken its reader, who looks after it has emptied it:
-/// that is no error.
+/// that is not an error.
 /// Safe in a signal handler.
 ///
 /// # Errors
-/// Any other error of `write`: a descriptor that is no eventfd.
+/// Any other error of `write`: a descriptor that is not an eventfd.
 pub fn ring(doorbell: impl AsFd) -> io::Result<()> {
     loop {
         match nix::unistd::write(doorbell.as_fd(), &1u64.to_ne_bytes()) {
@@ -36,7 +36,7 @@ pub fn ring(doorbell: impl AsFd) -> io::Result<()> {
 /// Takes all rings so far. True when there was one.
 ///
 /// # Errors
-/// The error of `read`: a descriptor that is no eventfd.
+/// The error of `read`: a descriptor that is not an eventfd.
 pub fn take_rings(doorbell: impl AsFd) -> io::Result<bool> {
     let mut count = [0u8; 8];
     let buffer = libc::iovec { iov_base: count.as_mut_ptr().cast(), iov_len: count.len() };

@@ -7,7 +7,8 @@ use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
-/// The most descriptors in one packet: a place to wait for a slot, and an envelope for each gift.
+/// The largest number of descriptors in one packet: a place to wait for a slot, and an envelope for
+/// each gift.
 pub(crate) const MAX_FDS: usize = 17;
 
 /// A packet as it came.

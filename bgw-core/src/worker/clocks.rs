@@ -15,7 +15,7 @@ const SHORTEST_HEARTBEAT: Duration = Duration::from_millis(100);
 const LONGEST_ABORT_GRACE: Duration = Duration::from_secs(60);
 const ABORT_GRACE: Duration = Duration::from_secs(5);
 
-/// From which processes of a command messages to its `NOTIFY_SOCKET` count.
+/// Which processes of a command are heard on its `NOTIFY_SOCKET`; messages of others are ignored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
 pub enum NotifyFrom {
     /// From the process that the postmaster has started.

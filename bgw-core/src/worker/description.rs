@@ -268,7 +268,7 @@ impl BackgroundWorker {
         &self.output
     }
 
-    /// What becomes of it when its submitter has ended; `None` if it is no job.
+    /// What becomes of it when its submitter has ended; `None` if it is not a job.
     #[must_use]
     pub const fn job(&self) -> Option<Orphaned> {
         self.job

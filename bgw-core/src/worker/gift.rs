@@ -9,7 +9,7 @@ use super::text::{not_empty, shown_text};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
-/// The most that one worker is given.
+/// The largest number of descriptors that one worker is given.
 pub const GIFTS_LIMIT: usize = 16;
 // A packet has room for so many envelopes and a socket.
 const _: () = assert!(GIFTS_LIMIT < crate::sys::scm::MAX_FDS);

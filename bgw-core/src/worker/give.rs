@@ -40,7 +40,7 @@ impl BackgroundWorkerBuilder {
         self.with_gift(name.into(), None, descriptor.into())
     }
 
-    /// As [`give`](Self::give), for a command that is to have the descriptor at this number: 0 to
+    /// Like [`give`](Self::give), for a command that is to have the descriptor at this number: 0 to
     /// 63. It replaces what the program left open there. `LISTEN_FDS` counts those at 3 and the
     /// numbers that follow without a gap; what lies behind a gap is there, and not announced.
     /// Refused for functions.

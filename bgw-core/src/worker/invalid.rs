@@ -91,7 +91,7 @@ pub enum InvalidWorker {
     UnreachableLimit {
         /// How many restarts.
         restarts: u32,
-        /// In which time.
+        /// The time in which they are counted.
         within: Duration,
         /// How long so many restarts take at least.
         sum: Duration,

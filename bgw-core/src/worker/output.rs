@@ -8,9 +8,9 @@ pub(crate) const OUTPUT_NAME_LIMIT: usize = 31;
 const ERRORS: &str = ".err";
 /// The smallest size at which an output file is rotated, in bytes.
 const LEAST_SIZE: u64 = 4096;
-/// The most rotated files that are kept.
+/// The largest number of rotated files that are kept.
 const MOST_KEPT: u8 = 99;
-/// The most lines that are remembered.
+/// The largest number of lines that are remembered.
 const MOST_LINES: u32 = 100;
 
 /// Where a worker's standard output and error go.

@@ -39,7 +39,7 @@ impl After {
 pub(crate) struct Relations {
     /// No other worker with a unique name has this one.
     pub(crate) unique: bool,
-    /// It starts after these: names of unique workers.
+    /// The unique workers that it starts after, by name, and what each must have reached.
     pub(crate) after: Vec<(String, After)>,
     pub(crate) group: Option<String>,
     /// It may have the slots that are reserved for this class.

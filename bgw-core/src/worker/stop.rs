@@ -106,7 +106,7 @@ impl fmt::Display for StopSignal {
     }
 }
 
-/// A text that is no stop signal; the message shows at most 80 characters of it, escaped.
+/// A text that is not a stop signal; the message shows at most 80 characters of it, escaped.
 #[derive(Clone, thiserror::Error, PartialEq, Eq)]
 #[error(
     "{0:?} is no stop signal; it is SIGTERM, SIGINT, SIGHUP or SIGUSR2, for commands also SIGQUIT, SIGUSR1 or SIGWINCH"

@@ -50,7 +50,7 @@ pub struct Surroundings {
 }
 
 impl Surroundings {
-    /// True if a description need not mention it.
+    /// True if nothing differs from the default, so that a description need not mention it.
     #[must_use]
     pub fn are_default(&self) -> bool {
         *self == Self::default()

@@ -145,7 +145,7 @@ impl BackgroundWorker {
     /// Gives a command what it finds when it starts.
     ///
     /// # Errors
-    /// [`InvalidWorker`]: they are not valid, or this is no command.
+    /// [`InvalidWorker`]: they are not valid, or this is not a command.
     #[doc(hidden)]
     pub fn set_surroundings(&mut self, surroundings: Surroundings) -> Result<(), InvalidWorker> {
         check_fit(&surroundings, &self.entry)?;
@@ -155,7 +155,7 @@ impl BackgroundWorker {
         Ok(())
     }
 
-    /// The first field that does not lie in a slot, if there is one.
+    /// The first field that is kept beside the slot, if there is one.
     #[doc(hidden)]
     #[must_use]
     pub fn beside_its_slot(&self) -> Option<&'static str> {
@@ -166,7 +166,7 @@ impl BackgroundWorker {
         Some(surroundings.said().map_or("env", |(field, _)| field))
     }
 
-    /// Those of a command that has any.
+    /// The surroundings of a command that has any of its own.
     #[doc(hidden)]
     #[must_use]
     pub fn surroundings(&self) -> Option<&Surroundings> {

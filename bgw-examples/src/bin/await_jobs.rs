@@ -18,7 +18,7 @@ type Error = Box<dyn std::error::Error + Send + Sync>;
 /// Has jobs done by workers, and awaits them.
 #[derive(Parser)]
 struct Options {
-    /// How many.
+    /// The number of jobs.
     #[arg(long, default_value_t = 100)]
     jobs: u32,
 }

@@ -22,10 +22,10 @@ struct Arguments {
     /// How many jobs there are.
     #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(i64).range(1..))]
     jobs: i64,
-    /// The most workers at a time.
+    /// How many workers run at a time, at most.
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=64))]
     workers: u32,
-    /// In a PostgreSQL server, which is started for it, in place of an SQLite file.
+    /// Use a PostgreSQL server, which is started for this, instead of an SQLite file.
     #[arg(long)]
     postgres: bool,
 }

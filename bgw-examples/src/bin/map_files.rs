@@ -20,7 +20,7 @@ use std::process::ExitCode;
 struct Arguments {
     /// The folder.
     folder: PathBuf,
-    /// The most workers.
+    /// How many workers run, at most.
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=64))]
     workers: u32,
 }

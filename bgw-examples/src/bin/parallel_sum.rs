@@ -18,7 +18,7 @@ struct Arguments {
     /// How many numbers there are.
     #[arg(long, default_value_t = 8_000_000, value_parser = clap::value_parser!(u64).range(1..=100_000_000))]
     numbers: u64,
-    /// The most workers at a time.
+    /// How many workers run at a time, at most.
     #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u64).range(1..=64))]
     workers: u64,
 }

@@ -160,7 +160,7 @@ async fn accept_all(
 fn begin(connections: &mut JoinSet<()>, shared: &Rc<Shared>, connection: std::net::TcpStream) {
     let counted = Counted::new(shared);
     connections.spawn_local(async move {
-        // A client may end its connection as it likes; that is no failure of the server.
+        // A client may end its connection as it likes; that is not a failure of the server.
         if let Err(error) = serve_one(connection, &counted.0).await {
             tracing::debug!("a connection broke: {error}");
         }

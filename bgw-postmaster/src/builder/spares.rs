@@ -4,7 +4,7 @@ use super::PostmasterBuilder;
 
 impl PostmasterBuilder {
     /// How many children are forked ahead, asleep until there is a worker for them (default 0).
-    /// While one is left, a start costs a wake-up in place of a fork; afterwards workers are forked
+    /// While one is left, a start costs a wake-up instead of a fork; afterwards workers are forked
     /// as without. For functions and libraries, not for commands.
     ///
     /// Each costs about 90 KiB of private memory. Like any worker, it does not see what the program
@@ -16,7 +16,7 @@ impl PostmasterBuilder {
 
     /// Whether a registration may go straight to a sleeping spare (default `false`). The process
     /// that registers wakes the spare itself, and the postmaster takes the run on when it next has
-    /// cause to look, within some 30 milliseconds: one hand-over in place of two.
+    /// cause to look, within some 30 milliseconds: one hand-over instead of two.
     ///
     /// For functions that are no jobs, without `SHMEM_ACCESS`, a template, a notify target, a
     /// class, gifts, an output, clocks, limits or relations, registered by programs and by

@@ -7,7 +7,7 @@ use std::any::Any;
 use std::error::Error;
 use std::rc::Rc;
 
-/// The most templates of a postmaster.
+/// The largest number of templates of a postmaster.
 const MOST: usize = 16;
 
 impl PostmasterBuilder {
@@ -29,7 +29,7 @@ impl PostmasterBuilder {
     /// that come in the pause after it (0.1 s, doubled by each failure up to a minute), end with
     /// [`TemplateFailed`](bgw_core::NotStarted::TemplateFailed); their reports say why. If a loaded
     /// template dies, another one is loaded: who waits starts from that one, and running workers go
-    /// on. A template lives through a crash reset, since it is no worker, and ends with the
+    /// on. A template lives through a crash reset, since it is not a worker, and ends with the
     /// postmaster.
     ///
     /// ```

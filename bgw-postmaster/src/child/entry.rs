@@ -49,7 +49,7 @@ pub(crate) fn run_worker(mut context: ChildContext<'_>, mut launch: Launch) -> !
 #[inline(never)]
 pub(crate) fn run_spare(mut context: ChildContext<'_>, mailbox: &Mailbox) -> ! {
     let _barrier = UnwindBarrier;
-    // It is no worker yet: the postmaster forks another spare.
+    // It is not a worker yet: the postmaster forks another spare.
     let mut fresh = settle_as_spare(&mut context).unwrap_or_else(|error| end_spare(&*error));
     let mut used = false;
     loop {

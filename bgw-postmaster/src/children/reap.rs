@@ -35,8 +35,8 @@ pub(crate) struct ChildEnd {
 }
 
 impl Children {
-    /// Reads how the child of berth `berth` ended. It is no notify target from here on. `None` if
-    /// it runs, if a tracer holds its end back, or if there is no such child.
+    /// Reads how the child of berth `berth` ended. From here on it is not a notify target. `None`
+    /// if it runs, if a tracer holds its end back, or if there is no such child.
     pub(crate) fn ended(&mut self, berth: u32) -> io::Result<Option<ChildEnd>> {
         let Some(child) = self.by_berth.get(berth as usize) else { return Ok(None) };
         let peeked = fault::step("exit:before_peek").and_then(|()| wait::peek(&child.pidfd));
@@ -56,7 +56,7 @@ impl Children {
         child.is_some_and(|child| child.mailbox.as_ref().is_some_and(|page| page.over().is_some()))
     }
 
-    /// How the worker of berth `berth` has ended whose process lives on. It is no notify target
+    /// How the worker of berth `berth` has ended whose process lives on. It is not a notify target
     /// from here on. `None` if there is no such worker.
     pub(crate) fn life_over(&mut self, berth: u32) -> Option<(Key, ProcessEnd)> {
         let child = self.by_berth.get(berth as usize)?;

@@ -174,7 +174,7 @@ impl Spawner {
             Forked::Parent(child) => {
                 if let Some(page) = exec_errno {
                     // Later children that have the page, too, do no harm. There is a child now, so
-                    // this is no failed start.
+                    // this is not a failed start.
                     let _ = page.hide_from_later_children();
                     self.forked_commands.insert(child.pid, page);
                 }
@@ -200,7 +200,7 @@ impl Spawner {
         Ok((child, place, mailbox))
     }
 
-    /// Forks a process that is no worker, and is not listed. The child ends with what `keep`
+    /// Forks a process that is not a worker, and is not listed. The child ends with what `keep`
     /// returns.
     pub(crate) fn start_companion(
         &mut self,
@@ -216,8 +216,8 @@ impl Spawner {
         }
     }
 
-    /// As [`Spawner::start_companion`], for a child that has descriptors of its own from the first
-    /// moment.
+    /// Like [`Spawner::start_companion`], but for a child that has descriptors of its own from the
+    /// first moment.
     pub(crate) fn start_apart(
         &mut self,
         keep: impl FnOnce(&mut Title) -> i32,

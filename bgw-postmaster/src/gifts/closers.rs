@@ -35,7 +35,7 @@ struct Closer {
     all: Vec<What>,
 }
 
-/// All of them.
+/// All closers that have not ended.
 #[derive(Debug)]
 pub(crate) struct Closers {
     postmaster: Pid,

@@ -10,7 +10,7 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::rc::Rc;
 
-/// The most envelopes in all.
+/// The largest number of envelopes in all.
 const MOST: u64 = 4096;
 /// The share of one session, and of envelopes among the descriptors of the postmaster: one in so
 /// many.

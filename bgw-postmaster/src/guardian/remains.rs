@@ -54,7 +54,8 @@ pub(super) struct Remains {
     sessions: Sessions,
     processes: Vec<Process>,
     deadline: Instant,
-    /// The most processes to hold a descriptor of. The rest of the limit is there to look with.
+    /// How many processes to hold a descriptor of, at most. The rest of the limit is needed for
+    /// looking.
     most: usize,
     /// Too few descriptors: not every process was looked at.
     short: bool,

@@ -1,10 +1,10 @@
-//! How commands say how they are: by `NOTIFY_SOCKET`, as systemd has it, or by a newline on a
+//! How commands report their state: by `NOTIFY_SOCKET`, as systemd has it, or by a newline on a
 //! descriptor, as s6 has it.
 //!
 //! Each run of a command that declares its readiness so has a socket of its own in the runtime
 //! folder, or a pipe. The kernel says with each message to a socket which process has sent it;
 //! messages of others than the command's process, or its process group if the description allows
-//! that, are dropped. Into a pipe writes who has inherited it.
+//! that, are dropped. Whoever has inherited a pipe can write into it.
 //!
 //! | file | |
 //! |---|---|

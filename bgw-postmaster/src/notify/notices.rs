@@ -1,4 +1,4 @@
-//! What runs of commands say how they are with, by berth.
+//! The sockets and pipes by which running commands report their state, by berth.
 
 use super::message::Said;
 use super::newline::{Heard, NewlinePipe};
@@ -24,7 +24,7 @@ enum Channel {
     Newline(NewlinePipe),
 }
 
-/// All of them.
+/// The sockets and pipes of all runs.
 #[derive(Debug)]
 pub(crate) struct Notices {
     by_berth: PrivateTable<Channel>,

@@ -1,4 +1,4 @@
-//! The socket by which one run of a command says how it is.
+//! The socket by which one run of a command reports its state.
 //!
 //! Trust. Who can reach a socket can send anything, as fast as it likes. A pass hears a bounded
 //! number of messages of each socket, and longer ones are dropped. A message may bring descriptors,

@@ -40,7 +40,7 @@ const CONTROL: u64 = u64::MAX;
 #[derive(Debug)]
 pub(super) struct Beginning<'a> {
     pub(super) control: BorrowedFd<'a>,
-    /// Of the files.
+    /// The folder that the files are in.
     pub(super) folder: Option<BorrowedFd<'a>>,
     /// Of the runtime folder. It is locked while anybody holds this open.
     pub(super) lock: Option<BorrowedFd<'a>>,
@@ -64,7 +64,7 @@ struct Collector<'a> {
     epoll: Epoll,
     streams: BTreeMap<u64, Stream>,
     tails: Tails,
-    /// By name.
+    /// The files that are written to, by name.
     sinks: BTreeMap<String, Sink>,
     /// Reports that the postmaster has no room for yet.
     reports: Vec<Report>,

@@ -255,7 +255,7 @@ impl Outputs {
                 }
                 Some(Report::LastLines(number, text)) => {
                     let asked = self.questions.iter().find(|(_, asked)| asked.number == number);
-                    // Else the session has closed, or has asked anew.
+                    // Otherwise the session has closed, or has asked again.
                     let Some((&session, &Question { request, .. })) = asked else { continue };
                     self.questions.remove(&session);
                     let text = String::from_utf8_lossy(&text).into_owned();

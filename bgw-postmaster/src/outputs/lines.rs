@@ -2,7 +2,7 @@
 
 /// The longest line in bytes; a longer one comes in pieces.
 pub(super) const PIECE: usize = 8 << 10;
-/// The end of a piece that is not a line's last one.
+/// Ends each piece of a line that is cut, except the last.
 const MARK: &[u8] = b"\\\n";
 
 /// What has come of a line that has no end yet.

@@ -5,7 +5,7 @@ use shmem_slots::Key;
 
 /// The longest packet: a report with lines.
 pub(super) const MAX_PACKET: usize = 9 + MAX_TEXT;
-/// The most bytes of last lines.
+/// The largest number of bytes of last lines.
 pub(super) const MAX_TEXT: usize = 4000;
 
 /// From the postmaster to the collector.

@@ -138,7 +138,7 @@ impl Cluster {
         self.begin_round(key, now);
     }
 
-    /// Its next run is the one after this, as if this one went on: it is no restart.
+    /// Its next run is the one after this, as if this one went on: it is not a restart.
     fn replaced(
         &mut self,
         key: Key,

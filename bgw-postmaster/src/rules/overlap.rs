@@ -53,7 +53,7 @@ pub(crate) enum Overlap {
         next: Beside,
         /// When it is to be ready.
         clock: Option<StartClock>,
-        /// It was not.
+        /// It was not ready by then.
         late: bool,
         /// Any number, for its limits.
         random: u32,

@@ -2,7 +2,7 @@
 //!
 //! Each run draws its limits when it starts, so a fleet is not replaced at once. A run that has
 //! reached one is told to end as by a terminate request, except that a grace of "for ever" is
-//! [`REPLACE_GRACE`]. What follows its end is `verdict`'s: the next run, which is no restart.
+//! [`REPLACE_GRACE`]. What follows its end is `verdict`'s: the next run, which is not a restart.
 //!
 //! Memory is looked at every [`LOOK_EVERY`] while there is a run with such a limit, a part of them
 //! at a time; a run that may reach its limit before that, by how it has grown, sooner.

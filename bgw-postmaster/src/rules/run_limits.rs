@@ -59,7 +59,7 @@ pub(super) struct Watched {
     pub(super) all_at: Option<Instant>,
     /// The last one that this look has come to.
     pub(super) last: Option<OrdKey>,
-    /// Who is looked at apart from that, and when.
+    /// The runs that are looked at sooner than all others, and when.
     pub(super) soon: BTreeSet<(Instant, OrdKey)>,
     /// The deadline that stands for all of these.
     pub(super) due: Option<Instant>,

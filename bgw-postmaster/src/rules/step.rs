@@ -1,4 +1,4 @@
-//! One event: which rule it is for.
+//! Gives each event to its rule.
 
 use super::action::Action;
 use super::cluster::Cluster;

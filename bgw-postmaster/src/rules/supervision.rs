@@ -226,7 +226,7 @@ impl Cluster {
         self.make_place(key, now, out);
     }
 
-    /// True while a member that was let go has to become ready.
+    /// Starts the next members of a round. True while one that has been released is not ready yet.
     fn starts(&mut self, round: &mut Round) -> bool {
         while let Some(&(_, key)) = round.starting.front() {
             if let Some(entry) = self.registry.get_mut(key) {

@@ -76,7 +76,7 @@ pub(super) struct HowEnded {
     pub(super) lapse: Option<Lapse>,
 }
 
-/// The table.
+/// The table: what an end leads to.
 pub(super) fn judge(entry: &Entry, service: Service, end: HowEnded) -> Verdict {
     let in_doubt = leaves_doubt(entry, end);
     let cause = reported(end.cause, end.lapse);

@@ -9,7 +9,7 @@
 use bgw_core::internals::CachedCell;
 use std::collections::{BTreeSet, HashMap};
 
-/// The most segments.
+/// The largest number of segments.
 pub(super) const MOST: u64 = 1024;
 
 /// What one session has of one segment.
@@ -75,8 +75,8 @@ impl<F> Holds<F> {
         self.segments.get(&number).map(|held| (&held.file, held.bytes))
     }
 
-    /// `session` holds the segment once more, or in place of having been passed it. False: there is
-    /// none.
+    /// `session` holds the segment once more; if it was passed the segment, that becomes this hold.
+    /// False: there is none.
     pub(super) fn hold(&mut self, number: u64, session: u64) -> bool {
         let Some(held) = self.segments.get_mut(&number) else { return false };
         let hold = held.by_session.entry(session).or_default();

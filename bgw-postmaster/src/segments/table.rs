@@ -22,7 +22,7 @@ const PAGE: u64 = 4096;
 pub(crate) enum Answer<'a> {
     /// This, with a descriptor if there is one.
     Reply(Reply, Option<BorrowedFd<'a>>),
-    /// Nothing.
+    /// No reply.
     Nothing,
 }
 

@@ -80,7 +80,7 @@ impl Server {
     pub(super) fn ask_for_last_lines(&mut self, session: u64, worker: WorkerHandle) {
         let Some(request) = self.sessions.request(session) else { return };
         let key = Key { index: worker.slot(), generation: worker.generation() };
-        // Else it is of an earlier life of the slots.
+        // Otherwise it is of an earlier incarnation of the slots.
         let known = self.slot_table.handle(key) == worker;
         if !known || !self.outputs.ask(session, request, key) {
             self.sessions.reply_late(session, request, &Reply::LastLines(String::new()));

@@ -26,7 +26,7 @@ pub(super) enum Token {
     /// The doorbell, which cannot be rung any more before its rings are taken.
     FullDoorbell,
     Listener,
-    /// The slot of a command that says how it is.
+    /// The slot of a command that reports its state.
     Notify(u32),
     /// The number of a session.
     Session(u64),
@@ -156,7 +156,7 @@ impl Poller {
         Ok(self.epoll.add(fd, EpollEvent::new(EpollFlags::EPOLLIN, token.pack()))?)
     }
 
-    /// As [`Poller::watch`], for an `fd` that may be watched already.
+    /// Like [`Poller::watch`], for an `fd` that may be watched already.
     pub(super) fn watch_once(&self, fd: impl AsFd, token: Token) -> io::Result<()> {
         match self.watch(fd, token) {
             Err(error) if error.raw_os_error() == Some(libc::EEXIST) => Ok(()),
@@ -170,7 +170,7 @@ impl Poller {
         Ok(self.epoll.modify(fd, &mut EpollEvent::new(flags, token.pack()))?)
     }
 
-    /// As [`Poller::watch`], for an `fd` that is watched already.
+    /// Like [`Poller::watch`], for an `fd` that is watched already.
     pub(super) fn watch_anew(&self, fd: impl AsFd, token: Token) -> io::Result<()> {
         Ok(self.epoll.modify(fd, &mut EpollEvent::new(EpollFlags::EPOLLIN, token.pack()))?)
     }

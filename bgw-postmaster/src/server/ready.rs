@@ -232,8 +232,8 @@ impl Server {
         }
     }
 
-    /// Returns the session's number, or `None` if the peer was refused. Who is no worker is one of
-    /// the `others`.
+    /// Returns the session's number, or `None` if the peer was refused. A peer that is not a worker
+    /// is one of the `others`.
     pub(super) fn open_session(
         &mut self,
         socket: ControlSocket,

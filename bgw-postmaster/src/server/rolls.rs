@@ -80,7 +80,7 @@ impl Server {
         let mut named = HashSet::with_capacity(list.len());
         for &worker in list {
             let key = Key { index: worker.slot(), generation: worker.generation() };
-            // Else it is of an earlier life of the slots.
+            // Otherwise it is of an earlier incarnation of the slots.
             let known = self.slot_table.handle(key) == worker;
             let objection = match self.cluster.objection_to_roll(key) {
                 _ if !known => Some(RollObjection::NotRegistered),

@@ -23,7 +23,7 @@ struct Peer {
     may_claim: bool,
 }
 
-/// All of them.
+/// The processes of all sessions.
 #[derive(Debug, Default)]
 pub(super) struct Peers {
     by_number: QuickMap<u64, Peer>,

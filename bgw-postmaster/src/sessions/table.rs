@@ -16,7 +16,7 @@ use std::collections::HashMap;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 
-/// The most connections of one worker.
+/// The largest number of connections of one worker.
 const MOST_OF_WORKER: usize = 4;
 
 /// All connections.
@@ -174,7 +174,7 @@ impl Sessions {
     pub(crate) fn read(&mut self, number: u64, accepts_sessions: bool) -> PeerRequest {
         let Some(session) = self.by_number.get_mut(&number) else { return PeerRequest::Closed };
         let request = session.read(number, &self.welcome, accepts_sessions, &mut self.malformed);
-        // What a worker does is no reason to wait for it.
+        // A smart shutdown waits for attached programs, but not for workers.
         let request = match request {
             PeerRequest::Attached if session.worker => PeerRequest::Nothing,
             other => other,

@@ -8,9 +8,9 @@ use bgw_core::internals::SlotClass;
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Bound;
 
-/// The most tickets in all.
+/// The largest number of tickets in all.
 pub(crate) const MOST: usize = 1024;
-/// The most tickets of one session.
+/// The largest number of tickets of one session.
 pub(crate) const MOST_OF_SESSION: usize = 64;
 
 /// What a ticket is for.

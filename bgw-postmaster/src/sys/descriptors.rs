@@ -160,7 +160,7 @@ pub(crate) fn duplicate_clear(descriptor: &OwnedFd) -> io::Result<OwnedFd> {
 
 /// A duplicate of the descriptor that has this number here, close-on-exec.
 pub(crate) fn duplicate_number(number: RawFd) -> io::Result<OwnedFd> {
-    // SAFETY: no pointers.
+    // SAFETY: the call takes no pointers.
     let duplicate = unsafe { libc::fcntl(number, libc::F_DUPFD_CLOEXEC, 3) };
     if duplicate == -1 {
         return Err(io::Error::last_os_error());
@@ -216,7 +216,7 @@ pub(crate) fn keep_only<'a>(kept: impl Iterator<Item = BorrowedFd<'a>>) -> io::R
 pub(crate) fn place_descriptor(from: RawFd, to: RawFd) -> io::Result<()> {
     let done = if from == to {
         // Not close-on-exec.
-        // SAFETY: no pointers.
+        // SAFETY: the call takes no pointers.
         unsafe { libc::fcntl(from, libc::F_SETFD, 0) }
     } else {
         // SAFETY: no pointers. What is closed belongs to the program that embeds the postmaster, as

@@ -177,7 +177,7 @@ impl ExecPlan {
 
     /// In the child, before anything else. The postmaster does the same, but may be killed before.
     fn list(&self) {
-        // SAFETY: no pointers.
+        // SAFETY: the call takes no pointers.
         let pid = unsafe { call(libc::SYS_getpid, [0; 4]) };
         if let Some(pid) = pid.ok().and_then(|pid| u32::try_from(pid).ok()).and_then(Pid::new) {
             let (roster, place) = &self.listing;
@@ -250,12 +250,12 @@ impl ExecPlan {
             // SAFETY: `limit` has the size of the kernel's structure and is only read.
             unsafe { call(libc::SYS_prlimit64, [0, number, at, 0]) }?;
         }
-        // SAFETY: no pointers.
+        // SAFETY: the call takes no pointers.
         unsafe { call(libc::SYS_setsid, [0; 4]) }?;
         let death = [libc::PR_SET_PDEATHSIG as usize, libc::SIGTERM as usize, 0, 0];
-        // SAFETY: no pointers.
+        // SAFETY: the call takes no pointers.
         unsafe { call(libc::SYS_prctl, death) }?;
-        // SAFETY: no pointers.
+        // SAFETY: the call takes no pointers.
         let parent = unsafe { call(libc::SYS_getppid, [0; 4]) }?;
         Ok(parent == self.postmaster.get() as usize)
     }

@@ -69,14 +69,14 @@ mod tests {
     #[test]
     fn a_raw_call_returns_what_the_c_library_returns_and_leaves_errno_alone() {
         nix::errno::Errno::set_raw(77);
-        // SAFETY: no pointers.
+        // SAFETY: the call takes no pointers.
         let pid = unsafe { call(libc::SYS_getpid, [0; 4]) };
         assert_eq!(pid.unwrap(), std::process::id() as usize);
         let mut pair = [0i32; 2];
         // SAFETY: the kernel writes two descriptors to `pair`.
         unsafe { call(libc::SYS_pipe2, [pair.as_mut_ptr() as usize, usize::MAX, 0, 0]) }
             .unwrap_err();
-        // SAFETY: no pointers.
+        // SAFETY: the call takes no pointers.
         let error = unsafe { call(libc::SYS_dup3, [0, 0, 0, 0]) }.unwrap_err();
         assert_eq!(error.raw_os_error(), Some(libc::EINVAL));
         assert_eq!(nix::errno::Errno::last_raw(), 77);

@@ -5,7 +5,7 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::time::Duration;
 
-/// What the kernel reports of an ended child.
+/// What the kernel reports about an ended child.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Ended {
     /// Exit code or signal.

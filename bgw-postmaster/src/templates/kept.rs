@@ -47,7 +47,7 @@ pub(crate) enum Heard {
     Loaded,
     /// It has forked this child, as it says.
     Forked(Order),
-    /// It has not.
+    /// It has not forked, and says why.
     NotForked { order: Order, why: String },
 }
 

@@ -33,7 +33,7 @@ pub(super) struct Process {
 #[derive(Debug)]
 pub(super) enum Hearing {
     Said(Said),
-    /// Not now.
+    /// There is no message now.
     Nothing,
     /// What makes no sense.
     Nonsense,

@@ -15,7 +15,7 @@ pub enum SubmitError {
     TooLong {
         /// Its length.
         len: usize,
-        /// The most.
+        /// The largest length that fits, in bytes.
         limit: usize,
     },
     /// There is no such class, or no such submitter.
@@ -57,7 +57,7 @@ pub enum EndError {
     TooLong {
         /// Its length.
         len: usize,
-        /// The most.
+        /// The largest length that fits, in bytes.
         limit: usize,
     },
     /// The job is not the taker's, or not any more: the taker was taken for dead, or the cells hold

@@ -30,17 +30,17 @@ pub(super) const PARTY_CELLS: usize = LINE;
 /// Notes of a job, for the layer above.
 pub(super) const NOTES: usize = 5;
 
-/// The most classes.
+/// The largest number of classes.
 pub const MAX_CLASSES: u32 = 8;
-/// The most jobs of one class.
+/// The largest number of jobs of one class.
 pub const MAX_JOBS: u32 = 1 << 16;
-/// The most bytes of one room: 64 KiB.
+/// The largest number of bytes of one room: 64 KiB.
 pub const MAX_ROOM: u32 = 1 << 16;
-/// The most takers.
+/// The largest number of takers.
 pub const MAX_TAKERS: u32 = 512;
-/// The most submitters.
+/// The largest number of submitters.
 pub const MAX_SUBMITTERS: u32 = 4096;
-/// The most shared cells.
+/// The largest number of shared cells.
 const MAX_SHARED: u32 = 1 << 16;
 
 /// Settings of a new job queue.

@@ -7,8 +7,8 @@ use crate::fault;
 use crate::memory::Memory;
 use crate::primitive::Ordering;
 
-/// So often a step is tried before the cells are taken for corrupt. Each try that fails in good
-/// cells means that another process has come on.
+/// How often a step is tried before the cells count as corrupt. In good cells, each try that fails
+/// means that another process has made progress.
 const TRIES: u32 = 1 << 14;
 
 /// The cells hold what nobody writes.

@@ -23,10 +23,10 @@ pub struct JobKey {
     pub generation: u32,
 }
 
-/// How a job is.
+/// The state of a job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum JobState {
-    /// There is none.
+    /// The cell holds no job.
     Free,
     /// A submitter writes its input.
     Filling,
@@ -51,7 +51,7 @@ pub(super) const DETACHED: u64 = 1 << 5;
 pub(super) const CANCELLED: u64 = 1 << 6;
 const FLAGS: u64 = SLEEPS | DETACHED | CANCELLED;
 const PARTY: u32 = 12;
-/// The most parties of each kind.
+/// The largest number of parties of each kind.
 pub(super) const MAX_PARTIES: u32 = 1 << 20;
 
 impl JobState {
@@ -107,7 +107,7 @@ impl JobWord {
         self.0 as u32 >> PARTY
     }
 
-    /// True if its submitter has asked for its end after it was taken.
+    /// True if the submitter has cancelled the job since it was taken.
     #[must_use]
     pub const fn is_cancelled(self) -> bool {
         self.has(CANCELLED)
@@ -133,7 +133,7 @@ impl JobWord {
 }
 
 const HOLDS: u64 = 1 << 31;
-/// The most cells of all classes.
+/// The largest number of cells of all classes.
 pub(super) const MAX_INDEX: u32 = 1 << 20;
 const GENERATION: u32 = 20;
 const GENERATION_MASK: u32 = (1 << 11) - 1;

@@ -10,15 +10,15 @@ pub enum SideError {
     /// Another process has it. A queue has one sender and one receiver in its life.
     #[error("the queue already has a {side}: process {owner}; create another queue")]
     Taken {
-        /// Which side.
+        /// The side of the queue.
         side: Side,
-        /// Who has it.
+        /// The process that has it.
         owner: u32,
     },
     /// Its process has detached, or it was closed.
     #[error("the {side} of the queue has detached; create another queue")]
     Gone {
-        /// Which side.
+        /// The side of the queue.
         side: Side,
     },
     /// Owner 0 means vacant.
@@ -38,7 +38,7 @@ pub enum SendError {
     TooLong {
         /// Its length.
         len: usize,
-        /// The longest.
+        /// The largest length of a message, in bytes.
         limit: usize,
     },
     /// Another message was sent in part: its rest must follow.
@@ -112,7 +112,7 @@ pub enum ReceiveError {
     BadLength {
         /// The length found.
         len: u64,
-        /// The longest.
+        /// The largest length of a message, in bytes.
         limit: usize,
     },
     /// The wait itself failed.

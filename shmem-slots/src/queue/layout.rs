@@ -69,8 +69,8 @@ impl Layout {
         Some(Self { words: buffer.div_ceil(8), max_message })
     }
 
-    /// The most words that are copied before the other side sees them, so that both sides copy at
-    /// the same time: a quarter of the buffer, and at least 4 KiB.
+    /// How many words are copied, at most, before the other side sees them, so that both sides copy
+    /// at the same time: a quarter of the buffer, and at least 4 KiB.
     pub(super) fn piece(&self) -> usize {
         (self.words / 4).max(512)
     }

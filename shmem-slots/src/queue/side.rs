@@ -47,7 +47,7 @@ pub enum SideState {
 }
 
 impl SideState {
-    /// Of any bits.
+    /// The state that a word says, whatever its bits are.
     pub(super) const fn of(bits: u64) -> Self {
         let owner = bits as u32;
         if bits & DETACHED != 0 {

@@ -16,9 +16,9 @@ use crate::primitive::AtomicU64;
 
 const MAGIC: u64 = u64::from_be_bytes(*b"shm-ring");
 const VERSION: u64 = 1;
-/// The most entries of a ring.
+/// The largest number of entries of a ring.
 pub const MAX_ENTRIES: u32 = 1 << 20;
-/// The most cells of a value: 64 KiB.
+/// The largest number of cells of a value: 64 KiB.
 const MAX_VALUE: usize = 1 << 13;
 
 #[cfg(not(loom))]

@@ -37,7 +37,7 @@ impl Cursor {
         self.missed
     }
 
-    /// Moves on to `next` without having read what is before it.
+    /// Moves on to `next`, and skips what comes before it.
     const fn skip_to(&mut self, next: u64) {
         self.missed = self.missed.saturating_add(next.saturating_sub(self.next));
         self.next = next;

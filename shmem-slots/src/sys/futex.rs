@@ -8,7 +8,7 @@ use rustix::time::{ClockId, Timespec, clock_gettime};
 use std::io;
 use std::time::Instant;
 
-/// The most words of one wait.
+/// The largest number of words of one wait.
 pub(crate) const MAX_WORDS: usize = 128;
 
 /// As many words as nearly every wait has.

@@ -11,7 +11,7 @@ use std::io;
 use std::process::{Command, Stdio};
 use xshell::cmd;
 
-/// The bench program that is counted. It is no criterion bench.
+/// The bench program that is counted. It is not a criterion bench.
 pub(crate) const BENCH: &str = "instructions";
 const PACKAGE: &str = "bgw-backend";
 /// The symbol of the function whose calls are counted.

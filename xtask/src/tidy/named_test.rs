@@ -12,7 +12,7 @@ const TABLE: &str = "RELIABILITY.md";
 /// The tests of a promise that nothing proves.
 const UNPROVEN: &str = "| not yet |";
 
-/// What there is.
+/// The tests that exist, and the rows that they claim.
 #[derive(Debug, Default)]
 pub(super) struct Tests {
     /// `module::function`, the module by the name of its file.

@@ -202,7 +202,7 @@ impl Driver for Postgres {
 /// Which interrupts cancel a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum StopOn {
-    /// All.
+    /// Every interrupt.
     Everything,
     /// All but SIGTERM, which the worker handles itself.
     NoTerminate,

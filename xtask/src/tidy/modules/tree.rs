@@ -71,7 +71,7 @@ impl<'a> Tree<'a> {
                 if named.test {
                     continue;
                 }
-                // A module alone is no dependency on what is in it.
+                // Naming a module does not make the file depend on what is in it.
                 if let Some(Target::Item(target)) = self.resolve(path, named)
                     && let Some((other, _)) = self.modules.get(&target)
                     && other != file
