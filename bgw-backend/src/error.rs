@@ -91,7 +91,7 @@ pub enum RegisterError {
         /// The classes that slots are reserved for.
         known: String,
     },
-    /// The postmaster lets backends register no workers of this kind.
+    /// The postmaster does not let backends register workers of this kind.
     #[error(
         "backends of this cluster may not register {kind}; use a function, or build the postmaster with {setting}(true)"
     )]
@@ -124,7 +124,7 @@ pub enum RegisterError {
         "notify: this process does not handle SIGUSR1, so the notification would end it; call enable_notifications() first, or install a handler"
     )]
     NotifyUnhandled,
-    /// The function is of another type than it is called with, or is no call.
+    /// The function has other types than it is called with, or is not a call.
     #[error(
         "function \"{function}\" of this postmaster is {takes}, and was to run as {called}; build both programs from the same types"
     )]
@@ -326,7 +326,7 @@ pub enum WaitError {
     /// The wait on latch and sockets failed.
     #[error(transparent)]
     WaitSet(#[from] bgw_core::WaitError),
-    /// The call has ended well, and what lies in its report is no output of its type: somebody has
+    /// The call has ended well, but its report does not hold an output of its type: somebody has
     /// overwritten it.
     #[error("the output of the call cannot be read; somebody has overwritten it")]
     BadOutput(#[source] Box<dyn Error + Send + Sync>),

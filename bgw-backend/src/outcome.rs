@@ -14,8 +14,8 @@ use std::error::Error;
 use std::fmt;
 use std::time::{Duration, Instant};
 
-/// How a job has ended. There is one for each job, and each look by the handles of its submitter
-/// gives the same one.
+/// How a job has ended. Each job has one outcome, and the handles of its submitter always give the
+/// same one.
 ///
 /// It is that of the last run, and comes when the registration has ended for good: a job with a
 /// restart policy has none in a pause. Most jobs have no such policy, and run at most once.
@@ -66,7 +66,7 @@ pub enum Outcome<T = Vec<u8>> {
         /// The report of its end.
         report: ExitReport,
     },
-    /// The submitter cancelled it, before or during its run. The report says how it ended.
+    /// The submitter cancelled it before or during its run. The report says how it ended.
     Cancelled(ExitReport),
     /// It has ended, and nobody knows how: the report was overwritten. Never for a
     /// [job](bgw_core::BackgroundWorkerBuilder::job) that this process has registered; any other
@@ -92,7 +92,7 @@ impl<T> Outcome<T> {
     }
 
     /// How many processes have run for it; `None` if nobody knows. More than 1 only with a restart
-    /// policy. A fork that failed is none.
+    /// policy. A fork that failed does not count.
     #[must_use]
     pub fn runs(&self) -> Option<u32> {
         let report = self.report()?;
@@ -222,10 +222,10 @@ pub(crate) fn of(report: ExitReport, cancelled: bool) -> Outcome<()> {
 }
 
 impl Handle {
-    /// The outcome, if the registration has ended, or the postmaster is dead; else `None`. Waits
-    /// for nobody.
+    /// The outcome, if the registration has ended or the postmaster is dead; otherwise `None`. Does
+    /// not wait.
     ///
-    /// The first look at an end gives the slot free; the handle, and its clones, keep the outcome.
+    /// The first call after the end frees the slot; the handle and its clones keep the outcome.
     #[must_use]
     pub fn outcome(&self) -> Option<Outcome> {
         if self.is_unknown() {
@@ -277,7 +277,7 @@ impl Handle {
     }
 
     /// Like [`Handle::wait_for_outcome`], but when `timeout` is over, [cancels](Handle::cancel) the
-    /// job and waits until it has ended: most often `Cancelled`, and `Output` if it was quicker.
+    /// job and waits until it has ended: usually `Cancelled`, or `Output` if the job was quicker.
     ///
     /// A job that does not end at its stop signal is killed after its
     /// [grace](bgw_core::BackgroundWorkerBuilder::grace); without one, this waits as long as the

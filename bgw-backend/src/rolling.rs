@@ -9,7 +9,7 @@ use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-/// How to roll.
+/// How workers are replaced by a roll.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Roll {
     at_once: u32,
@@ -23,7 +23,7 @@ impl Roll {
     /// workers are in hand at a time, no more than the postmaster has room for (`overlap` of its
     /// builder); the next one is taken in hand when an old run has ended. Each next run must be
     /// ready within `ready_within` of its start: 1 ms to a day, in whole milliseconds. One that is
-    /// not, or that fails, is not tried again, and the old one serves on.
+    /// not, or that fails, is not tried again, and the old one goes on serving.
     #[must_use]
     pub const fn new(at_once: u32, ready_within: Duration) -> Self {
         Self { at_once, ready_within, stop_first: false }
@@ -44,7 +44,7 @@ impl Roll {
 pub struct RollReport {
     /// Their next runs are ready.
     pub done: Vec<WorkerHandle>,
-    /// Those in hand that failed: why, and how the last run ended that did, if one has.
+    /// Those in hand that failed: why, and how the last run that ended did so, if any has.
     pub failed: Vec<(WorkerHandle, RollOutcome, Option<ExitReport>)>,
     /// Those that were not touched, because another one failed before their turn.
     pub not_begun: Vec<WorkerHandle>,
@@ -92,13 +92,13 @@ impl Backend {
     ///
     /// The next run of a worker in hand starts, and takes the place of the present one once it is
     /// ready, or starts when that has ended: see [`Roll`]. The old run gets its stop signal and may
-    /// finish what it has begun: it has its grace, or 60 s where that is for ever. This is no
+    /// finish what it has begun: it has its grace, or 60 s where that is for ever. This is not a
     /// restart; the report of the old run says [`Recycled::Roll`](bgw_core::Recycled::Roll). A
     /// worker in a pause starts at once.
     ///
     /// After the first failure no other worker is begun, and those in hand are finished: a roll
-    /// that breaks one worker breaks no other, but those already in hand. The postmaster does the
-    /// work, so the roll goes on when the caller ends.
+    /// that breaks one worker breaks no others, except those already in hand. The postmaster does
+    /// the work, so the roll goes on when the caller ends.
     ///
     /// ```no_run
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -143,8 +143,8 @@ impl Backend {
     /// [Rolls](Backend::roll) all members of a group
     /// ([`group`](bgw_core::BackgroundWorkerBuilder::group)), as
     /// [`find_group`](Backend::find_group) lists them. Whoever joins the group later is not rolled.
-    /// What a roll asks of a member is no failure of it: no other member stops with it, and the
-    /// intensity of the group does not count it.
+    /// A roll of a member does not count as its failure: no other member stops with it, and it does
+    /// not count towards the intensity of the group.
     ///
     /// ```no_run
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {

@@ -17,7 +17,7 @@ use std::sync::Arc;
 #[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum SegmentError {
-    /// There are as many segments, or as many bytes in them, as there may be.
+    /// The cluster has as many segments, or as many bytes in them, as its limits allow.
     #[error("no segment of {bytes} bytes: {detail}")]
     Full {
         /// The size that was asked for.
@@ -25,7 +25,7 @@ pub enum SegmentError {
         /// Which limit is reached, in words.
         detail: String,
     },
-    /// Nobody holds it any more, or it never was one of this cluster.
+    /// Nobody holds it any more, or it never belonged to this cluster.
     #[error("segment {segment} is gone: nobody holds it, or it is of another cluster")]
     Gone {
         /// The handle that was asked for.
@@ -93,9 +93,9 @@ impl Backend {
     }
 
     /// Maps the segment of this handle, whichever process has made it. From then on this process
-    /// holds it, too: the end of its maker takes nothing away.
+    /// holds it too, and keeps it when its maker ends.
     ///
-    /// What it holds may have been written by any process of the cluster: it is to be checked.
+    /// Any process of the cluster may have written its contents: check them.
     ///
     /// # Errors
     /// [`SegmentError`].
@@ -190,7 +190,7 @@ impl Segment {
     }
 
     /// Stores `bytes` from byte `at` on, a multiple of 8. The rest of the last word is zero then.
-    /// Others see them in no particular order, until something tells them that is ordered: a
+    /// Others may see them in any order, unless something that is ordered comes in between: a
     /// message, a latch, a worker's end.
     ///
     /// # Errors
@@ -214,7 +214,7 @@ impl Segment {
     }
 
     /// Makes this segment, which nobody else uses yet and nothing was written to, a queue of
-    /// messages. It needs [`QueueOptions::bytes`] bytes. Keep the segment as long as others are to
+    /// messages. It needs [`QueueOptions::bytes`] bytes. Keep the segment as long as others need to
     /// find it.
     ///
     /// ```no_run

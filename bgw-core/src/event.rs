@@ -12,8 +12,8 @@ use std::time::{Duration, SystemTime};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum EventKind {
-    /// The postmaster has put the worker on its list. The first event of every handle; after a
-    /// crash reset also of the new handles of the workers that stay.
+    /// The postmaster has put the worker on its list. This is the first event of every handle,
+    /// including the new handles that workers get after a crash reset.
     Registered,
     /// A process runs for the worker: [`Event::pid`]. [`Event::count`] is the number of restarts.
     Started,
@@ -37,11 +37,11 @@ pub enum EventKind {
     /// next run is to take its place.
     Recycling,
     /// The worker's next run, [`Event::pid`], which has started beside the present one, has taken
-    /// its place: it is ready, or the present one has ended. What follows is about that run, but
-    /// for what names the process of the former one: that it is told to end, and its end.
+    /// its place: it is ready, or the present one has ended. Later events are about that run,
+    /// except those that name the process of the former one: that it is told to end, and its end.
     HandedOver,
-    /// Lines of the worker's output were lost: on a full disk, say, or with the output collector,
-    /// which was killed. [`Event::count`] is how many; 0: it is not known.
+    /// Lines of the worker's output were lost: because a disk was full, say, or because the output
+    /// collector was killed. [`Event::count`] is how many; 0 if that is not known.
     OutputLost,
     /// The worker is off the list. The last event of every handle. [`Event::count`] is the number
     /// of restarts.
@@ -60,26 +60,26 @@ pub enum EventKind {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Event {
-    /// Its number, from 0 on and without a gap, for as long as the postmaster lives.
+    /// Its number. Numbers count from 0 without a gap, for as long as the postmaster lives.
     pub seq: u64,
-    /// When, by the wall clock, which may jump.
+    /// When it happened, by the wall clock, which may jump.
     pub wall: SystemTime,
-    /// When, by `CLOCK_MONOTONIC`, which never goes back.
+    /// When it happened, by `CLOCK_MONOTONIC`, which never goes back.
     pub monotonic: Duration,
     /// What happened.
     pub kind: EventKind,
-    /// The worker, if it is about one.
+    /// The worker that the event is about, if there is one.
     pub handle: Option<WorkerHandle>,
     /// The worker's process, if it has or had one.
     pub pid: Option<Pid>,
     /// The worker's name: at most 31 bytes of it, with a `?` for each control character. Empty if
-    /// it is about no worker.
+    /// the event is not about a worker.
     pub name: String,
     /// How the process ended, or why there was none.
     pub cause: Option<ExitCause>,
     /// The time until the restart.
     pub delay: Option<Duration>,
-    /// A number whose meaning depends on the kind, else 0.
+    /// A number whose meaning depends on the kind; 0 for kinds that have none.
     pub count: u32,
 }
 

@@ -7,7 +7,7 @@ use crate::returned::{LastWords, Returned};
 use std::fmt;
 use std::time::{Duration, SystemTime};
 
-/// Why a worker did not run, or not this time.
+/// Why a worker did not run at all, or did not run this time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum NotStarted {
@@ -54,10 +54,10 @@ pub enum ExitCause {
         /// It left a core dump.
         core_dumped: bool,
     },
-    /// It had not beaten for so long, although its description has a
+    /// It had not beaten for too long, although its description has a
     /// [`heartbeat`](crate::BackgroundWorkerBuilder::heartbeat), and was aborted.
     Hung {
-        /// How long before that a beat was last seen.
+        /// How long before that the last beat was seen.
         silent_for: Duration,
     },
     /// It was not ready within its
@@ -68,7 +68,7 @@ pub enum ExitCause {
 }
 
 impl ExitCause {
-    /// Exit code 0: the worker is done.
+    /// Exit code 0: the worker has done its work.
     #[must_use]
     pub const fn is_clean(self) -> bool {
         matches!(self, Self::Exited(0))
@@ -80,7 +80,8 @@ impl ExitCause {
         matches!(self, Self::Exited(1))
     }
 
-    /// Another exit code, a signal, or a worker that the postmaster would not wait for any longer.
+    /// Another exit code, a signal, or an end that the postmaster brought about because the worker
+    /// was late or silent.
     #[must_use]
     pub const fn is_crash(self) -> bool {
         matches!(
@@ -167,7 +168,7 @@ pub enum GivenUp {
     },
     /// Another member of its group failed once too often, and the whole group was given up.
     WithGroup {
-        /// Who failed.
+        /// The member that failed.
         failed: WorkerHandle,
     },
 }
@@ -199,7 +200,7 @@ pub enum Recycled {
     Jobs,
     /// Its [lifetime](crate::Recycle::lifetime) was over.
     Lifetime,
-    /// It used as much [memory](crate::Recycle::rss) as it may.
+    /// It used as much [memory](crate::Recycle::rss) as its limit allows.
     Memory,
     /// It was rolled.
     Roll,
@@ -216,7 +217,7 @@ impl Recycled {
         }
     }
 
-    /// That of a number; `None` for any other number.
+    /// The reason of a number; `None` for any other number.
     pub(crate) const fn from_code(code: u16) -> Option<Self> {
         match code {
             1 => Some(Self::Jobs),
@@ -261,15 +262,15 @@ pub struct ExitReport {
     /// A crash reset ended the registration. A worker that is restarted after the reset has another
     /// handle then; `Handle::crash_reset` of `bgw-backend` says which, and whose crash it was.
     pub reset: bool,
-    /// The failures in a row, this end included if it is one. A
-    /// [good run](crate::BackgroundWorkerBuilder::reset_after) begins a new count, as does a crash
-    /// reset for all but its culprit.
+    /// How many failures there were in a row, including this end if it is one. A [good
+    /// run](crate::BackgroundWorkerBuilder::reset_after) begins a new count, as does a crash reset
+    /// for all but its culprit.
     pub streak: u32,
     /// How long after its end the worker is restarted; `None` if it is not, or as soon as a crash
     /// reset is over. It is restarted later if what it has started does not end in time.
     pub pause: Option<Duration>,
-    /// The limit that it was given up at: no request ended it, and no other run is granted. It
-    /// comes back by a new registration alone.
+    /// The limit that it was given up at: no request ended it, and no other run is granted. Only a
+    /// new registration brings it back.
     pub given_up: Option<GivenUp>,
     /// Why the next run took its place, if that is how this one came to its end.
     pub recycled: Option<Recycled>,

@@ -205,9 +205,10 @@ impl PostmasterBuilder {
         self
     }
 
-    /// How long a fast shutdown may take: whoever is left then is killed, whatever its grace. It is
-    /// fast, too, when the launching program has gone, and a fast one that follows a smart one
-    /// counts from its own request. Default: as long as the graces of the workers say.
+    /// How long a fast shutdown may take: workers that are left then are killed, whatever their
+    /// graces. A shutdown because the launching program has gone is fast, too, and for a fast one
+    /// that follows a smart one the time runs from its own request. Default: as long as the
+    /// workers' graces allow.
     ///
     /// ```
     /// use bgw_postmaster::Postmaster;
@@ -237,7 +238,7 @@ impl PostmasterBuilder {
         self
     }
 
-    /// The phase that the cluster begins in, also after a crash reset (default
+    /// The phase in which the cluster begins, including after a crash reset (default
     /// [`StartTime::RecoveryFinished`]: everything may start). A program with a start-up of its own
     /// begins earlier, and reports each phase that it reaches (`Backend::advance`).
     pub const fn initial_phase(mut self, phase: StartTime) -> Self {
@@ -252,16 +253,16 @@ impl PostmasterBuilder {
         self
     }
 
-    /// How many events are kept for those who read them with `Backend::events` (default 1,024; 64
-    /// to 65,536; 0 for none). An event takes 128 bytes of shared memory, once there was one.
+    /// How many events are kept for readers (`Backend::events`) (default 1,024; 64 to 65,536; 0 for
+    /// none). An event takes 128 bytes of shared memory, from when its place is first used.
     pub const fn events(mut self, events: u32) -> Self {
         self.events = events;
         self
     }
 
-    /// How many bytes there may be in segments at a time (default 1 GiB; 0 for no segments).
-    /// A segment counts with its size, in pages, although it takes memory only where it is written
-    /// to; until its last holder has dropped it. There are 1,024 segments at most.
+    /// How many bytes all segments may have at a time (default 1 GiB; 0 for no segments). A segment
+    /// counts with its size in whole pages, although it takes memory only where it is written to,
+    /// until its last holder has dropped it. There are at most 1,024 segments.
     #[doc(alias = "dynamic_shared_memory_type")]
     pub const fn segment_bytes(mut self, bytes: u64) -> Self {
         self.segment_bytes = bytes;

@@ -80,8 +80,8 @@ impl Group {
     }
 
     /// How many restarts the group is granted within a time: 0 to 100, in 1 ms to a day. The next
-    /// failure ends the group; with 0, the first one does. A restart that is exactly so long ago
-    /// counts no more.
+    /// failure ends the group; with 0, the first one does. A restart that is exactly that long ago
+    /// no longer counts.
     #[doc(alias = "MaxR")]
     #[doc(alias = "MaxT")]
     pub const fn intensity(mut self, restarts: u32, within: Duration) -> Self {

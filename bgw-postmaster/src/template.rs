@@ -6,7 +6,7 @@ use std::error::Error;
 use std::fmt;
 use std::time::Duration;
 
-/// The longest a template may take to load, and to fork.
+/// The longest time that a template may be given to load, and to fork.
 const LONGEST: Duration = Duration::from_secs(86_400);
 /// The largest number of spares of one template.
 const MOST_SPARES: usize = 64;

@@ -151,7 +151,7 @@ impl<O: CallValue> Call<O> {
         self.typed(self.shared.handle.wait_for_outcome_or_cancel(timeout)?)
     }
 
-    /// The outcome, if there is one; waits for nobody.
+    /// The outcome, if there is one. Does not wait.
     ///
     /// # Errors
     /// [`WaitError::BadOutput`].

@@ -27,13 +27,13 @@ pub enum PoolError {
     /// The pool's segment could not be made or mapped.
     #[error(transparent)]
     Segment(#[from] SegmentError),
-    /// As many processes as can have it open.
+    /// As many processes have the pool open as can have it open.
     #[error("{limit} processes have the pool open, no more can")]
     TooManySubmitters {
         /// The largest number of processes that can have it open.
         limit: u32,
     },
-    /// This process cannot say that it lives.
+    /// This process cannot show others that it lives.
     #[error("the pool's file cannot be opened through /proc")]
     Members(#[source] io::Error),
 }

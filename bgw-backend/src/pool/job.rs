@@ -17,9 +17,9 @@ use std::time::{Duration, Instant};
 
 /// A job that was submitted to a [`Pool`](crate::Pool).
 ///
-/// It has exactly one outcome, and each look gives the same one. One that is dropped goes on, and
-/// nobody learns how it ends; if it waits in the queue with an input that lies in a segment, it is
-/// cancelled.
+/// It has exactly one outcome, and every call gives the same one. A job that is dropped goes on,
+/// and nobody learns how it ends; if it still waits in the queue, and its input is in a segment, it
+/// is cancelled.
 pub struct PoolJob<O> {
     pub(super) raw: Raw,
     output: PhantomData<fn() -> O>,
@@ -82,7 +82,7 @@ impl<O: CallValue> PoolJob<O> {
         self.wait()
     }
 
-    /// The outcome, if there is one; waits for nobody.
+    /// The outcome, if there is one. Does not wait.
     ///
     /// # Errors
     /// [`WaitError::BadOutput`].

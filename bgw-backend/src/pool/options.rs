@@ -55,8 +55,9 @@ impl PoolOptions {
     }
 
     /// How many workers there are, at least and at most, 1 to 512. The least number starts with the
-    /// pool; others when jobs wait and all workers are busy. It is a process that submits, or waits
-    /// for a job, that starts them: while all who have the pool open do neither, there are no more.
+    /// pool; others when jobs wait and all workers are busy. They are started by a process that
+    /// submits, or waits for a job: while all that have the pool open do neither, no more are
+    /// started.
     pub const fn workers(mut self, workers: RangeInclusive<u32>) -> Self {
         self.workers = workers;
         self
@@ -70,29 +71,29 @@ impl PoolOptions {
         self
     }
 
-    /// How long a worker above the least has nothing to do before it ends. Default: 10 s. After
-    /// this time without a job all end if no process has the pool open any more.
+    /// How long a worker above the minimum may have nothing to do before it ends. Default: 10 s.
+    /// After this time without a job all end if no process has the pool open any more.
     pub const fn idle(mut self, time: Duration) -> Self {
         self.idle = time;
         self
     }
 
-    /// The least time between two workers that are started since jobs wait. At least 1 ms;
-    /// default 100 ms.
+    /// The shortest time between two starts of workers because jobs wait. At least 1 ms; default
+    /// 100 ms.
     pub const fn launch_interval(mut self, time: Duration) -> Self {
         self.launch_interval = time;
         self
     }
 
-    /// How often a worker may fail before it is ready for its first job, 1 to 100, before it is
-    /// given up. Default: 5.
+    /// How often a worker may fail without ever being ready for a job, before it is given up: 1 to
+    /// 100. Default: 5.
     pub const fn start_attempts(mut self, attempts: u32) -> Self {
         self.start_attempts = attempts;
         self
     }
 
-    /// How many bytes of an input and an output, encoded, lie in the job's cell: 1,216, the
-    /// default, to 65,536. Longer ones lie in segments.
+    /// How many bytes of an encoded input or output fit into the job's cell: 1,216, the default, to
+    /// 65,536. Longer ones are put into segments.
     pub const fn inline(mut self, bytes: u32) -> Self {
         self.inline = bytes;
         self

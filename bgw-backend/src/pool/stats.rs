@@ -4,13 +4,13 @@ use super::cells::{BUCKETS, Count, PoolCells, end_of};
 use super::shared::Shared;
 use std::time::Duration;
 
-/// How a pool is, and what it has done since it was made, by all processes. Read without a lock: of
-/// numbers that change at the time some may be those of a moment later.
+/// The state of a pool, and what it has done for all processes since it was made. It is read
+/// without a lock, so some numbers may be those of a moment later than others.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct PoolStats {
-    /// Jobs that wait for a worker, about: those that were cancelled may count until their turn
-    /// would come.
+    /// Jobs that wait for a worker, approximately: a cancelled job may count until its turn would
+    /// come.
     pub queued: u64,
     /// Jobs that run.
     pub running: u64,
@@ -18,7 +18,7 @@ pub struct PoolStats {
     pub workers: u64,
     /// Jobs that gave back a value.
     pub outputs: u64,
-    /// Jobs that gave back an error, those that were cancelled meanwhile among them.
+    /// Jobs that gave back an error, including those that were cancelled meanwhile.
     pub failed: u64,
     /// Jobs whose submitter has learnt that their worker died, by a panic or otherwise.
     pub died: u64,

@@ -126,8 +126,8 @@ impl<I: CallValue, O: CallValue> Pool<I, O> {
         self.submit_to(0, input, None)
     }
 
-    /// Like [`Pool::submit`], in this class; with `wait`, waits so long for room while there are as
-    /// many jobs of the class as there can be.
+    /// Like [`Pool::submit`], in this class; while the class has as many jobs as it can have, waits
+    /// for room, for at most `wait`; without `wait` a full class is an error at once.
     ///
     /// # Errors
     /// [`SubmitError`].
@@ -173,7 +173,7 @@ impl<I: CallValue, O: CallValue> Pool<I, O> {
         Ok(())
     }
 
-    /// How the pool is, and what it has done.
+    /// The state of the pool, and what it has done.
     #[must_use]
     pub fn stats(&self) -> PoolStats {
         PoolStats::of(&self.shared)
@@ -181,7 +181,7 @@ impl<I: CallValue, O: CallValue> Pool<I, O> {
 }
 
 impl<I, O> Pool<I, O> {
-    /// Its name, by which other processes open it, as long as one has it open.
+    /// Its name, by which other processes open it while any process has it open.
     #[must_use]
     pub fn handle(&self) -> SegmentHandle {
         self.shared.segment.handle()

@@ -204,7 +204,7 @@ impl Worker {
 
     /// Counts a job. A worker that is [recycled](bgw_core::Recycle::jobs) after a number of jobs
     /// gets its stop signal soon after the last of them, may finish what it has begun since, and is
-    /// replaced by its next run. Other workers may call this to no effect.
+    /// replaced by its next run. In other workers this has no effect.
     ///
     /// Costs one addition. The postmaster is told once, at the limit.
     pub fn job_done(&self) {
@@ -228,7 +228,8 @@ impl Worker {
     /// ```
     ///
     /// # Errors
-    /// A result that is too long; a process that was forked from the worker, and is none itself.
+    /// A result that is too long; a process that was forked from the worker, and is not a worker
+    /// itself.
     pub fn set_result(&mut self, result: &[u8]) -> Result<(), ResultError> {
         if result.len() > RESULT_LIMIT {
             return Err(ResultError::TooLong { len: result.len() });
@@ -242,10 +243,10 @@ impl Worker {
         Ok(())
     }
 
-    /// Says how the worker is, for people: views show it as
+    /// Sets a text that tells people what the worker is doing. It is shown as
     /// [`WorkerInfo::status_text`](crate::WorkerInfo::status_text) until the worker says something
     /// else, or its process ends. At most 127 bytes, longer texts are cut; control characters
-    /// become `?`. An empty text takes it back.
+    /// become `?`. An empty text removes it.
     ///
     /// ```
     /// # fn work(worker: &mut bgw_backend::Worker) -> Result<(), std::io::Error> {
@@ -305,8 +306,8 @@ impl Worker {
         self.me.extend_start(time);
     }
 
-    /// Names the worker's waits; views show the name while it waits. At most 40 bytes, longer names
-    /// are cut. `None` removes the name.
+    /// Names the worker's waits: [`WorkerInfo::wait_event`](crate::WorkerInfo::wait_event) is this
+    /// name while it waits. At most 40 bytes, longer names are cut. `None` removes the name.
     #[doc(alias = "WaitEventExtensionNew")]
     pub fn name_waits(&mut self, name: Option<&str>) {
         self.wait_event = name.map(str::to_owned);

@@ -38,7 +38,7 @@ impl BackgroundWorkerBuilder {
         self
     }
 
-    /// What it may touch. Default: nothing, it is isolated.
+    /// What the worker may touch. Default: nothing, so that it is isolated.
     #[doc(alias = "bgw_flags")]
     pub const fn flags(mut self, flags: WorkerFlags) -> Self {
         self.draft.flags = flags;
@@ -77,15 +77,15 @@ impl BackgroundWorkerBuilder {
 
     /// Lengthens each pause by a random share of its delay, up to this one: 0 to 0.5, in
     /// thousandths. So workers that failed together do not restart together. Default: 0.1 with
-    /// `Backoff`, else 0. Refused for a worker that is never restarted.
+    /// `Backoff`, otherwise 0. Refused for a worker that is never restarted.
     pub const fn jitter(mut self, share: f64) -> Self {
         self.draft.restart.jitter = Some(share);
         self
     }
 
     /// A good run lasts at least this long: 1 ms to a day. A failure after a good run counts as the
-    /// first in a row. A run is measured from the time that the worker reports that it is ready, if
-    /// it [declares](Self::ready) that it does, else from its start. Default: 1 s with `Fixed`;
+    /// first in a row. A run is measured from when the worker reports that it is ready, if it
+    /// [declares](Self::ready) that it does, otherwise from its start. Default: 1 s with `Fixed`;
     /// `max` with `Backoff`, but at least 1 s. Refused for a worker that is never restarted.
     pub const fn reset_after(mut self, time: Duration) -> Self {
         self.draft.restart.reset_after = Some(time);
@@ -110,7 +110,7 @@ impl BackgroundWorkerBuilder {
     }
 
     /// Takes the brake off a [`Fixed`](RestartPolicy::Fixed) interval below a second: the worker is
-    /// restarted after this interval however often it fails, as in PostgreSQL. Refused for any
+    /// restarted after this interval, however often it fails, as in PostgreSQL. Refused for any
     /// other policy.
     pub const fn unbraked(mut self) -> Self {
         self.draft.restart.unbraked = true;
@@ -118,14 +118,14 @@ impl BackgroundWorkerBuilder {
     }
 
     /// Declares that each run reports when it is ready. Default: it does not. A worker may report
-    /// it anyway; the declaration lets the postmaster rely on it.
+    /// it without this; the declaration lets the postmaster rely on it.
     pub const fn ready(mut self, how: Ready) -> Self {
         self.draft.restart.ready = Some(how);
         self
     }
 
-    /// Replaces it by its next run after a number of jobs, after some time, or when it uses much
-    /// memory. Default: never. Refused for a worker that is never restarted.
+    /// Replaces the worker by its next run after a number of jobs, after some time, or when it uses
+    /// much memory. Default: never. Refused for a worker that is never restarted.
     pub const fn recycle(mut self, recycle: Recycle) -> Self {
         self.draft.recycle = Some(recycle);
         self
@@ -164,15 +164,15 @@ impl BackgroundWorkerBuilder {
         self
     }
 
-    /// Declares that each run calls `Worker::beat` at least this often: 100 ms to a day. The time
-    /// counts from when it is ready, if it [declares](Self::ready) that it reports that, else from
-    /// its start, until it is told to end. A worker that is silent for 1 to 1.5 times as long gets
-    /// SIGABRT, and its whole process group gets SIGKILL after its
+    /// Declares that each run calls `Worker::beat` at least this often: 100 ms to a day. Time is
+    /// measured from when the worker is ready, if it [declares](Self::ready) that it reports this,
+    /// otherwise from its start, until it is told to end. A worker that is silent for 1 to 1.5
+    /// times as long gets SIGABRT, and its whole process group gets SIGKILL after its
     /// [`abort_grace`](Self::abort_grace); its end is [`Hung`](crate::ExitCause::Hung), a failure.
     /// A worker under a debugger is spared until it is detached; one that was stopped by SIGSTOP is
     /// not. Time in which the machine or the postmaster was stopped does not count. Default: no
-    /// heartbeat, and no look at the worker. Refused for a command that
-    /// does not declare [`Ready::Notify`].
+    /// heartbeat, and nobody checks on the worker. Refused for a command that does not declare
+    /// [`Ready::Notify`].
     ///
     /// ```
     /// use bgw_core::BackgroundWorker;
@@ -194,9 +194,8 @@ impl BackgroundWorkerBuilder {
         self
     }
 
-    /// From which of its processes messages to its `NOTIFY_SOCKET` count. Default: from the one
-    /// that the postmaster has started. Refused for a worker that does not declare
-    /// [`Ready::Notify`].
+    /// Which of its processes are heard on its `NOTIFY_SOCKET`. Default: the one that the
+    /// postmaster has started. Refused for a worker that does not declare [`Ready::Notify`].
     pub const fn notify_from(mut self, from: NotifyFrom) -> Self {
         self.draft.clocks.notify_from = from;
         self
@@ -209,14 +208,14 @@ impl BackgroundWorkerBuilder {
         self
     }
 
-    /// The signal that asks it to end. Default: SIGTERM.
+    /// The signal that asks the worker to end. Default: SIGTERM.
     pub const fn stop(mut self, signal: StopSignal) -> Self {
         self.draft.stop = signal.number();
         self
     }
 
-    /// How long it may take to end after its stop signal, before it is killed: at most a day.
-    /// Default: what the postmaster was built with.
+    /// How long the worker may take to end after its stop signal, before it is killed: at most a
+    /// day. Default: what the postmaster was built with.
     pub const fn grace(mut self, grace: Grace) -> Self {
         self.draft.grace = grace;
         self
@@ -234,11 +233,12 @@ impl BackgroundWorkerBuilder {
         self
     }
 
-    /// Starts the worker only while this is true of the [unique](Self::unique) worker `name`. May
-    /// be called up to 8 times; all conditions must be true at once. They are checked before each
-    /// start, also of a restart; a running worker is left alone, whatever becomes of the other.
-    /// While the other pauses before its restart, this one waits; once the other's registration has
-    /// ended, this one's ends with [`NotStarted::Dependency`](crate::NotStarted::Dependency).
+    /// Starts the worker only while `condition` holds for the [unique](Self::unique) worker `name`.
+    /// May be called up to 8 times; all conditions must be true at once. They are checked before
+    /// each start, including restarts; a running worker is left alone, whatever becomes of the
+    /// other. While the other pauses before its restart, this one waits; once the other's
+    /// registration has ended, this one's ends with
+    /// [`NotStarted::Dependency`](crate::NotStarted::Dependency).
     ///
     /// The other one must be registered before. A registration is refused with a name that no
     /// unique worker has, with the worker's own name, in a circle, and with [`After::Ready`] if the
@@ -260,9 +260,9 @@ impl BackgroundWorkerBuilder {
     }
 
     /// Makes the worker one of this class, at most 31 bytes, for which the postmaster's builder has
-    /// reserved slots (`PostmasterBuilder::reserve`). It gets one of those, or if they are taken
-    /// one that everybody may have. Default: none. Refused for a class that nothing is reserved
-    /// for, and for workers of the parallel class, which has slots of its own.
+    /// reserved slots (`PostmasterBuilder::reserve`). It gets one of those or, if they are taken,
+    /// one that is open to all. Default: none. Refused for a class without reserved slots, and for
+    /// workers of the parallel class, which has slots of its own.
     pub fn class(mut self, name: impl Into<String>) -> Self {
         self.draft.relations.class = Some(name.into());
         self
@@ -310,8 +310,8 @@ impl BackgroundWorkerBuilder {
     }
 
     /// Runs a program. The program and its arguments have at most 1023 bytes together, counting one
-    /// between each two; with the names of [`after`](Self::after) and [`group`](Self::group), at
-    /// most 1024.
+    /// byte between each two; with the names of [`after`](Self::after) and [`group`](Self::group),
+    /// at most 1024.
     pub fn command<A: Into<String>>(
         mut self,
         program: impl Into<String>,
@@ -329,7 +329,7 @@ impl BackgroundWorkerBuilder {
         self
     }
 
-    /// Up to 128 bytes for the worker; the rest is zero.
+    /// Up to 128 bytes that the worker reads as its extra data; the rest is zero.
     #[doc(alias = "bgw_extra")]
     pub fn extra(mut self, extra: &[u8]) -> Self {
         self.draft.extra_len = extra.len();
@@ -348,7 +348,8 @@ impl BackgroundWorkerBuilder {
         self
     }
 
-    /// The name of the resource that it uses, at most 31 bytes. For `INTERRUPTIBLE` workers.
+    /// The name of the resource that the worker uses, at most 31 bytes. For `INTERRUPTIBLE`
+    /// workers.
     pub fn tag(mut self, tag: impl Into<String>) -> Self {
         self.draft.tag = tag.into();
         self
@@ -370,10 +371,10 @@ impl BackgroundWorkerBuilder {
         self
     }
 
-    /// Makes it a job: somebody waits for its outcome. Default: it is none.
+    /// Makes the worker a job: somebody waits for its outcome. Default: it is not one.
     ///
     /// - Its end is kept until whoever registered it has looked, has dropped its handles, or has
-    ///   ended. While it is kept, its slot is given to nobody else, also when no other is left.
+    ///   ended. While it is kept, nobody else gets its slot, even when no other slot is left.
     /// - When the process that registered it has ended, or has closed its last connection, the
     ///   job is terminated, or goes on, as `orphaned` says.
     /// - A crash reset ends it, whatever its restart policy: no later run could answer.

@@ -42,14 +42,14 @@ impl BackgroundWorkerBuilder {
 
     /// Like [`give`](Self::give), for a command that is to have the descriptor at this number: 0 to
     /// 63. It replaces what the program left open there. `LISTEN_FDS` counts those at 3 and the
-    /// numbers that follow without a gap; what lies behind a gap is there, and not announced.
+    /// numbers that follow without a gap; what lies behind a gap is there, but is not announced.
     /// Refused for functions.
     ///
     /// At 0 it is the standard input of the command, at 1 its standard output, at 2 its standard
-    /// error, whatever else it may be: a pipe, a file, a terminal. Refused for what
-    /// [`stdin`](Self::stdin) or [`output`](Self::output) say, too. Whoever reads from the other
-    /// end of a pipe sees its end once all who have it have ended; for a command that may be
-    /// restarted that is the end of its registration. The lines do not go through the output
+    /// error, whatever else it may be: a pipe, a file, a terminal. Refused together with a
+    /// [`stdin`](Self::stdin) or [`output`](Self::output) for the same stream. Whoever reads from
+    /// the other end of a pipe sees its end once all who have it have ended; for a command that may
+    /// be restarted that is the end of its registration. The lines do not go through the output
     /// collector: nobody remembers the last ones, and the command waits while nobody reads.
     ///
     /// ```

@@ -74,11 +74,11 @@ impl StartTime {
 #[derive(Clone, Copy, Debug, PartialEq, Default)]
 #[doc(alias = "bgw_restart_time")]
 pub enum RestartPolicy {
-    /// Never: its first end is its last.
+    /// Never: the worker runs at most once.
     #[default]
     #[doc(alias = "BGW_NEVER_RESTART")]
     Never,
-    /// After this time, from 0 on.
+    /// After this time, which may be 0.
     ///
     /// Below a second a brake holds: the worker is restarted after this time five times in a row,
     /// then ever more slowly, down to twice a minute. A
@@ -86,20 +86,20 @@ pub enum RestartPolicy {
     /// [`give_up`](crate::BackgroundWorkerBuilder::give_up) or
     /// [`unbraked`](crate::BackgroundWorkerBuilder::unbraked).
     Fixed(Duration),
-    /// After `min`, then after ever longer, up to `max`, until a
-    /// [good run](crate::BackgroundWorkerBuilder::reset_after).
+    /// After `min`, then after ever longer delays, up to `max`, until a [good
+    /// run](crate::BackgroundWorkerBuilder::reset_after).
     Backoff {
         /// The first delay, from 1 ms on.
         min: Duration,
         /// The longest delay.
         max: Duration,
-        /// How much longer each is than the one before: 1.0 to 10.0, in thousandths.
+        /// How many times as long each delay is as the one before: 1.0 to 10.0, in thousandths.
         factor: f64,
     },
 }
 
 impl RestartPolicy {
-    /// After so many seconds; 0 for at once.
+    /// After this many seconds; 0 means at once.
     #[must_use]
     #[doc(alias = "BGW_DEFAULT_RESTART_INTERVAL")]
     pub const fn after_secs(seconds: u32) -> Self {
@@ -130,8 +130,8 @@ pub enum RestartOn {
     OnFailure,
     /// Ends that no program chooses: crashes.
     OnAbnormal,
-    /// Every end. Exit 0 after a second or more counts as no failure: the next run starts after the
-    /// first delay, however often the worker has failed before.
+    /// Every end. Exit 0 after a second or more does not count as a failure: the next run starts
+    /// after the first delay, however often the worker has failed before.
     Always,
 }
 
@@ -173,9 +173,9 @@ pub enum Ready {
     /// | `WATCHDOG=trigger` | it hangs, and is aborted as if it were silent |
     /// | `EXTEND_TIMEOUT_USEC=…` | it needs so much more time to start |
     ///
-    /// Messages count that come from the process itself, or as
-    /// [`notify_from`](crate::BackgroundWorkerBuilder::notify_from) says, and are 4 KiB at most.
-    /// Everything else in them is ignored.
+    /// A message counts if it comes from the process itself, or from those that
+    /// [`notify_from`](crate::BackgroundWorkerBuilder::notify_from) names, and is 4 KiB at most.
+    /// Anything else in it is ignored.
     Notify,
     /// It writes a newline to this descriptor, from 3 to 63, as programs written for s6 do. For
     /// commands.
@@ -185,8 +185,8 @@ pub enum Ready {
     /// never becomes ready. Once that is decided the postmaster closes its end of the pipe, so the
     /// command should close its own: a later write fails with EPIPE.
     ///
-    /// Whatever the program that embeds the postmaster has open under this number, the command does
-    /// not get.
+    /// If the program that embeds the postmaster has something open under this number, the command
+    /// does not get that.
     ///
     /// ```
     /// use bgw_core::{BackgroundWorker, Ready};

@@ -14,8 +14,8 @@ const LIFETIMES: std::ops::RangeInclusive<Duration> =
     Duration::from_secs(1)..=Duration::from_secs(30 * 86_400);
 const LEAST_RSS: u64 = 1 << 20;
 
-/// When a working worker is replaced by its next run: for workers that leak, or that work best
-/// while they are young.
+/// When a worker is replaced by its next run although nothing is wrong: for workers that leak, or
+/// that work best while they are young.
 ///
 /// A run that reaches a limit gets its stop signal and may finish its current work, within its
 /// [grace](crate::BackgroundWorkerBuilder::grace), or 60 s if that is for ever. The next run starts
@@ -76,7 +76,7 @@ impl Recycle {
     /// When it uses this many bytes of memory, at least 1 MiB. Only the resident memory of its own
     /// process that is anonymous and not shared counts: `RssAnon` in `/proc/PID/status`. The
     /// postmaster looks every 5 s, and sooner, down to every 0.1 s, at a worker that would reach
-    /// the limit before that if it grew on as it has.
+    /// the limit before that if it went on growing as it has.
     #[must_use]
     pub const fn rss(self, bytes: u64) -> Self {
         Self { rss: Some(bytes), ..self }
@@ -91,11 +91,12 @@ impl Recycle {
 
     /// The next run starts beside the present one, and takes its place once it is ready; only then
     /// is the former told to end. Handle, slot and generation stay, and the worker is never seen
-    /// [stopped](crate::WorkerStatus::Stopped). A next run that fails before is tried again after a
-    /// pause, as often as need be, while the present one serves on. One that is not ready within
-    /// the [`start_timeout`](crate::BackgroundWorkerBuilder::start_timeout), or 60 s where there is
-    /// none, is stopped, and has failed. So many of the cluster's workers are replaced at a time as
-    /// the postmaster has room for (`overlap` of its builder); the others wait their turn.
+    /// [stopped](crate::WorkerStatus::Stopped). A next run that fails before that is tried again
+    /// after a pause, as often as needed, while the present one goes on serving. One that is not
+    /// ready within the [`start_timeout`](crate::BackgroundWorkerBuilder::start_timeout), or 60 s
+    /// where there is none, is stopped, and has failed. As many of the cluster's workers are
+    /// replaced at a time as the postmaster has room for (`overlap` of its builder); the others
+    /// wait their turn.
     ///
     /// Refused for a worker that does not declare that it [says
     /// ready](crate::BackgroundWorkerBuilder::ready).

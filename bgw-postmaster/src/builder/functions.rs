@@ -23,13 +23,14 @@ impl PostmasterBuilder {
     /// cost neither a fork nor an exit. It needs [`PostmasterBuilder::warm_spares`]: a worker that
     /// starts in one may come back to them. Up to as many sleep beside those that have not served.
     ///
-    /// Between two workers the process is made what a spare is at its beginning: signal mask, the
+    /// Between two workers the process is put back into the state of a new spare: signal mask, the
     /// handlers of the signals that workers know, pending signals, interrupts, latch, notify,
     /// interval timers, umask, working folder, title, nice value, environment variables and locale.
-    /// What its main owned it has dropped: its database connection, say. Nothing that was meant for
-    /// a worker that has ended reaches the next one: no signal, no terminate, no kill, no latch.
+    /// What its main owned has been dropped: its database connection, say. Nothing that was meant
+    /// for a worker that has ended reaches the next one: no signal, no terminate, no kill, no
+    /// latch.
     ///
-    /// **What stays: the heap, statics, thread-locals, the program's own handlers.** Also
+    /// **What stays: the heap, statics, thread-locals, the program's own handlers.** So does
     /// everything that is not named above: resource limits, scheduling, memory maps. Declare a
     /// function reusable only if it may find what reusable functions before it have left there.
     ///

@@ -4,9 +4,9 @@ use super::PostmasterBuilder;
 use bgw_core::{Metric, MetricKind};
 
 impl PostmasterBuilder {
-    /// Declares a counter that workers keep: any of them adds to it (`Worker::counter`), any
-    /// backend reads the sum over all workers, the living and the dead (`Backend::metrics`). There
-    /// are 64 metrics at most.
+    /// Declares a counter that workers keep: any of them adds to it (`Worker::counter`), and any
+    /// backend reads the sum over all workers, living and ended (`Backend::metrics`). There are 64
+    /// metrics at most.
     ///
     /// `name` is as Prometheus wants it: letters, digits, `_` and `:`, up to 63 bytes, without the
     /// `_total` that the text for Prometheus adds. `help` says what is counted, in up to 127 bytes.

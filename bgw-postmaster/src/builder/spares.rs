@@ -4,8 +4,8 @@ use super::PostmasterBuilder;
 
 impl PostmasterBuilder {
     /// How many children are forked ahead, asleep until there is a worker for them (default 0).
-    /// While one is left, a start costs a wake-up instead of a fork; afterwards workers are forked
-    /// as without. For functions and libraries, not for commands.
+    /// While one is left, a start costs a wake-up instead of a fork; when none is left, workers are
+    /// forked as usual. For functions and libraries, not for commands.
     ///
     /// Each costs about 90 KiB of private memory. Like any worker, it does not see what the program
     /// changes after the launch.
@@ -18,12 +18,12 @@ impl PostmasterBuilder {
     /// that registers wakes the spare itself, and the postmaster takes the run on when it next has
     /// cause to look, within some 30 milliseconds: one hand-over instead of two.
     ///
-    /// For functions that are no jobs, without `SHMEM_ACCESS`, a template, a notify target, a
-    /// class, gifts, an output, clocks, limits or relations, registered by programs and by
+    /// It is for functions that are not jobs, without `SHMEM_ACCESS`, a template, a notify target,
+    /// a class, gifts, an output, clocks, limits or relations, registered by programs and by
     /// functions while a spare of the first 64 sleeps, the last start phase is reached, and no
     /// shutdown or reset is under way. Every other registration goes through the postmaster, as
     /// without this setting. One difference can be seen: the events of such a registration come
-    /// after whoever waits for its start is woken, by about that long at most.
+    /// after whoever waits for its start is woken, by at most about that long.
     ///
     /// Off by default. The words that decide are checked by loom models, and by kills and stops of
     /// each process between any two of their steps. Registrations, spares and postmaster together

@@ -12,9 +12,9 @@ const MOST: usize = 16;
 
 impl PostmasterBuilder {
     /// Adds a template: a child that runs `load` once and then forks the workers that name it
-    /// ([`template`](bgw_core::BackgroundWorkerBuilder::template)), which so begin with what it has
-    /// loaded (`Worker::template_data`). It loads at the start; [`Template`] has what else can be
-    /// said of it. There are 16 at most.
+    /// ([`template`](bgw_core::BackgroundWorkerBuilder::template)), which therefore begin with what
+    /// it has loaded (`Worker::template_data`). It loads at the start of the postmaster;
+    /// [`Template`] has the settings that change this. There are at most 16 templates.
     ///
     /// Its workers are the postmaster's own children, and have all that others have. Their memory
     /// is the template's until either writes to it: the kernel copies page by page.
@@ -28,9 +28,9 @@ impl PostmasterBuilder {
     /// If `load` returns an error, panics, or its process ends, workers that wait for it, and those
     /// that come in the pause after it (0.1 s, doubled by each failure up to a minute), end with
     /// [`TemplateFailed`](bgw_core::NotStarted::TemplateFailed); their reports say why. If a loaded
-    /// template dies, another one is loaded: who waits starts from that one, and running workers go
-    /// on. A template lives through a crash reset, since it is not a worker, and ends with the
-    /// postmaster.
+    /// template dies, another one is loaded: workers that wait start from that one, and running
+    /// workers go on. A template lives through a crash reset, since it is not a worker, and ends
+    /// with the postmaster.
     ///
     /// ```
     /// use bgw_postmaster::Postmaster;
