@@ -165,14 +165,24 @@ impl<T> fmt::Display for Outcome<T> {
             Self::Panicked { message, place, .. } => {
                 write!(f, "the job panicked at {place}: {message}")
             }
-            Self::Died(report) | Self::NotStarted { report, .. } => write!(f, "the job {report}"),
-            Self::Cancelled(report) => write!(f, "the job was cancelled, and {report}"),
+            Self::Died(report) | Self::NotStarted { report, .. } => {
+                write!(f, "the job {}", of_job(report))
+            }
+            Self::Cancelled(report) => write!(f, "the job was cancelled, and {}", of_job(report)),
             Self::Lost => f.write_str("the job has ended, and its report was overwritten"),
             Self::PostmasterDied => {
                 f.write_str("the postmaster died, so nobody knows how the job ends")
             }
         }
     }
+}
+
+/// The report of a worker as that of its job, which nobody runs again: a worker of a pool may be
+/// restarted, for other jobs.
+fn of_job(report: &ExitReport) -> ExitReport {
+    let mut report = report.clone();
+    report.unregistered = true;
+    report
 }
 
 /// Why a job has no output.

@@ -164,3 +164,16 @@ fn an_outcome_without_an_output_is_an_error_that_says_why() {
     assert_eq!(cancelled, expected);
     assert_eq!(of(report(EXIT_0, NOBODY, result()), false).map(|()| 7).into_output(), Ok(7));
 }
+
+/// Fails if the text says of a job what is true of its worker only: a pool restarts that one.
+#[test]
+fn no_text_says_that_the_job_is_run_again() {
+    let mut report = report(SIGKILL, NOBODY, nothing());
+    report.unregistered = false;
+    report.pause = Some(Duration::from_secs(1));
+    let cancelled: Outcome = Outcome::Cancelled(report.clone());
+    let died: Outcome = Outcome::Died(report);
+    assert_eq!(died.to_string(), "the job was terminated by signal 9: SIGKILL");
+    let text = "the job was cancelled, and was terminated by signal 9: SIGKILL";
+    assert_eq!(cancelled.to_string(), text);
+}
