@@ -123,6 +123,10 @@ fn a_refusal_arrives_though_the_connection_is_closed() {
             other => panic!("{other:?}"),
         }
     };
+    let refuse = |mut socket: ControlSocket| {
+        socket.refuse(Refusal::TooManyPeers, "9 of 9".to_owned());
+        socket.drop_last_packets();
+    };
     // Unread data resets the connection when it closes.
     let (ours, mut theirs) = ControlSocket::pair().unwrap();
     let mut ours = ours;
@@ -134,7 +138,7 @@ fn a_refusal_arrives_though_the_connection_is_closed() {
     assert!(matches!(ours.recv_reply(deadline()), Ok(Received::Closed)));
     // Closed before anything is sent.
     let (ours, theirs) = ControlSocket::pair().unwrap();
-    theirs.refuse(Refusal::TooManyPeers, "9 of 9".to_owned());
+    refuse(theirs);
     refused(ours);
     // And in a race.
     let path = std::env::temp_dir().join("control");
@@ -150,7 +154,7 @@ fn a_refusal_arrives_though_the_connection_is_closed() {
             socket = listener.accept_nonblocking().unwrap();
             socket.is_some()
         });
-        socket.unwrap().refuse(Refusal::TooManyPeers, "9 of 9".to_owned());
+        refuse(socket.unwrap());
     }
     assert_eq!(peers.wait().code(), Some(0));
     std::fs::remove_file(path).unwrap();

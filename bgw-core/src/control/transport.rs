@@ -169,9 +169,16 @@ impl ControlSocket {
     }
 
     /// From now on a peer cannot send descriptors with its messages: closing one could take as long
-    /// as the peer likes. Before Linux 6.16 it can.
-    pub fn refuse_descriptors(&self) {
-        scm::refuse_descriptors(&self.fd);
+    /// as the peer likes. False before Linux 6.16: it can.
+    #[must_use]
+    pub fn refuse_descriptors(&self) -> bool {
+        scm::refuse_descriptors(&self.fd)
+    }
+
+    /// From now on nothing is received; the other side learns that when it sends.
+    pub fn only_send(&self) {
+        // An error: it has ended already.
+        let _ = shutdown(self.fd.as_raw_fd(), Shutdown::Read);
     }
 
     /// Accepts one connection, if one waits. Calls on it never block.
@@ -254,16 +261,20 @@ impl ControlSocket {
         scm::send(&self.fd, &numbered(request, reply.encode()), &[])
     }
 
-    /// Refuses the connection and closes it. What the peer has sent is read and dropped, so that
+    /// Refuses the connection, which is to be closed once what the peer has sent is read, so that
     /// the refusal is not lost in a reset of the connection.
-    pub fn refuse(mut self, reason: Refusal, detail: String) {
+    pub fn refuse(&mut self, reason: Refusal, detail: String) {
         self.request = 0;
-        if self.set_nonblocking(true).is_err() {
-            return;
-        }
         // A peer that does not take its refusal sees the closed connection.
         let _ = self.send_reply(&Reply::Refused { reason, detail }, &[]);
         let _ = shutdown(self.fd.as_raw_fd(), Shutdown::Write);
+    }
+
+    /// Reads and drops what the peer of a refused connection has sent.
+    pub fn drop_last_packets(&self) {
+        if self.set_nonblocking(true).is_err() {
+            return;
+        }
         for _ in 0..LAST_PACKETS {
             match scm::receive(&self.fd, NUMBER + MAX_PACKET) {
                 Ok(packet) if !packet.bytes.is_empty() => {}

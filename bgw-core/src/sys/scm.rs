@@ -101,14 +101,14 @@ pub(crate) fn peer_pidfd(socket: impl AsFd) -> io::Result<OwnedFd> {
     if done == 0 { Ok(adopt(raw)) } else { Err(io::Error::last_os_error()) }
 }
 
-/// Has the kernel refuse messages with descriptors (`SO_PASSRIGHTS`, Linux 6.16); an older one
-/// passes them on.
-pub(crate) fn refuse_descriptors(socket: &OwnedFd) {
+/// Has the kernel refuse messages with descriptors (`SO_PASSRIGHTS`, Linux 6.16). False: it is an
+/// older one, and passes them on.
+pub(crate) fn refuse_descriptors(socket: &OwnedFd) -> bool {
     const SO_PASSRIGHTS: libc::c_int = 83;
     let off: libc::c_int = 0;
     let length = size_of::<libc::c_int>() as libc::socklen_t;
     let value = (&raw const off).cast();
     let fd = socket.as_raw_fd();
     // SAFETY: `off` is valid for the call, with its length.
-    let _ = unsafe { libc::setsockopt(fd, libc::SOL_SOCKET, SO_PASSRIGHTS, value, length) };
+    unsafe { libc::setsockopt(fd, libc::SOL_SOCKET, SO_PASSRIGHTS, value, length) == 0 }
 }

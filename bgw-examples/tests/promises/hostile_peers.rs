@@ -5,6 +5,7 @@
 //! read of the doorbell that blocks, a descriptor that takes long to close, a pid file that follows
 //! a link, a reload that ends programs.
 
+use crate::gifts::lingering;
 use crate::support::{
     Cluster, PATIENCE, connect, functions, kill, note_path, read_note, ready, simple, started,
     stopped,
@@ -30,6 +31,7 @@ pub(crate) fn tests() -> Vec<Test> {
         a_stolen_ring_is_heard => [D14],
         a_full_doorbell_is_heard => [D14],
         a_peer_cannot_send_descriptors => [D14],
+        where_a_peer_can_send_descriptors_none_holds_anybody_up => [D14],
         a_reload_leaves_commands_alone => [D09],
         a_folder_that_others_can_write_to_is_refused,
         a_folder_whose_path_is_too_long_is_refused_and_not_created,
@@ -172,19 +174,82 @@ fn a_full_doorbell_is_heard() {
 fn a_peer_cannot_send_descriptors() {
     let cluster = Cluster::new();
     let connection = silent(&cluster.folder).unwrap();
-    let lent = [connection.as_raw_fd()];
-    let sent = sendmsg::<()>(
-        connection.as_raw_fd(),
-        &[IoSlice::new(b"x")],
-        &[ControlMessage::ScmRights(&lent)],
-        MsgFlags::MSG_NOSIGNAL,
-        None,
-    );
+    let sent = send_with(&connection, b"x", &connection);
     if sent.is_ok() {
         process_test::skip("the kernel passes descriptors on: before Linux 6.16");
     }
     assert_eq!(sent.unwrap_err(), nix::errno::Errno::EPERM);
     cluster.backend.ping().unwrap();
+    cluster.end();
+}
+
+fn send_with(connection: &OwnedFd, text: &[u8], lent: &impl AsRawFd) -> nix::Result<usize> {
+    let lent = [lent.as_raw_fd()];
+    let rights = [ControlMessage::ScmRights(&lent)];
+    let parts = [IoSlice::new(text)];
+    sendmsg::<()>(connection.as_raw_fd(), &parts, &rights, MsgFlags::MSG_NOSIGNAL, None)
+}
+
+/// From now on the kernel is to this process, and to those that it forks, as one before Linux 6.16:
+/// it knows no `SO_PASSRIGHTS`.
+fn pass_descriptors_on() {
+    const SO_PASSRIGHTS: u32 = 83;
+    let filter = |code: u32, k, jt, jf| libc::sock_filter { code: code as u16, jt, jf, k };
+    let (load, compare, end) = (
+        libc::BPF_LD | libc::BPF_W | libc::BPF_ABS,
+        libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K,
+        libc::BPF_RET | libc::BPF_K,
+    );
+    // The half of the third argument that counts.
+    let option = 16 + 2 * 8 + if cfg!(target_endian = "big") { 4 } else { 0 };
+    let mut all = [
+        filter(load, 0, 0, 0),
+        filter(compare, libc::SYS_setsockopt as u32, 0, 3),
+        filter(load, option, 0, 0),
+        filter(compare, SO_PASSRIGHTS, 0, 1),
+        filter(end, libc::SECCOMP_RET_ERRNO | libc::ENOPROTOOPT as u32, 0, 0),
+        filter(end, libc::SECCOMP_RET_ALLOW, 0, 0),
+    ];
+    let program = libc::sock_fprog { len: all.len() as u16, filter: all.as_mut_ptr() };
+    nix::sys::prctl::set_no_new_privs().unwrap();
+    let mode = libc::SECCOMP_MODE_FILTER;
+    // SAFETY: `program` names `all`, with its length; both are valid during the call.
+    let done = unsafe { libc::prctl(libc::PR_SET_SECCOMP, mode, &raw const program) };
+    assert_eq!(done, 0, "{}", std::io::Error::last_os_error());
+}
+
+/// Hangs, for ten minutes each, if the postmaster takes a descriptor that it has to close: the
+/// first one, one behind a message that ends the connection, or one that came before it was
+/// accepted.
+fn where_a_peer_can_send_descriptors_none_holds_anybody_up() {
+    pass_descriptors_on();
+    let cluster = Cluster::new();
+    let postmaster = cluster.launched.pid();
+    let mut others = Vec::new();
+    let mut send = |connection: &OwnedFd| {
+        let (ours, theirs) = lingering();
+        send_with(connection, b"x", &ours).unwrap();
+        // `ours` is on its way, so this one is not the last.
+        others.push(theirs);
+    };
+    for stays_open in [false, true] {
+        for comes_first in [false, true] {
+            let connection = silent(&cluster.folder).unwrap();
+            kill(postmaster, Signal::SIGSTOP);
+            if !comes_first {
+                nix::unistd::write(&connection, b"x").unwrap();
+            }
+            send(&connection);
+            send(&connection);
+            let connection = stays_open.then_some(connection);
+            kill(postmaster, Signal::SIGCONT);
+            registers_and_terminates(&cluster);
+            drop(connection);
+            registers_and_terminates(&cluster);
+        }
+    }
+    let attached = connect(&cluster.folder);
+    assert!(attached.ping().is_ok());
     cluster.end();
 }
 

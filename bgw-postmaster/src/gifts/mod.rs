@@ -17,12 +17,15 @@
 //! |---|---|
 //! | `envelope` | an envelope of the postmaster's, and what all of them share: how many there may be |
 //! | `table` | the envelopes of each worker, by slot |
+//! | `peer_socket` | a control socket whose other end others have, who may send descriptors |
 //! | `closers` | the children that close what nobody has taken, and whatever else takes time to close |
 
 mod closers;
 mod envelope;
+mod peer_socket;
 mod table;
 
 pub(crate) use closers::Closers;
 pub(crate) use envelope::{Envelope, Office, Run};
+pub(crate) use peer_socket::PeerSocket;
 pub(crate) use table::Gifts;

@@ -25,7 +25,8 @@ impl RollAnswers {
     /// Our end of a connection, which children close, and that of whoever asks.
     pub(super) fn pair(&self) -> io::Result<(ControlSocket, ControlSocket)> {
         let (ours, theirs) = ControlSocket::pair()?;
-        ours.refuse_descriptors();
+        // What nobody receives brings no descriptors.
+        ours.only_send();
         Ok((ControlSocket::from(self.floor.move_above(ours)?), theirs))
     }
 

@@ -3,7 +3,7 @@
 use super::poller::Token;
 use super::state::Server;
 use crate::fault;
-use crate::gifts::Envelope;
+use crate::gifts::{Envelope, PeerSocket};
 use crate::slot_table::Waiter;
 use bgw_core::internals::{GIFTS_LIMIT, Reply, envelope};
 use bgw_core::{ControlSocket, Refusal};
@@ -47,20 +47,20 @@ impl Server {
         let (ours, theirs) = ControlSocket::pair()?;
         let socket = ControlSocket::from(floor.move_above(ours)?);
         socket.set_nonblocking(true)?;
-        socket.refuse_descriptors();
+        let office = &self.slot_table.gifts.office;
+        let socket = PeerSocket::new(socket, office);
         let mut ends = vec![theirs.into()];
         let mut envelopes = Vec::new();
         for _ in 0..gifts {
             let (ours, theirs) = envelope::pair()?;
-            let office = Rc::clone(&self.slot_table.gifts.office);
-            envelopes.push(Envelope::new(floor.move_clear(ours)?, session, office));
+            envelopes.push(Envelope::new(floor.move_clear(ours)?, session, Rc::clone(office)));
             ends.push(theirs);
         }
         let waiter = Waiter { socket, pid, waits, envelopes };
         let number = self.slot_table.tickets.open(session, waiter);
         let opened = self.slot_table.tickets.get(number);
         if let Some((waiter, _)) = opened {
-            if let Err(error) = self.poller.watch(&waiter.socket, Token::Ticket(number)) {
+            if let Err(error) = self.poller.watch(&*waiter.socket, Token::Ticket(number)) {
                 self.slot_table.tickets.give_up(number);
                 return Err(error);
             }

@@ -20,7 +20,7 @@ impl Listener {
     pub(crate) fn new(socket: ControlSocket, floor: DescriptorFloor) -> Self {
         // Inherited by each connection, so that none can hand descriptors over before it is
         // accepted.
-        socket.refuse_descriptors();
+        let _ = socket.refuse_descriptors();
         Self { socket, floor, reserve: floor.reserve().ok(), failures: Occasional::default() }
     }
 

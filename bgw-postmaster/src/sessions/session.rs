@@ -5,16 +5,18 @@
 
 use super::protocol::{PeerRequest, Welcome};
 use crate::failure_log::Occasional;
+use crate::gifts::{Office, PeerSocket};
 use crate::sys::descriptors::DescriptorFloor;
 use bgw_core::internals::{ClusterCells, LAYOUT_TAG, PROTOCOL, Received, Reply, Request};
 use bgw_core::{ControlSocket, Pid, Refusal};
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
+use std::rc::Rc;
 
 /// One connection.
 #[derive(Debug)]
 pub(super) struct Session {
-    pub(super) socket: ControlSocket,
+    pub(super) socket: PeerSocket,
     pub(super) pid: Pid,
     /// The number of its process.
     pub(super) peer: u64,
@@ -31,12 +33,13 @@ impl Session {
     pub(super) fn accept(
         socket: ControlSocket,
         floor: DescriptorFloor,
+        office: &Rc<Office>,
         objection: impl FnOnce(Pid) -> Option<(Refusal, String)>,
         refused: &mut Occasional,
     ) -> io::Result<Option<(Self, OwnedFd)>> {
         let socket = ControlSocket::from(floor.move_above(socket)?);
+        let socket = PeerSocket::new(socket, office);
         socket.set_nonblocking(true)?;
-        socket.refuse_descriptors();
         let (pid, uid, _) = socket.peer_credentials()?;
         let ours = nix::unistd::geteuid().as_raw();
         let refusal = if uid != ours && uid != 0 {
@@ -70,7 +73,12 @@ impl Session {
         accepts_sessions: bool,
         malformed: &mut Occasional,
     ) -> PeerRequest {
-        let request = match self.socket.recv_request() {
+        let received = if self.socket.brings_descriptors() {
+            Err("it brings descriptors".to_owned())
+        } else {
+            self.socket.recv_request().map_err(|error| error.to_string())
+        };
+        let request = match received {
             Ok(Received::Message { message, .. }) => message,
             Ok(Received::WouldBlock) => return PeerRequest::Nothing,
             Ok(Received::Closed) => return PeerRequest::Closed,
@@ -82,7 +90,7 @@ impl Session {
                         self.pid
                     );
                 }
-                let _ = self.refuse(Refusal::Malformed, error.to_string());
+                let _ = self.refuse(Refusal::Malformed, error);
                 return PeerRequest::Closed;
             }
         };

@@ -8,6 +8,7 @@ use super::peers::{Gone, Peers};
 use super::protocol::{PeerRequest, Welcome};
 use super::session::Session;
 use crate::failure_log::Occasional;
+use crate::gifts::Office;
 use crate::rules::NotifyTarget;
 use crate::sys::descriptors::DescriptorFloor;
 use bgw_core::internals::{Reply, pidfd};
@@ -15,6 +16,7 @@ use bgw_core::{ControlSocket, Pid, Refusal};
 use std::collections::HashMap;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::rc::Rc;
 
 /// The largest number of connections of one worker.
 const MOST_OF_WORKER: usize = 4;
@@ -29,6 +31,7 @@ pub(crate) struct Sessions {
     next: u64,
     limit: usize,
     floor: DescriptorFloor,
+    office: Rc<Office>,
     listener: Option<Listener>,
     welcome: Welcome,
     /// The session whose end shuts the postmaster down.
@@ -62,6 +65,7 @@ impl Sessions {
     pub(crate) fn new(
         limit: usize,
         floor: DescriptorFloor,
+        office: Rc<Office>,
         listener: Option<Listener>,
         welcome: Welcome,
     ) -> Self {
@@ -72,6 +76,7 @@ impl Sessions {
             next: 1,
             limit,
             floor,
+            office,
             listener,
             welcome,
             launcher: None,
@@ -130,7 +135,8 @@ impl Sessions {
                 (Refusal::TooManyPeers, detail)
             }),
         };
-        let accepted = Session::accept(socket, self.floor, objection, &mut self.refused)?;
+        let accepted =
+            Session::accept(socket, self.floor, &self.office, objection, &mut self.refused)?;
         let Some((mut session, pidfd)) = accepted else { return Ok(None) };
         session.worker = kind(session.pid) == Kind::Worker;
         self.of_workers += usize::from(session.worker);

@@ -1,9 +1,9 @@
 //! One that waits for a slot, at the other end of a socket pair.
 
 use super::queue::Queue;
-use crate::gifts::Envelope;
+use crate::gifts::{Envelope, PeerSocket};
 use bgw_core::internals::{Reply, SURROUNDINGS_LIMIT, WorkerRecord, scm};
-use bgw_core::{BackgroundWorker, ControlSocket, Pid, Refusal};
+use bgw_core::{BackgroundWorker, Pid, Refusal};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::io;
 use std::os::fd::AsFd;
@@ -24,7 +24,7 @@ pub(crate) type Tickets = Queue<Waiter, Wanted>;
 /// The way to one that waits.
 #[derive(Debug)]
 pub(crate) struct Waiter {
-    pub(crate) socket: ControlSocket,
+    pub(crate) socket: PeerSocket,
     pub(crate) pid: Pid,
     /// False: it wants a slot now or not at all.
     pub(crate) waits: bool,
@@ -63,7 +63,10 @@ pub(super) struct Said {
 /// A description, or `None` if nothing has come.
 pub(super) fn said_by(waiter: &Waiter) -> io::Result<Option<Said>> {
     let size = size_of::<WorkerRecord>();
-    match scm::receive(&waiter.socket, size + SURROUNDINGS_LIMIT) {
+    if waiter.socket.brings_descriptors() {
+        return Err(io::ErrorKind::InvalidData.into());
+    }
+    match scm::receive(&*waiter.socket, size + SURROUNDINGS_LIMIT) {
         Ok(packet) if !packet.truncated => {
             let split = packet.bytes.split_at_checked(size);
             let (record, rest) = split.ok_or(io::ErrorKind::InvalidData)?;

@@ -1,4 +1,4 @@
-//! Datagrams with the kernel's word on who has sent them.
+//! Packets with the kernel's word on who has sent them.
 //!
 //! Whoever sends one can send descriptors with it, and what a descriptor takes to close is up to
 //! the sender: a connection with SO_LINGER takes as long as its other end likes. A packet whose
@@ -11,7 +11,7 @@
 use bgw_core::Pid;
 use nix::sys::socket::{setsockopt, sockopt};
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 /// A datagram.
 #[derive(Debug)]
@@ -24,6 +24,9 @@ pub(crate) struct Message {
     /// There is more of it, which the next look sees.
     pub(crate) cut: bool,
 }
+
+/// How many packets are dropped of a socket that is to be closed.
+const MOST_DROPPED: usize = 64;
 
 /// Room for one control message of 12 bytes, and for nothing behind it.
 type Control = [u64; 4];
@@ -57,7 +60,7 @@ pub(crate) fn remember_looks(socket: &OwnedFd, remember: bool) -> io::Result<()>
 pub(crate) fn peek(socket: &OwnedFd, limit: usize) -> io::Result<Message> {
     let mut bytes = vec![0u8; limit];
     let mut control: Control = [0; 4];
-    let (len, flags) = receive(socket, &mut bytes, &mut control, libc::MSG_PEEK)?;
+    let Received { len, flags, .. } = receive(socket, &mut bytes, &mut control, libc::MSG_PEEK)?;
     bytes.truncate(len);
     // They found no room behind the credentials, which come first.
     let descriptors = flags & libc::MSG_CTRUNC != 0;
@@ -69,8 +72,40 @@ pub(crate) fn peek(socket: &OwnedFd, limit: usize) -> io::Result<Message> {
 ///
 /// # Errors
 /// As [`peek`].
-pub(crate) fn drop_next(socket: &OwnedFd) -> io::Result<()> {
+pub(crate) fn drop_next(socket: &impl AsFd) -> io::Result<()> {
     receive(socket, &mut [], &mut [0; 4], 0).map(drop)
+}
+
+/// Drops the packets in a socket into which no more come. False: one of them brings descriptors,
+/// and lies there still, or nobody knows.
+pub(crate) fn drop_all(socket: &impl AsFd) -> bool {
+    // The end of the packets has no credentials; an empty packet has.
+    if setsockopt(socket, sockopt::PassCred, &true).is_err() {
+        return false;
+    }
+    for _ in 0..MOST_DROPPED {
+        match receive(socket, &mut [], &mut [0; 4], libc::MSG_PEEK) {
+            Ok(received) if !received.credentials => return true,
+            Ok(received) if received.flags & libc::MSG_CTRUNC != 0 => return false,
+            Ok(_) if drop_next(socket).is_ok() => {}
+            // Said once, when the other side has closed; what it has sent is still to be seen.
+            Err(error) if error.kind() == io::ErrorKind::ConnectionReset => {}
+            _ => return false,
+        }
+    }
+    false
+}
+
+/// True if the first packet of a socket brings descriptors, or cannot be looked at.
+pub(crate) fn brings_descriptors(socket: &impl AsFd) -> bool {
+    for _ in 0..2 {
+        match receive(socket, &mut [], &mut [], libc::MSG_PEEK) {
+            Ok(received) => return received.flags & libc::MSG_CTRUNC != 0,
+            Err(error) if error.kind() == io::ErrorKind::ConnectionReset => {}
+            Err(error) => return error.kind() != io::ErrorKind::WouldBlock,
+        }
+    }
+    true
 }
 
 /// Takes out the first datagram. What it brings stays open until this process ends, whose end waits
@@ -82,13 +117,21 @@ pub(crate) fn take_out(socket: &OwnedFd) -> io::Result<()> {
     receive(socket, &mut [], &mut [0; ALL], libc::MSG_CMSG_CLOEXEC).map(drop)
 }
 
-/// How many bytes of the datagram fit into `bytes`, and the flags that `recvmsg` returns.
+/// What `recvmsg` returns.
+struct Received {
+    /// How many bytes fit.
+    len: usize,
+    flags: libc::c_int,
+    /// There is a control message.
+    credentials: bool,
+}
+
 fn receive(
-    socket: &OwnedFd,
+    socket: &impl AsFd,
     bytes: &mut [u8],
     control: &mut [u64],
     flags: libc::c_int,
-) -> io::Result<(usize, libc::c_int)> {
+) -> io::Result<Received> {
     let mut part = libc::iovec { iov_base: bytes.as_mut_ptr().cast(), iov_len: bytes.len() };
     // SAFETY: all-zero bytes are a valid `msghdr`: null pointers and no lengths.
     let mut header: libc::msghdr = unsafe { std::mem::zeroed() };
@@ -99,9 +142,9 @@ fn receive(
     let flags = flags | libc::MSG_DONTWAIT;
     // SAFETY: the header names `part`, which names `bytes`, and `control`, with their sizes; all
     // three are valid for writing during the call.
-    let len = unsafe { libc::recvmsg(socket.as_raw_fd(), &raw mut header, flags) };
+    let len = unsafe { libc::recvmsg(socket.as_fd().as_raw_fd(), &raw mut header, flags) };
     let len = usize::try_from(len).map_err(|_| io::Error::last_os_error())?;
-    Ok((len, header.msg_flags))
+    Ok(Received { len, flags: header.msg_flags, credentials: header.msg_controllen > 0 })
 }
 
 /// The pid in a control message with credentials: behind its length, its level and its type.
@@ -122,7 +165,6 @@ mod tests {
     use bgw_core::internals::scm;
     use nix::fcntl::{FcntlArg, OFlag, fcntl};
     use std::io::Read;
-    use std::os::fd::AsFd;
     use std::os::unix::net::UnixDatagram;
 
     /// Breaks if the kernel's layout is another one, or a stranger's number could be taken for it.

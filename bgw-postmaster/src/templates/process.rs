@@ -89,7 +89,7 @@ impl Process {
         fault::step("order:before")?;
         let (mailbox, file) = Mailbox::in_file()?;
         let (ours, theirs) = ControlSocket::pair()?;
-        ours.refuse_descriptors();
+        let _ = ours.refuse_descriptors();
         let line = floor.move_above(ours)?;
         let socket = self.socket.as_ref().ok_or(io::ErrorKind::NotConnected)?;
         scm::send(socket, &[1], &[file.as_fd(), theirs.as_fd()])?;

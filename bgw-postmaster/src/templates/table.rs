@@ -108,7 +108,7 @@ impl Templates {
             let (ours, theirs) = ControlSocket::pair()?;
             let ours = ControlSocket::from(floor.move_above(ours)?);
             ours.set_nonblocking(true)?;
-            ours.refuse_descriptors();
+            let _ = ours.refuse_descriptors();
             Ok(Start { made, ours: ours.into(), theirs: floor.move_clear(theirs)? })
         };
         Some((at, start()))
