@@ -236,6 +236,10 @@ impl History {
                 found.push(format!("{why}: {report:?}"));
                 return;
             }
+            // An attempt to start it: another one follows, or its end.
+            if matches!(report.cause, Cause::NotStarted(_)) && !report.unregistered {
+                continue;
+            }
             let first = lives.entry(report.restarts).or_insert(report);
             if (first.cause, first.pid) != (report.cause, report.pid) {
                 found.push(format!("two reports of one life: {first:?}, {report:?}"));

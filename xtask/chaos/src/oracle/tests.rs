@@ -2,7 +2,7 @@
 
 use super::{Violation, judge};
 use crate::job::{Job, QUICK, Restart, UNTIL_TOLD, Way};
-use crate::journal::{Event, Kind};
+use crate::journal::{Deed, Event, Kind, NOBODY};
 use crate::seen::{Cause, Report, Seen, Why, by};
 use bgw_backend::WorkerHandle;
 
@@ -78,6 +78,22 @@ fn a_restarted_worker_may_stop_and_start_and_keeps_its_reports() {
     story().ends(again).holds();
     story().ends(Report { cause: Cause::Exited(0), ..again }).breaks("cannot have ended so");
     story().ends(Report { pid: 9, ..failed }).breaks("two reports of one life");
+}
+
+#[test]
+fn an_attempt_that_fails_is_followed_by_a_life_or_by_an_end() {
+    let job = Job { way: Way::Fail, restart: Restart::AtOnce, template: true, ..QUICK };
+    let without = Cause::NotStarted(Why::Template);
+    let attempt = Report { cause: without, pid: 0, unregistered: false, ..DONE };
+    let never =
+        Report { cause: Cause::NotStarted(Why::Terminated), pid: 0, requested: true, ..DONE };
+    let life = Report { cause: Cause::Exited(1), unregistered: false, ..DONE };
+    let killed = [Deed::KilledTemplate as u64, 0, 0];
+    let story = || Story::of(job).at(NOBODY, Kind::Did, killed).ends(attempt);
+    let told = || story().then(Kind::Terminated, [0; 3]);
+    told().ends(never).holds();
+    story().began(7).ends(life).holds();
+    told().ends(never).ends(Report { unregistered: true, ..attempt }).breaks("two reports");
 }
 
 #[test]
