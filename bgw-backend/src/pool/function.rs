@@ -6,7 +6,7 @@ use super::cells::{Count, DRAINING, PoolCells, Settings, WORKERS};
 use super::clock::now;
 use super::launch::Start;
 use super::members::Members;
-use super::place::{PlaceState, PlaceWord, Run};
+use super::place::{self, PlaceState, PlaceWord, Run};
 use super::shared::{run_is_over, tell_of_room, vacate};
 use super::turns::Turns;
 use super::types::call_type;
@@ -147,7 +147,7 @@ impl Serving {
         let Some(place) = cells.place(start.place) else { return Ok(None) };
         let word = PlaceWord::read(place);
         let mine = matches!(word.state, PlaceState::Launching { .. } | PlaceState::Launched);
-        if !mine || word.launch != start.launch {
+        if !mine || word.launch != start.launch || !place::join(place, word, me.handle) {
             return Ok(None);
         }
         let members = Members::open(&segment, jobs.options().submitters).map_err(boxed)?;

@@ -2,7 +2,9 @@
 //!
 //! Whoever submits, or waits for a job that nobody has taken, starts another worker if all are busy
 //! and there may be more. The launch interval holds for all processes together: whoever comes first
-//! swaps the time of the last launch.
+//! swaps the time of the last launch. One that is stopped while it launches loses the place to
+//! another one that waits: its registration, if it comes to that, finds the place another's, and
+//! ends.
 
 use super::cells::{LAUNCHED_AT, WORKERS};
 use super::clock::now;
@@ -13,11 +15,14 @@ use crate::error::RegisterError;
 use crate::fault;
 use bgw_core::{BackgroundWorker, InvalidWorker, Ready, RestartPolicy, SegmentHandle};
 use serde::{Deserialize, Serialize};
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 /// The type of the workers, as views show it.
 const WORKER_TYPE: &str = "pool worker";
+/// A launch takes less, unless who launches is stopped, or the machine is very busy: then another
+/// process launches, too, and one of the two workers ends at once.
+const LAUNCHES_FOR: Duration = Duration::from_millis(200);
 /// A run that was ready for so long was good: its failure is that of its job.
 const GOOD_RUN: Duration = Duration::from_millis(1);
 
@@ -95,22 +100,71 @@ impl Shared {
             if let Some(count) = self.cells().get(WORKERS) {
                 count.fetch_add(1, Ordering::AcqRel);
             }
-            set_registered(place, None);
-            fault::point("order:launching");
-            let registered = self.register(worker, launching.launch);
-            let Ok(handle) = registered else {
-                vacate(self.cells(), worker, launching);
-                return registered.map(|_| false);
-            };
-            fault::point("order:registered");
-            set_registered(place, Some(handle.id()));
-            self.launched().insert(worker, handle);
-            // Its worker may have been quicker.
-            launching.swap(place, launching.turned(PlaceState::Launched));
-            fault::point("order:launched");
-            return Ok(true);
+            return self.launch_in(worker, place, launching);
         }
         Ok(false)
+    }
+
+    /// Registers a worker for a place that has this word of ours; false if that is refused.
+    fn launch_in(
+        &self,
+        worker: u32,
+        place: &[AtomicU64],
+        launching: PlaceWord,
+    ) -> Result<bool, CallError> {
+        set_registered(place, launching.launch, None);
+        fault::point("order:launching");
+        let registered = self.register(worker, launching.launch);
+        let Ok(handle) = registered else {
+            vacate(self.cells(), worker, launching);
+            return registered.map(|_| false);
+        };
+        fault::point("order:registered");
+        // Its worker may have been quicker.
+        set_registered(place, launching.launch, Some(handle.id()));
+        self.launched().insert(worker, handle);
+        launching.swap(place, launching.turned(PlaceState::Launched));
+        fault::point("order:launched");
+        Ok(true)
+    }
+
+    /// For who waits for a job that nobody has taken: takes a launch over from a process that
+    /// seems to be stopped in the middle of it. Returns when it is worth asking again.
+    pub(super) fn take_over_launch(&self, class: u32) -> Option<u64> {
+        if self.jobs.queued(class) == 0 || self.cells().is_draining() {
+            return None;
+        }
+        let is_late = |worker| {
+            let word = PlaceWord::read(self.cells().place(worker)?);
+            let others = matches!(word.state, PlaceState::Launching { submitter }
+                if submitter != self.number);
+            others.then_some((worker, word))
+        };
+        let found = (0..self.settings.max).find_map(is_late);
+        let mut seen = self.seen_launching();
+        let Some((worker, word)) = found else {
+            *seen = None;
+            return None;
+        };
+        let time = now();
+        let since = match *seen {
+            Some((before, since)) if before == (worker, word) => since,
+            _ => time,
+        };
+        *seen = Some(((worker, word), since));
+        let due = since.saturating_add(u64::try_from(LAUNCHES_FOR.as_nanos()).unwrap_or(u64::MAX));
+        if time < due {
+            return Some(due);
+        }
+        drop(seen);
+        let place = self.cells().place(worker)?;
+        let state = PlaceState::Launching { submitter: self.number };
+        let ours = PlaceWord { state, launch: word.launch.wrapping_add(1) };
+        if word.swap(place, ours) {
+            // An error: no slot is free, for instance. The next one tries again.
+            let _ = self.launch_in(worker, place, ours);
+        }
+        Some(time)
     }
 
     fn register(&self, place: u32, launch: u32) -> Result<crate::handle::Handle, CallError> {

@@ -5,7 +5,11 @@
 //! |---|---|---|
 //! | 0 | the word: state, and the number of the launch | launchers and its worker, by swaps |
 //! | 1 to 3 | the run that takes jobs: generation, incarnation and slot, pid | that run |
-//! | 4, 5 | the registration: generation, incarnation and slot | its launcher |
+//! | 4, 5 | the registration of an even launch: generation, incarnation and slot | its launcher, its worker |
+//! | 6, 7 | the same of an odd launch | the same |
+//!
+//! A launcher that is stopped loses the place after a while, to a launch of the next number. So
+//! what it writes later is not taken for the registration of that one.
 //!
 //! A run closes the jobs of the one before before it writes cells 1 to 3. So as long as a job's
 //! word says that the place has it, these cells name the run that took it.
@@ -102,18 +106,36 @@ impl Run {
 
 const REGISTERED: usize = 4;
 
-/// The registration of a place; `None` before its launcher has written it.
-pub(super) fn registered(place: &[AtomicU64]) -> Option<WorkerHandle> {
-    read_handle(place, REGISTERED)
+/// Where the registration of this launch lies.
+const fn registered_at(launch: u32) -> usize {
+    REGISTERED + if launch % 2 == 0 { 0 } else { 2 }
 }
 
-pub(super) fn set_registered(place: &[AtomicU64], handle: Option<WorkerHandle>) {
+/// The registration of a place; `None` before its launcher or its worker has written it.
+pub(super) fn registered(place: &[AtomicU64]) -> Option<WorkerHandle> {
+    read_handle(place, registered_at(PlaceWord::read(place).launch))
+}
+
+/// Sets that of this launch.
+pub(super) fn set_registered(place: &[AtomicU64], launch: u32, handle: Option<WorkerHandle>) {
+    let first = registered_at(launch);
     match handle {
-        Some(handle) => write_handle(place, REGISTERED, handle),
-        None => place.iter().skip(REGISTERED).take(2).for_each(|cell| {
+        Some(handle) => write_handle(place, first, handle),
+        None => place.iter().skip(first).take(2).for_each(|cell| {
             cell.store(0, Ordering::Release);
         }),
     }
+}
+
+/// Its worker has found that the place is to be its own, by this word. False if it is no more.
+pub(super) fn join(place: &[AtomicU64], word: PlaceWord, handle: WorkerHandle) -> bool {
+    if word.state == PlaceState::Launched {
+        return true;
+    }
+    set_registered(place, word.launch, Some(handle));
+    let launched = word.turned(PlaceState::Launched);
+    // Its launcher may have been quicker.
+    word.swap(place, launched) || PlaceWord::read(place) == launched
 }
 
 fn read_handle(place: &[AtomicU64], first: usize) -> Option<WorkerHandle> {
@@ -166,12 +188,31 @@ mod tests {
         let place = cells();
         assert_eq!((Run::read(&place), registered(&place)), (None, None));
         let handle = WorkerHandle::new(0, 0, 0);
-        set_registered(&place, Some(handle));
+        set_registered(&place, 0, Some(handle));
         assert_eq!((Run::read(&place), registered(&place)), (None, Some(handle)));
         let run = Run { handle: WorkerHandle::new(7, 1 << 33, 9), pid: Pid::new(5).unwrap() };
         run.write(&place);
         assert_eq!((Run::read(&place), registered(&place)), (Some(run), Some(handle)));
-        set_registered(&place, None);
+        set_registered(&place, 0, None);
         assert_eq!((Run::read(&place), registered(&place)), (Some(run), None));
+    }
+
+    #[test]
+    fn of_a_launcher_that_has_lost_its_place_and_the_next_one_the_latter_counts() {
+        let place = cells();
+        let launching =
+            |submitter, launch| PlaceWord { state: PlaceState::Launching { submitter }, launch };
+        let handle = |slot| WorkerHandle::new(slot, 1, 1);
+        let (late, next) = (launching(3, 1), launching(4, 2));
+        assert!(PlaceWord::of(0).swap(&place, late) && late.swap(&place, next));
+        set_registered(&place, 2, Some(handle(2)));
+        // The late one goes on, and so does its worker.
+        set_registered(&place, 1, Some(handle(1)));
+        assert!(!late.swap(&place, late.turned(PlaceState::Launched)));
+        assert!(!join(&place, late, handle(1)));
+        assert_eq!(registered(&place), Some(handle(2)));
+        assert!(join(&place, next, handle(2)) && join(&place, PlaceWord::read(&place), handle(2)));
+        assert!(join(&place, next, handle(2)), "its launcher was quicker");
+        assert_eq!(PlaceWord::read(&place), next.turned(PlaceState::Launched));
     }
 }

@@ -34,6 +34,8 @@ pub(super) struct Shared {
     near: Mutex<Vec<u32>>,
     /// Registrations of this process, by place: as long as they are here, their reports stay.
     launched: Mutex<HashMap<u32, Handle>>,
+    /// The launch of another process that it has seen last, and since when.
+    seen_launching: Mutex<Option<((u32, PlaceWord), u64)>>,
 }
 
 impl Shared {
@@ -46,8 +48,19 @@ impl Shared {
         let settings = PoolCells(&jobs).settings();
         PoolCells(&jobs).set_pid(number, backend.pid());
         let wall_clock = WallClock::default();
-        let (near, launched) = (Mutex::default(), Mutex::default());
-        Self { backend, jobs, segment, members, number, settings, tag, wall_clock, near, launched }
+        Self {
+            backend,
+            jobs,
+            segment,
+            members,
+            number,
+            settings,
+            tag,
+            wall_clock,
+            near: Mutex::default(),
+            launched: Mutex::default(),
+            seen_launching: Mutex::default(),
+        }
     }
 
     pub(super) const fn cells(&self) -> PoolCells<'_> {
@@ -56,6 +69,10 @@ impl Shared {
 
     pub(super) fn launched(&self) -> MutexGuard<'_, HashMap<u32, Handle>> {
         self.launched.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn seen_launching(&self) -> MutexGuard<'_, Option<((u32, PlaceWord), u64)>> {
+        self.seen_launching.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn near(&self) -> u32 {

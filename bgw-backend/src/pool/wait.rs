@@ -60,6 +60,8 @@ pub(super) fn wait_for_one(all: &[&Raw], deadline: Option<Instant>) -> Result<us
         // Whoever waits starts what others need, too.
         let class = all.first().map_or(0, |raw| shared.jobs.class_of(raw.key));
         let next_launch = shared.launch_if_needed(class);
+        let taken_over = waiting.and_then(|_| shared.take_over_launch(class));
+        let next_launch = [next_launch, taken_over].into_iter().flatten().min();
         if process::interrupts().waits_are_interrupted() {
             return Err(WaitError::Interrupted);
         }
