@@ -23,9 +23,10 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-/// How long a worker that stops alone serves its kept connections: each request until then is
+/// How long a worker that is replaced serves its kept connections: each request until then is
 /// answered and ends its connection, so that a client that comes back within this time loses none.
-const DRAIN: Duration = Duration::from_millis(500);
+/// Nobody waits for it: the next run serves already.
+const DRAIN: Duration = Duration::from_secs(2);
 /// The same if the whole server closes.
 const DRAIN_AT_CLOSE: Duration = Duration::from_millis(20);
 /// How long requests in hand may take after that.
@@ -56,16 +57,22 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    pub(crate) fn new(board: Board, worker: usize, may_misbehave: bool) -> io::Result<Self> {
-        // A former run of this worker may have left its load behind.
-        board.publish(worker, 0)?;
+    pub(crate) fn new(board: Board, worker: usize, may_misbehave: bool) -> Self {
         let stage = watch::Sender::new(Stage::Serving);
-        Ok(Self { board, worker, may_misbehave, connections: Cell::new(0), stage })
+        Self { board, worker, may_misbehave, connections: Cell::new(0), stage }
     }
 
     fn count(&self, connections: u32) {
         self.connections.set(connections);
-        if let Err(error) = self.board.publish(self.worker, connections) {
+        self.publish();
+    }
+
+    /// Says how many connections there are, unless the place is the next run's. A former run that
+    /// ends may have written last, so this is called now and then.
+    pub(crate) fn publish(&self) {
+        if *self.stage.borrow() == Stage::Serving
+            && let Err(error) = self.board.publish(self.worker, self.connections.get())
+        {
             tracing::warn!("the load was not published: {error}");
         }
     }

@@ -24,7 +24,7 @@ const GRACE: Duration = Duration::from_secs(8);
 
 /// A worker that hangs is aborted at most half as long again after its last beat: within 3 s.
 const HEARTBEAT: Duration = Duration::from_millis(1900);
-/// How long a worker that replaces another may take to be ready.
+/// How long the next run of a worker may take to be ready.
 const READY_WITHIN: Duration = Duration::from_secs(10);
 
 /// A preforking HTTP/1.1 server on the loopback interface.
@@ -43,7 +43,8 @@ pub struct Arguments {
     /// How many requests the program makes itself; 0 serves until SIGINT or SIGTERM instead.
     #[arg(long, value_name = "N", default_value_t = 2000)]
     requests: u32,
-    /// A worker that uses more memory than this, in MiB, is replaced; left out: none is.
+    /// A worker that uses more memory than this, in MiB, is replaced, once its next run is ready;
+    /// left out: none is.
     #[arg(long, value_name = "MIB")]
     max_memory: Option<u32>,
     /// The folder of `cargo xtask fire`: workers note their starts there, and misbehave on request.
@@ -69,6 +70,8 @@ pub fn run(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
     let mut launched = Postmaster::builder()
         .max_workers(arguments.workers)
         .terminate_grace(GRACE)
+        // All may leak at the same rate.
+        .overlap(arguments.workers)
         .function("serve", entry(move |me| worker::main(me, &orders)))
         .descriptor(worker::LISTENER, listener)
         .descriptor(worker::BOARD, board.descriptor()?)
@@ -97,10 +100,11 @@ fn server(number: u32, arguments: &Arguments) -> Result<BackgroundWorker, Invali
         .function("serve")
         .main_arg(u64::from(number))
         .ready(Ready::Call)
+        .start_timeout(READY_WITHIN)
         .heartbeat(HEARTBEAT)
         .restart(RestartPolicy::after_secs(0));
     if let Some(mib) = arguments.max_memory {
-        worker = worker.recycle(Recycle::new().rss(u64::from(mib) << 20));
+        worker = worker.recycle(Recycle::new().rss(u64::from(mib) << 20).overlap());
     }
     worker.build()
 }
@@ -154,9 +158,9 @@ fn follow(
     }
 }
 
-/// Replaces all workers, one after the other. The others accept what comes meanwhile.
+/// Replaces all workers, one after the other, each once its next run is ready.
 fn replace_all(backend: &Backend, handles: &[Handle]) {
-    match backend.roll(handles, Roll::stop_first(1, READY_WITHIN)) {
+    match backend.roll(handles, Roll::new(1, READY_WITHIN)) {
         Ok(report) if report.is_complete() => println!("prefork: all workers are replaced"),
         Ok(report) => println!("prefork: not all workers are replaced: {report:?}"),
         Err(error) => println!("prefork: the workers are not replaced: {error}"),

@@ -38,24 +38,25 @@ pub(crate) fn main(worker: &mut Worker, orders: &Orders) -> Result<(), WorkerErr
     let listener = TcpListener::from(socket.try_clone_to_owned()?);
     let board = Board::open(worker.descriptor(BOARD).ok_or("no board was passed")?)?;
     let number = usize::try_from(worker.main_arg()).map_err(|_| "no such worker")?;
-    let shared = Rc::new(Shared::new(board, number, orders.fire.is_some())?);
+    let shared = Rc::new(Shared::new(board, number, orders.fire.is_some()));
     let worker = &*worker;
     let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
     LocalSet::new().block_on(&runtime, async {
         worker.ready();
         tokio::select! {
-            served = serve(listener, shared, worker.terminated()) => served,
-            never = beat(worker, orders.beat) => never,
+            served = serve(listener, Rc::clone(&shared), worker.terminated()) => served,
+            never = beat(worker, &shared, orders.beat) => never,
         }
     })?;
     Ok(())
 }
 
-/// Says that the worker is alive for as long as its one thread goes on, and looks for an order to
-/// reload.
-async fn beat(worker: &Worker, every: Duration) -> io::Result<()> {
+/// Says that the worker is alive for as long as its one thread goes on, and how much it has to do,
+/// and looks for an order to reload.
+async fn beat(worker: &Worker, shared: &Shared, every: Duration) -> io::Result<()> {
     loop {
         worker.beat();
+        shared.publish();
         if worker.reload_requested() {
             tracing::info!("{} was told to reload", worker.name());
         }

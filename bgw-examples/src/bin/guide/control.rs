@@ -26,7 +26,7 @@ fn run(task: &str, argument: &str, runtime_dir: &str) -> Result<(), Box<dyn Erro
         "roll" => {
             let servers = (1..=4).flat_map(|number| backend.find(&format!("server {number}")));
             let servers: Vec<Handle> = servers.collect();
-            let report = backend.roll(&servers, Roll::stop_first(1, Duration::from_secs(10)))?;
+            let report = backend.roll(&servers, Roll::new(1, Duration::from_secs(10)))?;
             for (worker, why, last_end) in &report.failed {
                 println!("{worker}  {why:?}, {last_end:?}");
             }

@@ -46,10 +46,11 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         .build()?;
     let leaks = BackgroundWorker::builder("leaks")
         .function("work")
-        .recycle(Recycle::new().jobs(8).lifetime(Duration::from_secs(3600)).rss(1 << 30))
+        .ready(Ready::Call)
+        .recycle(Recycle::new().jobs(8).lifetime(Duration::from_secs(3600)).rss(1 << 30).overlap())
         .restart(RestartPolicy::after_secs(1))
         .build()?;
-    for (worker, last) in [(hangs, EventKind::Unregistered), (leaks, EventKind::Restarting)] {
+    for (worker, last) in [(hangs, EventKind::Unregistered), (leaks, EventKind::Exited)] {
         backend.register(&worker)?;
         loop {
             let event = events.wait()?;
