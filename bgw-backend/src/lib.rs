@@ -101,10 +101,10 @@ pub use bgw_core::{
     After, AskError, AttachError, BackgroundWorker, BackgroundWorkerBuilder, CrashReset,
     EntryPoint, Event, EventKind, ExitCause, ExitReport, FromEnvError, GivenUp, Grace, Input,
     InvalidWorker, LAST_WORDS_LIMIT, LastWords, MetricKind, NotStarted, NotifyFrom, Orphaned,
-    Output, OutputFile, Pid, RESULT_LIMIT, Ready, Recycle, Recycled, Refusal, RelationError,
-    RestartOn, RestartPolicy, Returned, RollOutcome, Schedule, SegmentHandle, SocketInterest,
-    StartTime, StopSignal, TakeError, WaitEvents, WorkerFlags, WorkerHandle, WorkerProcess,
-    WorkerResult, WorkerStatus,
+    Output, OutputDescriptor, OutputFile, Pid, RESULT_LIMIT, Ready, Recycle, Recycled, Refusal,
+    RelationError, RestartOn, RestartPolicy, Returned, RollOutcome, Schedule, SegmentHandle,
+    SocketInterest, StartTime, StopSignal, TakeError, WaitEvents, WorkerFlags, WorkerHandle,
+    WorkerProcess, WorkerResult, WorkerStatus,
 };
 pub use bgw_core::{interrupt_waits, set_latch, take_interrupt};
 #[cfg(feature = "serde")]

@@ -109,7 +109,7 @@ pub use crate::{
         description::BackgroundWorker,
         invalid::InvalidWorker,
         job::Orphaned,
-        output::{Output, OutputFile},
+        output::{Output, OutputDescriptor, OutputFile},
         policy::{EntryPoint, Ready, RestartOn, RestartPolicy, StartTime, WorkerFlags},
         recycle::Recycle,
         relations::After,

@@ -70,7 +70,7 @@ impl WorkerProcess {
         let name = name.to_owned();
         self.gifts.take(&name).map_err(|source| match source.kind() {
             io::ErrorKind::NotFound => {
-                let given: Vec<&str> = self.worker.given().collect();
+                let given: Vec<_> = self.worker.own_gifts().map(|gift| &*gift.name).collect();
                 let given = if given.is_empty() { "none".to_owned() } else { given.join(", ") };
                 TakeError::Unknown { name, given }
             }

@@ -180,7 +180,8 @@ impl PostmasterBuilder {
         self
     }
 
-    /// Passes an open descriptor to every worker under `name`: a listening socket, say.
+    /// Passes an open descriptor to every worker under `name`: a listening socket, say. The output
+    /// of workers can go to it, line by line ([`OutputDescriptor`](bgw_core::OutputDescriptor)).
     ///
     /// Workers do not get the descriptors that the postmaster opens for itself. A worker that is a
     /// function also inherits every descriptor that the program had open when the postmaster

@@ -223,6 +223,16 @@ pub enum StaticError {
         /// The file.
         file: String,
     },
+    /// Its output is to go to a descriptor that there is not.
+    #[error(
+        "output: static worker \"{name}\" names the descriptor \"{descriptor}\", which descriptor(name, …) of the builder does not pass"
+    )]
+    UnknownDescriptor {
+        /// The worker.
+        name: String,
+        /// The descriptor.
+        descriptor: String,
+    },
     /// There is no such group.
     #[error(
         "static worker \"{name}\" names group \"{group}\", which this postmaster does not have"

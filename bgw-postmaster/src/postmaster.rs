@@ -67,6 +67,12 @@ impl Postmaster {
         if let (Output::File(file), None) = (worker.output(), &settings.output_dir) {
             return Err(StaticError::NoOutputDir { name: name(), file: file.name().to_owned() });
         }
+        if let Output::Descriptor(to) = worker.output() {
+            if !settings.descriptors.iter().any(|(known, _)| known == to.name()) {
+                let descriptor = to.name().to_owned();
+                return Err(StaticError::UnknownDescriptor { name: name(), descriptor });
+            }
+        }
         if let Some(group) = worker.group() {
             if !settings.groups.iter().any(|known| known.name == group) {
                 let group = group.to_owned();

@@ -3,13 +3,14 @@
 use super::corrupt::CorruptRecord;
 use super::text::{get, put};
 use crate::worker::BackgroundWorker;
-use crate::worker::output::{OUTPUT_NAME_LIMIT, Output, OutputFile};
+use crate::worker::output::{OUTPUT_NAME_LIMIT, Output, OutputDescriptor, OutputFile};
 use bytemuck::{Pod, Zeroable};
 
 const INHERIT: u8 = 0;
 const NULL: u8 = 1;
 const FILE: u8 = 2;
 const ROTATED_FILE: u8 = 3;
+const DESCRIPTOR: u8 = 4;
 
 /// Where the output goes, as bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
@@ -33,6 +34,10 @@ impl OutputRecord {
         match worker.output() {
             Output::Inherit => {}
             Output::Null => record.kind = NULL,
+            Output::Descriptor(to) => {
+                put(&mut record.name, to.name());
+                record.kind = DESCRIPTOR;
+            }
             Output::File(file) => {
                 put(&mut record.name, file.name());
                 record.kind = FILE;
@@ -65,6 +70,7 @@ impl OutputRecord {
             NULL => Output::Null,
             FILE => file()?.into(),
             ROTATED_FILE => file()?.rotate(self.size, self.keep).into(),
+            DESCRIPTOR => OutputDescriptor::new(get("output", &self.name)?).into(),
             other => {
                 return Err(CorruptRecord::Number { field: "output", found: other.into() });
             }

@@ -295,10 +295,24 @@ impl BackgroundWorker {
         &self.gifts
     }
 
-    /// The number of each for a command.
+    /// Which of them its output goes to, if it goes to one of them.
+    #[must_use]
+    pub fn output_gift(&self) -> Option<usize> {
+        let Output::Descriptor(to) = &self.output else { return None };
+        self.gifts.iter().position(|gift| gift.name == to.name())
+    }
+
+    /// Those that the worker itself has: all but the one that its output goes to.
+    pub fn own_gifts(&self) -> impl Iterator<Item = &Gift> + Clone {
+        let output = self.output_gift();
+        let all = self.gifts.iter().enumerate();
+        all.filter(move |&(at, _)| Some(at) != output).map(|(_, gift)| gift)
+    }
+
+    /// The number of each that it has for a command.
     #[must_use]
     pub fn gift_numbers(&self) -> Vec<u8> {
-        Gift::numbers(&self.gifts, ready_on(self.ready()))
+        Gift::numbers(self.own_gifts(), ready_on(self.ready()))
     }
 
     /// How many jobs one run does.

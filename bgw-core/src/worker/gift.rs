@@ -40,11 +40,14 @@ impl Eq for Gift {}
 impl Gift {
     /// The number of each for a command: the one asked for, or the lowest one that nobody has asked
     /// for, in their order. `taken` is one that something else has.
-    pub(super) fn numbers(all: &[Self], taken: Option<u8>) -> Vec<u8> {
-        let asked: Vec<u8> = all.iter().filter_map(|gift| gift.number).chain(taken).collect();
+    pub(super) fn numbers<'a>(
+        all: impl Iterator<Item = &'a Self> + Clone,
+        taken: Option<u8>,
+    ) -> Vec<u8> {
+        let asked: Vec<u8> = all.clone().filter_map(|gift| gift.number).chain(taken).collect();
         // Of as many numbers as this, one is free for each.
         let mut free = COMMAND_DESCRIPTORS.filter(|number| !asked.contains(number));
-        all.iter().filter_map(|gift| gift.number.or_else(|| free.next())).collect()
+        all.filter_map(|gift| gift.number.or_else(|| free.next())).collect()
     }
 
     /// How many bytes the names take in a slot: each has a NUL, and its number.
@@ -70,6 +73,11 @@ pub(super) struct Others<'a> {
 }
 
 impl Others<'_> {
+    /// The output goes to the descriptor of this name.
+    fn are_written_to(self, name: &str) -> bool {
+        matches!(self.output, Output::Descriptor(to) if to.name() == name)
+    }
+
     /// What has this number already.
     fn have(self, number: u8) -> Option<&'static str> {
         let has_input = *self.input != Input::Inherit;
@@ -108,6 +116,11 @@ pub(super) fn check_gifts(
         }
         let Some(number) = gift.number else { continue };
         let value = format!("{:?} at {number}", gift.name);
+        if others.are_written_to(&gift.name) {
+            let needs =
+                "give, without a number: output goes to it, and the command does not have it";
+            return Err(InvalidWorker::Unfit { field, value, needs });
+        }
         if !is_command {
             let needs = "a command; a function takes it by its name";
             return Err(InvalidWorker::Unfit { field, value, needs });

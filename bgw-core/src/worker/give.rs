@@ -50,7 +50,8 @@ impl BackgroundWorkerBuilder {
     /// [`stdin`](Self::stdin) or [`output`](Self::output) for the same stream. Whoever reads from
     /// the other end of a pipe sees its end once all who have it have ended; for a command that may
     /// be restarted that is the end of its registration. The lines do not go through the output
-    /// collector: nobody remembers the last ones, and the command waits while nobody reads.
+    /// collector: nobody remembers the last ones, and the command waits while nobody reads. To have
+    /// them go through it, name the descriptor in [`OutputDescriptor`](crate::OutputDescriptor).
     ///
     /// ```
     /// use bgw_core::BackgroundWorker;

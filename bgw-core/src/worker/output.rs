@@ -24,6 +24,80 @@ pub enum Output {
     Null,
     /// Line by line into a file of the postmaster's folder for outputs.
     File(OutputFile),
+    /// Line by line to a descriptor.
+    Descriptor(OutputDescriptor),
+}
+
+impl Output {
+    /// The name of what it goes to.
+    pub(super) fn name(&self) -> Option<&str> {
+        match self {
+            Self::Inherit | Self::Null => None,
+            Self::File(file) => Some(file.name()),
+            Self::Descriptor(to) => Some(to.name()),
+        }
+    }
+}
+
+/// A descriptor that the output of workers is written to: a pipe, a FIFO, a stream socket, a
+/// terminal, or a file. What is something else, cannot be written to, or is a file of FUSE, is
+/// refused when the worker starts, and its lines are lost as said below.
+///
+/// It is the one that the worker is [given](crate::BackgroundWorkerBuilder::give) by this name, or
+/// else the one that the launcher passes to all workers (`PostmasterBuilder::descriptor`). One that
+/// is given for its output the worker does not have itself. A pipe or a terminal must be one that
+/// the postmaster's user may open.
+///
+/// A child of the postmaster, the output collector, writes. Lines are whole, also where several
+/// workers write to one pipe or socket. Where others than workers of this postmaster do, lines of
+/// up to 4,096 bytes are whole in a pipe. A line longer than 8 KiB is split into pieces that end
+/// with a backslash.
+///
+/// - While the reader does not keep up, the worker waits in its write, as with any pipe.
+/// - Once the reader has taken nothing for a second, or is gone, lines are dropped, and nobody
+///   waits. How many is said in one more line once it takes lines again, in an event
+///   (`EventKind::OutputLost`), and in the log. No worker gets SIGPIPE.
+/// - When the collector is killed another one goes on. Of each worker's output at most 64 KiB are
+///   lost, with an event for each.
+/// - The reader sees the end of a pipe or socket once the registration is over, all who have the
+///   worker's output have closed it, and all is written.
+///
+/// ```
+/// use bgw_core::{BackgroundWorker, OutputDescriptor};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let (reader, writer) = std::io::pipe()?;
+/// let backup = BackgroundWorker::builder("backup")
+///     .command("./backup.sh", ["--all"])
+///     .give("log", writer)
+///     .output(OutputDescriptor::new("log"))
+///     .build()?;
+/// # drop((reader, backup));
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct OutputDescriptor {
+    name: String,
+}
+
+impl OutputDescriptor {
+    /// The descriptor of this name, at most 31 bytes.
+    pub fn new(name: impl Into<String>) -> Self {
+        Self { name: name.into() }
+    }
+
+    /// Its name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+}
+
+impl From<OutputDescriptor> for Output {
+    fn from(to: OutputDescriptor) -> Self {
+        Self::Descriptor(to)
+    }
 }
 
 /// A file that collects the output of workers. Several workers may share one.
@@ -119,7 +193,7 @@ pub(super) fn check_last_lines(lines: u32, output: &Output) -> Result<u8, Invali
     let (field, value) = ("last_lines", || lines.to_string());
     match u8::try_from(lines) {
         Ok(lines) if lines > 0 && *output == Output::Inherit => {
-            let needs = "an output of its own: a file, or Output::Null";
+            let needs = "an output of its own: a file, a descriptor, or Output::Null";
             Err(InvalidWorker::Unfit { field, value: value(), needs })
         }
         Ok(few) if lines <= MOST_LINES => Ok(few),

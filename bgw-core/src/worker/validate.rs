@@ -94,9 +94,9 @@ pub(crate) fn validate<E: From<InvalidWorker>>(draft: &mut Draft) -> Result<Back
     not_empty("name", &draft.name)?;
     shown_text("worker_type", &draft.worker_type, TYPE_LIMIT)?;
     shown_text("tag", &draft.tag, TAG_LIMIT)?;
-    if let Output::File(file) = &draft.output {
-        shown_text("output", file.name(), OUTPUT_NAME_LIMIT)?;
-        not_empty("output", file.name())?;
+    if let Some(name) = draft.output.name() {
+        shown_text("output", name, OUTPUT_NAME_LIMIT)?;
+        not_empty("output", name)?;
     }
     check_output(&draft.output)?;
     let last_lines = check_last_lines(draft.last_lines, &draft.output)?;

@@ -106,7 +106,7 @@ fn last_lines_that_cannot_be_are_refused_by_name() {
     let error = worker("sleep").last_lines(1).build().unwrap_err();
     assert_eq!(
         error.to_string(),
-        "last_lines is 1, which needs an output of its own: a file, or Output::Null"
+        "last_lines is 1, which needs an output of its own: a file, a descriptor, or Output::Null"
     );
     let error = worker("sleep").output(Output::Null).last_lines(101).build().unwrap_err();
     assert_eq!(error.to_string(), "last_lines is 101, the limit is 100 lines");

@@ -47,6 +47,7 @@ mod observers;
 mod orphans;
 mod outcomes;
 mod output;
+mod output_descriptors;
 mod overlap;
 mod overlap_metrics;
 mod overlap_rolls;
@@ -147,6 +148,7 @@ fn main() -> std::process::ExitCode {
         orphans::tests(),
         outcomes::tests(),
         output::tests(),
+        output_descriptors::tests(),
         overlap::tests(),
         overlap_metrics::tests(),
         overlap_rolls::tests(),

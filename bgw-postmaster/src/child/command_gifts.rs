@@ -30,11 +30,12 @@ pub(super) fn place_gifts(
     open.iter()
         .zip(&numbers)
         .try_for_each(|(gift, &number)| place_descriptor(gift.as_raw_fd(), number.into()))?;
-    Ok(announce(worker.gifts(), &numbers))
+    let gifts: Vec<&Gift> = worker.own_gifts().collect();
+    Ok(announce(&gifts, &numbers))
 }
 
 /// As systemd does. Only numbers without a gap can be announced.
-fn announce(gifts: &[Gift], numbers: &[u8]) -> Vec<(&'static str, String)> {
+fn announce(gifts: &[&Gift], numbers: &[u8]) -> Vec<(&'static str, String)> {
     let at = |number: u8| numbers.iter().position(|&other| other == number);
     let names: Vec<&str> =
         (FIRST..).map_while(at).filter_map(|at| Some(gifts.get(at)?.name.as_str())).collect();

@@ -57,7 +57,7 @@ fn gifts(worker: &BackgroundWorker, envelopes: &[RawFd]) -> io::Result<Gifts> {
     if envelopes.is_empty() {
         return Ok(Gifts::default());
     }
-    let named = worker.given().map(str::to_owned).zip(envelopes);
+    let named = worker.own_gifts().map(|gift| gift.name.clone()).zip(envelopes);
     let named = named.map(|(name, &number)| Ok((name, inherited(number)?)));
     Ok(Gifts::new(named.collect::<io::Result<_>>()?))
 }

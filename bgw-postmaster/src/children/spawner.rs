@@ -29,6 +29,8 @@ use crate::child::{
     ChildContext, Functions, Launch, Mailbox, RunSetup, TakerNumber, run_spare, run_worker,
 };
 use crate::fault;
+use crate::gifts::Envelope;
+use crate::outputs::Given;
 use crate::quick_map::QuickMap;
 use crate::rules::Entry;
 use crate::sys::descriptors::DescriptorFloor;
@@ -39,7 +41,7 @@ use crate::sys::shared_page::SharedPage;
 use crate::sys::title::Title;
 use crate::sys::unwind_barrier::UnwindBarrier;
 use bgw_core::internals::{exit_now, process};
-use bgw_core::{Attachment, BackgroundWorker, Berth, EntryPoint, Pid, WorkerHandle};
+use bgw_core::{Attachment, BackgroundWorker, Berth, EntryPoint, Output, Pid, WorkerHandle};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
@@ -260,6 +262,22 @@ impl Spawner {
     /// A child that another process has forked for this one is there: lists it.
     pub(crate) fn confirm(&self, place: Place, pid: Pid) {
         self.roster.confirm(place, pid);
+    }
+
+    /// The descriptor that the output of `worker` goes to, if it goes to one: that in `envelope`,
+    /// or one of the launcher's.
+    pub(crate) fn output_of(
+        &self,
+        worker: &BackgroundWorker,
+        envelope: Option<Rc<Envelope>>,
+    ) -> io::Result<Option<Given>> {
+        let Output::Descriptor(to) = worker.output() else { return Ok(None) };
+        if let Some(envelope) = envelope {
+            return Ok(Some(Given::Envelope(envelope)));
+        }
+        let mut all = self.attachment.descriptors().iter();
+        let Some((_, found)) = all.find(|(name, _)| name == to.name()) else { return Ok(None) };
+        Ok(Some(Given::Descriptor(self.floor.move_above(found.try_clone()?)?)))
     }
 
     /// Moves a descriptor above the floor.

@@ -170,6 +170,11 @@ impl Envelope {
         Ok(envelope::content(socket)? == Content::Descriptor)
     }
 
+    /// `None` once it is dropped.
+    pub(crate) fn as_fd(&self) -> Option<BorrowedFd<'_>> {
+        self.socket.as_ref().map(AsFd::as_fd)
+    }
+
     /// Its number, which children inherit.
     pub(super) fn number(&self) -> Option<RawFd> {
         Some(self.socket.as_ref()?.as_raw_fd())

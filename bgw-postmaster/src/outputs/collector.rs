@@ -1,25 +1,29 @@
 //! The output collector: a child of the postmaster that reads pipes and writes files.
 
 use super::file::{Dropped, Sink};
-use super::lines::Lines;
-use super::message::{Collect, MAX_PACKET, Order, Report};
+use super::lines::{Lines, count};
+use super::message::{Collect, Destination, MAX_PACKET, Order, Report};
+use super::outlets::Outlets;
+use super::stream::{Stream, To};
 use super::tail::Tails;
 use crate::fault;
 use crate::sys::descriptors;
 use crate::sys::title::Title;
-use bgw_core::OutputFile;
-use bgw_core::internals::scm;
+use bgw_core::internals::{envelope, scm};
 use nix::errno::Errno;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use nix::unistd::{read, setsid};
 use shmem_slots::Key;
 use std::collections::BTreeMap;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 /// How many bytes of a stream are read before others are looked at.
-const READ_IN_A_ROW: usize = 64 << 10;
+const READ_IN_A_ROW: usize = 56 << 10;
+/// The same for one that goes to a descriptor: with what may wait for that, and with a line that
+/// has begun, it is what a collector's death may cost.
+const READ_FOR_OUTLET: usize = 16 << 10;
 /// How many reads of a stream precede an answer with its last lines: enough for a full pipe of the
 /// default size.
 const READS_FOR_ANSWER: usize = 16;
@@ -32,9 +36,11 @@ const REPORT_PAUSE: Duration = Duration::from_secs(1);
 /// How long it continues after the postmaster was killed: as long as workers may take to end.
 const REST: Duration = Duration::from_secs(5);
 /// Of how many files it remembers what they have lost.
-const REMEMBERED: usize = 1024;
+pub(super) const REMEMBERED: usize = 1024;
 /// The entry of the postmaster's socket in the epoll. No stream has this number.
 const CONTROL: u64 = u64::MAX;
+/// A bit of the entries of outlets. No stream has it in its number.
+pub(super) const OUTLET: u64 = 1 << 63;
 
 /// What a collector begins with: numbers, since it does not have the postmaster's state.
 #[derive(Debug)]
@@ -46,33 +52,24 @@ pub(super) struct Beginning<'a> {
     pub(super) lock: Option<BorrowedFd<'a>>,
 }
 
-#[derive(Debug)]
-struct Stream {
-    pipe: OwnedFd,
-    lines: Lines,
-    key: Key,
-    file: Option<OutputFile>,
-    /// Not reported yet.
-    dropped: Option<Dropped>,
-}
-
 /// The collector.
 #[derive(Debug)]
-struct Collector<'a> {
+pub(super) struct Collector<'a> {
     control: BorrowedFd<'a>,
     folder: Option<BorrowedFd<'a>>,
-    epoll: Epoll,
-    streams: BTreeMap<u64, Stream>,
-    tails: Tails,
+    pub(super) epoll: Epoll,
+    pub(super) streams: BTreeMap<u64, Stream>,
+    pub(super) tails: Tails,
     /// The files that are written to, by name.
-    sinks: BTreeMap<String, Sink>,
+    pub(super) sinks: BTreeMap<String, Sink>,
+    pub(super) outlets: Outlets,
     /// Reports that the postmaster has no room for yet.
-    reports: Vec<Report>,
-    next_report: Instant,
+    pub(super) reports: Vec<Report>,
+    pub(super) next_report: Instant,
     /// No more orders come: when it ends at the latest.
     ends: Option<Instant>,
     buffer: Vec<u8>,
-    whole: Vec<u8>,
+    pub(super) whole: Vec<u8>,
 }
 
 /// In the forked child, with all signals blocked. Returns its exit code.
@@ -102,6 +99,7 @@ impl<'a> Collector<'a> {
             streams: BTreeMap::new(),
             tails: Tails::default(),
             sinks: BTreeMap::new(),
+            outlets: Outlets::default(),
             reports: Vec::new(),
             next_report: Instant::now(),
             ends: None,
@@ -115,10 +113,11 @@ impl<'a> Collector<'a> {
         loop {
             let now = Instant::now();
             if self.ends.is_some_and(|ends| self.streams.is_empty() || ends <= now) {
-                // What has come since.
-                let left: Vec<u64> = self.streams.keys().copied().collect();
-                left.into_iter().for_each(|stream| self.read_all(stream));
+                self.finish();
                 return Ok(());
+            }
+            for outlet in self.outlets.waited_too_long(now) {
+                self.outlet_changed(outlet);
             }
             self.report(now);
             let count = match self.epoll.wait(&mut ready, self.timeout(now)) {
@@ -128,6 +127,7 @@ impl<'a> Collector<'a> {
             for event in ready.iter().take(count) {
                 match event.data() {
                     CONTROL => self.take_orders()?,
+                    outlet if outlet & OUTLET != 0 => self.outlet_ready(outlet & !OUTLET),
                     stream => drop(self.read_some(stream)),
                 }
             }
@@ -137,7 +137,8 @@ impl<'a> Collector<'a> {
     fn timeout(&self, now: Instant) -> EpollTimeout {
         let unreported = self.streams.values().any(|stream| stream.dropped.is_some());
         let report = (unreported || !self.reports.is_empty()).then_some(self.next_report);
-        match report.into_iter().chain(self.ends).min() {
+        let waited_for = self.outlets.waited_for();
+        match report.into_iter().chain(self.ends).chain(waited_for).min() {
             None => EpollTimeout::NONE,
             Some(at) => {
                 // Rounded up, so that the time has come when the wait is over.
@@ -153,9 +154,10 @@ impl<'a> Collector<'a> {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
                 received => received?,
             };
-            let pipe = packet.fds.into_iter().next();
+            let mut descriptors = packet.fds.into_iter();
+            let (pipe, given) = (descriptors.next(), descriptors.next());
             match (Order::decode(&packet.bytes), pipe) {
-                (Some(Order::Collect(stream)), Some(pipe)) => self.add(stream, pipe)?,
+                (Some(Order::Collect(stream)), Some(pipe)) => self.add(stream, pipe, given)?,
                 (Some(Order::LastLines(question, key)), _) => self.answer(question, key),
                 (Some(Order::Finish), _) => self.ends = Some(Instant::now()),
                 // The postmaster was killed, or says what makes no sense.
@@ -171,16 +173,38 @@ impl<'a> Collector<'a> {
         Ok(())
     }
 
-    fn add(&mut self, stream: Collect, pipe: OwnedFd) -> io::Result<()> {
-        let Collect { stream: number, key, last_lines, file } = stream;
+    fn add(&mut self, order: Collect, pipe: OwnedFd, given: Option<OwnedFd>) -> io::Result<()> {
+        let Collect { stream: number, key, last_lines, to } = order;
+        let to = match to {
+            Destination::Nowhere => To::Nowhere,
+            Destination::File(file) => To::File(file),
+            Destination::Descriptor => self.open_outlet(given),
+            Destination::Envelope => {
+                let open = |envelope: OwnedFd| envelope::copy(envelope).ok().flatten();
+                self.open_outlet(given.and_then(open))
+            }
+        };
         self.epoll.add(&pipe, EpollEvent::new(EpollFlags::EPOLLIN, number))?;
         if last_lines > 0 {
             self.tails.begin(key, last_lines);
         }
-        let stream = Stream { pipe, lines: Lines::default(), key, file, dropped: None };
+        let lines = Lines::default();
+        let stream = Stream { pipe, lines, key, to, dropped: None, watched: true, ended: false };
+        let outlet = stream.outlet();
         self.streams.insert(number, stream);
+        if let Some(outlet) = outlet {
+            self.outlet_changed(outlet);
+        }
         fault::point("collector:ordered");
         Ok(())
+    }
+
+    fn open_outlet(&mut self, given: Option<OwnedFd>) -> To {
+        let given = given.ok_or_else(|| io::Error::from_raw_os_error(libc::EBADF));
+        match given.and_then(|given| self.outlets.open(given)) {
+            Ok(number) => To::Outlet(number),
+            Err(error) => To::Nothing(error.raw_os_error().unwrap_or(libc::EIO)),
+        }
     }
 
     /// Answers with the last lines of a worker, those included that its pipes hold now.
@@ -198,20 +222,16 @@ impl<'a> Collector<'a> {
         self.send_reports();
     }
 
-    /// Reads a stream until it is empty. A line that has begun is a line then.
-    fn read_all(&mut self, number: u64) {
-        while self.read_some(number) {}
-        if let Some(stream) = self.streams.get_mut(&number) {
-            self.whole.clear();
-            stream.lines.end(&mut self.whole);
-            self.write(number);
-        }
-    }
-
     /// Reads a stream once, and writes the lines that are whole. True if there may be more.
-    fn read_some(&mut self, number: u64) -> bool {
+    pub(super) fn read_some(&mut self, number: u64) -> bool {
         let Some(stream) = self.streams.get_mut(&number) else { return false };
-        let read = match read(&stream.pipe, &mut self.buffer) {
+        let outlet = stream.outlet();
+        if stream.ended || outlet.is_some_and(|outlet| self.outlets.holds_up(outlet)) {
+            return false;
+        }
+        let most = if outlet.is_some() { READ_FOR_OUTLET } else { READ_IN_A_ROW };
+        let room = self.buffer.get_mut(..most).unwrap_or_default();
+        let read = match read(&stream.pipe, room) {
             Err(Errno::EINTR) => return true,
             Err(Errno::EAGAIN) => return false,
             // No pipe of ours fails; one that does has no more to say.
@@ -227,57 +247,47 @@ impl<'a> Collector<'a> {
         self.write(number);
         fault::point("collector:written");
         if read == 0 {
-            self.close(number);
+            self.end_stream(number);
         }
         read > 0
     }
 
     /// Writes the lines of a stream that are whole.
-    fn write(&mut self, number: u64) {
-        let Some(stream) = self.streams.get_mut(&number) else { return };
+    pub(super) fn write(&mut self, number: u64) {
+        let Some(stream) = self.streams.get(&number) else { return };
         self.tails.take(stream.key, &self.whole);
-        let (Some(folder), Some(file)) = (self.folder, &stream.file) else { return };
-        let sink = self.sinks.entry(file.name().to_owned()).or_default();
-        if let Some(new) = sink.append(folder.as_fd(), file, &self.whole) {
+        let dropped = match &stream.to {
+            To::Nowhere => None,
+            To::File(file) => self.folder.and_then(|folder| {
+                let sink = self.sinks.entry(file.name().to_owned()).or_default();
+                sink.append(folder, file, &self.whole)
+            }),
+            &To::Nothing(errno) => {
+                let lines = count(&self.whole);
+                (lines > 0).then_some(Dropped { lines, errno })
+            }
+            &To::Outlet(outlet) => {
+                let before = self.outlets.state(outlet);
+                let dropped = self.outlets.append(outlet, number, &self.whole);
+                if self.outlets.state(outlet) != before {
+                    self.outlet_changed(outlet);
+                }
+                dropped
+            }
+        };
+        self.dropped(number, dropped);
+    }
+
+    /// Lines of a stream were dropped.
+    pub(super) fn dropped(&mut self, number: u64, new: Option<Dropped>) {
+        if let (Some(stream), Some(new)) = (self.streams.get_mut(&number), new) {
             let before = stream.dropped.map_or(0, |dropped| dropped.lines);
             stream.dropped = Some(Dropped { lines: before.saturating_add(new.lines), ..new });
         }
     }
 
-    fn close(&mut self, number: u64) {
-        // Closing the pipe is not enough: the postmaster has it, too.
-        let Some(stream) = self.streams.remove(&number) else { return };
-        let _ = self.epoll.delete(&stream.pipe);
-        if !self.streams.values().any(|other| other.key == stream.key) {
-            self.tails.end(stream.key);
-        }
-        if let Some(Dropped { lines, errno }) = stream.dropped {
-            self.reports.push(Report::Lost(number, lines, errno));
-        }
-        self.reports.push(Report::Closed(number));
-        let name = stream.file.as_ref().map(OutputFile::name);
-        let is_of_file =
-            |other: &Stream| other.file.as_ref().is_some_and(|file| Some(file.name()) == name);
-        if let Some(name) = name.filter(|_| !self.streams.values().any(is_of_file)) {
-            self.forget(name);
-        }
-        fault::point("collector:closed");
-        // Those of closed streams at once: the postmaster has descriptors to free.
-        self.send_reports();
-    }
-
-    /// Nobody writes to this file now. How many lines it has lost is remembered, to be written to
-    /// it later.
-    fn forget(&mut self, name: &str) {
-        let few = self.sinks.len() <= REMEMBERED;
-        match self.sinks.get_mut(name).filter(|sink| few && sink.has_lost()) {
-            Some(sink) => sink.close(),
-            None => drop(self.sinks.remove(name)),
-        }
-    }
-
     /// Reports what was lost, if it is time.
-    fn report(&mut self, now: Instant) {
+    pub(super) fn report(&mut self, now: Instant) {
         if self.next_report > now {
             return;
         }
@@ -292,7 +302,7 @@ impl<'a> Collector<'a> {
         }
     }
 
-    fn send_reports(&mut self) {
+    pub(super) fn send_reports(&mut self) {
         let send = |report: &Report| scm::send(self.control, &report.encode(), &[]);
         // The rest is tried again: the postmaster is busy. If it is dead nobody listens.
         let sent = self.reports.iter().take_while(|report| send(report).is_ok()).count();

@@ -1,15 +1,17 @@
 //! The postmaster's side: pipes, and the collector that it passes them to.
 
 use super::collector::{Beginning, collect};
-use super::message::{Collect, MAX_PACKET, Order, Report};
+use super::message::{Collect, Destination, MAX_PACKET, Order, Report};
+use super::outlet;
 use crate::child::RunSetup;
 use crate::companion::Companion;
 use crate::failure_log::Occasional;
+use crate::gifts::Envelope;
 use crate::sys::descriptors::DescriptorFloor;
 use crate::sys::fork::NewChild;
 use crate::sys::title::Title;
 use bgw_core::internals::scm;
-use bgw_core::{BackgroundWorker, Output, OutputFile, Pid};
+use bgw_core::{BackgroundWorker, Output, Pid};
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
@@ -18,11 +20,14 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// How many reports are read before other events are handled.
 const REPORTS_IN_A_ROW: usize = 16;
+/// How often the last reports are read: a socket has room for fewer.
+const LAST_REPORTS: usize = 64;
 /// How long the collector may take to write what is left when the cluster has ended.
 const FINISH_LIMIT: Duration = Duration::from_secs(5);
 
@@ -31,6 +36,33 @@ const FINISH_LIMIT: Duration = Duration::from_secs(5);
 struct Stream {
     order: Collect,
     pipe: OwnedFd,
+    /// Where its lines go, if that is a descriptor.
+    given: Option<Given>,
+}
+
+/// A descriptor that lines go to.
+#[derive(Debug)]
+pub(crate) enum Given {
+    /// One that the worker's registrant has given. Nobody has it open here.
+    Envelope(Rc<Envelope>),
+    /// One of the launcher's.
+    Descriptor(OwnedFd),
+}
+
+impl Given {
+    fn as_fd(&self) -> Option<BorrowedFd<'_>> {
+        match self {
+            Self::Envelope(envelope) => envelope.as_fd(),
+            Self::Descriptor(descriptor) => Some(descriptor.as_fd()),
+        }
+    }
+
+    const fn destination(&self) -> Destination {
+        match self {
+            Self::Envelope(_) => Destination::Envelope,
+            Self::Descriptor(_) => Destination::Descriptor,
+        }
+    }
 }
 
 /// A question that a program has asked.
@@ -105,25 +137,33 @@ impl Outputs {
 
     /// Puts what the next process of berth `berth`, of the worker `key`, writes to into `setup`,
     /// unless that is what the postmaster writes to. It stays open until [`Outputs::run_ended`].
+    /// `given` is the descriptor that its lines are to go to, if that is where they go.
     pub(crate) fn begin_run(
         &mut self,
         (key, berth): (Key, u32),
         worker: &BackgroundWorker,
+        given: Option<Given>,
         setup: &mut RunSetup,
     ) -> io::Result<()> {
         // A validated number is 100 at most.
-        let last_lines = worker.last_lines() as u8;
+        let stream = (key, worker.last_lines() as u8);
         let writers = match worker.output() {
-            Output::Null if last_lines == 0 => {
+            Output::Null if worker.last_lines() == 0 => {
                 vec![self.floor.move_above(File::options().write(true).open("/dev/null")?)?]
             }
-            Output::Null => vec![self.open_stream(key, last_lines, None)?],
+            Output::Null => vec![self.open_stream(stream, Destination::Nowhere, None)?],
             Output::File(file) => {
-                let mut writers = vec![self.open_stream(key, last_lines, Some(file.clone()))?];
+                let to = Destination::File(file.clone());
+                let mut writers = vec![self.open_stream(stream, to, None)?];
                 if let Some(errors) = file.of_errors() {
-                    writers.push(self.open_stream(key, last_lines, Some(errors))?);
+                    writers.push(self.open_stream(stream, Destination::File(errors), None)?);
                 }
                 writers
+            }
+            Output::Descriptor(_) => {
+                // It was there when the worker was registered.
+                let given = given.ok_or(io::ErrorKind::NotFound)?;
+                vec![self.open_stream(stream, given.destination(), Some(given))?]
             }
             _ => return Ok(()),
         };
@@ -138,16 +178,16 @@ impl Outputs {
 
     fn open_stream(
         &mut self,
-        key: Key,
-        last_lines: u8,
-        file: Option<OutputFile>,
+        (key, last_lines): (Key, u8),
+        to: Destination,
+        given: Option<Given>,
     ) -> io::Result<OwnedFd> {
         let (pipe, writer) = nix::unistd::pipe2(OFlag::O_CLOEXEC)?;
         let (pipe, writer) = (self.floor.move_above(pipe)?, self.floor.move_above(writer)?);
         // Of this end alone: the worker waits when the pipe is full.
         fcntl(&pipe, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
-        let order = Collect { stream: self.next, key, last_lines, file };
-        self.streams.insert(self.next, Stream { order, pipe });
+        let order = Collect { stream: self.next, key, last_lines, to };
+        self.streams.insert(self.next, Stream { order, pipe, given });
         self.next += 1;
         self.unsent = true;
         self.collector.want();
@@ -222,7 +262,9 @@ impl Outputs {
         self.unsent = false;
         for (&number, stream) in self.streams.range(self.sent_below..) {
             let order = Order::Collect(stream.order.clone());
-            if scm::send(control, &order.encode(), &[stream.pipe.as_fd()]).is_err() {
+            let given = stream.given.as_ref().and_then(Given::as_fd);
+            let with: Vec<_> = std::iter::once(stream.pipe.as_fd()).chain(given).collect();
+            if scm::send(control, &order.encode(), &with).is_err() {
                 self.unsent = true;
                 return;
             }
@@ -249,7 +291,7 @@ impl Outputs {
                 Some(Report::Lost(number, lines, errno)) => {
                     let Some(stream) = self.streams.get(&number) else { continue };
                     let key = stream.order.key;
-                    let why = io::Error::from_raw_os_error(errno).to_string();
+                    let why = outlet::why(errno);
                     let log = self.losses.count().is_some();
                     news(News::Lost { key, lines, why, log });
                 }
@@ -293,7 +335,7 @@ impl Outputs {
     }
 
     /// Ends it: the postmaster ends in order, and has no children left.
-    pub(crate) fn end(&mut self) {
+    pub(crate) fn end(&mut self, news: &mut impl FnMut(News)) {
         self.writers.clear();
         let deadline = Instant::now() + FINISH_LIMIT;
         self.pass_on();
@@ -301,9 +343,14 @@ impl Outputs {
             self.pass_on();
         }
         let finish = |control: &OwnedFd| scm::send(control, &Order::Finish.encode(), &[]);
-        if self.control.take().is_some_and(|control| finish(&control).is_ok()) {
+        if self.control.as_ref().is_some_and(|control| finish(control).is_ok()) {
             self.collector.wait(FINISH_LIMIT);
         }
+        // What it has said last: no more than its socket has room for.
+        for _ in 0..LAST_REPORTS {
+            self.reported(news);
+        }
+        self.control = None;
         self.collector.end();
     }
 }

@@ -26,8 +26,18 @@ pub(super) struct Collect {
     pub(super) key: Key,
     /// How many lines to remember.
     pub(super) last_lines: u8,
-    /// Where its lines go, if anywhere.
-    pub(super) file: Option<OutputFile>,
+    pub(super) to: Destination,
+}
+
+/// Where the lines of a stream go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Destination {
+    Nowhere,
+    File(OutputFile),
+    /// The descriptor that comes with the pipe.
+    Descriptor,
+    /// The descriptor in the envelope that comes with the pipe.
+    Envelope,
 }
 
 /// From the collector to the postmaster.
@@ -48,8 +58,11 @@ const CLOSED: u8 = 1;
 const LOST: u8 = 2;
 const ANSWER: u8 = 3;
 
+const TO_NOWHERE: u8 = 0;
 const TO_FILE: u8 = 1;
 const TO_ROTATED_FILE: u8 = 2;
+const TO_DESCRIPTOR: u8 = 3;
+const TO_ENVELOPE: u8 = 4;
 
 fn long(bytes: &[u8]) -> Option<(u64, &[u8])> {
     let (head, rest) = bytes.split_first_chunk::<8>()?;
@@ -70,13 +83,19 @@ fn key(index: u64, generation: u64) -> Option<Key> {
 impl Order {
     pub(super) fn encode(&self) -> Vec<u8> {
         match self {
-            Self::Collect(Collect { stream, key, last_lines, file }) => {
-                let rotation = file.as_ref().and_then(OutputFile::rotation);
+            Self::Collect(Collect { stream, key, last_lines, to }) => {
+                let file = match to {
+                    Destination::File(file) => Some(file),
+                    _ => None,
+                };
+                let rotation = file.and_then(OutputFile::rotation);
                 let (size, keep) = rotation.unwrap_or_default();
-                let to = match file {
-                    None => 0,
-                    Some(_) if rotation.is_some() => TO_ROTATED_FILE,
-                    Some(_) => TO_FILE,
+                let to = match to {
+                    Destination::Nowhere => TO_NOWHERE,
+                    Destination::File(_) if rotation.is_some() => TO_ROTATED_FILE,
+                    Destination::File(_) => TO_FILE,
+                    Destination::Descriptor => TO_DESCRIPTOR,
+                    Destination::Envelope => TO_ENVELOPE,
                 };
                 let mut rest = vec![to, keep, *last_lines];
                 rest.extend(file.iter().flat_map(|file| file.name().bytes()));
@@ -104,13 +123,15 @@ impl Order {
         let (size, rest) = long(rest)?;
         let (&[to, keep, last_lines], name) = rest.split_first_chunk::<3>()?;
         let file = OutputFile::new(std::str::from_utf8(name).ok()?);
-        let file = match to {
-            0 => None,
-            TO_FILE => Some(file),
-            TO_ROTATED_FILE => Some(file.rotate(size, keep)),
+        let to = match to {
+            TO_NOWHERE => Destination::Nowhere,
+            TO_FILE => Destination::File(file),
+            TO_ROTATED_FILE => Destination::File(file.rotate(size, keep)),
+            TO_DESCRIPTOR => Destination::Descriptor,
+            TO_ENVELOPE => Destination::Envelope,
             _ => return None,
         };
-        let collect = Collect { stream: number, key, last_lines, file };
+        let collect = Collect { stream: number, key, last_lines, to };
         (kind == COLLECT).then_some(Self::Collect(collect))
     }
 }
@@ -149,11 +170,13 @@ mod tests {
     fn every_message_comes_back_and_fits() {
         let file = OutputFile::new("a name of thirty-one bytes, abc");
         let key = Key { index: u32::MAX, generation: u64::MAX };
-        let collect = |file| Order::Collect(Collect { stream: 7, key, last_lines: 100, file });
+        let collect = |to| Order::Collect(Collect { stream: 7, key, last_lines: 100, to });
         let orders = [
-            collect(None),
-            collect(Some(file.clone())),
-            collect(Some(file.rotate(u64::MAX, 99))),
+            collect(Destination::Nowhere),
+            collect(Destination::File(file.clone())),
+            collect(Destination::File(file.rotate(u64::MAX, 99))),
+            collect(Destination::Descriptor),
+            collect(Destination::Envelope),
             Order::LastLines(u64::MAX, key),
             Order::Finish,
         ];

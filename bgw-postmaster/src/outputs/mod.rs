@@ -1,7 +1,7 @@
-//! The output of workers, line by line into files.
+//! The output of workers, line by line into files and to descriptors.
 //!
 //! ```text
-//!  worker: stdout, stderr ──▶ pipe ──▶ collector: lines ──▶ file, file.1, …
+//!  worker: stdout, stderr ──▶ pipe ──▶ collector: lines ──▶ file, file.1, …; a descriptor
 //!                              │            │  ▲
 //!       the postmaster has it open, too     ▼  │ a stream's pipe and file
 //!                                      postmaster
@@ -14,6 +14,8 @@
 //! |---|---|
 //! | a worker writes faster than the collector | the pipe is full, and the worker waits |
 //! | the disk is full, or the file cannot be opened | lines are dropped and counted |
+//! | who reads from a descriptor is slow | the stream is not read, so the pipe gets full, and the worker waits |
+//! | it takes nothing for a second, or is gone | lines are dropped and counted |
 //! | the collector is killed | the postmaster still has the pipes, so nobody gets SIGPIPE; the next collector gets them all |
 //! | a worker ends and something that it has started has the pipe | the stream lasts until its last writer has ended; the end of the worker is reported at once |
 //! | the cluster ends in order | the collector writes what is in the pipes, and ends |
@@ -23,16 +25,21 @@
 //! does not learn when. So the write end stays open here until the child has ended.
 //!
 //! Reading order: `keeper` (the postmaster's side), `message` (what both say), `collector` (the
-//! process), `lines`, `file`, `tail`.
+//! process), `stream`, `ending` (of a stream), `lines`, `file`, `outlet` (a descriptor), `outlets`,
+//! `tail`.
 
 mod collector;
+mod ending;
 mod file;
 mod keeper;
 mod lines;
 mod message;
+mod outlet;
+mod outlets;
+mod stream;
 mod tail;
 
-pub(crate) use keeper::{News, Outputs};
+pub(crate) use keeper::{Given, News, Outputs};
 
 /// Lines of `output`, read in pieces of `read` bytes, and the last `most` of them.
 pub(crate) fn collected(output: &[u8], read: usize, most: u8) -> (Vec<u8>, Vec<u8>) {

@@ -91,6 +91,7 @@ impl Server {
         log_panics_of_workers();
         let functions = settings.functions.listed();
         let lines = functions.iter().map(|function| function.line()).collect();
+        let descriptor_names = settings.descriptors.iter().map(|(name, _)| name.clone()).collect();
         let attachment = Attachment::inherit(
             Arc::clone(settings.cells.slots()),
             Arc::clone(poller.doorbell()),
@@ -141,7 +142,7 @@ impl Server {
                 settings.cells,
                 pid,
                 settings.registrable,
-                Gifts::new(Rc::clone(&office)),
+                Gifts::new(descriptor_names, Rc::clone(&office)),
             ),
             events,
             children: Children::new(Arc::clone(&roster)),

@@ -97,7 +97,9 @@ impl Server {
     fn leave(&mut self) {
         self.end_templates();
         self.spares.end_all();
-        self.outputs.end();
+        let mut news = Vec::new();
+        self.outputs.end(&mut |last| news.push(last));
+        self.tell_of_outputs(news);
         self.slot_table.gifts.clear();
         self.close_gifts();
         self.closers.end_all();

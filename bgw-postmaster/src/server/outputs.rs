@@ -58,7 +58,7 @@ impl Server {
         self.tell_of_outputs(all);
     }
 
-    fn tell_of_outputs(&mut self, all: Vec<News>) {
+    pub(super) fn tell_of_outputs(&mut self, all: Vec<News>) {
         for news in all {
             match news {
                 News::Lost { key, lines, why, log } => {

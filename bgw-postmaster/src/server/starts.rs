@@ -85,10 +85,13 @@ impl Server {
         let berth = of.1.index;
         let started = Instant::now();
         let mut setup = RunSetup::default();
-        self.slot_table.gifts.begin_run(key, &mut setup);
+        let envelope = self.slot_table.gifts.begin_run(key, &entry.worker, &mut setup);
         let forked = self
-            .outputs
-            .begin_run((key, berth), &entry.worker, &mut setup)
+            .spawner
+            .output_of(&entry.worker, envelope)
+            .and_then(|given| {
+                self.outputs.begin_run((key, berth), &entry.worker, given, &mut setup)
+            })
             .and_then(|()| self.notices.begin_run((key, berth), &entry.worker, &mut setup))
             .and_then(|()| self.spawner.tell_command(entry, of, &mut setup))
             .and_then(|invitation| {

@@ -86,8 +86,10 @@ impl Server {
         let of = of.ok_or(io::ErrorKind::ResourceBusy)?;
         let berth = of.1.index;
         let mut setup = RunSetup::default();
-        self.slot_table.gifts.begin_run(key, &mut setup);
-        let begun = self.outputs.begin_run((key, berth), &entry.worker, &mut setup);
+        let envelope = self.slot_table.gifts.begin_run(key, &entry.worker, &mut setup);
+        let begun = self.spawner.output_of(&entry.worker, envelope).and_then(|given| {
+            self.outputs.begin_run((key, berth), &entry.worker, given, &mut setup)
+        });
         let begun = begun
             .and_then(|()| sleeper.send(&setup))
             .and_then(|()| self.poller.watch_end_anew(&sleeper.spare.pidfd, Token::Child(berth)));

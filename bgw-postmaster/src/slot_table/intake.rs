@@ -31,6 +31,10 @@ pub(super) enum Refused {
     NotAllowed { kind: &'static str, setting: &'static str },
     #[error("it is given descriptors, which do not travel with its slot")]
     WithoutGifts,
+    #[error(
+        "its output is to go to the descriptor \"{0}\", which it is not given, and descriptor(name, …) of the postmaster's builder passes no such one"
+    )]
+    NoDescriptor(String),
     #[error("its output is to go to a file, and this postmaster has no output_dir")]
     NoOutputDir,
     #[error(
@@ -268,6 +272,9 @@ impl SlotTable {
         let to_file = matches!(worker.output(), Output::File(_));
         if to_file && !self.registrable.contains(EntryKinds::OUTPUT_FILES) {
             return Err(Refused::NoOutputDir);
+        }
+        if let Some(name) = self.gifts.missing_output(&worker) {
+            return Err(Refused::NoDescriptor(name.to_owned()));
         }
         if let (Some(class), None) = (worker.class(), self.classes.of(&worker)) {
             return Err(Refused::UnknownClass(class.to_owned()));
