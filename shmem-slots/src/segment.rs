@@ -9,6 +9,7 @@ use crate::error::{AttachError, CreateError};
 use crate::memory::{Access, Memory};
 use crate::primitive::AtomicU64;
 use crate::region::Region;
+use crate::sys::copy;
 use crate::words;
 use std::os::fd::OwnedFd;
 
@@ -86,7 +87,11 @@ impl Segment {
     /// # Errors
     /// [`OutOfSegment`].
     pub fn write(&self, at: usize, bytes: &[u8]) -> Result<(), OutOfSegment> {
-        words::store(self.words(at, bytes.len())?, bytes);
+        let cells = self.words(at, bytes.len())?;
+        let done = copy::store(cells, bytes);
+        let (_, cells) = cells.split_at(done);
+        let (_, bytes) = bytes.split_at(done * 8);
+        words::store(cells, bytes);
         Ok(())
     }
 
@@ -95,7 +100,11 @@ impl Segment {
     /// # Errors
     /// [`OutOfSegment`].
     pub fn read(&self, at: usize, bytes: &mut [u8]) -> Result<(), OutOfSegment> {
-        words::load(self.words(at, bytes.len())?, bytes);
+        let cells = self.words(at, bytes.len())?;
+        let done = copy::load(cells, bytes);
+        let (_, cells) = cells.split_at(done);
+        let (_, bytes) = bytes.split_at_mut(done * 8);
+        words::load(cells, bytes);
         Ok(())
     }
 
@@ -142,6 +151,29 @@ mod tests {
             let refused = segment.write(at, &vec![0; len]).unwrap_err();
             assert_eq!(refused, OutOfSegment { at, len, size: 48 });
             assert!(segment.read(at, &mut vec![0; len]).is_err());
+        }
+    }
+
+    #[test]
+    fn many_bytes_come_back_and_none_around_them_changes() {
+        let segment = Segment::attach(Segment::create_file(1 << 16).unwrap()).unwrap();
+        for (at, len) in [(8, 4096), (16, 4099), (0, 1 << 16), (4096, (1 << 16) - 4097)] {
+            let around = vec![7; 1 << 16];
+            segment.write(0, &around).unwrap();
+            let bytes: Vec<u8> = (0..len).map(|at| (at % 251) as u8).collect();
+            segment.write(at, &bytes).unwrap();
+            let mut all = vec![0; 1 << 16];
+            segment.read(0, &mut all).unwrap();
+            let end = at + len;
+            assert_eq!(all[at..end], bytes);
+            // The rest of the last word is zero.
+            let whole = end.next_multiple_of(8);
+            assert!(all[..at].iter().all(|&byte| byte == 7));
+            assert!(all[end..whole].iter().all(|&byte| byte == 0));
+            assert!(all[whole..].iter().all(|&byte| byte == 7));
+            let mut part = vec![0; len];
+            segment.read(at, &mut part).unwrap();
+            assert_eq!(part, bytes);
         }
     }
 
