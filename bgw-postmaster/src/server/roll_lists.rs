@@ -26,6 +26,10 @@ impl RollLists {
 
     /// Adds workers to a list of a session.
     pub(super) fn add(&mut self, session: u64, part: RollPart) {
+        // Lists that name nobody would be without number.
+        if part.workers.is_empty() {
+            return;
+        }
         let mut workers = self.remove((session, part.list));
         workers.extend(part.workers);
         while self.named().saturating_add(workers.len()) > self.most {
@@ -92,6 +96,19 @@ mod tests {
         lists.close_session(1);
         assert_eq!(lists.complete(1, 1, part(2, 8..9)), None);
         assert_eq!(lists.named(), 0);
+    }
+
+    /// Fails if a session makes lists without end: each needs memory, and all are looked through.
+    #[test]
+    fn a_list_that_names_nobody_is_not_kept() {
+        let mut lists = RollLists::new(10);
+        for list in 0..100 {
+            lists.add(1, part(list, 0..0));
+        }
+        assert!(lists.lists.is_empty());
+        lists.add(1, part(1, 0..2));
+        lists.add(1, part(1, 0..0));
+        assert_eq!(lists.complete(1, 2, part(1, 2..3)), Some(part(1, 0..3).workers));
     }
 
     #[test]
