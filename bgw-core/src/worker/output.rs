@@ -112,6 +112,8 @@ impl From<OutputDescriptor> for Output {
 ///   lines again, in an event (`EventKind::OutputLost`), and in the log.
 /// - When the collector is killed another one goes on. Of each worker's output at most 64 KiB are
 ///   lost, with an event for each; no worker gets SIGPIPE.
+/// - A file that somebody deletes is made anew with its next lines. If the folder is deleted, lines
+///   are lost as on a full disk, until another postmaster begins.
 #[doc(alias = "logging_collector")]
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct OutputFile {

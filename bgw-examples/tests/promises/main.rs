@@ -47,6 +47,7 @@ mod observers;
 mod orphans;
 mod outcomes;
 mod output;
+mod output_deleted;
 mod output_descriptors;
 mod overlap;
 mod overlap_metrics;
@@ -148,6 +149,7 @@ fn main() -> std::process::ExitCode {
         orphans::tests(),
         outcomes::tests(),
         output::tests(),
+        output_deleted::tests(),
         output_descriptors::tests(),
         overlap::tests(),
         overlap_metrics::tests(),

@@ -65,7 +65,9 @@ impl Sink {
         file: &OutputFile,
         lines: &[u8],
     ) -> io::Result<usize> {
-        let (mut to, mut len) = match self.open.take() {
+        // One that somebody has deleted is made anew.
+        let is_there = |file: &File| file.metadata().is_ok_and(|found| found.nlink() > 0);
+        let (mut to, mut len) = match self.open.take().filter(|(file, _)| is_there(file)) {
             Some(open) => open,
             None => open(folder, file.name())?,
         };
