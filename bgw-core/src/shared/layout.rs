@@ -69,7 +69,7 @@ pub const MOST_TAKERS: u32 = 64;
 
 /// Changes with the layout of what lies in a region. Attaching refuses another one.
 pub const LAYOUT_TAG: u64 = {
-    const VERSION: u64 = 19;
+    const VERSION: u64 = 20;
     let record = size_of::<WorkerRecord>() as u64;
     let report = size_of::<ReportRecord>() as u64;
     let cells = REGION_CELLS as u64;

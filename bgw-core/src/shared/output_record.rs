@@ -23,7 +23,9 @@ pub(super) struct OutputRecord {
     last_lines: u8,
     /// 1: the standard error goes into a file of its own.
     errors_apart: u8,
-    reserved: [u8; 4],
+    /// 1: lines are dropped that the reader of a descriptor has no room for.
+    drops_when_full: u8,
+    reserved: [u8; 3],
 }
 
 impl OutputRecord {
@@ -37,6 +39,7 @@ impl OutputRecord {
             Output::Descriptor(to) => {
                 put(&mut record.name, to.name());
                 record.kind = DESCRIPTOR;
+                record.drops_when_full = to.drops_when_full().into();
             }
             Output::File(file) => {
                 put(&mut record.name, file.name());
@@ -70,7 +73,17 @@ impl OutputRecord {
             NULL => Output::Null,
             FILE => file()?.into(),
             ROTATED_FILE => file()?.rotate(self.size, self.keep).into(),
-            DESCRIPTOR => OutputDescriptor::new(get("output", &self.name)?).into(),
+            DESCRIPTOR => {
+                let to = OutputDescriptor::new(get("output", &self.name)?);
+                match self.drops_when_full {
+                    0 => to.into(),
+                    1 => to.drop_when_full().into(),
+                    other => {
+                        let (field, found) = ("drops_when_full", other.into());
+                        return Err(CorruptRecord::Number { field, found });
+                    }
+                }
+            }
             other => {
                 return Err(CorruptRecord::Number { field: "output", found: other.into() });
             }

@@ -79,12 +79,34 @@ impl Output {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct OutputDescriptor {
     name: String,
+    drops_when_full: bool,
 }
 
 impl OutputDescriptor {
     /// The descriptor of this name, at most 31 bytes.
     pub fn new(name: impl Into<String>) -> Self {
-        Self { name: name.into() }
+        Self { name: name.into(), drops_when_full: false }
+    }
+
+    /// Has lines dropped at once that its reader has no room for, so that the worker never waits
+    /// for it. What is dropped is counted and told as above. About 40 KiB wait for the reader
+    /// besides what a pipe or a socket holds.
+    ///
+    /// ```
+    /// use bgw_core::OutputDescriptor;
+    ///
+    /// let trace = OutputDescriptor::new("trace").drop_when_full();
+    /// assert!(trace.drops_when_full());
+    /// ```
+    #[must_use]
+    pub fn drop_when_full(self) -> Self {
+        Self { drops_when_full: true, ..self }
+    }
+
+    /// True if lines are dropped that its reader has no room for.
+    #[must_use]
+    pub const fn drops_when_full(&self) -> bool {
+        self.drops_when_full
     }
 
     /// Its name.

@@ -24,6 +24,7 @@ pub(crate) fn tests() -> Vec<Test> {
         the_lines_of_many_workers_come_whole_out_of_one_pipe => [P62],
         a_command_does_not_have_what_its_output_goes_to => [J08],
         a_reader_that_sleeps_holds_no_worker_up_and_learns_what_it_has_missed => [P62, P63, P65],
+        lines_that_are_dropped_when_full_are_counted => [P63],
         a_reader_that_is_gone_costs_no_worker_sigpipe => [P65],
         a_killed_collector_costs_no_worker_its_descriptor => [P65],
         a_reader_that_sleeps_holds_no_shutdown_up => [P63],
@@ -227,6 +228,23 @@ fn a_reader_that_sleeps_holds_no_worker_up_and_learns_what_it_has_missed() {
                 .sum::<u64>();
         assert!(told <= got.missed, "{told} of {got:?}");
     }
+    cluster.end();
+}
+
+/// Would fail if the worker waited for its reader, or if the numbers did not add up.
+fn lines_that_are_dropped_when_full_are_counted() {
+    const LINES: u64 = 20_000;
+    let cluster = cluster();
+    let (reader, writer) = pipe().unwrap();
+    let lines = numbered(LINES);
+    let builder = BackgroundWorker::builder("writes").command("/bin/sh", ["-c", &lines]);
+    let builder = builder.give("log", writer).output(to("log").drop_when_full());
+    let handle = register(&cluster, builder.build().unwrap());
+    // Nobody reads.
+    assert_eq!(stopped(&handle).cause, ExitCause::Exited(0));
+    let got = got(&all_of(reader));
+    assert_eq!(got.lines + got.missed, LINES, "{got:?}");
+    assert!(got.lines > 500 && got.missed > 0, "{got:?}");
     cluster.end();
 }
 

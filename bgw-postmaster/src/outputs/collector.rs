@@ -178,10 +178,10 @@ impl<'a> Collector<'a> {
         let to = match to {
             Destination::Nowhere => To::Nowhere,
             Destination::File(file) => To::File(file),
-            Destination::Descriptor => self.open_outlet(given),
-            Destination::Envelope => {
+            Destination::Descriptor(brought) => {
                 let open = |envelope: OwnedFd| envelope::copy(envelope).ok().flatten();
-                self.open_outlet(given.and_then(open))
+                let given = if brought.in_envelope { given.and_then(open) } else { given };
+                self.open_outlet(given, brought.drops)
             }
         };
         self.epoll.add(&pipe, EpollEvent::new(EpollFlags::EPOLLIN, number))?;
@@ -199,10 +199,10 @@ impl<'a> Collector<'a> {
         Ok(())
     }
 
-    fn open_outlet(&mut self, given: Option<OwnedFd>) -> To {
+    fn open_outlet(&mut self, given: Option<OwnedFd>, drops: bool) -> To {
         let given = given.ok_or_else(|| io::Error::from_raw_os_error(libc::EBADF));
         match given.and_then(|given| self.outlets.open(given)) {
-            Ok(number) => To::Outlet(number),
+            Ok(number) => To::Outlet(number, drops),
             Err(error) => To::Nothing(error.raw_os_error().unwrap_or(libc::EIO)),
         }
     }
@@ -226,7 +226,8 @@ impl<'a> Collector<'a> {
     pub(super) fn read_some(&mut self, number: u64) -> bool {
         let Some(stream) = self.streams.get_mut(&number) else { return false };
         let outlet = stream.outlet();
-        if stream.ended || outlet.is_some_and(|outlet| self.outlets.holds_up(outlet)) {
+        let holds_up = outlet.is_some_and(|outlet| self.outlets.holds_up(outlet));
+        if stream.ended || (holds_up && !stream.drops()) {
             return false;
         }
         let most = if outlet.is_some() { READ_FOR_OUTLET } else { READ_IN_A_ROW };
@@ -266,7 +267,7 @@ impl<'a> Collector<'a> {
                 let lines = count(&self.whole);
                 (lines > 0).then_some(Dropped { lines, errno })
             }
-            &To::Outlet(outlet) => {
+            &To::Outlet(outlet, _) => {
                 let before = self.outlets.state(outlet);
                 let dropped = self.outlets.append(outlet, number, &self.whole);
                 if self.outlets.state(outlet) != before {
@@ -307,5 +308,51 @@ impl<'a> Collector<'a> {
         // The rest is tried again: the postmaster is busy. If it is dead nobody listens.
         let sent = self.reports.iter().take_while(|report| send(report).is_ok()).count();
         self.reports.drain(..sent);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::message::Brought;
+    use super::*;
+    use nix::fcntl::{FcntlArg, OFlag, fcntl};
+    use std::io::{Write, pipe};
+    use std::os::fd::AsFd;
+
+    /// Breaks if a stream that is to wait for its reader is read on, so that its lines are dropped,
+    /// or if one that is to drop them is not, so that its worker waits.
+    #[test]
+    fn a_stream_waits_for_its_reader_or_drops_as_it_is_asked_to() {
+        for drops in [false, true] {
+            let control = std::os::unix::net::UnixDatagram::pair().unwrap();
+            let mut collector = Collector::new(control.0.as_fd(), None).unwrap();
+            let (_nobody_reads, to) = pipe().unwrap();
+            let (from, mut worker) = pipe().unwrap();
+            for end in [from.as_fd(), worker.as_fd()] {
+                fcntl(end, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).unwrap();
+            }
+            let to_descriptor = Destination::Descriptor(Brought { in_envelope: false, drops });
+            let key = Key { index: 1, generation: 1 };
+            let order = Collect { stream: 7, key, last_lines: 0, to: to_descriptor };
+            collector.add(order, from.into(), Some(to.into())).unwrap();
+            let mut written = 0;
+            // Its pipe and the reader's, and what waits between them, hold less.
+            for _ in 0..100_000 {
+                match worker.write(b"a line of output\n") {
+                    Ok(bytes) => written += bytes,
+                    Err(_) if !collector.read_some(7) => break,
+                    Err(_) => {}
+                }
+            }
+            let dropped = collector.streams[&7].dropped;
+            assert!(collector.outlets.holds_up(0));
+            assert_eq!(collector.streams[&7].watched, drops);
+            if drops {
+                assert!(written > 1_000_000, "the worker has waited after {written} bytes");
+                assert_eq!(dropped.map(|dropped| dropped.errno), Some(libc::EAGAIN));
+            } else {
+                assert!(written < 1_000_000 && dropped.is_none(), "{written}, {dropped:?}");
+            }
+        }
     }
 }

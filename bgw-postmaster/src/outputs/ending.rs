@@ -30,7 +30,7 @@ impl Collector<'_> {
             if stream.ended && !self.outlets.has_lines_of(outlet, number) {
                 over.push(number);
             }
-            let watch = !stream.ended && !holds_up;
+            let watch = !stream.ended && (!holds_up || stream.drops());
             if watch != stream.watched {
                 let event = EpollEvent::new(EpollFlags::EPOLLIN, number);
                 let changed = match watch {

@@ -1,7 +1,7 @@
 //! The postmaster's side: pipes, and the collector that it passes them to.
 
 use super::collector::{Beginning, collect};
-use super::message::{Collect, Destination, MAX_PACKET, Order, Report};
+use super::message::{Brought, Collect, Destination, MAX_PACKET, Order, Report};
 use super::outlet;
 use crate::child::RunSetup;
 use crate::companion::Companion;
@@ -11,7 +11,7 @@ use crate::sys::descriptors::DescriptorFloor;
 use crate::sys::fork::NewChild;
 use crate::sys::title::Title;
 use bgw_core::internals::scm;
-use bgw_core::{BackgroundWorker, Output, Pid};
+use bgw_core::{BackgroundWorker, Output, OutputDescriptor, Pid};
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
@@ -57,11 +57,9 @@ impl Given {
         }
     }
 
-    const fn destination(&self) -> Destination {
-        match self {
-            Self::Envelope(_) => Destination::Envelope,
-            Self::Descriptor(_) => Destination::Descriptor,
-        }
+    fn destination(&self, to: &OutputDescriptor) -> Destination {
+        let in_envelope = matches!(self, Self::Envelope(_));
+        Destination::Descriptor(Brought { in_envelope, drops: to.drops_when_full() })
     }
 }
 
@@ -160,10 +158,10 @@ impl Outputs {
                 }
                 writers
             }
-            Output::Descriptor(_) => {
+            Output::Descriptor(to) => {
                 // It was there when the worker was registered.
                 let given = given.ok_or(io::ErrorKind::NotFound)?;
-                vec![self.open_stream(stream, given.destination(), Some(given))?]
+                vec![self.open_stream(stream, given.destination(to), Some(given))?]
             }
             _ => return Ok(()),
         };

@@ -34,10 +34,16 @@ pub(super) struct Collect {
 pub(super) enum Destination {
     Nowhere,
     File(OutputFile),
-    /// The descriptor that comes with the pipe.
-    Descriptor,
-    /// The descriptor in the envelope that comes with the pipe.
-    Envelope,
+    Descriptor(Brought),
+}
+
+/// A descriptor that lines go to, which comes with the pipe.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Brought {
+    /// It comes in an envelope.
+    pub(super) in_envelope: bool,
+    /// Lines that its reader has no room for are dropped at once.
+    pub(super) drops: bool,
 }
 
 /// From the collector to the postmaster.
@@ -61,8 +67,10 @@ const ANSWER: u8 = 3;
 const TO_NOWHERE: u8 = 0;
 const TO_FILE: u8 = 1;
 const TO_ROTATED_FILE: u8 = 2;
-const TO_DESCRIPTOR: u8 = 3;
-const TO_ENVELOPE: u8 = 4;
+const TO_DESCRIPTOR: u8 = 4;
+/// Bits of that.
+const IN_ENVELOPE: u8 = 1;
+const DROPS: u8 = 2;
 
 fn long(bytes: &[u8]) -> Option<(u64, &[u8])> {
     let (head, rest) = bytes.split_first_chunk::<8>()?;
@@ -94,8 +102,11 @@ impl Order {
                     Destination::Nowhere => TO_NOWHERE,
                     Destination::File(_) if rotation.is_some() => TO_ROTATED_FILE,
                     Destination::File(_) => TO_FILE,
-                    Destination::Descriptor => TO_DESCRIPTOR,
-                    Destination::Envelope => TO_ENVELOPE,
+                    Destination::Descriptor(brought) => {
+                        let bit = |is: bool, bit| if is { bit } else { 0 };
+                        let how = bit(brought.in_envelope, IN_ENVELOPE) | bit(brought.drops, DROPS);
+                        TO_DESCRIPTOR | how
+                    }
                 };
                 let mut rest = vec![to, keep, *last_lines];
                 rest.extend(file.iter().flat_map(|file| file.name().bytes()));
@@ -127,8 +138,10 @@ impl Order {
             TO_NOWHERE => Destination::Nowhere,
             TO_FILE => Destination::File(file),
             TO_ROTATED_FILE => Destination::File(file.rotate(size, keep)),
-            TO_DESCRIPTOR => Destination::Descriptor,
-            TO_ENVELOPE => Destination::Envelope,
+            how if how & !(IN_ENVELOPE | DROPS) == TO_DESCRIPTOR => {
+                let (in_envelope, drops) = (how & IN_ENVELOPE != 0, how & DROPS != 0);
+                Destination::Descriptor(Brought { in_envelope, drops })
+            }
             _ => return None,
         };
         let collect = Collect { stream: number, key, last_lines, to };
@@ -175,8 +188,8 @@ mod tests {
             collect(Destination::Nowhere),
             collect(Destination::File(file.clone())),
             collect(Destination::File(file.rotate(u64::MAX, 99))),
-            collect(Destination::Descriptor),
-            collect(Destination::Envelope),
+            collect(Destination::Descriptor(Brought { in_envelope: false, drops: true })),
+            collect(Destination::Descriptor(Brought { in_envelope: true, drops: false })),
             Order::LastLines(u64::MAX, key),
             Order::Finish,
         ];

@@ -15,6 +15,7 @@
 //! | a worker writes faster than the collector | the pipe is full, and the worker waits |
 //! | the disk is full, or the file cannot be opened | lines are dropped and counted |
 //! | who reads from a descriptor is slow | the stream is not read, so the pipe gets full, and the worker waits |
+//! | the same, and the worker has asked for `drop_when_full` | lines are dropped and counted |
 //! | it takes nothing for a second, or is gone | lines are dropped and counted |
 //! | the collector is killed | the postmaster still has the pipes, so nobody gets SIGPIPE; the next collector gets them all |
 //! | a worker ends and something that it has started has the pipe | the stream lasts until its last writer has ended; the end of the worker is reported at once |

@@ -25,8 +25,8 @@ pub(super) struct Stream {
 pub(super) enum To {
     Nowhere,
     File(OutputFile),
-    /// Its number.
-    Outlet(u64),
+    /// Its number, and whether lines are dropped that it has no room for.
+    Outlet(u64, bool),
     /// There is nothing that they could be written to: the error.
     Nothing(i32),
 }
@@ -41,8 +41,13 @@ impl Stream {
 
     pub(super) const fn outlet(&self) -> Option<u64> {
         match self.to {
-            To::Outlet(number) => Some(number),
+            To::Outlet(number, _) => Some(number),
             _ => None,
         }
+    }
+
+    /// It is read, whatever it goes to.
+    pub(super) const fn drops(&self) -> bool {
+        matches!(self.to, To::Outlet(_, true))
     }
 }
