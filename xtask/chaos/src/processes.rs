@@ -91,6 +91,16 @@ pub(crate) fn descriptors(pid: u32) -> usize {
     fs::read_dir(format!("/proc/{pid}/fd")).map_or(0, Iterator::count)
 }
 
+/// The processes that process `pid` has a pidfd of.
+#[cfg(feature = "fault")]
+pub(crate) fn watched(pid: u32) -> Vec<u32> {
+    let files = fs::read_dir(format!("/proc/{pid}/fdinfo")).into_iter().flatten().flatten();
+    let texts = files.filter_map(|file| fs::read_to_string(file.path()).ok());
+    let of =
+        |text: String| text.lines().find_map(|line| line.strip_prefix("Pid:")?.trim().parse().ok());
+    texts.filter_map(of).collect()
+}
+
 /// Anonymous memory of process `pid`, in KiB.
 pub(crate) fn memory(pid: u32) -> u64 {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();

@@ -252,7 +252,15 @@ impl Stage {
         let companions = self.scenario.companions();
         invariants::until("the postmaster has its spares and no other child", || {
             let children = processes::children(postmaster);
-            if companions.contains(&children.len()) { Ok(()) } else { Err(format!("{children:?}")) }
+            // One that a template forks is its child before it has opened a pidfd of it.
+            let watched = processes::watched(postmaster);
+            let all_are_watched = children.iter().all(|child| watched.contains(&child.pid));
+            let right = companions.contains(&children.len()) && all_are_watched;
+            if right {
+                Ok(())
+            } else {
+                Err(format!("{children:?}, of which it watches {watched:?}"))
+            }
         })?;
         if let Some(before) = self.descriptors {
             invariants::until("the postmaster has closed what it opened", || {
