@@ -12,7 +12,7 @@ use super::cluster_cells::{ClusterCells, SLOT_CLEANUP_MARK, SLOT_STARTED_AT};
 use super::layout::{CHANGES, MOST_TAKERS, SLEEPERS, TAKER, TAKER_CELLS};
 use super::postmaster_cells::PostmasterCells;
 use crate::worker::output::Output;
-use crate::worker::{BackgroundWorker, EntryPoint, WorkerFlags};
+use crate::worker::{BackgroundWorker, EntryPoint};
 use shmem_slots::handover::TakerCell;
 use shmem_slots::{Key, futex};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -22,7 +22,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 const TRIES: u32 = 8;
 
 /// True for a worker that needs nothing of the postmaster at its start: a function of the common
-/// slots, without shared state, a template, a notify target, a submitter that waits for its
+/// slots, without a template, a notify target, a submitter that waits for its
 /// outcome, descriptors, an output, a clock, limits or relations to others.
 #[must_use]
 pub fn may_be_handed_over(worker: &BackgroundWorker) -> bool {
@@ -36,7 +36,6 @@ pub fn may_be_handed_over(worker: &BackgroundWorker) -> bool {
         && worker.template().is_none()
         && worker.class().is_none()
         && !worker.is_parallel()
-        && !worker.flags().contains(WorkerFlags::SHMEM_ACCESS)
         && worker.notify().is_none()
         && worker.gifts().is_empty()
         && worker.surroundings().is_none()
@@ -165,9 +164,9 @@ fn changes(cells: &ClusterCells<'_>) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::worker::StartTime;
     use crate::worker::builder::BackgroundWorkerBuilder;
     use crate::worker::job::Orphaned;
+    use crate::worker::{StartTime, WorkerFlags};
 
     const KEY: Key = Key { index: 1, generation: 3 };
 
@@ -217,7 +216,7 @@ mod tests {
             (false, |b| b.class("c")),
             (false, |b| b.unique()),
             (false, |b| b.notify(crate::Pid::this())),
-            (false, |b| b.flags(WorkerFlags::SHMEM_ACCESS)),
+            (true, |b| b.flags(WorkerFlags::SHMEM_ACCESS)),
             (false, |b| b.job(Orphaned::GoOn)),
             (false, |b| b.flags(WorkerFlags::CLASS_PARALLEL | WorkerFlags::SHMEM_ACCESS)),
         ];

@@ -301,7 +301,6 @@ fn what_cannot_be_given_to_a_spare_starts_in_the_ordinary_way() {
     let ordinary = [
         quick().unique().build().unwrap(),
         quick().job(Orphaned::GoOn).build().unwrap(),
-        shared("count", RestartPolicy::Never),
         BackgroundWorker::builder("c").command("true", [""; 0]).build().unwrap(),
     ];
     let cluster = cluster(2);

@@ -28,6 +28,7 @@ mod guardian;
 mod handles;
 mod handover;
 mod handover_cells;
+mod handover_shared;
 mod heartbeat;
 mod hostile_peers;
 mod large_calls;
@@ -128,6 +129,7 @@ fn main() -> std::process::ExitCode {
         handles::tests(),
         handover::tests(),
         handover_cells::tests(),
+        handover_shared::tests(),
         heartbeat::tests(),
         hostile_peers::tests(),
         cached_segments::tests(),
