@@ -70,7 +70,8 @@ pub enum Outcome<T = Vec<u8>> {
     Cancelled(ExitReport),
     /// It has ended, and nobody knows how: the report was overwritten. Never for a
     /// [job](bgw_core::BackgroundWorkerBuilder::job) that this process has registered; any other
-    /// end gives way when no slot is free, see [`Handle::exit_report`].
+    /// end gives way when no slot is free, see [`Handle::exit_report`]. For a job of a pool it
+    /// means that the process died, and the next run of its worker, too, before anybody had looked.
     Lost,
     /// The postmaster has died, so nobody can know.
     PostmasterDied,
