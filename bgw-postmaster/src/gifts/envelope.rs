@@ -4,7 +4,8 @@
 //! may be for long. So nobody gets more of them by giving what is slow to close.
 
 use bgw_core::internals::envelope::{self, Content};
-use std::cell::RefCell;
+use nix::sys::epoll::Epoll;
+use std::cell::{OnceCell, RefCell};
 use std::collections::HashMap;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
@@ -58,13 +59,30 @@ struct Envelopes {
 pub(crate) struct Office {
     most: usize,
     envelopes: RefCell<Envelopes>,
+    /// What watches the files of others.
+    watcher: OnceCell<Rc<Epoll>>,
 }
 
 impl Office {
     /// For a postmaster that may have `descriptors`.
     pub(crate) fn new(descriptors: u64) -> Rc<Self> {
         let most = usize::try_from(MOST.min(descriptors / SHARE)).unwrap_or(0);
-        Rc::new(Self { most, envelopes: RefCell::default() })
+        Rc::new(Self { most, envelopes: RefCell::default(), watcher: OnceCell::new() })
+    }
+
+    /// What is condemned from now on may be watched by `epoll`.
+    pub(crate) fn set_watcher(&self, epoll: &Rc<Epoll>) {
+        let _ = self.watcher.set(Rc::clone(epoll));
+    }
+
+    /// Ends the watch of a file that a closer is to close. A closed descriptor is watched as long
+    /// as another process has its file open, and the kernel opens a file once more for each look:
+    /// where the closer ends meanwhile, that would be the last one, and is closed here.
+    pub(super) fn forget(&self, file: impl AsFd) {
+        if let Some(epoll) = self.watcher.get() {
+            // ENOENT: it was not watched.
+            let _ = epoll.delete(file);
+        }
     }
 
     /// Which limit keeps `session` from `count` more.
@@ -98,6 +116,7 @@ impl Office {
 
     /// Has a file closed that takes time to close.
     pub(crate) fn condemn_file(&self, file: OwnedFd) {
+        self.forget(&file);
         self.condemn(Condemned { file: Rc::new(file), what: What::File });
     }
 

@@ -63,6 +63,7 @@ impl Drop for PeerSocket {
         if drop_all(&self.socket) {
             return;
         }
+        office.forget(&self.socket);
         // Without a number left it is closed here: whoever opens sessions has seen to it that there
         // are some.
         let number = self.socket.as_fd().as_raw_fd();
@@ -76,7 +77,9 @@ impl Drop for PeerSocket {
 mod tests {
     use super::*;
     use bgw_core::internals::scm;
+    use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
     use std::io::Read;
+    use std::os::fd::OwnedFd;
     use std::os::unix::net::UnixStream;
 
     /// Our end, as on a kernel that passes descriptors on, and the other end.
@@ -120,5 +123,34 @@ mod tests {
         // Nothing else has it.
         drop(lent);
         assert_eq!(sent.read(&mut [0]).unwrap(), 0);
+    }
+
+    /// Fails if the loop still looks at a socket that a closer has: each look opens it for a
+    /// moment, and so the last to close it may be the postmaster.
+    #[test]
+    fn what_a_closer_has_is_watched_no_more() {
+        let office = Office::new(64);
+        let epoll = Rc::new(Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).unwrap());
+        office.set_watcher(&epoll);
+        let (_sent, lent) = UnixStream::pair().unwrap();
+        let readable =
+            |epoll: &Epoll| epoll.wait(&mut [EpollEvent::empty()], EpollTimeout::ZERO).unwrap();
+        let (ours, theirs) = pair(&office);
+        epoll.add(&*ours, EpollEvent::new(EpollFlags::EPOLLIN, 1)).unwrap();
+        scm::send(&theirs, b"a", &[lent.as_fd()]).unwrap();
+        assert_eq!(readable(&epoll), 1);
+        drop(ours);
+        assert!(office.has_condemned());
+        assert_eq!(readable(&epoll), 0);
+        // The same of one that is condemned itself.
+        let (ours, theirs) = ControlSocket::pair().unwrap();
+        epoll.add(&ours, EpollEvent::new(EpollFlags::EPOLLIN, 1)).unwrap();
+        scm::send(&theirs, b"a", &[lent.as_fd()]).unwrap();
+        let ours = OwnedFd::from(ours);
+        let other = ours.try_clone().unwrap();
+        office.condemn_file(ours);
+        drop(office.take_condemned());
+        assert_eq!(readable(&epoll), 0);
+        drop(other);
     }
 }

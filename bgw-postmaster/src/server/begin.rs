@@ -125,6 +125,7 @@ impl Server {
         let folder = settings.runtime_dir.as_ref().map(|dir| dir.path());
         let descriptors = highest_limit().map_err(RunError::system("reading RLIMIT_NOFILE"))?;
         let office = Office::new(descriptors);
+        office.set_watcher(&poller.epoll);
         let notices = Notices::new(folder, floor, Rc::clone(&office));
         let mut random = Random::new();
         let segments = Segments::new(

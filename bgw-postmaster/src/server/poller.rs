@@ -10,6 +10,7 @@ use nix::sys::signal::Signal;
 use nix::sys::signalfd::SignalFd;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -113,7 +114,8 @@ const fn end_of(token: Token) -> EpollEvent {
 /// Everything that the loop waits for.
 #[derive(Debug)]
 pub(super) struct Poller {
-    epoll: Epoll,
+    /// Also of who closes what is watched while others have it open.
+    pub(super) epoll: Rc<Epoll>,
     signals: SignalFd,
     doorbell: Arc<OwnedFd>,
     alarm: Arc<OwnedFd>,
@@ -131,7 +133,7 @@ impl Poller {
         let signals = signals::listen(floor)?;
         let epoll = floor.move_above(Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?.0)?;
         let ready = [EpollEvent::empty(); BATCH];
-        Ok(Self { epoll: Epoll(epoll), signals, doorbell, alarm, ready })
+        Ok(Self { epoll: Rc::new(Epoll(epoll)), signals, doorbell, alarm, ready })
     }
 
     /// Begins to report signals and rings, before anything else is watched.
