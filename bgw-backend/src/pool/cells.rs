@@ -82,7 +82,7 @@ pub(super) struct Settings {
     pub(super) classes: Vec<(u32, u32)>,
 }
 
-fn nanos(time: Duration) -> u64 {
+pub(super) fn nanos(time: Duration) -> u64 {
     u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 

@@ -6,7 +6,7 @@
 //! another one that waits: its registration, if it comes to that, finds the place another's, and
 //! ends.
 
-use super::cells::{LAUNCHED_AT, WORKERS};
+use super::cells::{LAUNCHED_AT, WORKERS, nanos};
 use super::clock::now;
 use super::place::{PlaceState, PlaceWord, set_registered};
 use super::shared::{Shared, vacate};
@@ -23,6 +23,8 @@ const WORKER_TYPE: &str = "pool worker";
 /// A launch takes less, unless who launches is stopped, or the machine is very busy: then another
 /// process launches, too, and one of the two workers ends at once.
 const LAUNCHES_FOR: Duration = Duration::from_millis(200);
+/// A worker that was woken takes a job sooner, unless it is stopped, or the machine is very busy.
+pub(super) const WAKES_WITHIN: Duration = Duration::from_millis(10);
 /// A run that was ready for so long was good: its failure is that of its job.
 const GOOD_RUN: Duration = Duration::from_millis(1);
 
@@ -56,19 +58,22 @@ impl Shared {
     }
 
     /// Starts another worker if jobs of the class wait, nobody sleeps, there may be more, and the
-    /// last start was long enough ago. Returns when it is worth asking again.
+    /// last start was long enough ago. Returns when it is worth asking again: also while somebody
+    /// sleeps, who was woken for one of these jobs and leaves the others.
     pub(super) fn launch_if_needed(&self, class: u32) -> Option<u64> {
         let workers = self.workers();
         if workers >= self.settings.max
-            || (workers >= self.settings.min.max(1) && !self.jobs.nobody_sleeps())
             || self.jobs.queued(class) == 0
             || self.cells().is_draining()
         {
             return None;
         }
+        if workers >= self.settings.min.max(1) && !self.jobs.nobody_sleeps() {
+            return Some(now().saturating_add(nanos(WAKES_WITHIN)));
+        }
         let cell = self.cells().get(LAUNCHED_AT)?;
         let (last, time) = (cell.load(Ordering::Acquire), now());
-        let interval = u64::try_from(self.settings.interval.as_nanos()).unwrap_or(u64::MAX);
+        let interval = nanos(self.settings.interval);
         // A time to come is none that anybody has written.
         let next = last.min(time).saturating_add(interval);
         if time < next && last != 0 {
@@ -152,7 +157,7 @@ impl Shared {
             _ => time,
         };
         *seen = Some(((worker, word), since));
-        let due = since.saturating_add(u64::try_from(LAUNCHES_FOR.as_nanos()).unwrap_or(u64::MAX));
+        let due = since.saturating_add(nanos(LAUNCHES_FOR));
         if time < due {
             return Some(due);
         }

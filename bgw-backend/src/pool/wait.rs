@@ -4,15 +4,13 @@
 //! the worker that has the job; while nobody has it, or for several jobs, on the cluster's count of
 //! changes. So it ends with a job, and with its worker's death.
 
+use super::launch::WAKES_WITHIN;
 use super::raw::{Look, Raw};
 use super::shared::instant_of;
 use crate::error::WaitError;
 use bgw_core::internals::process;
 use shmem_slots::futex::{self, Watch, Woken};
-use std::time::{Duration, Instant};
-
-/// So long a submitter waits before it wakes all workers: the one that it woke may be stopped.
-const WOKEN_FOR: Duration = Duration::from_millis(10);
+use std::time::Instant;
 
 /// Waits until one of the jobs is over, and has its outcome; returns its place.
 pub(super) fn wait_for_one(all: &[&Raw], deadline: Option<Instant>) -> Result<usize, WaitError> {
@@ -77,7 +75,8 @@ pub(super) fn wait_for_one(all: &[&Raw], deadline: Option<Instant>) -> Result<us
             None => watches.extend(changes),
         }
         let look_again = if first_sleep && waiting.is_some() {
-            Instant::now().checked_add(WOKEN_FOR)
+            // Then it wakes all workers: the one that it woke may be stopped.
+            Instant::now().checked_add(WAKES_WITHIN)
         } else {
             next_launch.and_then(instant_of)
         };

@@ -4,7 +4,8 @@
 //! Would catch: an answer that is another job's, a job that runs twice or is lost, a death that
 //! nobody learns of, a pool that forks for ever, a hostile member that hangs others.
 
-use crate::support::{Cluster, PATIENCE, connect, note_path, read_note, write_note};
+use crate::support::fault::wait_for_state;
+use crate::support::{Cluster, PATIENCE, connect, kill, note_path, read_note, ready, write_note};
 use bgw_backend::{
     Backend, CallError, ExitCause, Outcome, Pool, PoolError, PoolJob, PoolOptions, SubmitError,
     WaitError, Worker, WorkerError, pooled, pooled_with,
@@ -26,6 +27,7 @@ pub(crate) fn tests() -> Vec<Test> {
         a_drained_pool_takes_no_more_and_ends_with_its_last_job => [J23],
         a_dropped_pool_ends_what_it_submitted_and_no_other_process_s_jobs => [J23],
         a_pool_grows_while_jobs_wait_and_shrinks_when_idle => [J17],
+        a_pool_grows_though_its_workers_wake_late => [J17],
         a_pool_counts_its_jobs_and_their_times => [J24],
         a_worker_that_has_left_runs_nothing_in_the_statistics => [J24],
     ]
@@ -364,6 +366,37 @@ fn a_pool_grows_while_jobs_wait_and_shrinks_when_idle() {
         pool.stats().workers == 1 && cluster.backend.workers().len() == 1
     });
     assert_eq!(output(&submit(&pool, "ok again")), "again");
+    cluster.end();
+}
+
+/// Would time out if whoever waits looked no more while a worker that was woken seems to sleep:
+/// that takes one job and leaves the other, and all are busy.
+fn a_pool_grows_though_its_workers_wake_late() {
+    let cluster = cluster();
+    let options = PoolOptions::new("job").workers(2..=3).launch_interval(Duration::from_millis(1));
+    let pool: Texts = cluster.backend.create_pool(&options).unwrap();
+    wait_until("the least workers are there", PATIENCE, || cluster.backend.workers().len() == 2);
+    let workers = cluster.backend.workers();
+    let workers: Vec<_> =
+        workers.iter().map(|worker| ready(&cluster.backend.handle(worker.handle))).collect();
+    for &worker in &workers {
+        wait_for_state(worker, 'S', "nothing is to be done");
+        kill(worker, Signal::SIGSTOP);
+        wait_for_state(worker, 'T', "it was told so");
+    }
+    let jobs = ["0", "1", "2"].map(|name| submit(&pool, &format!("wait {name}")));
+    let waits = std::thread::spawn(move || jobs.each_ref().map(output));
+    for (worker, number) in workers.iter().zip(0..) {
+        // Longer than whoever waits looks.
+        std::thread::sleep(Duration::from_millis(50));
+        kill(*worker, Signal::SIGCONT);
+        read_note(&format!("{number}-began"));
+    }
+    read_note("2-began");
+    for name in ["0", "1", "2"] {
+        write_note(name, name).unwrap();
+    }
+    assert_eq!(waits.join().unwrap(), ["0", "1", "2"]);
     cluster.end();
 }
 
