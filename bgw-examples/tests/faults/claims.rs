@@ -4,10 +4,11 @@
 //! Would catch: a sweep that takes the end of a connection for the end of a process, or does not
 //! see the end of a process whose connection a fork holds.
 
-use crate::support::fault::{AT_ONCE, CAPACITY, cluster, cluster_with, wait_for_state};
+use crate::support::fault::{AT_ONCE, CAPACITY, cluster, cluster_with};
 use crate::support::waiter::queued_program;
 use crate::support::{
-    Cluster, PATIENCE, connect, kill, raw, read_note, ready, shared, simple, stopped, write_note,
+    Cluster, PATIENCE, connect, kill, raw, read_note, ready, shared, simple, stopped,
+    wait_for_state, write_note,
 };
 use bgw_backend::{Backend, ExitCause, Pid, RegisterError, Worker, WorkerError, WorkerInfo, entry};
 use process_test::{Child, Signal, Test, fork_child, tests, wait_until};

@@ -1,10 +1,10 @@
 //! The promise: a postmaster that dies in a hand-over takes both runs with it, and one that is
 //! stopped there loses nothing.
 
-use crate::support::fault::{
-    a_new_postmaster_takes_over, cluster_with, in_postmaster, wait_for_state,
+use crate::support::fault::{a_new_postmaster_takes_over, cluster_with, in_postmaster};
+use crate::support::{
+    PATIENCE, alive, kill, note_path, ready, the_end, wait_for_state, worker, write_note,
 };
-use crate::support::{PATIENCE, alive, kill, note_path, ready, the_end, worker, write_note};
 use bgw_backend::{
     BackgroundWorker, ExitCause, Handle, Pid, Ready, Recycle, RestartPolicy, Worker, WorkerError,
     WorkerStatus, entry,

@@ -3,8 +3,10 @@
 //!
 //! The tests arm every point in the list, and one that is never reached fails them.
 
-use crate::support::fault::{cluster_with, wait_for_state};
-use crate::support::{Cluster, PATIENCE, alive, connect, kill, read_note, write_note};
+use crate::support::fault::cluster_with;
+use crate::support::{
+    Cluster, PATIENCE, alive, connect, kill, read_note, wait_for_state, write_note,
+};
 use bgw_backend::fault::POOL_POINTS;
 use bgw_backend::{
     ExitCause, Outcome, Pid, Pool, PoolJob, PoolOptions, Worker, WorkerError, WorkerStatus,

@@ -6,11 +6,11 @@
 
 use crate::support::fault::{
     AT_ONCE, Waiter, a_new_postmaster_takes_over, arm, cluster, cluster_with, descriptors,
-    in_postmaster, in_workers, lies_in_worker, nothing_leaked, unregistered, wait_for_state,
+    in_postmaster, in_workers, lies_in_worker, nothing_leaked, unregistered,
 };
 use crate::support::{
     Cluster, PATIENCE, alive, connect, functions, kill, note_path, read_note, ready, shared,
-    simple, started, stopped, worker, write_note,
+    simple, started, stopped, wait_for_state, worker, write_note,
 };
 use bgw_backend::{
     AskError, AttachError, Backend, BackgroundWorker, ExitCause, NotStarted, RestartPolicy,

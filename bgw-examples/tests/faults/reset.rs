@@ -3,9 +3,10 @@
 //!
 //! Would catch: a second reset, a forgotten request, a slot given to the wrong worker.
 
-use crate::support::fault::{AT_ONCE, CAPACITY, cluster, wait_for_state};
+use crate::support::fault::{AT_ONCE, CAPACITY, cluster};
 use crate::support::{
-    Cluster, Log, PATIENCE, connect, kill, ready, shared, simple, started, wait_until_asleep,
+    Cluster, Log, PATIENCE, connect, kill, ready, shared, simple, started, wait_for_state,
+    wait_until_asleep,
 };
 use bgw_backend::{Handle, Pid, RegisterError, WorkerInfo, WorkerStatus};
 use process_test::{Child, Signal, Test, fork_child, tests, wait_until};

@@ -4,9 +4,11 @@
 
 use crate::support::fault::{
     AT_ONCE, a_new_postmaster_takes_over, cluster_with, descriptors, giving_back, in_postmaster,
-    in_spares, in_workers, nothing_leaked, unregistered, wait_for_state,
+    in_spares, in_workers, nothing_leaked, unregistered,
 };
-use crate::support::{Cluster, PATIENCE, kill, ready, shared, stopped, wait_for_spares, worker};
+use crate::support::{
+    Cluster, PATIENCE, kill, ready, shared, stopped, wait_for_spares, wait_for_state, worker,
+};
 use bgw_backend::{ExitCause, Handle, Orphaned, Outcome, Worker, WorkerError, call, entry};
 use process_test::{Signal, Test, tests, wait_until};
 

@@ -3,11 +3,10 @@
 //!
 //! The tests arm every point in the lists, and one that is never reached fails them.
 
-use crate::support::fault::{
-    a_new_postmaster_takes_over, cluster_with, in_postmaster, in_rest, wait_for_state,
-};
+use crate::support::fault::{a_new_postmaster_takes_over, cluster_with, in_postmaster, in_rest};
 use crate::support::{
     Cluster, PATIENCE, alive, kill, ready, simple, spares, started, stopped, wait_for_spares,
+    wait_for_state,
 };
 use bgw_backend::{ExitCause, Pid, Worker, WorkerError, entry};
 use bgw_postmaster::Reuse;

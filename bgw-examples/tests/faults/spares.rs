@@ -5,10 +5,11 @@
 
 use crate::support::fault::{
     AT_ONCE, Waiter, a_new_postmaster_takes_over, cluster_with, descriptors, in_postmaster,
-    in_spares, lies_in_worker, nothing_leaked, unregistered, wait_for_state,
+    in_spares, lies_in_worker, nothing_leaked, unregistered,
 };
 use crate::support::{
-    Cluster, PATIENCE, alive, kill, raw, ready, simple, started, wait_for_spares, worker,
+    Cluster, PATIENCE, alive, kill, raw, ready, simple, started, wait_for_spares, wait_for_state,
+    worker,
 };
 use bgw_backend::{ExitCause, NotStarted, Pid, RestartPolicy, WorkerStatus};
 use process_test::{Signal, Test, tests, wait_until};

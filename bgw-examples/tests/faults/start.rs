@@ -8,11 +8,10 @@
 use crate::support::fault::{
     AT_ONCE, CAPACITY, Waiter, cluster, cluster_with, descriptors, fallible_in_workers,
     in_postmaster, in_workers, lies_in_worker, nothing_leaked, passing, unregistered,
-    wait_for_state,
 };
 use crate::support::{
     PATIENCE, guardian_of, kill, raw, read_note, ready, restarting, simple, started, stopped,
-    worker, write_note,
+    wait_for_state, worker, write_note,
 };
 use bgw_backend::{
     After, BackgroundWorker, ExitCause, ExitReport, NotStarted, Pid, Ready, RestartPolicy,

@@ -6,12 +6,11 @@
 use crate::support::fault::descriptors;
 use crate::support::fault::{
     a_new_postmaster_takes_over, cluster_with, in_postmaster, in_templates, nothing_leaked,
-    wait_for_state,
 };
 use crate::support::template::{
     failure, of_template, sleepers, templates, the_template, used, with_templates, write_model,
 };
-use crate::support::{Cluster, PATIENCE, alive, children, kill, stopped};
+use crate::support::{Cluster, PATIENCE, alive, children, kill, stopped, wait_for_state};
 use bgw_backend::{ExitCause, Pid, WorkerStatus};
 use bgw_postmaster::Template;
 use process_test::{Signal, Test, tests, wait_until, zombies_of};

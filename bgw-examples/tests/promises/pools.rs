@@ -4,8 +4,9 @@
 //! Would catch: an answer that is another job's, a job that runs twice or is lost, a death that
 //! nobody learns of, a pool that forks for ever, a hostile member that hangs others.
 
-use crate::support::fault::wait_for_state;
-use crate::support::{Cluster, PATIENCE, connect, kill, note_path, read_note, ready, write_note};
+use crate::support::{
+    Cluster, PATIENCE, connect, kill, note_path, read_note, ready, wait_for_state, write_note,
+};
 use bgw_backend::{
     Backend, CallError, ExitCause, Outcome, Pool, PoolError, PoolJob, PoolOptions, SubmitError,
     WaitError, Worker, WorkerError, pooled, pooled_with,

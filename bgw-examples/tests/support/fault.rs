@@ -118,14 +118,6 @@ pub fn passing(point: &str) -> BackgroundWorkerBuilder {
     }
 }
 
-#[track_caller]
-pub fn wait_for_state(pid: Pid, state: char, why: &str) {
-    wait_until(&format!("process {pid} has state {state}: {why}"), PATIENCE, || {
-        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-        stat.rsplit(") ").next().is_some_and(|rest| rest.starts_with(state))
-    });
-}
-
 /// Another program of the cluster, which waits for a worker's start and then for its end.
 pub struct Waiter {
     child: Child,

@@ -137,6 +137,15 @@ pub fn raw(pid: Pid) -> process_test::Pid {
     process_test::Pid::from_raw(pid.as_raw())
 }
 
+/// Waits until the process has this state, by the letter that the kernel shows.
+#[track_caller]
+pub fn wait_for_state(pid: Pid, state: char, why: &str) {
+    wait_until(&format!("process {pid} has state {state}: {why}"), PATIENCE, || {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        stat.rsplit(") ").next().is_some_and(|rest| rest.starts_with(state))
+    });
+}
+
 pub fn kill(pid: Pid, signal: Signal) {
     nix::sys::signal::kill(raw(pid), signal).unwrap();
 }
