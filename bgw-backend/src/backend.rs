@@ -5,7 +5,7 @@ use crate::error::{NotWritable, RegisterError, SignalsError};
 use crate::handle::Handle;
 use crate::keep::Keep;
 use bgw_core::internals::{
-    EntryKinds, Function, ReportRecord, WorkerRecord, may_be_handed_over, process, signals,
+    EntryKinds, Function, ReportRecord, WorkerRecord, may_start_directly, process, signals,
 };
 use bgw_core::{
     AttachError, Attachment, BackgroundWorker, ControlSocket, EntryPoint, Output, Pid, StartTime,
@@ -124,7 +124,7 @@ impl Backend {
             }
         })?;
         // The worker is registered: the postmaster takes it in even if this process dies here.
-        if !sleepers.is_some_and(|reusable| self.hand_over(keep.key(), reusable)) {
+        if !sleepers.is_some_and(|reusable| self.give_to_spare(keep.key(), reusable)) {
             self.attachment.ring().map_err(RegisterError::Doorbell)?;
         }
         Ok(self.handle_of(keep, before))
@@ -138,7 +138,7 @@ impl Backend {
         if !cells.has_sleepers(true)
             || !self.attachment.has_alarm()
             || worker.start_time() > cells.phase()
-            || !may_be_handed_over(worker)
+            || !may_start_directly(worker)
         {
             return None;
         }
@@ -158,7 +158,7 @@ impl Backend {
     }
 
     /// Gives an offered worker to a spare. False: the postmaster is to be rung.
-    fn hand_over(&self, key: Key, reusable: bool) -> bool {
+    fn give_to_spare(&self, key: Key, reusable: bool) -> bool {
         // First: the postmaster looks, whatever becomes of this process and of the spare.
         self.attachment.ring_soon().is_ok()
             && self.attachment.cells().give_to_sleeper(key, reusable)

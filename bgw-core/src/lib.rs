@@ -149,7 +149,6 @@ pub mod internals {
             cluster_cells::ClusterCells,
             corrupt::CorruptRecord,
             event_record::{EVENTS_TAG, EventName, EventRecord, EventRing},
-            handover::may_be_handed_over,
             layout::{LAYOUT_TAG, MOST_TAKERS, WorkerSlots},
             metric_cells::{MetricPlan, add_to_counter, bank_of},
             postmaster_cells::PostmasterCells,
@@ -158,6 +157,7 @@ pub mod internals {
             run_cells::said,
             run_state::{RunState, flag, run_state},
             slot_classes::{SlotClass, SlotClasses, objection as reserve_objection},
+            taker_cells::may_start_directly,
         },
         sys::{
             alarm, early_code, envelope, eventfd, exit::exit_now, inherited_socket::is_emptied,

@@ -92,13 +92,13 @@ mod side_cells;
 
 pub mod bells;
 pub mod futex;
-pub mod handover;
 pub mod jobs;
 mod latch;
 #[cfg(loom)]
 mod loom_futex;
 pub mod queue;
 pub mod ring;
+pub mod taker;
 
 #[cfg(not(loom))]
 mod attach;

@@ -151,7 +151,7 @@ impl Session {
                         return answer(&bytes, fds);
                     }
                     let mut place = self.place();
-                    let woken = place.hand_over(found, &bytes, fds);
+                    let woken = place.deliver(found, &bytes, fds);
                     drop(place);
                     woken.into_iter().for_each(Waker::wake);
                     if found == 0 {
@@ -173,7 +173,7 @@ impl Session {
         while !place.is_read && !place.is_closed {
             match self.socket.recv_numbered(Some(Instant::now())) {
                 Ok(Received::Message { message: (number, bytes), fds }) => {
-                    woken.extend(place.hand_over(number, &bytes, fds));
+                    woken.extend(place.deliver(number, &bytes, fds));
                 }
                 Ok(Received::WouldBlock) => break,
                 Ok(Received::Closed) => place.is_closed = true,
@@ -204,7 +204,7 @@ impl Place {
 
     /// Gives a reply to the future that has posted its request; a reply with number 0, which
     /// refuses the connection, to all of them. Others are dropped: nobody waits any more.
-    fn hand_over(&mut self, number: u32, bytes: &[u8], fds: Vec<OwnedFd>) -> Vec<Waker> {
+    fn deliver(&mut self, number: u32, bytes: &[u8], fds: Vec<OwnedFd>) -> Vec<Waker> {
         if number == 0 {
             let all = self.posted.values_mut().filter(|pending| pending.came.is_none());
             return all.filter_map(|pending| pending.come(answer(bytes, Vec::new()))).collect();

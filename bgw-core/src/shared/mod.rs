@@ -22,7 +22,6 @@ pub(crate) mod cluster_cells;
 pub(crate) mod corrupt;
 pub(crate) mod event_record;
 mod gift_record;
-pub(crate) mod handover;
 pub(crate) mod layout;
 pub(crate) mod metric_cells;
 mod output_record;
@@ -38,6 +37,7 @@ pub(crate) mod run_cells;
 pub(crate) mod run_state;
 pub(crate) mod slot_classes;
 mod surroundings_record;
+pub(crate) mod taker_cells;
 #[cfg(test)]
 mod tests;
 mod text;

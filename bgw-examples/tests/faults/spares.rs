@@ -1,5 +1,5 @@
 //! The promise: a worker that starts in a warm spare keeps every promise of a start, whatever
-//! happens between two steps of the hand-over.
+//! happens between two steps of a warm start.
 //!
 //! The tests arm every point in the lists, and one that is never reached fails them.
 
@@ -19,7 +19,7 @@ pub(crate) fn tests() -> Vec<Test> {
         terminate_at_each_step_of_a_spare_ends_the_worker => [R11, S06],
         a_spare_killed_before_it_takes_its_job_is_replaced_and_afterwards_reported,
         a_terminated_worker_in_a_killed_spare_is_not_restarted,
-        the_postmasters_death_at_each_step_of_a_hand_over_is_noticed => [R13, B18],
+        the_postmasters_death_at_each_step_of_a_warm_start_is_noticed => [R13, B18],
         a_spare_stopped_at_each_step_ends_with_its_postmaster => [R13],
     ]
 }
@@ -102,7 +102,7 @@ fn a_terminated_worker_in_a_killed_spare_is_not_restarted() {
 }
 
 /// Would time out if a spare outlived its postmaster, or if a waiter slept on.
-fn the_postmasters_death_at_each_step_of_a_hand_over_is_noticed() {
+fn the_postmasters_death_at_each_step_of_a_warm_start_is_noticed() {
     for point in in_postmaster(&["spare:"]) {
         let cluster = cluster(&format!("{point}=kill"));
         let postmaster = cluster.launched.pid();

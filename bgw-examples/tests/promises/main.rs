@@ -16,6 +16,9 @@ mod churn;
 mod commands;
 mod database;
 mod descriptors;
+mod direct_start_cells;
+mod direct_start_shared;
+mod direct_starts;
 mod ends;
 mod errors_apart;
 mod events;
@@ -26,9 +29,6 @@ mod given_streams;
 mod groups;
 mod guardian;
 mod handles;
-mod handover;
-mod handover_cells;
-mod handover_shared;
 mod heartbeat;
 mod hostile_peers;
 mod large_calls;
@@ -127,9 +127,9 @@ fn main() -> std::process::ExitCode {
         groups::tests(),
         guardian::tests(),
         handles::tests(),
-        handover::tests(),
-        handover_cells::tests(),
-        handover_shared::tests(),
+        direct_starts::tests(),
+        direct_start_cells::tests(),
+        direct_start_shared::tests(),
         heartbeat::tests(),
         hostile_peers::tests(),
         cached_segments::tests(),

@@ -16,12 +16,12 @@ impl PostmasterBuilder {
 
     /// Whether a registration may go straight to a sleeping spare (default `false`). The process
     /// that registers wakes the spare itself, and the postmaster takes the run on when it next has
-    /// cause to look, within some 30 milliseconds: one hand-over instead of two.
+    /// cause to look, within some 30 milliseconds: one wake-up of another process instead of two.
     ///
     /// It is for functions that are not jobs, without a template, a notify target, a class, gifts,
-    /// an output, clocks, limits or relations, registered by programs and by
-    /// functions while a spare of the first 64 sleeps, the last start phase is reached, and no
-    /// shutdown or reset is under way. Every other registration goes through the postmaster, as
+    /// an output, clocks, limits or relations, registered by programs and by functions while a
+    /// spare of the first 64 sleeps, the last start phase is reached, and no shutdown or reset is
+    /// under way. Every other registration goes through the postmaster, as
     /// without this setting. One difference can be seen: the events of such a registration come
     /// after whoever waits for its start is woken, by at most about that long. A worker with
     /// `SHMEM_ACCESS` that crashes before the postmaster has looked resets the cluster all the

@@ -29,7 +29,7 @@ use bgw_core::{Berth, Pid, WorkerHandle};
 use bytemuck::Zeroable;
 use rustix::process::Signal;
 use shmem_slots::futex::{self, Half, Watch};
-use shmem_slots::handover::{TakerWord, Taking};
+use shmem_slots::taker::{TakerWord, Taking};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -53,7 +53,7 @@ const INCARNATION: usize = 10;
 const RESTARTS: usize = 11;
 const MAIN: usize = 12;
 /// Whether the spare may begin a worker that it is given by who registers it, and which it has
-/// begun: see `shmem_slots::handover`. The postmaster gives it one only while this is closed.
+/// begun: see `shmem_slots::taker`. The postmaster gives it one only while this is closed.
 const TAKING: usize = 13;
 const BERTH: usize = 14;
 const BESIDE: usize = 15;

@@ -1,4 +1,4 @@
-//! A start by one hand-over: the spare takes a worker that who registers it has given to it.
+//! A direct start: the spare takes a worker that was given to it by whoever registered it.
 //!
 //! The cell that woke it lies in the region, so it proves nothing. The spare copies and checks the
 //! slot as the postmaster does, and leaves its copy on the page that it shares with the postmaster
@@ -7,7 +7,7 @@
 
 use super::launch::{ChildContext, Launch, RunSetup};
 use super::mailbox::Mailbox;
-use bgw_core::internals::{flag, may_be_handed_over};
+use bgw_core::internals::{flag, may_start_directly};
 use bgw_core::{Berth, Pid, WorkerHandle};
 use shmem_slots::Key;
 use std::sync::Arc;
@@ -38,7 +38,7 @@ impl Mailbox {
         let slots = context.attachment.slots();
         let cells = context.attachment.cells();
         let record = slots.read(key).ok()?;
-        let worker = record.decode().ok().filter(may_be_handed_over)?;
+        let worker = record.decode().ok().filter(may_start_directly)?;
         let main = context.functions.index_of(&worker)?;
         let is_reusable = context.functions.reuse(main).is_some();
         let is_home = cells.berth_of(key.index) == key.index;

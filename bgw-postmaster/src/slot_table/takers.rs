@@ -4,8 +4,8 @@ use super::table::SlotTable;
 use crate::children::Spare;
 use crate::rules::{Event, NotifyTarget, Registry};
 use bgw_core::Pid;
-use bgw_core::internals::{WorkerRecord, flag, may_be_handed_over};
-use shmem_slots::handover::Taking;
+use bgw_core::internals::{WorkerRecord, flag, may_start_directly};
+use shmem_slots::taker::Taking;
 use shmem_slots::{Key, Offer};
 use std::time::Instant;
 
@@ -89,7 +89,7 @@ impl SlotTable {
         resolve: impl Fn(Pid) -> Option<NotifyTarget>,
     ) -> Option<Event> {
         self.record = record;
-        let worker = self.check(key.index).ok().filter(|worker| may_be_handed_over(worker))?;
+        let worker = self.check(key.index).ok().filter(|worker| may_start_directly(worker))?;
         self.note(key, &resolve);
         let registered_at = self.record.registered_at();
         Some(Event::Registered { key, worker, notify: None, terminate: false, registered_at })

@@ -84,9 +84,9 @@ pub const JOB_POINTS: &[&str] = &[
     "sweep:swept",
 ];
 
-/// The points of [`crate::handover`] and of offers, in the same order.
+/// The points of [`crate::taker`] and of offers, in the same order.
 #[cfg(feature = "fault")]
-pub const HANDOVER_POINTS: &[&str] = &[
+pub const TAKER_POINTS: &[&str] = &[
     "give:before_swap",
     "give:before_wake",
     "accept:before_swap",
@@ -104,7 +104,7 @@ pub use armed::{Traces, arm, arm_by_environment, step, step_of, this_is};
 /// A point between two steps of the slots, which cannot fail.
 #[cfg(all(feature = "fault", not(loom)))]
 pub(crate) fn point(name: &str) {
-    let mut points = POINTS.iter().chain(QUEUE_POINTS).chain(JOB_POINTS).chain(HANDOVER_POINTS);
+    let mut points = POINTS.iter().chain(QUEUE_POINTS).chain(JOB_POINTS).chain(TAKER_POINTS);
     debug_assert!(points.any(|&point| point == name), "{name} is not in a list");
     let _: std::io::Result<()> = step(name);
 }

@@ -76,7 +76,7 @@ impl<'a, M: Memory> Receiver<'a, M> {
         loop {
             let missing = match self.pull()? {
                 Pulled::Whole => {
-                    self.hand_over(message);
+                    self.deliver(message);
                     return Ok(());
                 }
                 Pulled::Missing(missing) => missing,
@@ -100,7 +100,7 @@ impl<'a, M: Memory> Receiver<'a, M> {
     pub fn try_receive(&mut self, message: &mut Vec<u8>) -> Result<(), ReceiveError> {
         match self.pull()? {
             Pulled::Whole => {
-                self.hand_over(message);
+                self.deliver(message);
                 Ok(())
             }
             Pulled::Missing(_) => Err(ReceiveError::Empty),
@@ -112,7 +112,7 @@ impl<'a, M: Memory> Receiver<'a, M> {
     #[doc(alias = "shm_mq_detach")]
     pub fn detach(self) {}
 
-    fn hand_over(&mut self, message: &mut Vec<u8>) {
+    fn deliver(&mut self, message: &mut Vec<u8>) {
         // Swapped: nothing is copied, and both keep their memory.
         self.part.truncate(self.arrived);
         std::mem::swap(message, &mut self.part);

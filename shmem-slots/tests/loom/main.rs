@@ -13,7 +13,6 @@
 
 mod bells;
 mod claim;
-mod handover;
 mod hints;
 mod hold;
 mod jobs;
@@ -25,6 +24,7 @@ mod queue;
 mod reset;
 mod reuse;
 mod ring;
+mod taker;
 mod wake;
 
 use shmem_slots::{Heap, Options, Slots};

@@ -1,5 +1,5 @@
 //! A job of its own life in a process that has had others: from its registration to the report of
-//! its end, beside one bare hand-over.
+//! its end, beside one bare wake-up.
 
 use crate::arguments::Arguments;
 use crate::clock::{Placement, cell, now, pin};
@@ -22,7 +22,7 @@ pub(crate) fn measure(arguments: &Arguments, report: &mut Report) -> Result<()> 
             name,
             unit: Unit::Nanoseconds,
             ours: Figure::of(ours),
-            limit: Some((Figure::of(limit), "futex hand-over")),
+            limit: Some((Figure::of(limit), "futex wake-up")),
             peers: Default::default(),
             goal: Goal::TimesLimit(2.0),
         });
@@ -30,7 +30,7 @@ pub(crate) fn measure(arguments: &Arguments, report: &mut Report) -> Result<()> 
     Ok(())
 }
 
-/// Our times and those of the bare hand-over, taken in turn.
+/// Our times and those of the bare wake-up, taken in turn.
 fn samples(
     arguments: &Arguments,
     direct: bool,

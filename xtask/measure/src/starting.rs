@@ -12,7 +12,7 @@ use std::process::Command;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-const HAND_OVER: &str = "futex hand-over";
+const WAKE_UP: &str = "futex wake-up";
 
 /// The times of one start and stop.
 #[derive(Debug, Default)]
@@ -112,8 +112,8 @@ fn add(report: &mut Report, names: [String; 3], start: Start, samples: Samples) 
     let (fork, wake) = (Figure::of(fork), Figure::of(wake));
     let (limit, goal, startup) = match start {
         Start::Forked => ((fork, "bare fork"), Goal::TimesLimit(1.4), Goal::AtMost(100e3)),
-        Start::Spare => ((wake, HAND_OVER), Goal::TimesLimit(3.0), Goal::AtMost(15e3)),
-        Start::Direct => ((wake, HAND_OVER), Goal::TimesLimit(2.0), Goal::TimesLimit(2.5)),
+        Start::Spare => ((wake, WAKE_UP), Goal::TimesLimit(3.0), Goal::AtMost(15e3)),
+        Start::Direct => ((wake, WAKE_UP), Goal::TimesLimit(2.0), Goal::TimesLimit(2.5)),
     };
     let rows =
         [(first, goal), (started, startup), (stopped, Goal::AtMost(100e3))].into_iter().zip(names);

@@ -4,7 +4,7 @@
 //! The loom models of shmem-slots run the real code and find wrong orderings, with two or three
 //! threads and no deaths. This model takes each step as atomic, in program order, and goes through
 //! every order in which the parties can take their steps and die. The words of the slots are
-//! [`shmem_slots::Snapshot`], and those of spares are changed by `shmem_slots::handover`: their
+//! [`shmem_slots::Snapshot`], and those of spares are changed by `shmem_slots::taker`: their
 //! transitions are called, not copied.
 //!
 //! What it leaves out: restarts, hints of free slots (a claim looks at the slots in any order),

@@ -2,14 +2,14 @@
 //! accept the offer by one swap, or step back.
 //!
 //! As in `bgw-postmaster/src/child/taker.rs` and `sleep` in `child/mailbox.rs`. The cell and the
-//! word of a spare are changed by `shmem_slots::handover` itself. The bits that say which spares
+//! word of a spare are changed by `shmem_slots::taker` itself. The bits that say which spares
 //! sleep are left out: a registrant may try any.
 
 use crate::config::{Broken, Config};
 use crate::publish;
 use crate::state::{Job, Process, Spare, SpareAt as At, State};
 use crate::words::{SPARE, STARTED};
-use shmem_slots::handover::{TakerCell, TakerWord};
+use shmem_slots::taker::{TakerCell, TakerWord};
 use shmem_slots::{Key, Snapshot, State as SlotState};
 use std::sync::atomic::{AtomicU64, Ordering};
 

@@ -57,7 +57,7 @@ fn parties(point: &str) -> &'static [Party] {
 /// All points, each in each party that may reach it.
 pub(super) fn points() -> Vec<(&'static str, Party)> {
     let upper = bgw_postmaster::fault::POINTS.iter().chain(bgw_backend::fault::POINTS);
-    let all = upper.chain(shmem_slots::fault::POINTS).chain(shmem_slots::fault::HANDOVER_POINTS);
+    let all = upper.chain(shmem_slots::fault::POINTS).chain(shmem_slots::fault::TAKER_POINTS);
     let all = all.chain(shmem_slots::fault::JOB_POINTS).chain(bgw_backend::fault::POOL_POINTS);
     all.flat_map(|&point| parties(point).iter().map(move |&party| (point, party))).collect()
 }

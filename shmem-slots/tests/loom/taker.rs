@@ -4,7 +4,7 @@ use crate::{Small, slots};
 use loom::sync::Arc;
 use loom::sync::atomic::{AtomicU64, Ordering};
 use loom::thread;
-use shmem_slots::handover::{TakerCell, TakerWord, Taking};
+use shmem_slots::taker::{TakerCell, TakerWord, Taking};
 use shmem_slots::{Key, Offer};
 
 const TAKER: u32 = 9;

@@ -1,4 +1,4 @@
-//! A start by one hand-over: who registers a worker gives it to a spare itself.
+//! Cells of direct starts: who registers a worker gives it to a spare without the postmaster.
 //!
 //! | cells | written by | read by |
 //! |---|---|---|
@@ -6,14 +6,14 @@
 //! | a cell for each spare: what it was given | who gives, by one swap; postmaster | the spare, postmaster |
 //!
 //! Both are hints: a spare checks what it finds, and the postmaster believes the page that it
-//! shares with that spare alone. See `shmem_slots::handover`.
+//! shares with that spare alone. See `shmem_slots::taker`.
 
 use super::cluster_cells::{ClusterCells, SLOT_CLEANUP_MARK, SLOT_STARTED_AT};
 use super::layout::{CHANGES, MOST_TAKERS, SLEEPERS, TAKER, TAKER_CELLS};
 use super::postmaster_cells::PostmasterCells;
 use crate::worker::output::Output;
 use crate::worker::{BackgroundWorker, EntryPoint};
-use shmem_slots::handover::TakerCell;
+use shmem_slots::taker::TakerCell;
 use shmem_slots::{Key, futex};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -25,7 +25,7 @@ const TRIES: u32 = 8;
 /// slots, without a template, a notify target, a submitter that waits for its
 /// outcome, descriptors, an output, a clock, limits or relations to others.
 #[must_use]
-pub fn may_be_handed_over(worker: &BackgroundWorker) -> bool {
+pub fn may_start_directly(worker: &BackgroundWorker) -> bool {
     let needs_timer = worker.ready().is_some()
         || worker.recycle().is_some()
         || worker.start_timeout().is_some()
@@ -222,10 +222,10 @@ mod tests {
         ];
         for (at, (may, change)) in rows.into_iter().enumerate() {
             let worker = change(BackgroundWorker::builder("w").function("f")).build().unwrap();
-            assert_eq!(may_be_handed_over(&worker), may, "row {at}");
+            assert_eq!(may_start_directly(&worker), may, "row {at}");
         }
         let command = BackgroundWorker::builder("w").command("true", [""; 0]).build().unwrap();
-        assert!(!may_be_handed_over(&command));
+        assert!(!may_start_directly(&command));
     }
 
     #[test]

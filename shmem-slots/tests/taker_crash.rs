@@ -1,15 +1,15 @@
 //! The promise: an offered slot is started once or left to the manager, whatever process is killed
-//! or stopped at any point of the hand-over; and what a stopped process does later starts nothing
-//! a second time.
+//! or stopped at any point of its way to a taker; and what a stopped process does later starts
+//! nothing a second time.
 //!
-//! The points are not chosen here: every name in `fault::HANDOVER_POINTS` is armed, for a process
+//! The points are not chosen here: every name in `fault::TAKER_POINTS` is armed, for a process
 //! that comes to it, and a point that is never reached fails the test.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod support;
 
 use process_test::{Child, Signal, fork_child, tests};
-use shmem_slots::handover::{TakerCell, TakerWord, Taking};
+use shmem_slots::taker::{TakerCell, TakerWord, Taking};
 use shmem_slots::{Key, Offer, Options, Region, Slots, State, fault};
 use std::sync::atomic::AtomicU64;
 use support::{TAG, wait_for_state};
@@ -122,7 +122,7 @@ fn begin(slots: &Array, point: &str, action: &str) -> Child {
 
 /// Would fail if a step were two writes, or if the slot did not stay marked.
 fn who_is_killed_anywhere_leaves_a_slot_that_runs_or_is_the_manager_s() {
-    for &point in fault::HANDOVER_POINTS {
+    for &point in fault::TAKER_POINTS {
         println!("killed at {point}");
         let slots = slots();
         let mut child = begin(&slots, point, "kill");
@@ -145,7 +145,7 @@ fn who_is_killed_anywhere_leaves_a_slot_that_runs_or_is_the_manager_s() {
 
 /// Would fail if a process that goes on after a stop acted on what it saw before.
 fn who_is_stopped_anywhere_starts_nothing_once_the_manager_has_looked() {
-    for &point in fault::HANDOVER_POINTS {
+    for &point in fault::TAKER_POINTS {
         println!("stopped at {point}");
         let slots = slots();
         let mut child = begin(&slots, point, "stop");

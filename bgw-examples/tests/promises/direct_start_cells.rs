@@ -3,7 +3,7 @@
 //!
 //! Would catch: a postmaster that believes those cells, a worker that is lost with one.
 
-use crate::handover::{cluster, counted, go_on, register_past, settled};
+use crate::direct_starts::{cluster, counted, go_on, register_past, settled};
 use crate::support::{PATIENCE, kill, simple, spares, stopped, wait_until_asleep};
 use bgw_backend::{ExitCause, WorkerStatus};
 use bgw_core::Attachment;

@@ -3,7 +3,7 @@
 //!
 //! Would catch: a crash that nobody takes for one, since the postmaster has not seen the start.
 
-use crate::handover::{cluster, counted, go_on, register_past, settled};
+use crate::direct_starts::{cluster, counted, go_on, register_past, settled};
 use crate::support::{PATIENCE, kill, raw, ready, shared, the_end, wait_for_reset};
 use bgw_backend::{EventsFrom, ExitCause, RestartPolicy};
 use process_test::{Signal, Test, tests, wait_until};
