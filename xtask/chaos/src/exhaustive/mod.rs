@@ -3,18 +3,24 @@
 //!
 //! | file | what |
 //! |---|---|
+//! | `calls` | typed calls, each with one outcome |
 //! | `fault` | the points, and in whom each is armed |
+//! | `output` | commands whose output is collected |
 //! | `pool` | a pool, whose jobs have one outcome each |
 //! | `registrant` | a program that registers and asks; what it sees goes into the journal |
+//! | `rolls` | workers whose next run starts beside the present one |
 //! | `scenario` | what it does, and what the cluster is like |
 //! | `stage` | one run: the postmaster, a registrant, a waiter, whoever is stopped, the verdict |
 //!
 //! The points are not chosen here: they are the lists of the crates. A point that no scenario
 //! reaches is printed.
 
+mod calls;
 mod fault;
+mod output;
 mod pool;
 mod registrant;
+mod rolls;
 mod scenario;
 mod stage;
 

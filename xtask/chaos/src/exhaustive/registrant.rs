@@ -1,7 +1,7 @@
 //! The program that registers: each step of a scenario, with its excuse when the postmaster has
 //! died.
 
-use crate::job::{Job, QUICK, TEMPLATE, Way};
+use crate::job::{Job, QUICK, TEMPLATE, Terminate, Way};
 use crate::journal::{Journal, Kind};
 use crate::seen::{Seen, by};
 use bgw_backend::{
@@ -15,6 +15,9 @@ use std::time::{Duration, Instant};
 
 /// A wait that takes longer hangs.
 pub(super) const LONG: Duration = Duration::from_secs(40);
+
+/// A program that is executed.
+pub(super) const COMMAND: Job = Job { command: true, terminate: Terminate::Default, ..QUICK };
 
 /// A worker that shares memory and crashes.
 pub(super) const CRASHES: Job = Job { way: Way::Raise(6), after: Some(5), shares: true, ..QUICK };

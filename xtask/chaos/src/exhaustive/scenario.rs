@@ -1,12 +1,14 @@
 //! What a registrant does. Each scenario is short, and passes through as many steps of one kind as
 //! it can: a start, an end, a restart, a reset, a shutdown.
 
-use super::registrant::{CRASHES, Gone, LONG, Registrant};
+use super::calls;
+use super::output::says_lines;
+use super::registrant::{COMMAND, CRASHES, Gone, LONG, Registrant};
 use crate::invariants::GUARDIAN;
-use crate::job::{Job, QUICK, Restart, Terminate, UNTIL_TOLD, Way};
+use crate::job::{Job, QUICK, Restart, UNTIL_TOLD, Way};
 use crate::journal::Journal;
 use crate::{pool, worker};
-use bgw_backend::{BackgroundWorker, Handle, InvalidWorker, OutputFile, ShutdownMode};
+use bgw_backend::{BackgroundWorker, Handle, ShutdownMode};
 use bgw_postmaster::{PostmasterBuilder, Template};
 use nix::sys::signal::Signal;
 use std::ops::RangeInclusive;
@@ -54,6 +56,10 @@ pub(crate) enum Scenario {
     TemplateSpares,
     /// Jobs of a pool.
     Pool,
+    /// Typed calls.
+    Calls,
+    /// Workers whose next run starts beside the present one.
+    Rolled,
 }
 
 /// How many slots there are in each class.
@@ -61,10 +67,9 @@ pub(crate) const SLOTS: u32 = 4;
 
 const FAILS: Job = Job { way: Way::Fail, after: Some(1), restart: Restart::AtOnce, ..QUICK };
 const SHARES: Job = Job { shares: true, restart: Restart::AtOnce, ..UNTIL_TOLD };
-const COMMAND: Job = Job { command: true, terminate: Terminate::Default, ..QUICK };
 
 impl Scenario {
-    pub(crate) const ALL: [Self; 19] = [
+    pub(crate) const ALL: [Self; 21] = [
         Self::EndsByItself,
         Self::Terminated,
         Self::Restarted,
@@ -84,6 +89,8 @@ impl Scenario {
         Self::Template,
         Self::TemplateSpares,
         Self::Pool,
+        Self::Calls,
+        Self::Rolled,
     ];
 
     pub(crate) const fn name(self) -> &'static str {
@@ -107,6 +114,8 @@ impl Scenario {
             Self::Template => "of a template",
             Self::TemplateSpares => "of a template, forked ahead",
             Self::Pool => "jobs of a pool",
+            Self::Calls => "calls",
+            Self::Rolled => "rolled",
         }
     }
 
@@ -153,7 +162,11 @@ impl Scenario {
     ) -> PostmasterBuilder {
         let builder = builder.warm_spares(self.spares()).direct_starts(self == Self::Direct);
         let builder = if self == Self::Output { builder.output_dir(outputs) } else { builder };
-        let builder = if self == Self::Pool { pool::functions(builder, journal) } else { builder };
+        let builder = match self {
+            Self::Pool => pool::functions(builder, journal),
+            Self::Calls => calls::functions(builder),
+            _ => builder,
+        };
         match self.template() {
             Some(settings) => worker::template(builder, settings),
             None => builder,
@@ -301,15 +314,7 @@ impl Scenario {
                     me.wait_for_end(&handle)?;
                 }
             }
-            Self::Output => {
-                let worker = says_lines().map_err(|error| me.broken(&error.to_string()))?;
-                for _ in 0..2 {
-                    let handle = me.register_as(&worker, COMMAND)?;
-                    me.last_lines_are(&handle, "line")?;
-                    me.wait_for_end(&handle)?;
-                    me.last_lines_are(&handle, "line")?;
-                }
-            }
+            Self::Output => me.read_lines()?,
             Self::Reused => {
                 for job in [QUICK, UNTIL_TOLD, FAILS, QUICK] {
                     let handle = me.register(job, true)?;
@@ -368,6 +373,8 @@ impl Scenario {
                 me.wait_for_end(&handle)?;
             }
             Self::Pool => me.use_pool()?,
+            Self::Calls => me.call()?,
+            Self::Rolled => me.roll()?,
             Self::RegistrantDies => {
                 let ended = me.register(QUICK, true)?;
                 let _running = me.register(UNTIL_TOLD, true)?;
@@ -378,11 +385,4 @@ impl Scenario {
         }
         Ok(())
     }
-}
-
-/// A command whose lines are collected; a [`COMMAND`] to all others.
-fn says_lines() -> Result<BackgroundWorker, InvalidWorker> {
-    let worker = BackgroundWorker::builder("chaos").main_arg(COMMAND.encode());
-    let worker = worker.command("sh", ["-c", "echo line; echo line; sleep 0.01"]);
-    worker.output(OutputFile::new("lines")).last_lines(3).build()
 }
