@@ -5,6 +5,10 @@
 //! of its pid. So whoever can have the lock knows that the last one with that number is gone. The
 //! locks lie far behind the pool's bytes.
 //!
+//! What the dead have left is given up by anybody, and must be before the number is given to
+//! another process: one that is slow at it would give up the jobs of that one. So a second lock of
+//! each number is held by whoever gives up, and by whoever takes the number, while they do.
+//!
 //! A child that the process forks holds the lock, too, until it executes another program or ends.
 
 use nix::fcntl::{FcntlArg, fcntl};
@@ -12,21 +16,27 @@ use nix::libc;
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
+use std::sync::{Mutex, PoisonError};
 
-const FIRST_BYTE: i64 = 1 << 40;
+/// Of the locks of those who live.
+const ALIVE: i64 = 1 << 40;
+/// Of the locks of those who give up what the dead have left.
+const SWEEP: i64 = 1 << 41;
 
 /// The pool's file, opened by this process alone.
 #[derive(Debug)]
 pub(super) struct Members {
     file: File,
     count: u32,
+    /// The threads of this process have each lock in common, so one of them sweeps at a time.
+    sweeps: Mutex<()>,
 }
 
-fn lock(kind: i32, first: u32, count: u32) -> libc::flock {
+fn lock(kind: i32, range: i64, first: u32, count: u32) -> libc::flock {
     libc::flock {
         l_type: kind as i16,
         l_whence: libc::SEEK_SET as i16,
-        l_start: FIRST_BYTE + i64::from(first),
+        l_start: range + i64::from(first),
         l_len: i64::from(count),
         l_pid: 0,
     }
@@ -37,14 +47,53 @@ impl Members {
     /// The file cannot be opened: there is no `/proc`, or there are too many open files.
     pub(super) fn open(file: &impl AsFd, count: u32) -> io::Result<Self> {
         let path = format!("/proc/self/fd/{}", file.as_fd().as_raw_fd());
-        Ok(Self { file: OpenOptions::new().read(true).write(true).open(path)?, count })
+        let file = OpenOptions::new().read(true).write(true).open(path)?;
+        Ok(Self { file, count, sweeps: Mutex::default() })
     }
 
-    /// Takes a number that no living process has; `None` if there is none.
-    pub(super) fn join(&self) -> Option<u32> {
-        (0..self.count).find(|&number| {
-            fcntl(&self.file, FcntlArg::F_OFD_SETLK(&lock(libc::F_WRLCK, number, 1))).is_ok()
-        })
+    /// Takes a number that no living process has, and that nobody sweeps; `None` if there is none.
+    /// `sweep` gives up what the last process with that number has left.
+    pub(super) fn join(&self, sweep: impl FnOnce(u32)) -> Option<u32> {
+        let number = (0..self.count).find(|&number| {
+            if !self.take(ALIVE, number) {
+                return false;
+            }
+            let free = self.take(SWEEP, number);
+            if !free {
+                self.release(ALIVE, number);
+            }
+            free
+        })?;
+        sweep(number);
+        self.release(SWEEP, number);
+        Some(number)
+    }
+
+    /// Gives up by `sweep` what the process with this number has left, if it is gone. Returns true
+    /// if it was. Meanwhile nobody gets the number.
+    pub(super) fn sweep_if_gone(&self, number: u32, sweep: impl FnOnce()) -> bool {
+        let _one = self.sweeps.lock().unwrap_or_else(PoisonError::into_inner);
+        // Looked at before, since most live; and after, since one may have come in between.
+        if !self.is_gone(number) || !self.take(SWEEP, number) {
+            return false;
+        }
+        let gone = self.is_gone(number);
+        if gone {
+            sweep();
+        }
+        self.release(SWEEP, number);
+        gone
+    }
+
+    fn take(&self, range: i64, number: u32) -> bool {
+        let asked = lock(libc::F_WRLCK, range, number, 1);
+        fcntl(&self.file, FcntlArg::F_OFD_SETLK(&asked)).is_ok()
+    }
+
+    fn release(&self, range: i64, number: u32) {
+        let asked = lock(libc::F_UNLCK, range, number, 1);
+        // Fails for want of memory in the kernel alone: then it is released with the file.
+        let _ = fcntl(&self.file, FcntlArg::F_OFD_SETLK(&asked));
     }
 
     /// True if the process that had this number is gone, or nobody ever had it. One system call.
@@ -58,7 +107,7 @@ impl Members {
     }
 
     fn are_free(&self, first: u32, count: u32) -> bool {
-        let mut asked = lock(libc::F_WRLCK, first, count);
+        let mut asked = lock(libc::F_WRLCK, ALIVE, first, count);
         // An error says nothing: then they live.
         fcntl(&self.file, FcntlArg::F_OFD_GETLK(&mut asked)).is_ok()
             && i32::from(asked.l_type) == libc::F_UNLCK
@@ -76,10 +125,26 @@ mod tests {
         let members = || Members::open(&segment, 2).unwrap();
         let (one, other, third) = (members(), members(), members());
         assert!(third.is_nobody());
-        assert_eq!((one.join(), other.join(), third.join()), (Some(0), Some(1), None));
+        let join = |members: &Members| members.join(|_| {});
+        assert_eq!((join(&one), join(&other), join(&third)), (Some(0), Some(1), None));
         assert!(!third.is_gone(0) && !third.is_gone(1) && third.is_gone(2));
         drop(one);
         assert!(third.is_gone(0) && !third.is_nobody() && other.is_nobody());
-        assert_eq!(third.join(), Some(0));
+        assert_eq!(join(&third), Some(0));
+    }
+
+    #[test]
+    fn a_number_is_given_to_nobody_while_somebody_sweeps() {
+        let segment = Segment::create_file(64).unwrap();
+        let members = || Members::open(&segment, 2).unwrap();
+        let (dead, sweeper, next) = (members(), members(), members());
+        assert_eq!(dead.join(|_| {}), Some(0));
+        assert!(!sweeper.sweep_if_gone(0, || panic!("it lives")));
+        drop(dead);
+        assert!(sweeper.sweep_if_gone(0, || {
+            assert!(!members().sweep_if_gone(0, || panic!("another one sweeps")));
+            assert_eq!(next.join(|number| assert_eq!(number, 1)), Some(1));
+        }));
+        assert_eq!(members().join(|_| assert!(!sweeper.sweep_if_gone(0, || ()))), Some(0));
     }
 }

@@ -99,14 +99,14 @@ impl Shared {
     pub(super) fn sweep(&self) -> bool {
         let mut swept = false;
         for number in 0..self.jobs.options().submitters {
-            let has_pid = self.cells().pid(number).is_some();
-            if number == self.number || !has_pid || !self.members.is_gone(number) {
+            if number == self.number || self.cells().pid(number).is_none() {
                 continue;
             }
-            for _ in 0..self.jobs.sweep(number) {
-                self.cells().count(Count::GivenUp);
-            }
-            swept = true;
+            swept |= self.members.sweep_if_gone(number, || {
+                for _ in 0..self.jobs.sweep(number) {
+                    self.cells().count(Count::GivenUp);
+                }
+            });
         }
         swept
     }

@@ -111,9 +111,10 @@ impl<I: CallValue, O: CallValue> Pool<I, O> {
     ) -> Result<Self, PoolError> {
         let limit = jobs.options().submitters;
         let members = Members::open(&segment, limit).map_err(PoolError::Members)?;
-        let number = members.join().ok_or(PoolError::TooManySubmitters { limit })?;
-        // What the process has left that had the number before.
-        jobs.sweep(number);
+        let sweep = |number| {
+            jobs.sweep(number);
+        };
+        let number = members.join(sweep).ok_or(PoolError::TooManySubmitters { limit })?;
         let shared = Shared::new(backend.clone(), (segment, jobs), (members, number), tag);
         Ok(Self { shared: Arc::new(shared), types: PhantomData })
     }

@@ -21,6 +21,7 @@ pub(crate) fn tests() -> Vec<Test> {
         a_pool_worker_stopped_at_each_step_holds_up_one_job_at_most => [J25],
         a_submitter_killed_at_each_step_of_its_job_holds_nobody_up => [J01, J20],
         a_submitter_stopped_at_each_step_of_its_job_holds_nobody_up => [J01],
+        whoever_gets_the_number_of_a_dead_submitter_keeps_its_jobs => [J01, J20],
     ]
 }
 
@@ -213,4 +214,47 @@ fn a_submitter_stopped_at_each_step_of_its_job_holds_nobody_up() {
         drop(pool);
         cluster.end();
     }
+}
+
+/// Would fail if a process that gives up what a dead submitter has left, and is slow at it, gave up
+/// the jobs of the next one with that number.
+fn whoever_gets_the_number_of_a_dead_submitter_keeps_its_jobs() {
+    let (cluster, _) = pool("", 0..=1);
+    let options = PoolOptions::new("next").workers(1..=1).queue(2).class(0, 1).class(0, 1);
+    let pool: Numbers = cluster.backend.create_pool(&options).unwrap();
+    wait_until("its worker runs", PATIENCE, || workers(&cluster).len() == 1);
+    let worker = workers(&cluster)[0];
+    kill(worker, Signal::SIGSTOP);
+    wait_for_state(worker, 'T', "so that nobody takes a job");
+    let opens = |name: &'static str, then: fn(Numbers)| {
+        let (folder, handle) = (cluster.folder.clone(), pool.handle());
+        let child = fork_child(move || {
+            let pool = connect(&folder).open_pool(handle).unwrap();
+            write_note(&format!("{name}-open"), "").unwrap();
+            read_note(&format!("{name}-goes-on"));
+            then(pool);
+        });
+        read_note(&format!("{name}-open"));
+        child
+    };
+    // Finds no room in its class, so it gives up what the dead have left.
+    let mut slow = opens("slow", |pool| {
+        shmem_slots::fault::arm("sweep:swept=stop");
+        while pool.submit_to(1, &100, None).is_ok() {}
+    });
+    let mut dead = opens("dead", drop);
+    kill(Pid::new(dead.pid().as_raw().unsigned_abs()).unwrap(), Signal::SIGKILL);
+    dead.wait();
+    write_note("slow-goes-on", "").unwrap();
+    let slow_pid = Pid::new(slow.pid().as_raw().unsigned_abs()).unwrap();
+    wait_for_state(slow_pid, 'T', "it has looked at one cell of the dead submitter");
+    let next: Numbers = cluster.backend.open_pool(pool.handle()).unwrap();
+    let jobs = submit(&next, 0..2);
+    kill(slow_pid, Signal::SIGCONT);
+    assert_eq!(slow.wait().code(), Some(0));
+    kill(worker, Signal::SIGCONT);
+    are_answered(&jobs, "sweep:swept");
+    drop(jobs);
+    drop((pool, next));
+    cluster.end();
 }
