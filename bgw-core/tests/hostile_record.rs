@@ -297,7 +297,7 @@ fn a_number_that_means_nothing_is_named_with_its_field() {
     let grace = |millis: i32| with(&graces.0, &graces.1, millis.to_ne_bytes()).decode();
     let day = Duration::from_secs(86_400);
     assert_eq!(grace(86_400_000).unwrap().grace(), Grace::After(day));
-    for found in [-3, i32::MIN] {
+    for found in [-4, i32::MIN] {
         let number = CorruptRecord::Number { field: "grace", found: found.into() };
         assert_eq!(grace(found), Err(number));
     }

@@ -250,7 +250,8 @@ fn a_grace_is_nothing_to_a_day_in_milliseconds_or_for_ever() {
     assert_eq!(minimal().build().unwrap().grace(), Grace::OfCluster);
     let day = Duration::from_secs(86_400);
     let all = [Duration::ZERO, Duration::from_millis(1), Duration::from_secs(90), day];
-    for value in all.map(Grace::After).into_iter().chain([Grace::OfCluster, Grace::Forever]) {
+    let others = [Grace::OfCluster, Grace::Bounded, Grace::Forever];
+    for value in all.map(Grace::After).into_iter().chain(others) {
         assert_eq!(grace(value), Ok(value));
     }
     let odd = Duration::from_nanos(1_999_999);

@@ -11,6 +11,7 @@
 //! | 8 to 15 | reserve and weight of each class |
 //! | 16 | attempts to start, and the length of the name |
 //! | 17 to 28 | the name of the function |
+//! | 29 | how long a worker may take after its stop signal, see [`grace_code`] |
 //! | 30 | 1 once somebody has seen that all workers were given up |
 //! | 32 to 39 | counts of what submitters learn, by [`Count`] |
 //! | 64 on | 64 for each worker: counts, by [`Count`], and the two histograms |
@@ -21,7 +22,7 @@
 //! Trust. Any values are settings: they are clamped where they are used.
 
 use super::place::Run;
-use bgw_core::Pid;
+use bgw_core::{Grace, Pid};
 use shmem_slots::jobs::Jobs;
 use shmem_slots::{CellRef, Region};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -40,10 +41,13 @@ const NAME_LEN: usize = 16;
 const NAME: usize = 17;
 /// The longest name of a function, in bytes.
 const NAME_BYTES: usize = 96;
+const GRACE: usize = 29;
 pub(super) const GIVEN_UP: usize = 30;
 const COUNTS: usize = 32;
 /// Whoever waits tries to start a worker no more often than that.
 const LEAST_INTERVAL: Duration = Duration::from_millis(1);
+/// The longest grace of a worker, in milliseconds: a day.
+const MAX_GRACE: u64 = 86_400_000;
 const BLOCKS: usize = 64;
 const BLOCK: usize = 64;
 /// Buckets of a histogram.
@@ -78,8 +82,29 @@ pub(super) struct Settings {
     pub(super) idle: Duration,
     pub(super) interval: Duration,
     pub(super) attempts: u32,
+    pub(super) grace: Grace,
     /// Reserve and weight.
     pub(super) classes: Vec<(u32, u32)>,
+}
+
+/// A grace as a number.
+fn grace_code(grace: Grace) -> u64 {
+    match grace {
+        Grace::Bounded => 0,
+        Grace::OfCluster => 1,
+        Grace::Forever => 2,
+        Grace::After(time) => 3 + u64::try_from(time.as_millis()).unwrap_or(MAX_GRACE),
+    }
+}
+
+/// A grace out of any number.
+fn grace_of(code: u64) -> Grace {
+    match code {
+        0 => Grace::Bounded,
+        1 => Grace::OfCluster,
+        2 => Grace::Forever,
+        more => Grace::After(Duration::from_millis((more - 3).min(MAX_GRACE))),
+    }
 }
 
 pub(super) fn nanos(time: Duration) -> u64 {
@@ -111,6 +136,7 @@ impl<'a> PoolCells<'a> {
         self.store(LIMITS, u64::from(settings.min) << 32 | u64::from(settings.max));
         self.store(IDLE, nanos(settings.idle));
         self.store(INTERVAL, nanos(settings.interval));
+        self.store(GRACE, grace_code(settings.grace));
         for (number, &(reserve, weight)) in settings.classes.iter().enumerate() {
             self.store(CLASSES + number, u64::from(reserve) << 32 | u64::from(weight));
         }
@@ -141,6 +167,7 @@ impl<'a> PoolCells<'a> {
             idle: Duration::from_nanos(self.load(IDLE)),
             interval: Duration::from_nanos(self.load(INTERVAL)).max(LEAST_INTERVAL),
             attempts: ((named >> 32) as u32).clamp(1, 100),
+            grace: grace_of(self.load(GRACE)),
             classes: (0..self.0.options().classes as usize)
                 .map(|class| self.load(CLASSES + class))
                 .map(|cell| ((cell >> 32) as u32, (cell as u32).max(1)))
@@ -268,6 +295,16 @@ mod tests {
     }
 
     #[test]
+    fn a_grace_comes_back_and_any_number_is_one() {
+        let times = [0, 1, MAX_GRACE].map(|millis| Grace::After(Duration::from_millis(millis)));
+        let others = [Grace::Bounded, Grace::OfCluster, Grace::Forever];
+        for grace in times.into_iter().chain(others) {
+            assert_eq!(grace_of(grace_code(grace)), grace);
+        }
+        assert_eq!(grace_of(u64::MAX), times[2]);
+    }
+
+    #[test]
     fn settings_come_back_and_any_cells_are_some() {
         let jobs = jobs();
         let cells = PoolCells(&jobs);
@@ -278,6 +315,7 @@ mod tests {
             idle: Duration::from_millis(7),
             interval: Duration::from_millis(9),
             attempts: 4,
+            grace: Grace::After(Duration::from_millis(5)),
             classes: vec![(0, 1), (2, 5)],
         };
         cells.write(&settings);

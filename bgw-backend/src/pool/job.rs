@@ -32,8 +32,9 @@ impl<O> PoolJob<O> {
 
     /// Cancels the job, and returns at once. One that waits in the queue never runs. The worker of
     /// one that runs is terminated, as by [`Handle::terminate`](crate::Handle::terminate): it takes
-    /// no other job, and another worker takes its place. The outcome is `Cancelled`, unless the job
-    /// was quicker.
+    /// no other job, and another worker takes its place. A job that goes on all the same is killed
+    /// after the [grace](crate::PoolOptions::grace) of the pool. The outcome is `Cancelled`, unless
+    /// the job was quicker.
     ///
     /// # Errors
     /// As [`Handle::terminate`](crate::Handle::terminate).

@@ -184,6 +184,7 @@ impl Shared {
             .reset_after(GOOD_RUN)
             .ready(Ready::Call)
             .start_attempts(self.settings.attempts)
+            .grace(self.settings.grace)
             .call(self.tag, input)
             .build()
             .map_err(|error: InvalidWorker| CallError::from(error))?;

@@ -3,6 +3,7 @@
 use super::answer::LEAST_ROOM;
 use super::cells::Settings;
 use super::error::PoolError;
+use bgw_core::Grace;
 use bgw_core::internals::FUNCTION_LIMIT;
 use shmem_slots::jobs::{MAX_CLASSES, MAX_JOBS, MAX_ROOM, MAX_TAKERS};
 use std::ops::RangeInclusive;
@@ -10,6 +11,8 @@ use std::time::Duration;
 
 /// How many processes can have one pool open at a time.
 pub(super) const SUBMITTERS: u32 = 256;
+
+const MAX_GRACE: Duration = Duration::from_secs(86_400);
 
 /// Settings of a new pool.
 ///
@@ -34,6 +37,7 @@ pub struct PoolOptions {
     idle: Duration,
     launch_interval: Duration,
     start_attempts: u32,
+    grace: Grace,
     inline: u32,
     classes: Vec<(u32, u32)>,
 }
@@ -49,6 +53,7 @@ impl PoolOptions {
             idle: Duration::from_secs(10),
             launch_interval: Duration::from_millis(100),
             start_attempts: 5,
+            grace: Grace::Bounded,
             inline: LEAST_ROOM,
             classes: Vec::new(),
         }
@@ -92,6 +97,17 @@ impl PoolOptions {
         self
     }
 
+    /// How long the job in hand may go on once its worker is told to stop, because the job is
+    /// cancelled or the cluster shuts down; then the worker is killed. Default:
+    /// [`Grace::Bounded`], the postmaster's `terminate_grace`, or 60 s where that is for ever.
+    ///
+    /// A job that looks at [`Worker::should_stop`](crate::Worker::should_stop) now and then can end
+    /// sooner.
+    pub const fn grace(mut self, grace: Grace) -> Self {
+        self.grace = grace;
+        self
+    }
+
     /// How many bytes of an encoded input or output fit into the job's cell: 1,216, the default, to
     /// 65,536. Longer ones are put into segments.
     pub const fn inline(mut self, bytes: u32) -> Self {
@@ -125,6 +141,9 @@ impl PoolOptions {
         if !(1..=100).contains(&self.start_attempts) {
             return wrong("start_attempts", self.start_attempts.to_string(), "1 to 100");
         }
+        if matches!(self.grace, Grace::After(time) if time > MAX_GRACE) {
+            return wrong("grace", format!("{:?}", self.grace), "at most a day");
+        }
         if self.idle < Duration::from_millis(1) {
             return wrong("idle", format!("{:?}", self.idle), "1 ms up");
         }
@@ -148,6 +167,7 @@ impl PoolOptions {
             idle: self.idle,
             interval: self.launch_interval,
             attempts: self.start_attempts,
+            grace: self.grace,
             classes,
         };
         Ok(Checked { settings, queue: self.queue, room: self.inline })
@@ -178,6 +198,7 @@ mod tests {
             ("queue", good().queue(0)),
             ("inline", good().inline(8)),
             ("start_attempts", good().start_attempts(0)),
+            ("grace", good().grace(Grace::After(Duration::from_secs(86_401)))),
             ("idle", good().idle(Duration::ZERO)),
             ("classes", good().class(0, 0)),
             ("reserves", good().class(3, 1).class(2, 1)),

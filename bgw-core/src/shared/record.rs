@@ -27,6 +27,7 @@ use std::time::Duration;
 const TEXT_LEN: usize = 1024;
 const GRACE_OF_CLUSTER: i32 = -1;
 const GRACE_FOREVER: i32 = -2;
+const GRACE_BOUNDED: i32 = -3;
 /// The bit that says that a command attaches.
 const ATTACHED: u64 = 1;
 
@@ -93,6 +94,7 @@ impl WorkerRecord {
         record.stop = worker.stop().number();
         record.grace_millis = match worker.grace() {
             Grace::OfCluster => GRACE_OF_CLUSTER,
+            Grace::Bounded => GRACE_BOUNDED,
             Grace::Forever => GRACE_FOREVER,
             // A validated grace is a day at most.
             Grace::After(time) => i32::try_from(time.as_millis()).unwrap_or(i32::MAX),
@@ -221,6 +223,7 @@ impl WorkerRecord {
         draft.stop = self.stop;
         draft.grace = match self.grace_millis {
             GRACE_OF_CLUSTER => Grace::OfCluster,
+            GRACE_BOUNDED => Grace::Bounded,
             GRACE_FOREVER => Grace::Forever,
             millis => {
                 let found = u64::try_from(millis).map_err(|_| number("grace", millis.into()))?;

@@ -136,6 +136,8 @@ pub enum Grace {
     /// As long as the postmaster's `terminate_grace` says.
     #[default]
     OfCluster,
+    /// As long as the postmaster's `terminate_grace` says, but 60 s where that is for ever.
+    Bounded,
     /// For ever, at a terminate request and in a smart or fast shutdown. Whatever else stops a
     /// worker, the end of the launching program for example, takes it for 60 s.
     Forever,

@@ -4,10 +4,12 @@
 //! Would catch: a job that runs twice or is lost, a death that nobody learns of, a pool that forks
 //! for ever, a hostile member that hangs others.
 
-use crate::pools::{Texts, cluster, outcome, output, pid_in, pool, pool_with, submit};
+use crate::pools::{
+    Texts, cluster, cluster_with, outcome, output, pid_in, pool, pool_with, submit,
+};
 use crate::support::{PATIENCE, connect, kill, note_path, read_note, write_note};
 use bgw_backend::{
-    Backend, ExitCause, NotStarted, Outcome, PoolJob, PoolOptions, SubmitError, WaitError,
+    Backend, ExitCause, Grace, NotStarted, Outcome, PoolJob, PoolOptions, SubmitError, WaitError,
 };
 use process_test::{Signal, Test, fork_child, tests};
 use std::collections::HashSet;
@@ -20,6 +22,7 @@ pub(crate) fn tests() -> Vec<Test> {
         a_killed_worker_costs_its_own_job_alone => [J01, J25],
         while_workers_are_killed_each_job_runs_at_most_once_and_is_answered_once => [J01, J02, J25],
         the_queued_jobs_of_a_dead_submitter_never_run => [J20],
+        a_cancelled_job_that_goes_on_is_killed_after_the_grace => [J03, J21],
         workers_that_die_at_their_start_are_given_up_and_told => [J26],
         a_member_that_scribbles_into_a_pool_hangs_nobody,
     ]
@@ -52,6 +55,30 @@ fn a_killed_worker_costs_its_own_job_alone() {
     let Outcome::Died(report) = &died else { panic!("{died}") };
     assert_eq!(report.pid, Some(pid), "{died}");
     cluster.end();
+}
+
+/// Would time out if a job that does not look whether it is to stop held up its submitter for ever.
+fn a_cancelled_job_that_goes_on_is_killed_after_the_grace() {
+    let brief = Duration::from_millis(50);
+    let of_pool = |options: PoolOptions| options.grace(Grace::After(brief));
+    for (in_cluster, in_pool) in [(None, true), (Some(brief), false)] {
+        let cluster = cluster_with(|builder| match in_cluster {
+            Some(grace) => builder.terminate_grace(grace),
+            None => builder,
+        });
+        let more = |options| if in_pool { of_pool(options) } else { options };
+        let pool = pool_with(&cluster.backend, 1, more);
+        let job = submit(&pool, "wait deaf");
+        let pid = pid_in("deaf-began");
+        let behind = submit(&pool, "pid");
+        let cancelled = job.wait_or_cancel(Duration::from_millis(1)).unwrap();
+        let Outcome::Cancelled(report) = &cancelled else { panic!("{cancelled}") };
+        assert!(matches!(report.cause, ExitCause::Signaled { signal: 9, .. }), "{cancelled}");
+        assert_eq!(report.pid, Some(pid));
+        assert_ne!(output(&behind), pid.to_string());
+        cluster.end();
+        let _ = std::fs::remove_file(note_path("deaf-began"));
+    }
 }
 
 /// Two processes submit while a third kills. Would fail if a job were lost, doubled or answered

@@ -71,8 +71,12 @@ fn job(worker: &mut Worker, order: String) -> Result<String, WorkerError> {
 pub(crate) type Texts = Pool<String, String>;
 
 pub(crate) fn cluster() -> Cluster {
+    cluster_with(|builder| builder)
+}
+
+pub(crate) fn cluster_with(more: impl FnOnce(PostmasterBuilder) -> PostmasterBuilder) -> Cluster {
     Cluster::with(|builder: PostmasterBuilder| {
-        builder
+        more(builder)
             .max_workers(24)
             .segment_bytes(8 << 20)
             .call("job", pooled(job))

@@ -61,6 +61,7 @@ impl Cluster {
     pub(super) fn grace_of(&self, worker: &BackgroundWorker) -> Option<Duration> {
         match worker.grace() {
             Grace::OfCluster => self.policy.terminate_grace,
+            Grace::Bounded => Some(self.policy.terminate_grace.unwrap_or(BOUNDED_GRACE)),
             Grace::Forever => None,
             Grace::After(grace) => Some(grace),
         }

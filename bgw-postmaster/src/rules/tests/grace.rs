@@ -47,6 +47,8 @@ fn the_grace_time_of_a_worker_holds_on_every_way_down() {
         (Some(seconds(1)), own, Some(seconds(2)), seconds(2)),
         (Some(seconds(3)), own, Some(seconds(2)), seconds(2)),
         (Some(seconds(3)), Grace::OfCluster, Some(seconds(3)), seconds(3)),
+        (Some(seconds(3)), Grace::Bounded, Some(seconds(3)), seconds(3)),
+        (None, Grace::Bounded, Some(BOUNDED_GRACE), BOUNDED_GRACE),
         (Some(seconds(3)), Grace::Forever, None, BOUNDED_GRACE),
         (None, Grace::OfCluster, None, BOUNDED_GRACE),
         (None, Grace::After(Duration::ZERO), Some(Duration::ZERO), Duration::ZERO),
