@@ -319,13 +319,14 @@ fn a_loop_that_fails_ends_the_whole_cluster_first() {
 fn every_point_of_the_postmaster_is_met() {
     // The tests of `spares` meet those of spares, those of `reuse` those of lives, those of
     // `companions` tickets and collectors, those of `templates` orders, those of `hand_overs`
-    // theirs.
+    // theirs, one of `start` that of direct starts.
     let prefixes = [
         "begin:",
         "loop:",
         "intake:",
         "start:",
         "spare:",
+        "direct:",
         "life:",
         "report:",
         "stop:",

@@ -11,7 +11,7 @@ use crate::support::fault::{
 };
 use crate::support::{
     PATIENCE, guardian_of, kill, raw, read_note, ready, restarting, simple, started, stopped,
-    wait_for_state, worker, write_note,
+    wait_for_spares, wait_for_state, wait_until_asleep, worker, write_note,
 };
 use bgw_backend::{
     After, BackgroundWorker, ExitCause, ExitReport, NotStarted, Pid, Ready, RestartPolicy,
@@ -32,6 +32,7 @@ pub(crate) fn tests() -> Vec<Test> {
         a_failed_fork_is_reported_and_retried_by_policy => [B39, R02],
         an_unwatched_child_with_shared_state_has_crashed,
         an_unwatched_child_that_has_ended_reads_as_ended,
+        a_run_begun_without_the_postmaster_is_begun_once_though_it_cannot_be_watched => [J35, J37],
         the_claims_of_an_unwatched_child_are_given_back,
         a_process_that_cannot_be_reaped_is_reported_all_the_same,
     ]
@@ -303,6 +304,39 @@ fn an_unwatched_child_that_has_ended_reads_as_ended() {
     assert_eq!((report.cause, report.restarts), (ExitCause::Exited(0), 0));
     nothing_leaked(&cluster, descriptors, "start:forked");
     cluster.end();
+}
+
+/// A spare runs its worker when the postmaster finds that it cannot watch it. Would fail if the
+/// worker, which never restarts, ran a second time.
+fn a_run_begun_without_the_postmaster_is_begun_once_though_it_cannot_be_watched() {
+    let cluster = cluster_with("direct:listed=error", |builder| {
+        builder.warm_spares(2).direct_starts(true).function("counts", bgw_backend::entry(counts))
+    });
+    wait_for_spares(&cluster, 2);
+    cluster.backend.ping().unwrap();
+    wait_until_asleep(cluster.launched.pid());
+    let first = cluster.backend.register(&simple("counts")).unwrap();
+    let report = unregistered(&first, "direct:listed");
+    assert_eq!((report.cause, report.restarts), (KILLED, 0));
+    wait_for_spares(&cluster, 2);
+    // It may have been ended before it had written anything.
+    let runs = std::fs::read(std::env::temp_dir().join("runs")).unwrap_or_default().len();
+    assert!(runs <= 1, "it ran {runs} times");
+    // The next one is watched.
+    let second = cluster.backend.register(&simple("sleep")).unwrap();
+    ready(&second);
+    second.terminate().unwrap();
+    unregistered(&second, "direct:listed");
+    cluster.end();
+}
+
+fn counts(worker: &mut bgw_backend::Worker) -> Result<(), bgw_backend::WorkerError> {
+    let path = std::env::temp_dir().join("runs");
+    let mut runs = std::fs::OpenOptions::new().create(true).append(true).open(path)?;
+    std::io::Write::write_all(&mut runs, b"x")?;
+    loop {
+        worker.sleep(None)?;
+    }
 }
 
 /// A child that cannot be watched is killed in the middle of a registration of its own. Would fail

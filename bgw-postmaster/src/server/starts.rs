@@ -24,8 +24,19 @@ const STARTS_IN_A_ROW: usize = 100;
 enum Started {
     /// A child whose end the poller reports.
     Watched(Pid),
-    /// A child that the poller does not report: it has no descriptor, say.
-    Unwatched { pid: Pid, place: Place, started: Instant, errno: i32 },
+    /// A child that the poller does not report.
+    Unwatched(Unwatched),
+}
+
+/// A child that the poller does not report: it has no descriptor, say.
+pub(super) struct Unwatched {
+    pub(super) pid: Pid,
+    pub(super) place: Place,
+    pub(super) started: Instant,
+    /// Why.
+    pub(super) errno: i32,
+    /// It may have begun its worker, and has said so to others.
+    pub(super) has_begun: bool,
 }
 
 impl Server {
@@ -60,9 +71,7 @@ impl Server {
                     let random = self.random.next();
                     self.step(Event::Forked { key, pid, random });
                 }
-                Ok(Started::Unwatched { pid, place, started, errno }) => {
-                    self.end_unwatched(key, (pid, place), started, errno);
-                }
+                Ok(Started::Unwatched(child)) => self.end_unwatched(key, child),
                 Err(error) => {
                     let (errno, random) = (errno_of(&error), self.random.next());
                     self.step(Event::ForkFailed { key, errno, random });
@@ -128,7 +137,11 @@ impl Server {
                 fault::point("start:watched");
                 Ok(Started::Watched(pid))
             }
-            Err(error) => Ok(Started::Unwatched { pid, place, started, errno: errno_of(&error) }),
+            Err(error) => {
+                let errno = errno_of(&error);
+                let child = Unwatched { pid, place, started, errno, has_begun: false };
+                Ok(Started::Unwatched(child))
+            }
         }
     }
 
@@ -173,17 +186,12 @@ impl Server {
         }
     }
 
-    /// Kills a child that cannot be watched. Its start counts as a failed fork, unless it has ended
-    /// by itself meanwhile or holds shared state.
+    /// Kills a child that cannot be watched. Its start counts as a failed fork, unless it had begun
+    /// without the postmaster, has ended by itself meanwhile or holds shared state.
     #[cold]
     #[inline(never)]
-    fn end_unwatched(
-        &mut self,
-        key: Key,
-        (pid, place): (Pid, Place),
-        started: Instant,
-        errno: i32,
-    ) {
+    pub(super) fn end_unwatched(&mut self, key: Key, child: Unwatched) {
+        let Unwatched { pid, place, started, errno, has_begun } = child;
         let ended = wait::kill_and_peek(pid).map(|ended| {
             let end = process_end(pid, &ended?, started);
             Some(self.with_exec_failure(key, end))
@@ -198,7 +206,7 @@ impl Server {
         let crashed = dirty && self.cluster.registry().get(key).is_some_and(Entry::shares_memory);
         let random = self.random.next();
         match ended {
-            Ok(Some(end)) if crashed || !was_killed(end.cause) => {
+            Ok(Some(end)) if has_begun || crashed || !was_killed(end.cause) => {
                 self.step(Event::Forked { key, pid, random });
                 let exit = Exit { end, dirty, group_left: false, random };
                 self.step(Event::ChildExited { key, exit });
@@ -273,7 +281,7 @@ impl Server {
     }
 }
 
-fn errno_of(error: &io::Error) -> i32 {
+pub(super) fn errno_of(error: &io::Error) -> i32 {
     error.raw_os_error().unwrap_or(libc::EIO)
 }
 

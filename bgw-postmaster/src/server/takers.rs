@@ -16,8 +16,10 @@
 //! closed, each cell taken back, each slot looked after. From then on no spare begins.
 
 use super::poller::Token;
+use super::starts::{Unwatched, errno_of};
 use super::state::Server;
 use crate::children::Spare;
+use crate::fault;
 use crate::rules::Event;
 use bgw_core::ExitCause;
 use shmem_slots::Key;
@@ -168,20 +170,22 @@ impl Server {
         let is_free = self.cluster.registry().at(key.index).is_none()
             && self.slot_table.berth(key.index) == key.index;
         let fits = is_free && self.cluster.accepts_workers();
-        let registered = fits.then(|| self.slot_table.take_on(key, record, resolve)).flatten();
-        let Some(registered) = registered else {
+        let listed = fits.then(|| self.slot_table.take_on(key, record, resolve)).flatten();
+        let Some((registered, stop)) = listed else {
             tracing::error!("ending process {}, which runs what it must not", spare.pid);
             self.left.push(key);
             return self.spares.put_away(spare);
         };
         self.step(registered);
-        let watched = self.poller.watch_end_anew(&spare.pidfd, Token::Child(key.index));
-        let stop = self.cluster.registry().get(key).map(|entry| entry.worker.stop());
-        let (Ok(()), Some(stop)) = (watched, stop) else {
-            // On the list and without a process: it starts in the ordinary way.
-            self.slot_table.forget_run(key);
-            return self.spares.put_away(spare);
-        };
+        let watched = fault::step("direct:listed")
+            .and_then(|()| self.poller.watch_end_anew(&spare.pidfd, Token::Child(key.index)));
+        if let Err(error) = watched {
+            // Its one run has begun, and ends here. Whether there is another is up to its policy.
+            let (started, errno) = (Instant::now(), errno_of(&error));
+            let Spare { pid, place, .. } = spare;
+            let child = Unwatched { pid, place, started, errno, has_begun: true };
+            return self.end_unwatched(key, child);
+        }
         let pid = spare.pid;
         self.children.insert(spare.with_worker((key, key.index), stop, Instant::now()));
         let random = self.random.next();

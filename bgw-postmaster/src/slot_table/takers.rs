@@ -3,8 +3,8 @@
 use super::table::SlotTable;
 use crate::children::Spare;
 use crate::rules::{Event, NotifyTarget, Registry};
-use bgw_core::Pid;
-use bgw_core::internals::{WorkerRecord, flag, may_start_directly};
+use bgw_core::internals::{WorkerRecord, may_start_directly};
+use bgw_core::{Pid, StopSignal};
 use shmem_slots::taker::Taking;
 use shmem_slots::{Key, Offer};
 use std::time::Instant;
@@ -80,19 +80,21 @@ impl SlotTable {
         !matches!(offer, Offer::Accepted(word) if word.pid() == spare.pid.get())
     }
 
-    /// The registration of a worker that runs already, by the copy that its process has made.
-    /// `None` if that is none that could have begun so.
+    /// The registration of a worker that runs already, by the copy that its process has made,
+    /// and its stop signal. `None` if that is none that could have begun so.
     pub(crate) fn take_on(
         &mut self,
         key: Key,
         record: WorkerRecord,
         resolve: impl Fn(Pid) -> Option<NotifyTarget>,
-    ) -> Option<Event> {
+    ) -> Option<(Event, StopSignal)> {
         self.record = record;
         let worker = self.check(key.index).ok().filter(|worker| may_start_directly(worker))?;
         self.note(key, &resolve);
-        let registered_at = self.record.registered_at();
-        Some(Event::Registered { key, worker, notify: None, terminate: false, registered_at })
+        let (registered_at, stop) = (self.record.registered_at(), worker.stop());
+        let event =
+            Event::Registered { key, worker, notify: None, terminate: false, registered_at };
+        Some((event, stop))
     }
 
     /// A slot that was given to a spare which does not take it.
@@ -107,13 +109,5 @@ impl SlotTable {
         }
         let word = self.slots.look(key)?;
         self.slot_changed(key, word, registry, &resolve)
-    }
-
-    /// The process that ran `key` is ended, and the worker is to start anew.
-    pub(crate) fn forget_run(&self, key: Key) {
-        if self.slots.look(key).is_some_and(|word| word.flags() & flag::STARTED != 0) {
-            // An error: it was not ours, and the next write sets it right.
-            let _ = self.slots.update(key, 0, 0);
-        }
     }
 }
