@@ -25,7 +25,8 @@ const PATIENCE: Duration = Duration::from_secs(10);
 pub struct ConnectOptions {
     /// Map the region read-only: nothing can be registered or terminated.
     pub read_only: bool,
-    /// How long the postmaster may take to answer (default 10 s).
+    /// How long attaching may take (default 10 s). What the attached process asks the postmaster
+    /// later may take ten seconds each, whatever this is.
     pub timeout: Duration,
 }
 

@@ -218,8 +218,8 @@ impl Server {
     #[cold]
     #[inline(never)]
     fn connections_arrived(&mut self) {
-        // A worker that has begun by itself is one.
-        self.look_at_takers();
+        // A worker that has begun by itself is one; and who attaches reads what is checked here.
+        self.take_in_changes();
         for _ in 0..CONNECTIONS_IN_A_ROW {
             let Some(socket) = self.sessions.accept() else { return };
             if let Some(silent) = self.sessions.silent_one() {

@@ -21,6 +21,7 @@ pub(crate) fn tests() -> Vec<Test> {
             a_command_that_is_smuggled_into_a_slot_is_refused => [D16],
             a_worker_in_a_reserved_slot_of_another_class_is_refused,
             overwritten_counts_are_logged_once_and_service_continues => [R21],
+            who_attaches_after_somebody_has_scribbled_finds_the_slots => [D14],
         ],
         watchdog(Duration::from_secs(120), slow),
     ]
@@ -111,6 +112,21 @@ fn overwritten_counts_are_logged_once_and_service_continues() {
     }
     let log = std::fs::read_to_string(path).unwrap();
     assert_eq!(log.matches("inconsistent slot counts").count(), 1, "{log}");
+    cluster.end();
+}
+
+/// Would fail if the header were written again at a ring of the doorbell only: who is not attached
+/// cannot ring.
+fn who_attaches_after_somebody_has_scribbled_finds_the_slots() {
+    let folder = std::env::temp_dir().join("run");
+    let cluster = Cluster::with(builder().runtime_dir(&folder));
+    let cells = cluster.peer.slots().memory().writable_cells().unwrap();
+    let header: Vec<u64> = cells[..8].iter().map(|cell| cell.load(Ordering::Relaxed)).collect();
+    for place in 0..header.len() {
+        cells[place].store(!header[place], Ordering::Relaxed);
+        let peer = second_peer(&folder);
+        assert_eq!(peer.slots().memory().writable_cells().unwrap().len(), cells.len());
+    }
     cluster.end();
 }
 
