@@ -329,7 +329,7 @@ pub(crate) fn forget_handlers() {
 pub fn rehearse() -> io::Result<()> {
     become_worker();
     OWN.interrupts.rehearse();
-    signals::unblock_vital()?;
+    signals::rehearse()?;
     OWN.prepared.store(UNBLOCKED, Ordering::Relaxed);
     Ok(())
 }

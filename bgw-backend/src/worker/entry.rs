@@ -16,12 +16,23 @@ where
     F: Fn(&mut Worker) -> Result<(), E> + 'static,
     E: Into<Box<dyn Error + Send + Sync>>,
 {
+    let run: fn(&F, &'static WorkerProcess) -> WorkerResult = run;
+    early_code::called_early(run as *const ());
     name_first_calls();
-    move |me| main(&mut Worker::new(me)).map_err(Into::into)
+    move |me| run(&main, me)
 }
 
-/// What most mains call first: a warm spare has the kernel map it before it is given a worker. The
-/// main itself has no address that could be named here.
+/// Out of line, so that it has an address to name. The main lies in it, or close to it.
+#[inline(never)]
+fn run<F, E>(main: &F, me: &'static WorkerProcess) -> WorkerResult
+where
+    F: Fn(&mut Worker) -> Result<(), E>,
+    E: Into<Box<dyn Error + Send + Sync>>,
+{
+    main(&mut Worker::new(me)).map_err(Into::into)
+}
+
+/// What most mains call first: a warm spare has the kernel map it before it is given a worker.
 fn name_first_calls() {
     let unblock: fn(&Worker) -> Result<(), SignalsError> = Worker::unblock_signals;
     let unblock_all: fn() -> io::Result<()> = signals::unblock_all;

@@ -192,6 +192,13 @@ fn action_of(signal: Signal) -> io::Result<libc::sigaction> {
     if done == 0 { Ok(now) } else { Err(io::Error::last_os_error()) }
 }
 
+/// In a spare: [`unblock_vital`]; and asks for an action, so that the kernel has mapped the code of
+/// the C library that [`install_own`] runs.
+pub(crate) fn rehearse() -> io::Result<()> {
+    action_of(Signal::SIGHUP)?;
+    unblock_vital()
+}
+
 /// True if SIGUSR1 would end this process, which neither handles nor ignores it.
 ///
 /// # Errors

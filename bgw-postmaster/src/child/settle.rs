@@ -8,6 +8,7 @@ use bgw_core::internals::{WorkerRecord, early_code, flag, process};
 use bgw_core::{BackgroundWorker, WorkerResult};
 use rustix::process::Signal;
 use shmem_slots::Key;
+use std::io;
 use std::time::Instant;
 
 /// Descriptors, session, and the signal for the postmaster's death.
@@ -50,6 +51,7 @@ pub(super) fn rehearse(context: &ChildContext<'_>) -> WorkerResult {
     let worker = BackgroundWorker::builder("spare").function("spare").build()?;
     let record = WorkerRecord::encode(&worker, context.attachment.postmaster());
     std::hint::black_box(record.decode()?);
+    std::hint::black_box(context.functions.index_of(&worker));
     // Most workers read the clock soon; the fork does not map the kernel's clock page.
     std::hint::black_box(Instant::now());
     // An older kernel maps the region page by page, later.
@@ -58,6 +60,9 @@ pub(super) fn rehearse(context: &ChildContext<'_>) -> WorkerResult {
     // Errors: there is no such slot.
     let _ = (slots.read(NO_SLOT), slots.set_flags(NO_SLOT, flag::STARTED));
     early_code::map_early_code();
+    // Each exit flushes both. The spare may have a copy of what the postmaster has not written yet,
+    // which is not its own to write.
+    drop((io::stdout().lock(), io::stderr().lock()));
     process::rehearse()?;
     Ok(())
 }

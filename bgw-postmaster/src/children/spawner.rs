@@ -199,6 +199,7 @@ impl Spawner {
             Forked::Parent(child) => self.moved_above(child),
         };
         touch_stack();
+        touch_heap();
         Ok((child, place, mailbox))
     }
 
@@ -337,4 +338,12 @@ fn copied(worker: &BackgroundWorker) -> Arc<BackgroundWorker> {
 fn touch_stack() {
     let mut stack = [0u8; 16 << 10];
     std::hint::black_box(&mut stack).fill(1);
+}
+
+/// The same for what the allocator writes to when it hands out and takes back a queue of events.
+#[inline(never)]
+fn touch_heap() {
+    for bytes in [24, 40, 72] {
+        drop(std::hint::black_box(Vec::<u8>::with_capacity(bytes)));
+    }
 }

@@ -123,6 +123,13 @@ impl Children {
         self.by_berth.put(child.berth as usize, child);
     }
 
+    /// After the fork of `pid`, which is no worker yet, when nobody waits: has the kernel copy what
+    /// the next start and the next end write to.
+    pub(crate) fn touch(&mut self, pid: Pid) {
+        self.by_pid.insert(pid, (Key { index: u32::MAX, generation: 0 }, u32::MAX));
+        self.by_pid.remove(&pid);
+    }
+
     /// The notify target that `pid` means now, if it is a child.
     pub(crate) fn target(&self, pid: Pid) -> Option<NotifyTarget> {
         self.by_pid.get(&pid).map(|&(key, _)| NotifyTarget::Child { key, pid })

@@ -243,6 +243,7 @@ impl Server {
     fn fork_spare(&mut self) -> io::Result<Spare> {
         let (NewChild { pid, pidfd }, place, mailbox) =
             self.spawner.start_spare(self.spares.next_taker())?;
+        self.children.touch(pid);
         let number = self.spares.next_number();
         let watched = mailbox.hide_from_later_children().and_then(|()| {
             let pidfd = pidfd?;
