@@ -186,6 +186,11 @@ impl Mailbox {
         TakerWord::new(&self.page.cells()[TAKING])
     }
 
+    /// In the postmaster, when the spare has ended: another one may have its number.
+    pub(crate) fn give_back_number(&mut self) {
+        self.taker = None;
+    }
+
     /// Its number among those that who registers may wake.
     pub(crate) fn taker(&self) -> Option<u32> {
         self.taker.as_ref().map(TakerNumber::get)

@@ -6,6 +6,7 @@
 //! | `groups` | what a worker started: stopped with it, waited for after it |
 //! | `end` | kills and reaps all of them: the loop has failed |
 //! | `reap` | how a child ended, and when its pid is released |
+//! | `spent` | mailboxes of spares whose worker has ended, unmapped a moment later |
 //! | `spares` | children forked ahead, asleep until there is a worker for them |
 //! | `spawner` | forks and starts programs: threads, descriptors, title |
 
@@ -15,6 +16,7 @@ mod invitations;
 mod reap;
 mod spares;
 mod spawner;
+mod spent;
 mod table;
 
 pub(crate) use reap::process_end;

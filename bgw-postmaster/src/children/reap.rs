@@ -107,6 +107,9 @@ impl Children {
         if let Err(error) = reaped {
             log_failure("reaping", child.pid, &error);
         }
+        if let Some(mailbox) = child.mailbox {
+            self.spent.add(mailbox);
+        }
         fault::point("exit:reaped");
     }
 }

@@ -4,6 +4,7 @@
 //! leaves out (`sys/private_table.rs`). The pid finds the children that a registration names as
 //! notify target.
 
+use super::spent::Spent;
 use crate::child::Mailbox;
 use crate::fault;
 use crate::quick_map::QuickMap;
@@ -94,6 +95,7 @@ pub(crate) struct Children {
     /// The children that this process had before it was a postmaster.
     pub(super) inherited: Vec<Pid>,
     pub(super) roster: Arc<Roster>,
+    pub(crate) spent: Spent,
 }
 
 /// A group whose leader has ended. It stays in the roster.
@@ -114,6 +116,7 @@ impl Children {
             orphan_may_wait: false,
             inherited: wait::children_of_this_process(),
             roster,
+            spent: Spent::default(),
         }
     }
 

@@ -49,6 +49,8 @@ impl Server {
             }
             if count > 0 {
                 self.spares.put_off();
+            } else {
+                self.children.spent.unmap_due();
             }
             self.end_lives();
             if self.takers_due.is_some_and(|at| at <= Instant::now()) {
@@ -69,7 +71,8 @@ impl Server {
         let spare = self.spares.due().filter(|_| self.cluster.starts_workers());
         let due = [self.cluster.next_deadline(), spare, self.guardian.due(), self.outputs.due()];
         let templates = self.templates.due(self.cluster.starts_workers());
-        let due = due.into_iter().chain([self.closers.due(), templates, self.takers_due]);
+        let spent = self.children.spent.due();
+        let due = due.into_iter().chain([self.closers.due(), templates, self.takers_due, spent]);
         match due.flatten().min() {
             None => EpollTimeout::NONE,
             Some(at) => {
