@@ -5,7 +5,9 @@
 //! its end: `said`, the reason of a skip or the message of the last panic on its main thread.
 
 use crate::registry::Test;
+use nix::sys::prctl::set_pdeathsig;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use nix::sys::signal::Signal;
 use nix::unistd::{dup2_stdin, setsid};
 use std::fs::{self, File};
 use std::panic::{self, AssertUnwindSafe, PanicHookInfo};
@@ -57,6 +59,8 @@ pub(crate) fn said(folder: &Path) -> String {
 
 fn prepare() -> nix::Result<()> {
     setsid()?;
+    // The guard lives as long as the test, unless somebody kills it.
+    set_pdeathsig(Signal::SIGKILL)?;
     // Not the hard limit: a test may want a core.
     let (_, hard) = getrlimit(Resource::RLIMIT_CORE)?;
     setrlimit(Resource::RLIMIT_CORE, 0, hard)?;

@@ -5,8 +5,8 @@
 //! them at once, and so sees an empty list of descendants when the test is truly over.
 //!
 //! Crash: when the runner dies, the pipe ends; the guard kills all descendants, removes the folder
-//! and exits. When the guard is killed, the body and its children stay: only SIGKILL aimed at the
-//! guard does that.
+//! and exits. It does so at SIGTERM, too. When the guard is killed, the kernel kills the body, and
+//! what the body has started stays: only SIGKILL aimed at the guard does that.
 
 use crate::body::{self, PANICKED, SKIPPED};
 use crate::registry::Test;
@@ -48,11 +48,12 @@ pub(crate) fn run(test: &Test, folder: &Path) -> ExitCode {
 
 fn judge(test: &Test, folder: &Path) -> io::Result<Outcome> {
     set_child_subreaper(true)?;
-    let mut chld = SigSet::empty();
-    chld.add(Signal::SIGCHLD);
+    let mut ours = SigSet::empty();
+    ours.add(Signal::SIGCHLD);
+    ours.add(Signal::SIGTERM);
     let mut before = SigSet::empty();
-    sigprocmask(SigmaskHow::SIG_BLOCK, Some(&chld), Some(&mut before))?;
-    let signals = SignalFd::with_flags(&chld, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?;
+    sigprocmask(SigmaskHow::SIG_BLOCK, Some(&ours), Some(&mut before))?;
+    let signals = SignalFd::with_flags(&ours, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?;
 
     let body = match sys::fork_single_threaded()? {
         Side::Child => {
@@ -64,7 +65,7 @@ fn judge(test: &Test, folder: &Path) -> io::Result<Outcome> {
         }
         Side::Parent(pid) => pid,
     };
-    let mut guard = Guard { signals, body, status: None };
+    let mut guard = Guard { signals, body, status: None, terminated: false };
 
     match guard.wait(test.watchdog, |guard| guard.status.is_some())? {
         Woke::Done => {}
@@ -133,6 +134,7 @@ struct Guard {
     signals: SignalFd,
     body: Pid,
     status: Option<WaitStatus>,
+    terminated: bool,
 }
 
 impl Guard {
@@ -145,6 +147,9 @@ impl Guard {
         let start = Instant::now();
         loop {
             self.reap()?;
+            if std::mem::take(&mut self.terminated) {
+                return Ok(Woke::RunnerGone);
+            }
             if done(self) {
                 return Ok(Woke::Done);
             }
@@ -170,7 +175,9 @@ impl Guard {
 
     fn reap(&mut self) -> io::Result<()> {
         // Signals first: a child that ends after this line rings again.
-        while self.signals.read_signal()?.is_some() {}
+        while let Some(signal) = self.signals.read_signal()? {
+            self.terminated |= i32::try_from(signal.ssi_signo) == Ok(Signal::SIGTERM as i32);
+        }
         loop {
             match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
                 Ok(WaitStatus::StillAlive) | Err(Errno::ECHILD) => return Ok(()),

@@ -154,6 +154,27 @@ fn a_runner_that_dies_leaves_no_process_and_no_folder() {
     std::fs::remove_dir(&tmp).expect("TMPDIR is empty");
 }
 
+#[test]
+fn a_guard_that_is_ended_takes_its_test_with_it() {
+    let tmp = std::env::temp_dir().join(format!("guard-{}", std::process::id()));
+    std::fs::create_dir_all(&tmp).expect("TMPDIR can be written");
+    let mut runner = Command::new(env!("CARGO_BIN_EXE_process-test-samples"))
+        .args(["--exact", "sleeps_with_a_child", "--nocapture"])
+        .env("TMPDIR", &tmp)
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("the samples start");
+    let pid = process_test::Pid::from_raw(runner.id().cast_signed());
+    until("the test runs", || process_test::descendants(pid).len() == 3);
+    // Guard, body, and the child of the body.
+    let all = process_test::descendants(pid);
+    nix::sys::signal::kill(all[0], process_test::Signal::SIGTERM).expect("the guard can be ended");
+    until("all are gone", || !all.iter().any(|pid| process_test::alive(*pid)));
+    assert!(!runner.wait().expect("the runner ends").success());
+    std::fs::remove_dir_all(&tmp).expect("TMPDIR can be removed");
+}
+
 fn until(what: &str, condition: impl FnMut() -> bool) {
     process_test::wait_until(what, std::time::Duration::from_secs(30), condition);
 }
