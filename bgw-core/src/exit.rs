@@ -257,7 +257,8 @@ pub struct ExitReport {
     /// The postmaster's SIGKILL ended it: the time that it had to end was over, or somebody called
     /// `kill`. Its process group was killed with it.
     pub killed: bool,
-    /// The registration ended with it. Otherwise the worker will be restarted.
+    /// The registration ended with it. Otherwise the worker will be restarted, or its next run
+    /// takes its place (`recycled`), which is no restart.
     pub unregistered: bool,
     /// A crash reset ended the registration. A worker that is restarted after the reset has another
     /// handle then; `Handle::crash_reset` of `bgw-backend` says which, and whose crash it was.
@@ -347,7 +348,9 @@ impl fmt::Display for ExitReport {
         if let Some(limit) = self.given_up {
             write!(f, ", given up: {limit}")?;
         }
-        if !self.unregistered {
+        if !self.unregistered && self.recycled.is_some() {
+            f.write_str(", and its next run takes its place")?;
+        } else if !self.unregistered {
             f.write_str(", will be restarted")?;
             if let Some(pause) = self.pause.filter(|pause| !pause.is_zero()) {
                 write!(f, " in {pause:?}")?;

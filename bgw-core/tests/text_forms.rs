@@ -180,7 +180,9 @@ proptest! {
         let by_reset = report.reset || asked_by == Some(AskedBy::Reset);
         prop_assert_eq!(text.matches("by a crash reset").count(), usize::from(by_reset));
         prop_assert_eq!(text.contains(": its lifetime was over"), report.recycled.is_some());
-        prop_assert_eq!(text.contains("will be restarted"), !unregistered);
+        let followed = !unregistered && report.recycled.is_some();
+        prop_assert_eq!(text.contains("its next run takes its place"), followed);
+        prop_assert_eq!(text.contains("will be restarted"), !unregistered && !followed);
         prop_assert_eq!(text.contains("given up: it reached start_attempts("), report.given_up.is_some());
         let status = WorkerStatus::Stopped(Some(report)).to_string();
         prop_assert!(status.starts_with("stopped") && status.ends_with(&text), "{}", status);

@@ -76,7 +76,9 @@ impl Recycle {
     /// When it uses this many bytes of memory, at least 1 MiB. Only the resident memory of its own
     /// process that is anonymous and not shared counts: `RssAnon` in `/proc/PID/status`. The
     /// postmaster looks every 5 s, and sooner, down to every 0.1 s, at a worker that would reach
-    /// the limit before that if it went on growing as it has.
+    /// the limit before that if it went on growing as it has. One that [beats](
+    /// crate::BackgroundWorkerBuilder::heartbeat) is also looked at with its beats, at most twice a
+    /// second, unless more than 64 workers beat at its interval.
     #[must_use]
     pub const fn rss(self, bytes: u64) -> Self {
         Self { rss: Some(bytes), ..self }

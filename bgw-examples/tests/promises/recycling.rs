@@ -179,7 +179,7 @@ fn a_recycled_run_counts_as_no_restart_and_follows_no_pause() {
         assert_eq!(report.asked_by, Some(AskedBy::Recycle));
         assert!(!report.killed && !report.unregistered, "{report}");
         let text = "exited with exit code 0, as requested by its recycling: it had done its jobs";
-        assert_eq!(report.to_string(), format!("{text}, will be restarted"));
+        assert_eq!(report.to_string(), format!("{text}, and its next run takes its place"));
         pid = next;
     }
     handle.terminate().unwrap();
