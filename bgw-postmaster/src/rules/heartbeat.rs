@@ -75,6 +75,7 @@ impl Cluster {
         let all = rhythm.keys.iter().map(|&key| key.into());
         let beats = |key: &Key| self.registry.get(*key).is_some_and(|entry| entry.pulse.is_some());
         let (keys, starting): (Vec<Key>, Vec<Key>) = all.partition(beats);
+        self.look_with_beats(&keys, now, out);
         if !keys.is_empty() {
             out.push(Action::ReadBeats { keys, look: Look::Regular { late } });
         }

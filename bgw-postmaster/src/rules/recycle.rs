@@ -5,7 +5,9 @@
 //! [`REPLACE_GRACE`]. What follows its end is `verdict`'s: the next run, which is not a restart.
 //!
 //! Memory is looked at every [`LOOK_EVERY`] while there is a run with such a limit, a part of them
-//! at a time; a run that may reach its limit before that, by how it has grown, sooner.
+//! at a time; a run that may reach its limit before that, by how it has grown, sooner. Growth may
+//! begin just after a look, so a run whose beats are looked at is looked at with them: that wakes
+//! nobody.
 
 use super::action::{Action, Note};
 use super::cluster::Cluster;
@@ -108,6 +110,16 @@ impl Cluster {
         }
         self.watched.soon.extend(at.map(|at| (at, OrdKey::from(key))));
         self.plan_looks(None);
+    }
+
+    /// The beats of these are looked at. Their memory is, too, unless there are too many of them.
+    pub(super) fn look_with_beats(&self, keys: &[Key], now: Instant, out: &mut Vec<Action>) {
+        if keys.len() > LOOKS_IN_A_ROW {
+            return;
+        }
+        let limit = |&key: &Key| self.registry.get(key)?.limits.memory;
+        let due = |key: &&Key| limit(key).is_some_and(|memory| memory.goes_with_beats(now));
+        out.extend(keys.iter().filter(due).copied().map(Action::ReadMemory));
     }
 
     pub(super) fn memory_due(&mut self, now: Instant, out: &mut Vec<Action>) {

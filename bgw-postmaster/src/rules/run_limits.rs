@@ -10,6 +10,8 @@ pub(super) const LOOK_EVERY: Duration = Duration::from_secs(5);
 pub(super) const FIRST_LOOK: Duration = Duration::from_secs(1);
 /// How soon a worker that grows fast is looked at again.
 pub(super) const SOONEST_LOOK: Duration = Duration::from_millis(100);
+/// How soon a worker is looked at again when its beats are.
+pub(super) const WITH_BEATS: Duration = Duration::from_millis(500);
 /// Which part of the time that a worker has left, if it grows on as it has, passes before it is
 /// looked at again. It may grow faster than it has: it may have begun just before the look.
 const PART_OF_TIME_LEFT: u32 = 4;
@@ -36,6 +38,11 @@ impl MemoryLimit {
     /// That of a run which begins.
     pub(super) const fn new(bytes: u64, now: Instant) -> Self {
         Self { bytes, seen: (now, 0), soon: None }
+    }
+
+    /// True if the last look is so old that one goes with the look at the worker's beats.
+    pub(super) fn goes_with_beats(&self, now: Instant) -> bool {
+        now.saturating_duration_since(self.seen.0) >= WITH_BEATS
     }
 
     /// A look has found `bytes`, below the limit. How soon the next one is due, if that is sooner

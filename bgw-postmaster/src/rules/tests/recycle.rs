@@ -166,6 +166,39 @@ fn a_worker_that_grows_towards_its_limit_is_looked_at_sooner_and_nobody_else() {
     assert_eq!(cluster.later(LOOK_EVERY - Duration::from_millis(100)), [both[1].clone()]);
 }
 
+/// Fails if a leak that begins just after a look is seen only 5 s later though the worker's beats
+/// are looked at meanwhile, if that takes a deadline of its own, or if very many are looked at so.
+#[test]
+fn a_worker_that_beats_is_looked_at_with_its_beats() {
+    for (count, every, gap, looked) in [
+        (1, 2_000, 1_000, 1),
+        // Not at each look at beats.
+        (1, 200, 100, 0),
+        (1, 200, 500, 1),
+        (LOOKS_IN_A_ROW, 2_000, 1_000, LOOKS_IN_A_ROW),
+        (LOOKS_IN_A_ROW + 1, 2_000, 1_000, 0),
+    ] {
+        let mut cluster = TestCluster::new();
+        for index in 0..count {
+            let worker = builder(Recycle::new().rss(100 * MIB));
+            running(&mut cluster, index as u32, worker.heartbeat(Duration::from_millis(every)));
+        }
+        cluster.later(FIRST_LOOK);
+        for index in 0..count {
+            cluster.step(Event::MemoryRead { key: key(index as u32), bytes: 0 });
+        }
+        if count > LOOKS_IN_A_ROW {
+            let last = cluster.later(Duration::from_millis(1));
+            assert_eq!(last, [Action::ReadMemory(key(LOOKS_IN_A_ROW as u32))]);
+        }
+        let deadline = cluster.state.next_deadline().unwrap();
+        assert!(deadline > cluster.now + Duration::from_millis(1), "no look of its own");
+        let out = cluster.later(Duration::from_millis(gap));
+        let looks = out.iter().filter(|action| matches!(action, Action::ReadMemory(_))).count();
+        assert_eq!(looks, looked, "{count}, {every} ms, {gap} ms: {out:?}");
+    }
+}
+
 /// Fails if thousands of looks hold up other events, or some worker is left out.
 #[test]
 fn many_workers_are_looked_at_a_part_at_a_time_and_each_of_them_once() {
