@@ -3,9 +3,12 @@
 
 use crate::clock::now;
 use crate::request::{Answer, Fate, Request, ask};
+use nix::errno::Errno;
+use nix::sys::socket::{MsgFlags, recv};
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
+use std::os::fd::AsRawFd;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
@@ -191,9 +194,36 @@ async fn over_a_connection(
 fn still_open(shared: &Shared) -> Option<Kept> {
     loop {
         let kept = lock(&shared.idle).pop_front()?;
-        match kept.stream.try_read(&mut [0; 1]) {
-            Err(error) if error.kind() == ErrorKind::WouldBlock => return Some(kept),
-            _ => {}
+        if is_open(&kept.stream) {
+            return Some(kept);
         }
+    }
+}
+
+/// Asks the kernel. Tokio's `try_read` asks what its driver has seen last, and on a busy machine
+/// that may be older than the end of the worker.
+fn is_open(stream: &TcpStream) -> bool {
+    let flags = MsgFlags::MSG_PEEK | MsgFlags::MSG_DONTWAIT;
+    recv(stream.as_raw_fd(), &mut [0; 1], flags) == Err(Errno::EAGAIN)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::TcpListener;
+
+    /// Would fail if the runtime had to look first: it does not run here.
+    #[test]
+    fn a_connection_that_the_server_has_closed_is_not_used_again() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let runtime = runtime::Builder::new_current_thread().enable_io().build().unwrap();
+        let _entered = runtime.enter();
+        let client = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        client.set_nonblocking(true).unwrap();
+        let stream = TcpStream::from_std(client).unwrap();
+        let (server, _) = listener.accept().unwrap();
+        assert!(is_open(&stream));
+        drop(server);
+        assert!(!is_open(&stream));
     }
 }
