@@ -21,8 +21,9 @@ const LOOK: Duration = Duration::from_millis(5);
 const SEEN_LATE: Duration = Duration::from_millis(30);
 /// What follows a phase, under load: its last requests end in it.
 const TAIL: Duration = Duration::from_millis(300);
-/// How long a server may take to have all its workers again.
-const RECOVERY: Duration = Duration::from_secs(30);
+/// How long a server may take to have all its workers again. Ours may pause for 30 s before it
+/// starts one that has failed again and again.
+const RECOVERY: Duration = Duration::from_secs(45);
 /// How long a hung worker is waited for.
 const HANG: Duration = Duration::from_secs(10);
 
