@@ -41,7 +41,7 @@ pub enum AttachError {
     #[error("this process is a postmaster and cannot attach to one; let another process do it")]
     Postmaster,
     /// The postmaster refused, or did not answer.
-    #[error("the postmaster did not let this process attach")]
+    #[error(transparent)]
     Ask(#[from] AskError),
     /// The region does not fit this build.
     #[error(

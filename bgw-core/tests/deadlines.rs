@@ -108,6 +108,8 @@ fn a_connection_that_is_not_accepted_ends_at_the_deadline() {
     assert!(Instant::now() >= end);
     let attached = bgw_core::Attachment::connect(&path, false, Some(soon())).unwrap_err();
     assert!(matches!(attached, AttachError::Ask(AskError::TimedOut)), "{attached:?}");
+    // A program that prints the error alone shows why.
+    assert_eq!(attached.to_string(), AskError::TimedOut.to_string());
     std::fs::remove_file(path).unwrap();
 }
 
