@@ -18,13 +18,13 @@ const DESCRIPTOR: u8 = 4;
 pub(super) struct OutputRecord {
     size: u64,
     name: [u8; OUTPUT_NAME_LIMIT + 1],
-    kind: u8,
+    pub(super) kind: u8,
     keep: u8,
     last_lines: u8,
     /// 1: the standard error goes into a file of its own.
-    errors_apart: u8,
+    pub(super) errors_apart: u8,
     /// 1: lines are dropped that the reader of a descriptor has no room for.
-    drops_when_full: u8,
+    pub(super) drops_when_full: u8,
     reserved: [u8; 3],
 }
 

@@ -67,7 +67,7 @@ pub struct WorkerRecord {
     /// Behind what most workers have: few have clocks, or are recycled.
     clocks: ClockRecord,
     pub(super) recycle: RecycleRecord,
-    output: OutputRecord,
+    pub(super) output: OutputRecord,
     /// Zero; room for more. The record is whole cache lines long: the search for its last word that
     /// is not zero is fast then.
     reserved: [u64; 3],
