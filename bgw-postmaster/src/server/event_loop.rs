@@ -2,7 +2,9 @@
 //!
 //! It decides nothing: readiness becomes events (`ready.rs`), the rules turn those into actions,
 //! and `perform.rs` carries them out. The work for an event is proportional to what changed: a
-//! child is found by its slot, changed slots by their hints; no list of workers or slots is walked.
+//! child is found by its slot, changed slots by their hints; no list of workers or slots is walked
+//! here. The kernel walks one: at each end it looks through the postmaster's children for what is
+//! left of the worker's group (`children/groups.rs`).
 //! A bounded number of workers is forked before the loop handles other events again.
 
 use super::state::Server;
