@@ -218,8 +218,10 @@ impl Server {
     #[cold]
     #[inline(never)]
     fn connections_arrived(&mut self) {
-        // A worker that has begun by itself is one; and who attaches reads what is checked here.
-        self.take_in_changes();
+        // A worker that has begun by itself is one.
+        self.look_at_takers();
+        // Who attaches reads them first, and cannot ring until it has.
+        self.slot_table.check_cells(self.cluster.registry());
         for _ in 0..CONNECTIONS_IN_A_ROW {
             let Some(socket) = self.sessions.accept() else { return };
             if let Some(silent) = self.sessions.silent_one() {

@@ -301,7 +301,7 @@ impl SlotTable {
 
     /// Sees whether what all programs read first is as the postmaster has written it: with a wrong
     /// count of slots they would find none, with a wrong header not attach.
-    fn check_cells(&mut self, registry: &Registry) {
+    pub(crate) fn check_cells(&mut self, registry: &Registry) {
         if !self.cells.are_intact() {
             self.restore_all(registry);
         }
