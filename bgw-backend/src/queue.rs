@@ -36,7 +36,8 @@ impl Backend {
     /// free, or holds an end that nobody has read yet (but for that of a
     /// [job](bgw_core::BackgroundWorkerBuilder::job)), the first waiter gets it at once. A slot
     /// that a registration gives back since it fails ([`Backend::register_all`] finds too few, say)
-    /// goes to whoever is first.
+    /// goes to whoever is first. So does that of a job once its outcome was looked at: one thread
+    /// that submits many jobs looks at some before it waits for a slot.
     ///
     /// ```no_run
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {

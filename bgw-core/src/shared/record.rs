@@ -168,6 +168,12 @@ impl WorkerRecord {
         Pid::new(self.registered_by)
     }
 
+    /// True if it says that it is a job.
+    #[must_use]
+    pub const fn is_job(&self) -> bool {
+        self.job != 0
+    }
+
     /// True if it says that it is a job that is terminated with its submitter.
     #[must_use]
     pub const fn ends_with_submitter(&self) -> bool {

@@ -10,8 +10,8 @@ use crate::support::{
     wait_for_spares, worker, write_note,
 };
 use bgw_backend::{
-    AskedBy, BackgroundWorker, BackgroundWorkerBuilder, ExitCause, Handle, NotStarted, Orphaned,
-    Outcome, RegisterError, RestartPolicy, Worker, WorkerError, entry,
+    AskedBy, BackgroundWorker, BackgroundWorkerBuilder, EventKind, EventsFrom, ExitCause, Handle,
+    NotStarted, Orphaned, Outcome, RegisterError, RestartPolicy, Worker, WorkerError, entry,
 };
 use bgw_postmaster::PostmasterBuilder;
 use process_test::{Signal, Test, fork_child, tests, wait_until};
@@ -29,6 +29,7 @@ pub(crate) fn tests() -> Vec<Test> {
         a_deadline_ends_the_wait_or_the_job => [J03],
         outcomes_that_nobody_has_looked_at_give_way_to_nobody => [J05],
         a_slot_that_a_look_at_an_outcome_gives_back_goes_to_one_that_waits => [J05, P56],
+        the_outcome_of_a_job_that_ends_while_others_wait_for_a_slot_is_kept => [J05],
     ]
 }
 
@@ -42,6 +43,7 @@ fn functions(builder: PostmasterBuilder) -> PostmasterBuilder {
         .function("gives", entry(gives))
         .function("notes", entry(notes))
         .function("third", entry(third))
+        .function("told", entry(told))
 }
 
 fn cluster(slots: u32) -> Cluster {
@@ -196,6 +198,13 @@ fn an_outcome_is_unknown_for_ever_once_the_postmaster_has_died() {
 fn notes(worker: &mut Worker) -> Result<(), WorkerError> {
     write_note(&format!("run-{}", worker.restarts()), "")?;
     std::process::abort()
+}
+
+/// Ends when it is told to.
+fn told(worker: &mut Worker) -> Result<(), WorkerError> {
+    read_note("go");
+    worker.set_result(b"told")?;
+    Ok(())
 }
 
 /// Fails twice, and then gives back how often it was restarted.
@@ -362,5 +371,27 @@ fn a_slot_that_a_look_at_an_outcome_gives_back_goes_to_one_that_waits() {
         assert_eq!(program.wait().code(), Some(0));
     }
     drop(holder);
+    cluster.end();
+}
+
+/// Would fail if a job's slot went to one that waits as soon as it ends: with the second one after
+/// it the outcome is gone.
+fn the_outcome_of_a_job_that_ends_while_others_wait_for_a_slot_is_kept() {
+    let cluster = cluster(1);
+    let mut events = cluster.backend.events(EventsFrom::Oldest).unwrap();
+    let handle = submitted(&cluster, job("told"));
+    let mut programs = ["first", "second"].map(|name| queued_program(&cluster, name));
+    write_note("go", "").unwrap();
+    while events.next_timeout(PATIENCE).unwrap().unwrap().kind != EventKind::Unregistered {}
+    // The postmaster has done all that belongs to the end.
+    cluster.backend.ping().unwrap();
+    assert!(cluster.backend.workers().is_empty());
+    outcome(&handle).into_output().unwrap();
+    for (name, program) in ["first", "second"].into_iter().zip(&mut programs) {
+        let next = cluster.backend.handle(read_note(name).parse().unwrap());
+        ready(&next);
+        next.terminate().unwrap();
+        assert_eq!(program.wait().code(), Some(0));
+    }
     cluster.end();
 }

@@ -207,7 +207,8 @@ impl SlotTable {
     /// Notes who has registered the worker of the copy.
     pub(super) fn note(&mut self, key: Key, resolve: &impl Fn(Pid) -> Option<NotifyTarget>) {
         if let Some(pid) = self.record.registered_by() {
-            let registrant = Registrant::new(key, pid, resolve(pid));
+            let is_job = self.record.is_job();
+            let registrant = Registrant::new(key, pid, resolve(pid), is_job);
             let ends_with_it = self.record.ends_with_submitter();
             self.note_registrant(registrant, ends_with_it);
         }

@@ -130,8 +130,9 @@ impl SlotTable {
         let keeper = self.registrant(key);
         let keeper = keeper.filter(|who| resolve(who.pid).is_some_and(|target| who.is(target)));
         fault::point("free:before");
+        let is_wanted = keeper.is_some_and(|who| who.is_job && self.is_kept(key));
         let keeper = keeper.map_or(0, |who| who.pid.get());
-        if key.generation < MAX_GENERATION && self.somebody_waits(key.index) {
+        if key.generation < MAX_GENERATION && !is_wanted && self.somebody_waits(key.index) {
             return self.hand_on(key, registry, resolve, published);
         }
         let freed = self.slots.end_then(key, keeper, published);
@@ -141,6 +142,12 @@ impl SlotTable {
             Ok(_) => None,
             Err(error) => self.not_freed(key, &error, registry, resolve),
         }
+    }
+
+    /// True if its registrant still wants to know how the tenant of `key` ends. If that is a job, its
+    /// slot goes to nobody before it is given back.
+    fn is_kept(&self, key: Key) -> bool {
+        self.slots.look(key).is_some_and(Snapshot::is_kept)
     }
 
     /// The slot of a worker that has ended goes to the first one that waits for one.

@@ -62,16 +62,18 @@ pub(super) struct Registrant {
     pub(super) pid: Pid,
     /// The worker that registered it, if it was one: its process may serve others later.
     pub(super) life: Option<Key>,
+    /// The worker is a job.
+    pub(super) is_job: bool,
 }
 
 impl Registrant {
     /// Process `pid`, which `target` stands for now, has registered `of`.
-    pub(super) const fn new(of: Key, pid: Pid, target: Option<NotifyTarget>) -> Self {
+    pub(super) const fn new(of: Key, pid: Pid, target: Option<NotifyTarget>, is_job: bool) -> Self {
         let life = match target {
             Some(NotifyTarget::Child { key, .. }) => Some(key),
             Some(NotifyTarget::Session(_)) | None => None,
         };
-        Self { of, pid, life }
+        Self { of, pid, life, is_job }
     }
 
     /// True if `target`, what its pid means now, is still who registered.
@@ -284,7 +286,7 @@ mod tests {
             (None, session, true),
             (None, child(1), false),
         ] {
-            let registrant = Registrant::new(key(9), pid, then);
+            let registrant = Registrant::new(key(9), pid, then, false);
             assert_eq!(registrant.is(now), is_the_same, "{then:?}, {now:?}");
         }
     }

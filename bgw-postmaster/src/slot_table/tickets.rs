@@ -136,7 +136,8 @@ impl SlotTable {
             let lasting = wanted.worker.job().is_some();
             let published = if lasting { claim.publish_lasting(0) } else { claim.publish_kept(0) };
             let key = published.ok()?;
-            let registrant = Registrant::new(key, wanted.pid, resolve(wanted.pid));
+            let target = resolve(wanted.pid);
+            let registrant = Registrant::new(key, wanted.pid, target, lasting);
             self.note_registrant(registrant, wanted.record.ends_with_submitter());
             fault::point("ticket:published");
             // The fact before the news. Once it is sent, it reaches the one that waits.
