@@ -144,8 +144,8 @@ impl SlotTable {
         }
     }
 
-    /// True if its registrant still wants to know how the tenant of `key` ends. If that is a job, its
-    /// slot goes to nobody before it is given back.
+    /// True if its registrant still wants to know how the tenant of `key` ends. If that is a job,
+    /// its slot goes to nobody before it is given back.
     fn is_kept(&self, key: Key) -> bool {
         self.slots.look(key).is_some_and(Snapshot::is_kept)
     }
