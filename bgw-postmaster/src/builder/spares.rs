@@ -28,11 +28,11 @@ impl PostmasterBuilder {
     /// same: the run is taken on first, then its end is judged.
     ///
     /// Off by default, since not everybody gains: a start is reported in about half of the time,
-    /// but the outcome of an empty worker whose process serves again comes a sixth to a fifth
-    /// later, because the postmaster registers the run only when it ends. The words that decide are
-    /// checked by loom models, and by kills and stops of each process between any two of their
-    /// steps. Registrations, spares and postmaster together are covered by a checked model of a
-    /// slot's life, and by tests and chaos runs that kill and stop each of them.
+    /// but the outcome of an empty worker whose process serves again came a sixth to a fifth later
+    /// in one of two runs, because the postmaster registers the run only when it ends. The words
+    /// that decide are checked by loom models, and by kills and stops of each process between any
+    /// two of their steps. Registrations, spares and postmaster together are covered by a checked
+    /// model of a slot's life, and by tests and chaos runs that kill and stop each of them.
     pub const fn direct_starts(mut self, direct: bool) -> Self {
         self.direct_starts = direct;
         self
