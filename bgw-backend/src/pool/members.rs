@@ -52,21 +52,17 @@ impl Members {
     }
 
     /// Takes a number that no living process has, and that nobody sweeps; `None` if there is none.
-    /// `sweep` gives up what the last process with that number has left.
-    pub(super) fn join(&self, sweep: impl FnOnce(u32)) -> Option<u32> {
-        let number = (0..self.count).find(|&number| {
-            if !self.take(ALIVE, number) {
-                return false;
-            }
-            let free = self.take(SWEEP, number);
-            if !free {
-                self.release(ALIVE, number);
-            }
-            free
-        })?;
-        sweep(number);
-        self.release(SWEEP, number);
-        Some(number)
+    /// `sweep` gives up what the last process with that number has left, while it still counts as
+    /// gone: so nobody takes its jobs for those of one that lives.
+    pub(super) fn join(&self, sweep: impl Fn(u32)) -> Option<u32> {
+        (0..self.count).find(|&number| {
+            let mut taken = false;
+            self.sweep_if_gone(number, || {
+                sweep(number);
+                taken = self.take(ALIVE, number);
+            });
+            taken
+        })
     }
 
     /// Gives up by `sweep` what the process with this number has left, if it is gone. Returns true
@@ -145,6 +141,10 @@ mod tests {
             assert!(!members().sweep_if_gone(0, || panic!("another one sweeps")));
             assert_eq!(next.join(|number| assert_eq!(number, 1)), Some(1));
         }));
-        assert_eq!(members().join(|_| assert!(!sweeper.sweep_if_gone(0, || ()))), Some(0));
+        let checked = |_| {
+            assert!(!sweeper.sweep_if_gone(0, || ()));
+            assert!(sweeper.is_gone(0), "its jobs are those of the dead until they are given up");
+        };
+        assert_eq!(members().join(checked), Some(0));
     }
 }
